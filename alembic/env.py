@@ -1,0 +1,45 @@
+"""How Alembic reaches the database: the settings of the product, one transaction, a bounded wait for locks."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, make_url, pool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from app.core.config import load_settings
+from app.core.database import Base
+from app.models import TABLES
+
+LOCK_TIMEOUT = "5s"
+"""A migration that waits longer for a table would hold up every query behind it."""
+
+assert TABLES  # importing it puts every table into the metadata
+
+
+def run(connection: Connection) -> None:
+    """Bring one database to the wanted revision."""
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True
+    )
+    with context.begin_transaction():
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        # Two processes that start at once migrate one after the other.
+        connection.execute(text("SELECT pg_advisory_xact_lock(4202118643)"))
+        context.run_migrations()
+
+
+async def run_online() -> None:
+    """Connect and run."""
+    url = make_url(load_settings().database_dsn).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    context.configure(url="postgresql://", target_metadata=Base.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    asyncio.run(run_online())

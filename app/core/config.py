@@ -1,0 +1,165 @@
+"""The settings: every one has a unit, a sentence and a default that works on a developer's machine.
+
+Real environment variables come first, then `.env.local`, then `.env`, then the defaults here.
+"""
+
+from functools import cached_property
+from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.core.errors import SettingsError
+
+ENV_FILES = (".env", ".env.local")
+
+
+class Settings(BaseSettings):
+    """What an operator can set; the environment variable is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILES, env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    environment: Literal["local", "staging", "production"] = "local"
+    """Where this runs; shown in logs and error reports."""
+    project_name: str = "Fleek"
+    """The name that the API documentation carries."""
+    public_url: str = "http://127.0.0.1:8000"
+    """The address at which clients reach the API; permanent content URLs begin with it."""
+    backend_cors_origins: Annotated[list[str], NoDecode] = []
+    """Origins (`https://app.example.com`), parted by commas, whose pages may call the API."""
+    sentry_dsn: SecretStr | None = None
+    """Where errors are reported; unset: nowhere."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe level that is logged."""
+    access_log: bool = True
+    """Whether the API logs one line for each request."""
+
+    database_url: SecretStr | None = None
+    """`postgresql://user:password@host:port/name`; stands in for the five POSTGRES_ settings."""
+    postgres_server: str = "127.0.0.1"
+    """Host of PostgreSQL."""
+    postgres_port: int = Field(default=5469, ge=1, le=65535)
+    """Port of PostgreSQL."""
+    postgres_user: str = "fleek"
+    """User of PostgreSQL; it must own the database's schema."""
+    postgres_password: SecretStr = SecretStr("fleek")
+    """Password of that user."""
+    postgres_db: str = "fleek"
+    """Name of the database."""
+    database_connections: int = Field(default=10, ge=1, le=200)
+    """Connections to PostgreSQL that one process opens at most for its hot statements; as many again for the rest."""
+
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6834/0")
+    """The broker of Celery and the shared cache of signed URLs: Redis or Valkey."""
+
+    bucket_name: str = Field(default="fleek-media", min_length=3, max_length=63)
+    """The bucket that holds the files; it is private."""
+    aws_access_key_id: str = "fleek"
+    """Access key of the bucket."""
+    aws_secret_access_key: SecretStr = SecretStr("fleek-secret")
+    """Secret key of the bucket."""
+    aws_default_region: str = "us-east-1"
+    """Region of the bucket."""
+    s3_endpoint_url: str | None = "http://127.0.0.1:4566"
+    """Where the server reaches the S3 service; `aws` for Amazon's own."""
+    s3_public_url: str | None = None
+    """Where clients reach the S3 service; URLs are signed for it. Unset: S3_ENDPOINT_URL."""
+    signed_url_seconds: int = Field(default=3600, ge=60, le=604_800)
+    """How long a pre-signed URL lives, in seconds; it is handed out until a fifth of that is left."""
+
+    default_model: str = "dummy/painter"
+    """The model of a request that names none."""
+    replicate_api_token: SecretStr | None = None
+    """Key of Replicate; unset: its models are not offered."""
+
+    worker_slots: int = Field(default=2000, ge=1, le=100_000)
+    """Jobs that one worker process holds in flight at providers over the network."""
+    worker_local_slots: int = Field(default=2, ge=1, le=64)
+    """Jobs that one worker process works on at a time with models that compute on this machine."""
+    claim_interval_seconds: float = Field(default=1.0, gt=0, le=60)
+    """How often a worker looks for due jobs when no bell rings, in seconds."""
+    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
+    """How long a worker may be silent before its jobs go to others, in seconds."""
+    shutdown_seconds: float = Field(default=8.0, ge=0, le=600)
+    """How long a stopping worker waits for calls that are spending money, in seconds."""
+    max_tries: int = Field(default=5, ge=1, le=100)
+    """How often a job is tried at most, first time included, when tries fail without having cost anything."""
+    retry_base_seconds: float = Field(default=2.0, gt=0, le=3600)
+    """The pause before the second try, in seconds; it doubles with each, give or take a quarter."""
+    retry_max_seconds: float = Field(default=300.0, gt=0, le=86_400)
+    """The longest pause between two tries, in seconds."""
+    max_output_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    """The largest file that is accepted from a provider, in bytes."""
+    max_pixels: int = Field(default=64_000_000, ge=4096)
+    """The largest picture that is accepted from a provider, in pixels."""
+
+    @field_validator("backend_cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [origin.strip().rstrip("/") for origin in value.strip("[]").split(",") if origin.strip()]
+        return value
+
+    @field_validator("public_url", "s3_endpoint_url", "s3_public_url")
+    @classmethod
+    def _be_http(cls, value: str | None) -> str | None:
+        if value is None or value == "aws":
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise ValueError("must be an address that begins with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _be_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return value
+        scheme, rest = value.get_secret_value().partition("://")[::2]
+        if scheme.partition("+")[0] not in {"postgres", "postgresql"} or not rest:
+            raise ValueError("must look like postgresql://user:password@host:port/name")
+        return SecretStr(f"postgresql://{rest}")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _be_redis(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must look like redis://host:port/0")
+        return value
+
+    @cached_property
+    def database_dsn(self) -> str:
+        """The address of PostgreSQL as libpq and asyncpg read it, password included."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        user, password = (
+            quote(self.postgres_user, safe=""),
+            quote(self.postgres_password.get_secret_value(), safe=""),
+        )
+        return (
+            f"postgresql://{user}:{password}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
+        )
+
+    @property
+    def s3_signing_url(self) -> str | None:
+        """The address that pre-signed URLs are made for."""
+        return self.s3_public_url or self.s3_endpoint_url
+
+
+def load_settings() -> Settings:
+    """Read the settings of this process.
+
+    Raises:
+        SettingsError: A setting is invalid; the message names each one and what it takes.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise SettingsError("; ".join(faults)) from None

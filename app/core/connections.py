@@ -1,0 +1,117 @@
+"""Connections for the hot statements: single statements in autocommit, straight through asyncpg.
+
+A plain stack without the reset round trip of a pool: no statement here leaves state in the session.
+A connection whose query was cut off half-way is thrown away.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import asyncpg
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+Result = TypeVar("Result")
+
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.TooManyConnectionsError,
+)
+"""What asyncpg raises when the database is away, restarting or full, rather than the statement wrong."""
+
+
+class Connections:
+    """At most `size` connections to one database, opened when needed, the last used first."""
+
+    def __init__(
+        self, dsn: str, *, size: int, statement_seconds: float = 30.0, connect_seconds: float = 5.0
+    ) -> None:
+        self._dsn = dsn
+        self._statement_seconds = statement_seconds
+        self._connect_seconds = connect_seconds
+        self._idle: list[Connection] = []
+        self._free = size
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """All rows of one statement."""
+        return await self._use(lambda connection: connection.fetch(query, *args))
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
+        """The first row of one statement, if it has any."""
+        return await self._use(lambda connection: connection.fetchrow(query, *args))
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run one statement; the answer is PostgreSQL's command tag."""
+        return await self._use(lambda connection: connection.execute(query, *args))
+
+    async def close(self) -> None:
+        """Close what is idle; call it when nothing is in use any more."""
+        while self._idle:
+            await self._idle.pop().close(timeout=2)
+
+    async def _use(self, call: Callable[["Connection"], Awaitable[Result]]) -> Result:
+        connection = await self._take()
+        try:
+            result = await call(connection)
+        except asyncpg.PostgresError:
+            self._give(connection)
+            raise
+        except BaseException:
+            # The answer to a cut-off query could arrive as the answer to the next one.
+            connection.terminate()
+            self._release()
+            raise
+        self._give(connection)
+        return result
+
+    async def _take(self) -> "Connection":
+        if self._free == 0:
+            await self._wait()
+        else:
+            self._free -= 1
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        try:
+            return await asyncpg.connect(
+                self._dsn,
+                timeout=self._connect_seconds,
+                command_timeout=self._statement_seconds,
+                server_settings={"application_name": "fleek"},
+            )
+        except BaseException:
+            self._release()
+            raise
+
+    async def _wait(self) -> None:
+        """Wait for a place; who releases one hands it over, so nobody can overtake."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self._release()
+            raise
+
+    def _give(self, connection: "Connection") -> None:
+        if not connection.is_closed():
+            self._idle.append(connection)
+        self._release()
+
+    def _release(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -1,0 +1,168 @@
+"""The tables of a media's life. Names and units only; what moves a row stands in `transitions.py`."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, Numeric, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base
+from app.media.states import OPEN_ATTEMPT, AttemptStatus, MediaStatus
+
+NOW = text("now()")
+
+
+def _one_of(column: str, allowed: type[StrEnum] | frozenset[AttemptStatus]) -> str:
+    names = ", ".join(f"'{name}'" for name in sorted(allowed))
+    return f"{column} IN ({names})"
+
+
+class Media(Base):
+    """What a client asked for: the job is this row."""
+
+    __tablename__ = "media"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", MediaStatus), name="status"),
+        Index("ix_media_due", "queue", "next_run", "id", postgresql_where=text("status = 'IN_QUEUE'")),
+        Index("ix_media_held", "worker_id", postgresql_where=text("status = 'PROCESSING'")),
+        Index("ix_media_owner", "owner_id", "id"),
+        Index("ix_media_owner_status", "owner_id", "status", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """UUID version 7: sorts by the time of the request."""
+    job_id: Mapped[UUID] = mapped_column(unique=True)
+    """What clients poll."""
+    owner_id: Mapped[UUID]
+    """Whose it is. No foreign key: every insert would lock the same owner's row."""
+    status: Mapped[str]
+    """A MediaStatus; written by `transitions.py` alone."""
+    prompt: Mapped[str]
+    model: Mapped[str]
+    """`provider/name`."""
+    input: Mapped[dict[str, Any]]
+    """The model's own parameters, defaults filled in."""
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata")
+    """The caller's own object, handed back."""
+    queue: Mapped[str]
+    """Which slots it needs: `network` or `local`."""
+    next_run: Mapped[datetime] = mapped_column(server_default=NOW)
+    """From when a worker may claim it, while it is IN_QUEUE."""
+    number_of_tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Attempts begun so far."""
+    progress: Mapped[float | None]
+    """0 to 1, as the provider tells; null: not known."""
+    error: Mapped[dict[str, Any] | None]
+    """`code` and `message` of the last failure; null once completed."""
+    worker_id: Mapped[UUID | None]
+    """The worker that holds it; null unless PROCESSING."""
+    fence: Mapped[int] = mapped_column(server_default=text("0"))
+    """Rises with each claim; a worker's write names the number it got."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    """When a worker first claimed it."""
+    completed_at: Mapped[datetime | None]
+    """When it reached a final state."""
+
+
+class Attempt(Base):
+    """One try at a provider: the intent, what came of it, what it cost."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", AttemptStatus), name="status"),
+        UniqueConstraint("media_id", "number"),
+        Index(
+            "ix_attempts_open",
+            "media_id",
+            unique=True,
+            postgresql_where=text(_one_of("status", OPEN_ATTEMPT)),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Made by the worker before it calls the provider; the provider's idempotency key where it takes one."""
+    media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
+    """1 for the first try."""
+    status: Mapped[str]
+    """An AttemptStatus; written by `transitions.py` alone."""
+    model: Mapped[str]
+    """`provider/name` as it was asked of the provider."""
+    model_version: Mapped[str | None]
+    input_hash: Mapped[str]
+    """SHA-256 of prompt and input, in hex: what was bought."""
+    external_id: Mapped[str | None]
+    """The provider's own name for it, as soon as it is known."""
+    reference: Mapped[dict[str, Any] | None]
+    """What the provider's adapter needs to poll, cancel or fetch it, in any process."""
+    sent: Mapped[str | None]
+    """After a failure: whether the request reached the provider, NO, YES or UNKNOWN."""
+    error: Mapped[dict[str, Any] | None]
+    cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
+    """As the provider reports it, in US dollars; null: not told."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    submitted_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class MediaHistory(Base):
+    """One row for each event of a media."""
+
+    __tablename__ = "media_history"
+    __table_args__ = (Index("ix_media_history_media", "media_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
+    event: Mapped[str]
+    """A MediaEvent."""
+    status: Mapped[str]
+    """The status it led to."""
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    worker_id: Mapped[UUID | None]
+    """The worker that made it happen; null: the API or a sweep."""
+    detail: Mapped[dict[str, Any] | None]
+    """What else there is to say, such as the error of a failed try."""
+
+
+class File(Base):
+    """One output in our store."""
+
+    __tablename__ = "files"
+    __table_args__ = (UniqueConstraint("media_id", "index"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
+    index: Mapped[int] = mapped_column(Integer)
+    """0 for the first output."""
+    key: Mapped[str]
+    """Where it lies in the bucket."""
+    media_type: Mapped[str]
+    """Read from the bytes, such as `image/png`."""
+    bytes: Mapped[int]
+    width: Mapped[int | None] = mapped_column(Integer)
+    """In pixels; null: not a picture."""
+    height: Mapped[int | None] = mapped_column(Integer)
+    sha256: Mapped[str]
+    """Of the bytes, in hex."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Worker(Base):
+    """One worker process; its heartbeat keeps the leases of all its jobs."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """New for each start of a process."""
+    name: Mapped[str]
+    """Host and process id, for people."""
+    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    """Its last heartbeat, by the database's clock."""
+    steady_since: Mapped[datetime] = mapped_column(server_default=NOW)
+    """Since when it has reported without a gap; only then may it declare others dead."""

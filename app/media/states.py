@@ -1,0 +1,74 @@
+"""What can become of a media and of an attempt, and what may follow what. Imports nothing of ours."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class MediaStatus(StrEnum):
+    """Where a media stands."""
+
+    IN_QUEUE = "IN_QUEUE"  # waiting for a worker, or for `next_run`
+    PROCESSING = "PROCESSING"  # one worker holds the lease
+    COMPLETED = "COMPLETED"  # the bytes are in the store
+    ERROR = "ERROR"  # over without a result; `error` says why
+    CANCELED = "CANCELED"  # over because its owner said so
+
+
+class AttemptStatus(StrEnum):
+    """Where one try at a provider stands."""
+
+    INTENDED = "INTENDED"  # committed before the provider is called; money may be spent from here on
+    SUBMITTED = "SUBMITTED"  # the provider took it; the external id is known
+    SUCCEEDED = "SUCCEEDED"  # its outputs are in the store
+    FAILED = "FAILED"  # the provider refused it or failed
+    CANCELED = "CANCELED"  # the provider stopped it because we asked
+    UNKNOWN = "UNKNOWN"  # it may have been paid; nobody can say
+
+
+class MediaEvent(StrEnum):
+    """What happens to a media; each has one function in `transitions.py`."""
+
+    REQUESTED = "requested"  # a client asked for it
+    CLAIMED = "claimed"  # a worker took it
+    RETURNED = "returned"  # its worker stopped, died or could not reach the store; the try goes on elsewhere
+    RETRY_SCHEDULED = "retry_scheduled"  # the try failed without cost; another one follows at `next_run`
+    COMPLETED = "completed"  # every output is stored and checked
+    FAILED = "failed"  # no further try will be made
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """From one of `sources` to `target`; no sources: the media comes into being."""
+
+    sources: frozenset[MediaStatus]
+    target: MediaStatus
+
+
+TRANSITIONS: Final = MappingProxyType(
+    {
+        MediaEvent.REQUESTED: Transition(frozenset(), MediaStatus.IN_QUEUE),
+        MediaEvent.CLAIMED: Transition(frozenset({MediaStatus.IN_QUEUE}), MediaStatus.PROCESSING),
+        MediaEvent.RETURNED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.IN_QUEUE),
+        MediaEvent.RETRY_SCHEDULED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.IN_QUEUE),
+        MediaEvent.COMPLETED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.COMPLETED),
+        MediaEvent.FAILED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.ERROR),
+    }
+)
+
+FINAL: Final = frozenset({MediaStatus.COMPLETED, MediaStatus.ERROR, MediaStatus.CANCELED})
+"""States that only the owner can leave, by asking for a retry."""
+
+OPEN_ATTEMPT: Final = frozenset({AttemptStatus.INTENDED, AttemptStatus.SUBMITTED})
+"""An attempt in one of these may still bring a result; a media has one at most."""
+
+
+def chart() -> str:
+    """The state chart as a Mermaid diagram, drawn from the table."""
+    lines = ["stateDiagram-v2"]
+    for event, transition in TRANSITIONS.items():
+        for source in sorted(transition.sources) or ["[*]"]:
+            lines.append(f"    {source} --> {transition.target}: {event}")
+    lines += [f"    {status} --> [*]" for status in sorted(FINAL)]
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""Which providers there are: loaded from the entry-point group `fleek.providers`, and looked up by model name."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+import jsonschema_rs
+import structlog
+
+from app.media_generator.media_generator_model import MediaGeneratorModel, ModelCard
+
+GROUP: Final = "fleek.providers"
+
+LIMITS: Final = ("type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern")
+"""What of a schema is shown as `allowed`."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model that can be asked for, with its provider and its compiled schema."""
+
+    full_name: str
+    """`provider/name`."""
+    provider: MediaGeneratorModel
+    card: ModelCard
+    validator: jsonschema_rs.Draft202012Validator
+
+    @property
+    def queue(self) -> str:
+        """Which slots of a worker it takes."""
+        return "local" if self.card.local else "network"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with an input."""
+
+    field: str
+    """Dotted path below `input`, such as `input.width`."""
+    message: str
+    given: Any
+    allowed: Any
+
+
+class UnknownModelError(LookupError):
+    """Nobody offers a model of this name."""
+
+    def __init__(self, name: str, near: list[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.near = near
+        """Names that were perhaps meant; all names where none is near."""
+
+
+class Registry:
+    """The providers of this process."""
+
+    def __init__(
+        self, providers: Iterable[MediaGeneratorModel], broken: Mapping[str, str] | None = None
+    ) -> None:
+        self.providers = {provider.name: provider for provider in providers}
+        self.broken = dict(broken or {})
+        """Plug-ins that could not be loaded, and why."""
+        self._offers = {
+            f"{provider.name}/{card.name}": Offer(
+                f"{provider.name}/{card.name}",
+                provider,
+                card,
+                jsonschema_rs.Draft202012Validator(dict(card.input_schema)),
+            )
+            for provider in self.providers.values()
+            for card in provider.models()
+        }
+
+    def offers(self) -> list[Offer]:
+        """All models, by name."""
+        return [self._offers[name] for name in sorted(self._offers)]
+
+    def find(self, name: str) -> Offer:
+        """The model of that full name.
+
+        Raises:
+            UnknownModelError: There is none.
+        """
+        offer = self._offers.get(name)
+        if offer is None:
+            near = get_close_matches(name, self._offers, n=3, cutoff=0.4)
+            raise UnknownModelError(name, near or sorted(self._offers))
+        return offer
+
+    async def close(self) -> None:
+        """Close every provider."""
+        for provider in self.providers.values():
+            await provider.close()
+
+
+def load_registry() -> Registry:
+    """Load every installed provider; a broken plug-in is reported and left out, not fatal."""
+    providers: list[MediaGeneratorModel] = []
+    broken: dict[str, str] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            made = entry.load()()
+            if not isinstance(made, MediaGeneratorModel):
+                raise TypeError(f"{entry.value} is no MediaGeneratorModel")  # noqa: TRY301 - handled like any other
+            Registry([made])
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
+            broken[entry.name] = f"{type(error).__name__}: {error}"
+            log.warning("provider_broken", provider=entry.name, error=broken[entry.name])
+        else:
+            providers.append(made)
+    return Registry(providers, broken)
+
+
+def faults(offer: Offer, given: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong with an `input`, one entry for each field; empty if nothing is."""
+    return [fault for error in offer.validator.iter_errors(given) for fault in _explain(offer, error)]
+
+
+def _explain(offer: Offer, error: jsonschema_rs.ValidationError) -> list[Fault]:
+    path = ".".join(["input", *(str(part) for part in error.instance_path)])
+    kind = error.kind
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+        known = sorted(offer.card.input_schema.get("properties", {}))
+        return [
+            Fault(
+                f"{path}.{name}", f"{offer.full_name} has no parameter {name!r}", error.instance[name], known
+            )
+            for name in kind.unexpected
+        ]
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+        return [Fault(f"{path}.{kind.property}", "this parameter is required", None, None)]
+    schema: Any = offer.card.input_schema
+    for part in error.schema_path[:-1]:
+        schema = schema[part]
+    return [
+        Fault(path, error.message, error.instance, {name: schema[name] for name in LIMITS if name in schema})
+    ]

@@ -1,0 +1,9 @@
+"""Every table of the product in one place, for migrations and for the test that compares them."""
+
+from typing import Final
+
+from app.auth.models import Owner
+from app.logs.models import Log
+from app.media.models import Attempt, File, Media, MediaHistory, Worker
+
+TABLES: Final = (Attempt, File, Log, Media, MediaHistory, Owner, Worker)

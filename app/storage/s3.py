@@ -1,0 +1,129 @@
+"""The store on any S3, through obstore: one client for the server's address, one that only signs for the clients'."""
+
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain
+from typing import Final
+
+import aiohttp
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import S3Store as ObstoreS3
+
+from app.core.config import Settings
+from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
+
+PART_BYTES: Final = 8 * 1024 * 1024
+"""Objects up to this size are written in one request; larger ones in parts of it (S3 takes 5 MiB and more)."""
+RETRY: Final = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+CACHE_FOREVER: Final = "private, max-age=31536000, immutable"
+
+
+def _client(settings: Settings, endpoint: str | None) -> ObstoreS3:
+    return ObstoreS3(
+        settings.bucket_name,
+        region=settings.aws_default_region,
+        access_key_id=settings.aws_access_key_id,
+        secret_access_key=settings.aws_secret_access_key.get_secret_value(),
+        virtual_hosted_style_request=endpoint is None,
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=3),
+            "timeout": timedelta(seconds=60),
+        },
+        retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
+        **({"endpoint": endpoint} if endpoint else {}),
+    )
+
+
+class S3Store:
+    """A private bucket on AWS or on any server that speaks S3."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bucket = settings.bucket_name
+        inside, outside = (
+            None if url == "aws" else url for url in (settings.s3_endpoint_url, settings.s3_signing_url)
+        )
+        self._objects = _client(settings, inside)
+        self._signer = self._objects if inside == outside else _client(settings, outside)
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes], media_type: str) -> None:
+        """See `Store.put`; up to PART_BYTES are held in memory."""
+        attributes = {"Content-Type": media_type, "Cache-Control": CACHE_FOREVER}
+        start: list[bytes] = []
+        size = 0
+        async for chunk in chunks:
+            start.append(chunk)
+            size += len(chunk)
+            if size > PART_BYTES:
+                break
+        with _store_errors(key):
+            if size <= PART_BYTES:
+                await obstore.put_async(
+                    self._objects, key, b"".join(start), attributes=attributes, use_multipart=False
+                )
+            else:
+                await obstore.put_async(
+                    self._objects, key, _rejoin(start, chunks), attributes=attributes, chunk_size=PART_BYTES
+                )
+
+    async def get(self, key: str) -> AsyncIterator[bytes]:
+        """See `Store.get`."""
+        with _store_errors(key):
+            answer = await obstore.get_async(self._objects, key)
+            async for chunk in answer.stream(min_chunk_size=256 * 1024):
+                yield bytes(chunk)
+
+    async def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        try:
+            with _store_errors(key):
+                await obstore.delete_async(self._objects, key)
+        except ObjectNotFoundError:
+            return
+
+    def sign(self, key: str, lifetime: timedelta) -> str:
+        """See `Store.sign`; no request is made."""
+        return obstore.sign(self._signer, "GET", key, lifetime)
+
+    async def prepare(self) -> None:
+        """See `Store.prepare`. obstore creates no buckets, but signs: a PUT on the bucket itself creates it."""
+        url = obstore.sign(self._objects, "PUT", "", timedelta(minutes=1))
+        await self._ask("PUT", url, made={200, 409})
+
+    async def check(self) -> None:
+        """See `Store.check`."""
+        url = obstore.sign(self._objects, "HEAD", "", timedelta(minutes=1))
+        await self._ask("HEAD", url, made={200})
+
+    async def _ask(self, method: str, url: str, *, made: set[int]) -> None:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http,
+                http.request(method, url) as answer,
+            ):
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise StoreUnavailableError(f"the store does not answer: {type(error).__name__}") from error
+        if status == 404:  # noqa: PLR2004 - the bucket itself
+            raise ObjectNotFoundError(f"there is no bucket {self._bucket!r}")
+        if status not in made:
+            raise StoreError(f"the store answered {status} for bucket {self._bucket!r}: check its keys")
+
+
+async def _rejoin(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chain(start):
+        yield chunk
+    async for chunk in rest:
+        yield chunk
+
+
+@contextmanager
+def _store_errors(key: str) -> Generator[None]:
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError) as error:
+        raise ObjectNotFoundError(f"there is no object {key!r}") from error
+    except (BaseError, OSError) as error:
+        raise StoreUnavailableError(f"the store failed: {type(error).__name__}") from error
