@@ -79,9 +79,17 @@ class Failure:
     """How an attempt ended without a result; `error` is a JSON text with `code` and `message`."""
 
     held: Held
-    attempt_id: UUID
+    attempt_id: UUID | None
     attempt_status: AttemptStatus
     sent: str
     error: str
     retry_after: timedelta | None = None
     """When to try again; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a media is, 0 to 1."""
+
+    held: Held
+    fraction: float

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Connections
-from app.media.commands import Completion, Failure, Held, Intent, NewMedia, Purchase
+from app.media.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase
 from app.media.states import FINAL, OPEN_ATTEMPT, TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -65,22 +65,28 @@ _INTEND: Final = f"""
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[])
         AS t (media_id, fence, attempt_id, model, model_version, input_hash)
+), before AS (
+    SELECT a.id, a.number FROM asked JOIN attempts a ON a.id = asked.attempt_id
+    JOIN media m ON m.id = asked.media_id AND m.fence = asked.fence AND m.status = '{MediaStatus.PROCESSING}'
 ), held AS (
     UPDATE media m SET number_of_tries = m.number_of_tries + 1, progress = NULL, updated_at = now()
     FROM asked WHERE m.id = asked.media_id AND m.fence = asked.fence AND m.status = '{MediaStatus.PROCESSING}'
+        AND NOT EXISTS (SELECT FROM before WHERE before.id = asked.attempt_id)
     RETURNING m.id, m.number_of_tries
+), made AS (
+    INSERT INTO attempts (id, media_id, number, status, model, model_version, input_hash)
+    SELECT asked.attempt_id, held.id, held.number_of_tries, '{AttemptStatus.INTENDED}',
+        asked.model, asked.model_version, asked.input_hash
+    FROM held JOIN asked ON asked.media_id = held.id
+    RETURNING id, number
 )
-INSERT INTO attempts (id, media_id, number, status, model, model_version, input_hash)
-SELECT asked.attempt_id, held.id, held.number_of_tries, '{AttemptStatus.INTENDED}',
-    asked.model, asked.model_version, asked.input_hash
-FROM held JOIN asked ON asked.media_id = held.id
-RETURNING id, number"""
+SELECT id, number FROM made UNION ALL SELECT id, number FROM before"""
 
 _PURCHASE: Final = f"""
 UPDATE attempts a SET status = '{AttemptStatus.SUBMITTED}', external_id = t.external_id,
     reference = t.reference::jsonb, submitted_at = now()
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, external_id, reference)
-WHERE a.id = t.id AND a.status IN ('{AttemptStatus.INTENDED}', '{AttemptStatus.UNKNOWN}')
+WHERE a.id = t.id AND a.status IN ({_names(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})})
 RETURNING a.id"""
 
 _COMPLETE: Final = f"""
@@ -102,6 +108,12 @@ WITH done AS (
     JOIN moved ON moved.id = f.media_id
 ), noted AS ({_note(MediaEvent.COMPLETED, "moved")})
 SELECT id FROM moved"""
+
+_PROGRESS: Final = f"""
+UPDATE media m SET progress = t.fraction, updated_at = now()
+FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS t (id, fence, fraction)
+WHERE m.id = t.id AND m.fence = t.fence AND m.status = '{MediaStatus.PROCESSING}'
+RETURNING m.id"""
 
 
 def _end(event: MediaEvent, *changes: str) -> str:
@@ -160,7 +172,10 @@ async def claim(hot: Connections, queue: str, *, worker_id: UUID, limit: int) ->
 
 
 async def intend(hot: Connections, intents: Sequence[Intent]) -> list[int | None]:
-    """Commit what is about to be bought: the attempt's number for each, or None where the lease is lost."""
+    """Commit what is about to be bought: the attempt's number for each, or None where the lease is lost.
+
+    Asked again with the same attempt id, as after a lost answer, it changes nothing and answers alike.
+    """
     rows = await hot.fetch(
         _INTEND,
         [i.held.media_id for i in intents],
@@ -202,6 +217,14 @@ async def complete(hot: Connections, completions: Sequence[Completion]) -> list[
         [f.sha256 for f, _ in files],
     )
     return _moved(rows, [c.held for c in completions])
+
+
+async def progress(hot: Connections, steps: Sequence[Progress]) -> list[bool]:
+    """Show how far media are; no event of its own."""
+    rows = await hot.fetch(
+        _PROGRESS, [p.held.media_id for p in steps], [p.held.fence for p in steps], [p.fraction for p in steps]
+    )
+    return _moved(rows, [p.held for p in steps])
 
 
 async def schedule_retries(hot: Connections, failures: Sequence[Failure]) -> list[bool]:

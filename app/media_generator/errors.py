@@ -9,6 +9,7 @@ ProviderError
 │   ├── CreditError                   the provider's credit: 402
 │   └── ModelGoneError                the model is gone: 404, 410
 ├── AnswerLostError          UNKNOWN  it left us and no answer came; never repeated by itself
+│   └── ProviderDefectError           the adapter failed in a way it does not explain
 ├── GenerationFailedError    YES      the provider took it and failed later
 └── OutputError              YES      the result cannot be had or is not what it should be
 """
@@ -96,6 +97,12 @@ class AnswerLostError(ProviderError):
 
     code = "outcome_unknown"
     sent = Sent.UNKNOWN
+
+
+class ProviderDefectError(AnswerLostError):
+    """The provider's adapter raised something else than a ProviderError: a defect in it."""
+
+    code = "provider_defect"
 
 
 class GenerationFailedError(ProviderError):

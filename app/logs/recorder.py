@@ -1,0 +1,103 @@
+"""The recorder: log events of jobs on their way into the database, batched and bounded.
+
+It never slows or fails the work: events wait in memory, at most MOST of them, and are written by one
+background task. When the database is away the oldest are dropped and counted; the same events are in the
+process's own log.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from app.core.connections import UNAVAILABLE, Connections
+from app.core.logging import Tap
+
+MOST: Final = 10_000
+"""Events that wait at most."""
+AT_ONCE: Final = 500
+PAUSE_SECONDS: Final = 0.25
+
+_INSERT: Final = """INSERT INTO logs (at, level, event, media_id, attempt, fields)
+SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::uuid[], $5::int[], $6::jsonb[])"""
+
+_Row = tuple[datetime, str, str, UUID, int | None, str]
+
+
+class Recorder:
+    """Takes events from any thread; `start` and `stop` belong to the event loop that writes them."""
+
+    def __init__(self, hot: Connections) -> None:
+        self._hot = hot
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST)
+        self._writer: asyncio.Task[None] | None = None
+        self.dropped = 0
+        """Events that found no room, or that the database refused."""
+
+    def start(self) -> None:
+        """Begin to record whatever is logged with a `media_id`."""
+        Tap.record = self.record
+        self._writer = asyncio.create_task(self._write_on())
+
+    async def stop(self) -> None:
+        """Write what waits, for a second at most, and end."""
+        if Tap.record == self.record:
+            Tap.record = None
+        if self._writer is not None:
+            self._writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._writer
+        with contextlib.suppress(TimeoutError, *UNAVAILABLE):
+            async with asyncio.timeout(1):
+                while self._waiting:
+                    await self._write()
+
+    def record(self, event: dict[str, Any]) -> None:
+        """Put one event into the queue."""
+        if len(self._waiting) == MOST:
+            self.dropped += 1
+        self._waiting.append(event)
+
+    async def _write_on(self) -> None:
+        while True:
+            await asyncio.sleep(PAUSE_SECONDS)
+            while self._waiting:
+                try:
+                    await self._write()
+                except UNAVAILABLE:
+                    await asyncio.sleep(1)
+
+    async def _write(self) -> None:
+        events = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        rows = [row for event in events if (row := _row(event)) is not None]
+        try:
+            await self._hot.execute(_INSERT, *(list(column) for column in zip(*rows, strict=True)))
+        except UNAVAILABLE:
+            self._waiting.extendleft(reversed(events[: MOST - len(self._waiting)]))
+            raise
+        except asyncpg.PostgresError:
+            # Nothing that is logged may stop the recording of what follows.
+            self.dropped += len(events)
+
+
+def _row(event: dict[str, Any]) -> _Row | None:
+    fields = {name: value for name, value in event.items() if name not in _COLUMNS}
+    try:
+        return (
+            datetime.fromisoformat(event["timestamp"]),
+            event["level"],
+            event["event"],
+            UUID(str(event["media_id"])),
+            event.get("attempt"),
+            msgspec.json.encode(fields, enc_hook=repr).decode().replace("\\u0000", ""),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+_COLUMNS: Final = frozenset({"timestamp", "level", "event", "media_id", "attempt", "exc_info"})

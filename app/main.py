@@ -1,0 +1,74 @@
+"""The API: `uvicorn app.main:app`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.responses import RedirectResponse
+
+from app.core.access import AccessLog
+from app.core.bell import Bell
+from app.core.config import Settings, load_settings
+from app.core.logging import set_up_logging
+from app.core.problems import Problem, add_problem_answers
+from app.media.api import models_router, router, timeline_router
+from app.media.api.desk import Desk
+from app.runtime import open_runtime
+from app.tasks.bell import CeleryBell
+from app.tools import router as tools_router
+
+DESCRIPTION = """Post a prompt, get a job, find the picture in your own bucket behind a URL that never dies.
+
+`POST /media/generate` answers at once; poll `/media/status/{job_id}` until `status` is final; each file's
+`url` leads to its bytes. Errors are `application/problem+json` with a stable `code`."""
+MAX_BODY_BYTES = 1024 * 1024
+
+
+def create_app(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: None: from the environment.
+        bell: What wakes workers; None: Celery.
+    """
+    chosen = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        set_up_logging(level=chosen.log_level)
+        async with open_runtime(chosen) as runtime:
+            with nullcontext(bell) if bell is not None else CeleryBell() as rung:
+                app.state.runtime = runtime
+                app.state.desk = Desk(runtime.media_services(rung), runtime.database, chosen.public_url)
+                yield
+
+    app = FastAPI(
+        title=chosen.project_name,
+        version=version("fleek"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    add_problem_answers(app)
+    for part in (router.router, timeline_router.router, models_router.router, tools_router.router):
+        app.include_router(part)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    if chosen.backend_cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.backend_cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(AccessLog, lines=chosen.access_log)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,165 @@
+"""The media endpoints: wire in, one use case, wire out."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.auth.principal import DEFAULT_OWNER_ID
+from app.core.hot_route import HotRoute
+from app.core.pagination import decode_cursor
+from app.core.problems import problems
+from app.media import service
+from app.media.api import render
+from app.media.api.desk import Desk, desk_of
+from app.media.api.finished import Answer
+from app.media.api.schemas import ContentOut, JobOut, MediaIn, MediaOut, MediaPage
+from app.media.states import MediaStatus
+
+router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
+
+JSON: Final = "application/json"
+INDEX_LIMIT: Final = 1_000
+_NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "Unchanged since the ETag you sent."}}
+_ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
+    202: {
+        "description": "Accepted; poll the address in `Location`.",
+        "headers": {"Location": {"description": "Where its status is.", "schema": {"type": "string"}}},
+    }
+}
+
+
+@router.post(
+    "/generate",
+    status_code=202,
+    response_model=MediaOut,
+    responses={**_ACCEPTED, **problems(413, 415, 422, 503)},
+    summary="Ask for a media",
+)
+async def generate(request: Request, body: MediaIn) -> Response:
+    """It is generated in the background: poll `Location` until its status is final."""
+    desk = desk_of(request)
+    asked = service.MediaRequest(body.prompt, body.model, body.input, body.metadata)
+    row = await service.request_media(desk.services, DEFAULT_OWNER_ID, asked)
+    return Response(
+        render.media_bytes(row, desk.public_url),
+        status_code=202,
+        media_type=JSON,
+        headers={"location": f"/media/status/{row['job_id']}"},
+    )
+
+
+@router.get(
+    "",
+    response_model=MediaPage,
+    responses=problems(422, 503),
+    summary="List media, newest first",
+)
+async def history(
+    request: Request,
+    status: Annotated[MediaStatus | None, Query(description="Only media in this status.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """Your media with the permanent addresses of their files."""
+    desk = desk_of(request)
+    before = decode_cursor(cursor) if cursor else None
+    rows = await service.history(desk.services, DEFAULT_OWNER_ID, status=status, before=before, limit=limit)
+    return Response(render.page_bytes(rows, limit, desk.public_url), media_type=JSON)
+
+
+@router.get(
+    "/status/{job_id}",
+    response_model=MediaOut,
+    responses={**_NOT_MODIFIED, **problems(404, 422, 503)},
+    summary="The media of a job",
+)
+async def status(request: Request, job_id: UUID) -> Response:
+    """The complete media by the job's id."""
+    desk = desk_of(request)
+    kept = desk.finished.get("job", DEFAULT_OWNER_ID, job_id)
+    if kept is None:
+        kept = _answer(desk, await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id), "job", job_id)
+    return _respond(request, kept)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    response_model=JobOut,
+    responses={**_NOT_MODIFIED, **problems(404, 422, 503)},
+    summary="The light status of a job",
+)
+async def job(request: Request, job_id: UUID) -> Response:
+    """Only what changes; send the ETag back as If-None-Match and an unchanged status costs you a 304."""
+    desk = desk_of(request)
+    kept = desk.finished.get("light", DEFAULT_OWNER_ID, job_id)
+    if kept is None:
+        row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
+        kept = Answer(render.job_bytes(row), render.etag(row))
+        if row["status"] == MediaStatus.COMPLETED:
+            desk.finished.keep("light", DEFAULT_OWNER_ID, job_id, kept)
+    return _respond(request, kept)
+
+
+@router.get(
+    "/content/{media_id}",
+    status_code=307,
+    response_class=Response,
+    responses={
+        307: {
+            "description": "To a signed URL of the file.",
+            "headers": {"Location": {"description": "The signed URL.", "schema": {"type": "string"}}},
+        },
+        200: {"description": "For `Accept: application/json`.", "model": ContentOut},
+        **problems(404, 409, 422, 503),
+    },
+    summary="The file of a media",
+)
+async def content(
+    request: Request,
+    media_id: UUID,
+    index: Annotated[int, Query(ge=0, lt=INDEX_LIMIT, description="Which output; 0 is the first.")] = 0,
+) -> Response:
+    """The permanent address of a file. It leads to a URL that lives for a while; do not store that one."""
+    desk = desk_of(request)
+    signed = await service.content_url(desk.services, DEFAULT_OWNER_ID, media_id, index)
+    if JSON in request.headers.get("accept", ""):
+        return Response(
+            msgspec.json.encode({"url": signed.url, "expires_at": signed.expires_at}),
+            media_type=JSON,
+            headers={"cache-control": "private, no-store", "vary": "accept"},
+        )
+    headers = {"location": signed.url, "cache-control": "private, no-store", "vary": "accept"}
+    return Response(status_code=307, headers=headers)
+
+
+@router.get(
+    "/{media_id}",
+    response_model=MediaOut,
+    responses={**_NOT_MODIFIED, **problems(404, 422, 503)},
+    summary="A media",
+)
+async def media(request: Request, media_id: UUID) -> Response:
+    """The complete media by its own id."""
+    desk = desk_of(request)
+    kept = desk.finished.get("media", DEFAULT_OWNER_ID, media_id)
+    if kept is None:
+        kept = _answer(desk, await service.media(desk.services, DEFAULT_OWNER_ID, media_id), "media", media_id)
+    return _respond(request, kept)
+
+
+def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
+    answer = Answer(render.media_bytes(row, desk.public_url), render.etag(row))
+    if row["status"] == MediaStatus.COMPLETED:
+        desk.finished.keep(kind, DEFAULT_OWNER_ID, key, answer)
+    return answer
+
+
+def _respond(request: Request, answer: Answer) -> Response:
+    headers = {"etag": answer.etag, "cache-control": "private, no-cache"}
+    if answer.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(answer.body, media_type=JSON, headers=headers)

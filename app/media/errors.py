@@ -1,0 +1,61 @@
+"""What a caller of the media API may be told.
+
+NotFoundError
+├── MediaNotFoundError
+├── JobNotFoundError
+├── FileNotFoundInMediaError
+└── ModelNotFoundError
+ConflictError
+└── MediaNotCompletedError
+InvalidInputError
+└── UnknownModelInRequestError
+"""
+
+from uuid import UUID
+
+from app.core.errors import ConflictError, InvalidInputError, NotFoundError
+
+
+class MediaNotFoundError(NotFoundError):
+    """The owner has no media of that id."""
+
+    code = "media_not_found"
+    title = "No such media"
+
+
+class JobNotFoundError(NotFoundError):
+    """The owner has no job of that id."""
+
+    code = "job_not_found"
+    title = "No such job"
+
+
+class FileNotFoundInMediaError(NotFoundError):
+    """The media has fewer files."""
+
+    code = "file_not_found"
+    title = "No such file"
+
+
+class ModelNotFoundError(NotFoundError):
+    """Nobody offers that model."""
+
+    code = "model_not_found"
+    title = "No such model"
+
+
+class UnknownModelInRequestError(InvalidInputError):
+    """The request names a model that nobody offers."""
+
+    code = "unknown_model"
+    title = "Unknown model"
+
+
+class MediaNotCompletedError(ConflictError):
+    """The media has no files yet, or never will."""
+
+    code = "media_not_completed"
+    title = "Media is not completed"
+
+    def __init__(self, media_id: UUID, status: str) -> None:
+        super().__init__(f"media {media_id} is {status}; its files are there once it is COMPLETED", status=status)

@@ -1,0 +1,35 @@
+"""When a failed try is followed by another: a decision without any input or output of its own."""
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.media_generator.errors import ProviderError, Sent
+
+JITTER = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long."""
+
+    max_tries: int
+    base: timedelta
+    longest: timedelta
+
+    def after(self, error: ProviderError, tries: int) -> timedelta | None:
+        """The pause before the next try, or None if there is none.
+
+        Args:
+            error: How the last try failed; only what cannot have cost money is tried again.
+            tries: How many there have been, at least 1.
+        """
+        if not error.retryable or error.sent is not Sent.NO or tries >= self.max_tries:
+            return None
+        return max(self.pause(tries), error.retry_after or timedelta(0))
+
+    def pause(self, tries: int) -> timedelta:
+        """Exponential back-off with jitter, so that what failed together does not come back together."""
+        # 2**32 pauses are longer than any limit; more would overflow.
+        wanted = min(self.base * 2.0 ** min(tries - 1, 32), self.longest)
+        return wanted * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret

@@ -1,0 +1,214 @@
+"""What the media API does: one function for each use case."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from pydantic_core import to_json
+
+from app.core.bell import Bell
+from app.core.connections import Connections
+from app.core.errors import InvalidInputError
+from app.core.ids import new_id
+from app.media import queries, transitions
+from app.media.commands import NewMedia
+from app.media.errors import (
+    FileNotFoundInMediaError,
+    JobNotFoundError,
+    MediaNotCompletedError,
+    MediaNotFoundError,
+    ModelNotFoundError,
+    UnknownModelInRequestError,
+)
+from app.media.states import MediaStatus
+from app.media_generator.registry import Offer, Registry, UnknownModelError, faults
+from app.storage.signing import SignedUrl, SignedUrls
+
+METADATA_BYTES: Final = 4096
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaServices:
+    """What the use cases work with."""
+
+    hot: Connections
+    registry: Registry
+    bell: Bell
+    urls: SignedUrls
+    default_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRequest:
+    """What a client asks for."""
+
+    prompt: str
+    model: str | None
+    input: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+async def request_media(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> dict[str, Any]:
+    """Write the request down, then wake a worker.
+
+    The row is the job: once this returns, the media will be generated even if the broker, this process and
+    every worker die now. The bell rings after the commit, so no worker looks for a row that is not there yet.
+
+    Returns:
+        The media, with the columns of `queries.media_by_id`.
+
+    Raises:
+        InvalidInputError: Unknown model, or an input or metadata that cannot be taken.
+    """
+    offer = find_model(services.registry, asked.model or services.default_model)
+    if wrong := faults(offer, asked.input):
+        raise InvalidInputError(
+            f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
+            errors=[
+                {"field": fault.field, "message": fault.message, "given": fault.given, "allowed": fault.allowed}
+                for fault in wrong
+            ],
+        )
+    complete = offer.provider.complete_input(offer.card.name, asked.input)
+    new = NewMedia(
+        id=new_id(),
+        job_id=new_id(),
+        owner_id=owner_id,
+        prompt=asked.prompt,
+        model=offer.full_name,
+        input=_json(complete, "input"),
+        metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
+        queue=offer.queue,
+    )
+    created_at = await transitions.request(services.hot, new)
+    services.bell.ring(offer.queue)
+    return {
+        "id": new.id,
+        "job_id": new.job_id,
+        "status": MediaStatus.IN_QUEUE,
+        "prompt": new.prompt,
+        "model": new.model,
+        "input": new.input,
+        "progress": None,
+        "number_of_tries": 0,
+        "next_run": created_at,
+        "error": None,
+        "files": None,
+        "metadata": new.metadata,
+        "created_at": created_at,
+        "updated_at": created_at,
+        "started_at": None,
+        "completed_at": None,
+    }
+
+
+def find_model(registry: Registry, name: str) -> Offer:
+    """The model that a request names.
+
+    Raises:
+        UnknownModelInRequestError: There is none; the error holds the near names.
+    """
+    try:
+        return registry.find(name)
+    except UnknownModelError as error:
+        raise UnknownModelInRequestError(
+            f"there is no model {name!r}; near names: {', '.join(error.near)}",
+            errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.near}],
+        ) from None
+
+
+def model_card(services: MediaServices, name: str) -> Offer:
+    """A model by its name.
+
+    Raises:
+        ModelNotFoundError: There is none.
+    """
+    try:
+        return services.registry.find(name)
+    except UnknownModelError as error:
+        raise ModelNotFoundError(f"there is no model {name!r}; near names: {', '.join(error.near)}") from None
+
+
+async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) -> asyncpg.Record:
+    """The complete media of a job.
+
+    Raises:
+        JobNotFoundError: The owner has none of that id.
+    """
+    row = await queries.media_by_job(services.hot, job_id, owner_id)
+    if row is None:
+        raise JobNotFoundError(f"there is no job {job_id}")
+    return row
+
+
+async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> asyncpg.Record:
+    """The complete media.
+
+    Raises:
+        MediaNotFoundError: The owner has none of that id.
+    """
+    row = await queries.media_by_id(services.hot, media_id, owner_id)
+    if row is None:
+        raise MediaNotFoundError(f"there is no media {media_id}")
+    return row
+
+
+async def job(services: MediaServices, owner_id: UUID, job_id: UUID) -> asyncpg.Record:
+    """The light status of a job.
+
+    Raises:
+        JobNotFoundError: The owner has none of that id.
+    """
+    row = await queries.job(services.hot, job_id, owner_id)
+    if row is None:
+        raise JobNotFoundError(f"there is no job {job_id}")
+    return row
+
+
+async def history(
+    services: MediaServices, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
+) -> Sequence[asyncpg.Record]:
+    """The owner's media, newest first; one more than `limit` where more follow."""
+    return await queries.newest(services.hot, owner_id, status=status, before=before, limit=limit + 1)
+
+
+async def content_url(services: MediaServices, owner_id: UUID, media_id: UUID, index: int) -> SignedUrl:
+    """A signed URL of one file.
+
+    Raises:
+        MediaNotFoundError, FileNotFoundInMediaError: There is no such media, or no such file in it.
+        MediaNotCompletedError: It has no files yet, or never will.
+    """
+    place = (owner_id, media_id, index)
+    known = services.urls.remembered(place)
+    if known is not None:
+        return known
+    row = await queries.content(services.hot, media_id, owner_id, index)
+    if row is None:
+        raise MediaNotFoundError(f"there is no media {media_id}")
+    if row["status"] != MediaStatus.COMPLETED:
+        raise MediaNotCompletedError(media_id, row["status"])
+    if row["key"] is None:
+        raise FileNotFoundInMediaError(f"media {media_id} has no file {index}")
+    return await services.urls.sign(place, row["key"])
+
+
+def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
+    text = to_json(value, inf_nan_mode="null")
+    if limit is not None and len(text) > limit:
+        message = f"{len(text)} bytes as JSON, at most {limit} are kept"
+        raise InvalidInputError(
+            f"{field} is too large: {message}",
+            errors=[{"field": field, "message": message, "given": len(text), "allowed": {"maxBytes": limit}}],
+        )
+    if _NUL.search(text):
+        message = "the character U+0000 cannot be stored"
+        raise InvalidInputError(
+            f"{field}: {message}", errors=[{"field": field, "message": message, "given": None, "allowed": None}]
+        )
+    return text.decode()

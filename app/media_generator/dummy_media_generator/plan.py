@@ -1,0 +1,98 @@
+"""The plan of `dummy/faulty`: what goes wrong, told by the caller, so that tests and demos need no luck."""
+
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Final
+
+from app.media_generator.errors import (
+    AnswerLostError,
+    BusyError,
+    CreditError,
+    GenerationFailedError,
+    InputRefusedError,
+    ModelGoneError,
+    NotReachedError,
+    OutputError,
+    ProviderError,
+    UnauthorizedError,
+)
+
+ERRORS: Final = MappingProxyType(
+    {
+        "unreachable": NotReachedError,
+        "busy": BusyError,
+        "input_refused": InputRefusedError,
+        "unauthorized": UnauthorizedError,
+        "credit": CreditError,
+        "model_gone": ModelGoneError,
+        "answer_lost": AnswerLostError,
+        "generation_failed": GenerationFailedError,
+        "output_gone": OutputError,
+    }
+)
+"""Names of the errors that a plan may ask for."""
+
+SCHEMA: Final[dict[str, Any]] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "delay": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 3600,
+            "default": 0,
+            "description": "Seconds until the result is there.",
+        },
+        "fail_times": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 100,
+            "default": 0,
+            "description": "How many tries fail before one succeeds.",
+        },
+        "fail_with": {
+            "enum": sorted(ERRORS),
+            "default": "unreachable",
+            "description": "How those tries fail.",
+        },
+        "retry_after": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 3600,
+            "default": 0,
+            "description": "Seconds that a busy provider asks to wait.",
+        },
+        "lose_answer": {
+            "enum": ["no", "taken", "not_taken", "unknown"],
+            "default": "no",
+            "description": "The first answer is lost; then the provider finds the purchase, has none, or cannot say.",
+        },
+        "hang": {"type": "boolean", "default": False, "description": "The result never comes."},
+        "wrong_bytes": {
+            "enum": ["no", "text", "truncated"],
+            "default": "no",
+            "description": "The result is no picture, or half of one.",
+        },
+        "size": {
+            "type": "integer",
+            "minimum": 1000,
+            "maximum": 50_000_000,
+            "default": 10_000,
+            "description": "About how many bytes the result has.",
+        },
+        "num_outputs": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 8,
+            "default": 1,
+            "description": "Results.",
+        },
+    },
+}
+
+
+def planned_error(plan: dict[str, Any]) -> ProviderError:
+    """The error that the failing tries of a plan raise."""
+    pause = timedelta(seconds=plan.get("retry_after", 0)) or None
+    return ERRORS[plan.get("fail_with", "unreachable")]("as planned", retry_after=pause)

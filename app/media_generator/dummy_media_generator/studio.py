@@ -1,0 +1,74 @@
+"""Where paintings are made: in threads, so that the event loop never waits for arithmetic.
+
+Nothing here must survive: the same order gives the same pixels, so what is lost is painted again.
+"""
+
+import asyncio
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from app.media_generator.dummy_media_generator.painter import Painting, encode, paint
+
+THREADS: Final = 2
+"""Paintings made at the same time; as many as a worker has local slots by default."""
+KEPT: Final = 32
+"""Finished paintings that wait to be fetched, before the oldest is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One painting and the format of its file."""
+
+    painting: Painting
+    output_format: Literal["png", "webp", "jpeg"]
+
+
+class Work:
+    """One order on its way."""
+
+    def __init__(self, order: Order, pool: ThreadPoolExecutor) -> None:
+        self.progress = 0.0
+        """0 to 1."""
+        self.file = asyncio.get_running_loop().run_in_executor(pool, self._make, order)
+
+    def _make(self, order: Order) -> bytes:
+        file = encode(paint(order.painting, self._tell), order.output_format)
+        self.progress = 1.0
+        return file
+
+    def _tell(self, share: float) -> None:
+        self.progress = min(share, 0.99)
+
+
+class Studio:
+    """Takes orders and keeps what is finished until it is fetched."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="painter")
+        self._works: OrderedDict[Order, Work] = OrderedDict()
+
+    def work(self, order: Order) -> Work:
+        """The work on an order, begun now if nobody had begun it."""
+        work = self._works.get(order)
+        if work is None:
+            work = self._works[order] = Work(order, self._pool)
+            self._drop_oldest()
+        return work
+
+    async def fetch(self, order: Order) -> bytes:
+        """The file of an order."""
+        try:
+            return await asyncio.shield(self.work(order).file)
+        finally:
+            self._works.pop(order, None)
+
+    def close(self) -> None:
+        """Begin nothing more; what is being painted is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _drop_oldest(self) -> None:
+        finished = [order for order, work in self._works.items() if work.file.done()]
+        for order in finished[:-KEPT]:
+            del self._works[order]

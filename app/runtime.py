@@ -1,0 +1,91 @@
+"""Opens what a process works with and closes it in reverse: the same for API, worker, command line and tests."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import redis.asyncio as redis
+import sentry_sdk
+
+from app.core.bell import Bell
+from app.core.config import Settings
+from app.core.database import Database
+from app.logs.recorder import Recorder
+from app.media.copying import Limits
+from app.media.generation import Generation, Rules
+from app.media.retry import RetryPolicy
+from app.media.runner import Pace, Runner
+from app.media.service import MediaServices
+from app.media.writes import Writes
+from app.media_generator.registry import Registry, load_registry
+from app.storage.s3 import S3Store
+from app.storage.signing import SignedUrls
+from app.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The open parts of one process."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    registry: Registry
+    cache: "redis.Redis"
+    recorder: Recorder
+
+    def media_services(self, bell: Bell) -> MediaServices:
+        """What the use cases of media work with."""
+        return MediaServices(
+            hot=self.database.hot,
+            registry=self.registry,
+            bell=bell,
+            urls=SignedUrls(self.store, self.cache, self.settings),
+            default_model=self.settings.default_model,
+        )
+
+    def runner(self) -> Runner:
+        """The engine of a worker process; call it in the event loop that will run it."""
+        settings = self.settings
+        rules = Rules(
+            retry=RetryPolicy(
+                max_tries=settings.max_tries,
+                base=timedelta(seconds=settings.retry_base_seconds),
+                longest=timedelta(seconds=settings.retry_max_seconds),
+            ),
+            limits=Limits(max_bytes=settings.max_output_bytes, max_pixels=settings.max_pixels),
+        )
+        pace = Pace(
+            slots={"network": settings.worker_slots, "local": settings.worker_local_slots},
+            interval=timedelta(seconds=settings.claim_interval_seconds),
+            lease=timedelta(seconds=settings.lease_seconds),
+            patience=timedelta(seconds=settings.shutdown_seconds),
+        )
+        hot = self.database.hot
+        return Runner(hot, Generation(Writes(hot), self.registry, self.store, rules), pace)
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Runtime]:
+    """Open everything; nothing here needs the other side to answer yet.
+
+    Args:
+        settings: Of this process.
+        registry: The providers; None: those that are installed.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.sentry_dsn is not None:
+            sentry_sdk.init(settings.sentry_dsn.get_secret_value(), environment=settings.environment)
+        database = Database(settings)
+        stack.push_async_callback(database.close)
+        cache = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
+            settings.redis_url.get_secret_value(), socket_timeout=0.5, socket_connect_timeout=0.5
+        )
+        stack.push_async_callback(cache.aclose)
+        providers = registry or load_registry()
+        stack.push_async_callback(providers.close)
+        recorder = Recorder(database.hot)
+        recorder.start()
+        stack.push_async_callback(recorder.stop)
+        yield Runtime(settings, database, S3Store(settings), providers, cache, recorder)

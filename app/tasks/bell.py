@@ -1,0 +1,113 @@
+"""The bell as a Celery task: rung by a thread of the API, heard by the main process of a worker.
+
+The message never reaches a pool: its strategy wakes the runner as soon as it arrives. Rings are coalesced: one
+message for however many requests came in since the last, and none while earlier ones still wait to be heard.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import structlog
+from celery import Task
+from kombu import Connection
+from kombu.exceptions import KombuError
+
+from app.tasks.celery import BELL_TASK, app, bell_queue
+from app.tasks.worker import RunnerStep
+
+log = structlog.get_logger(__name__)
+
+SHORTEST_PAUSE: Final = 0.01
+"""Seconds between two rings of one process."""
+ENOUGH_WAITING: Final = 8
+"""Unheard rings in the broker after which another one would change nothing."""
+SILENCE_AFTER_FAILURE: Final = 1.0
+HEADER: Final = "fleek_queue"
+
+
+class BellTask(Task[Any, Any]):
+    """Heard, not run; see `hear`."""
+
+    name = BELL_TASK
+    Strategy = "app.tasks.bell:hear"
+
+    def run(self, *_args: Any, **_kwargs: Any) -> None:
+        """Never called: the strategy takes the message."""
+
+
+app.register_task(BellTask())
+
+
+def hear(_task: Any, _app: Any, _consumer: Any, **_options: Any) -> Callable[..., None]:
+    """The strategy of the bell: what the worker does with its message, in its main process."""
+
+    def on_message(message: Any, _body: Any, *_callbacks: Any, **_more: Any) -> None:
+        message.ack_log_error(log, (OSError,))
+        RunnerStep.ring(message.headers.get(HEADER, "network"))
+
+    return on_message
+
+
+class CeleryBell:
+    """Rings through the broker from a thread of its own, so that a broker that hangs holds up nobody."""
+
+    def __init__(self) -> None:
+        self._wanted: set[str] = set()
+        self._awake = threading.Event()
+        self._closed = False
+        self.failures = 0
+        """Rings that the broker did not take."""
+        self._thread = threading.Thread(target=self._main, name="fleek-bell", daemon=True)
+        self._thread.start()
+
+    def ring(self, queue: str) -> None:
+        """See `Bell.ring`."""
+        self._wanted.add(queue)
+        self._awake.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        # Not waited for longer: what is not rung any more, a worker finds by itself.
+        self._closed = True
+        self._awake.set()
+        self._thread.join(timeout=1)
+
+    def _main(self) -> None:
+        connection: Connection | None = None
+        while True:
+            self._awake.wait()
+            self._awake.clear()
+            while self._wanted:
+                try:
+                    connection = connection or app.connection_for_write()
+                    self._publish(connection, self._wanted.pop())
+                except (KombuError, OSError, *_broker_errors(connection)) as error:
+                    self.failures += 1
+                    log.warning("bell_failed", error=type(error).__name__)
+                    connection = _closed(connection)
+                    time.sleep(SILENCE_AFTER_FAILURE)
+            if self._closed:
+                _closed(connection)
+                return
+            time.sleep(SHORTEST_PAUSE)
+
+    def _publish(self, connection: Connection, queue: str) -> None:
+        channel = connection.default_channel
+        rung = bell_queue(queue)(channel)
+        if rung.queue_declare().message_count < ENOUGH_WAITING:
+            app.send_task(
+                BELL_TASK, queue=rung.name, headers={HEADER: queue}, retry=False, connection=connection
+            )
+
+
+def _broker_errors(connection: Connection | None) -> tuple[type[Exception], ...]:
+    return () if connection is None else (*connection.connection_errors, *connection.channel_errors)
+
+
+def _closed(connection: Connection | None) -> None:
+    if connection is not None:
+        connection.collapse_transport()

@@ -1,0 +1,57 @@
+"""The Celery application: `celery -A app.tasks.celery worker`.
+
+Celery runs the fleet; the jobs are rows. Its messages are bells and small chores, all of them idempotent, none
+with an ETA or a countdown. A worker starts, and goes on working, while the broker is away.
+"""
+
+from typing import Any, Final
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu import Queue
+
+from app.core.config import load_settings
+from app.core.logging import set_up_logging
+from app.tasks.worker import RunnerStep
+
+BELL_TASK: Final = "fleek.bell"
+CHORES: Final = "fleek"
+"""The queue of everything that is no bell."""
+
+settings = load_settings()
+
+
+def bell_queue(queue: str) -> Queue:
+    """The Celery queue on which the bell of one queue of jobs rings."""
+    # A lost bell costs a second; acknowledging each costs twice the work.
+    return Queue(f"fleek.bell.{queue}", no_ack=True)
+
+
+app = Celery("fleek", broker=settings.redis_url.get_secret_value())
+app.conf.update(
+    task_queues=[Queue(CHORES), bell_queue("network"), bell_queue("local")],
+    task_default_queue=CHORES,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    enable_utc=True,
+    imports=["app.tasks.bell", "app.tasks.chores"],
+    # The runner keeps the jobs in flight; the pool is for chores, and threads share its memory.
+    worker_pool="threads",
+    worker_concurrency=4,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=True,
+    worker_hijack_root_logger=False,
+    worker_soft_shutdown_timeout=settings.shutdown_seconds,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={"socket_connect_timeout": 3, "socket_timeout": 5, "socket_keepalive": True},
+    task_publish_retry=False,
+)
+app.steps["worker"].add(RunnerStep)
+
+
+@setup_logging.connect(weak=False)
+def _log_our_way(**_arguments: Any) -> None:
+    set_up_logging(level=settings.log_level)

@@ -1,0 +1,92 @@
+"""Whether the parts that a process depends on answer; each check is bounded, and says what to do."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from app.core.connections import UNAVAILABLE
+from app.core.migrations import present_revision, wanted_revision
+from app.runtime import Runtime
+from app.storage.store import StoreError
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of one check; `detail` and `hint` hold no address and no secret."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+async def check_all(runtime: Runtime) -> list[Check]:
+    """Ask database, migrations, broker, store and providers, all at once."""
+    wanted = asyncio.to_thread(wanted_revision)
+    return list(
+        await asyncio.gather(
+            _bounded(
+                "database", _database(runtime), "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* right?"
+            ),
+            _bounded("migrations", _migrations(runtime, wanted), "run: alembic upgrade head"),
+            _bounded("broker", _broker(runtime), "is Redis or Valkey running, and is REDIS_URL right?"),
+            _bounded("store", _store(runtime), "check S3_ENDPOINT_URL, BUCKET_NAME and the AWS_ keys"),
+            _bounded("providers", _providers(runtime), "reinstall or remove the plug-in that is named"),
+        )
+    )
+
+
+class _FoundWrongError(Exception):
+    """A check's answer is bad."""
+
+
+async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return Check(name, ok=True, detail=await check)
+    except _FoundWrongError as error:
+        return Check(name, ok=False, detail=str(error), hint=hint)
+    except (*UNAVAILABLE, RedisError, StoreError) as error:
+        log.warning("check_failed", check=name, error=repr(error))
+        return Check(name, ok=False, detail=f"does not answer ({type(error).__name__})", hint=hint)
+    except Exception as error:
+        # A wrong password, a database that is not there: the operator reads which in the log.
+        log.exception("check_failed", check=name)
+        return Check(name, ok=False, detail=f"refuses us ({type(error).__name__})", hint=hint)
+
+
+async def _database(runtime: Runtime) -> str:
+    row = await runtime.database.hot.fetchrow("SHOW server_version")
+    return f"PostgreSQL {row[0].split()[0]}" if row else "answers"
+
+
+async def _migrations(runtime: Runtime, wanted: Awaitable[str | None]) -> str:
+    newest = await wanted
+    present = await present_revision(runtime.database.hot)
+    if present != newest:
+        raise _FoundWrongError(f"the database is at revision {present}, this code wants {newest}")
+    return f"at revision {present}"
+
+
+async def _broker(runtime: Runtime) -> str:
+    await runtime.cache.execute_command("PING")  # pyright: ignore[reportUnknownMemberType] - untyped
+    return "answers"
+
+
+async def _store(runtime: Runtime) -> str:
+    await runtime.store.check()
+    return f"bucket {runtime.settings.bucket_name} answers"
+
+
+async def _providers(runtime: Runtime) -> str:
+    if broken := runtime.registry.broken:
+        raise _FoundWrongError("; ".join(f"{name}: {why}" for name, why in broken.items()))
+    return ", ".join(offer.full_name for offer in runtime.registry.offers())

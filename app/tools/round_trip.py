@@ -1,0 +1,60 @@
+"""A real round trip: a task through broker, worker and pool, and its answer back."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from app.core.errors import UnavailableError
+from app.core.ids import new_id
+from app.runtime import Runtime
+from app.tasks.celery import app as celery_app
+
+PATIENCE_SECONDS: Final = 5.0
+
+
+class WorkerSilentError(UnavailableError):
+    """No worker answered in time."""
+
+    code = "worker_silent"
+    title = "No worker answers"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """A round trip that came back."""
+
+    milliseconds: float
+
+
+async def round_trip(runtime: Runtime) -> RoundTrip:
+    """Send a task to any worker and wait for its answer, five seconds at most.
+
+    Raises:
+        WorkerSilentError: None came.
+    """
+    begun = time.perf_counter()
+    reply_to = f"fleek:pong:{new_id()}"
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.to_thread(_send, reply_to)
+            answer = await _answer(runtime.cache, reply_to)
+    except (TimeoutError, OSError, RedisError, *celery_app.connection().connection_errors):
+        answer = None
+    if answer is None:
+        seconds = round(PATIENCE_SECONDS)
+        raise WorkerSilentError(f"no worker answered within {seconds} seconds; is one running, and the broker up?")
+    return RoundTrip(round((time.perf_counter() - begun) * 1000, 1))
+
+
+def _send(reply_to: str) -> None:
+    celery_app.send_task("fleek.ping", args=[reply_to], retry=False, expires=PATIENCE_SECONDS)
+
+
+async def _answer(cache: Any, reply_to: str) -> object:
+    # Short waits: the cache's client gives up on an answer after half a second.
+    while (pong := await cache.lpop(reply_to)) is None:
+        await asyncio.sleep(0.02)
+    return pong

@@ -1,0 +1,88 @@
+"""Is it alive, is it ready, does a worker answer: for load balancers and for people."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from app.core.errors import UnavailableError
+from app.core.problems import problems
+from app.runtime import Runtime
+from app.tools.checks import Check, check_all
+from app.tools.round_trip import round_trip
+
+router = APIRouter(prefix="/tools", tags=["tools"])
+
+
+class NotReadyError(UnavailableError):
+    """A part of the service does not answer."""
+
+    code = "not_ready"
+    title = "Not ready"
+
+
+class StatusOut(BaseModel):
+    """The process is alive."""
+
+    status: str = Field(examples=["ok"])
+    name: str
+    environment: str
+
+
+class CheckOut(BaseModel):
+    """What came of one check."""
+
+    name: str = Field(examples=["database"])
+    ok: bool
+    detail: str
+    hint: str
+
+
+class ReadyOut(BaseModel):
+    """Everything that is needed answers."""
+
+    status: str = Field(examples=["ready"])
+    checks: list[CheckOut]
+
+
+class CeleryStatusOut(BaseModel):
+    """A task went through a worker and came back."""
+
+    status: str = Field(examples=["ok"])
+    round_trip_milliseconds: float
+
+
+async def _runtime(request: Request) -> Runtime:
+    return request.app.state.runtime
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+
+
+def _out(check: Check) -> dict[str, Any]:
+    return {"name": check.name, "ok": check.ok, "detail": check.detail, "hint": check.hint}
+
+
+@router.get("/status", response_model=StatusOut, summary="Is the process alive?")
+async def status(runtime: RuntimeDep) -> StatusOut:
+    """Asks nobody else."""
+    return StatusOut(status="ok", name=runtime.settings.project_name, environment=runtime.settings.environment)
+
+
+@router.get("/ready", response_model=ReadyOut, responses=problems(503), summary="Can it do its work?")
+async def ready(runtime: RuntimeDep) -> dict[str, Any]:
+    """Asks database, migrations, broker, store and providers; 503 names what is wrong."""
+    checks = await check_all(runtime)
+    # A broken plug-in is reported, but the others serve on.
+    wrong = [check for check in checks if not check.ok and check.name != "providers"]
+    if wrong:
+        detail = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
+        raise NotReadyError(detail, checks=[_out(check) for check in checks])
+    return {"status": "ready", "checks": [_out(check) for check in checks]}
+
+
+@router.get("/celery_status", response_model=CeleryStatusOut, responses=problems(503), summary="Does a worker answer?")
+async def celery_status(runtime: RuntimeDep) -> CeleryStatusOut:
+    """Sends a task through broker and worker and waits for its answer, five seconds at most."""
+    trip = await round_trip(runtime)
+    return CeleryStatusOut(status="ok", round_trip_milliseconds=trip.milliseconds)
