@@ -12,7 +12,7 @@ from app.core.access import AccessLog
 from app.core.bell import Bell
 from app.core.config import Settings, load_settings
 from app.core.logging import set_up_logging
-from app.core.problems import Problem, add_problem_answers
+from app.core.problems import add_problem_answers
 from app.media.api import models_router, router, timeline_router
 from app.media.api.desk import Desk
 from app.runtime import open_runtime
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
         async with open_runtime(chosen) as runtime:
             with nullcontext(bell) if bell is not None else CeleryBell() as rung:
                 app.state.runtime = runtime
-                app.state.desk = Desk(runtime.media_services(rung), runtime.database, chosen.public_url)
+                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url)
                 yield
 
     app = FastAPI(

@@ -10,7 +10,7 @@ import sentry_sdk
 
 from app.core.bell import Bell
 from app.core.config import Settings
-from app.core.database import Database
+from app.core.connections import Connections
 from app.logs.recorder import Recorder
 from app.media.copying import Limits
 from app.media.generation import Generation, Rules
@@ -29,7 +29,7 @@ class Runtime:
     """The open parts of one process."""
 
     settings: Settings
-    database: Database
+    hot: Connections
     store: Store
     registry: Registry
     cache: "redis.Redis"
@@ -38,7 +38,7 @@ class Runtime:
     def media_services(self, bell: Bell) -> MediaServices:
         """What the use cases of media work with."""
         return MediaServices(
-            hot=self.database.hot,
+            hot=self.hot,
             registry=self.registry,
             bell=bell,
             urls=SignedUrls(self.store, self.cache, self.settings),
@@ -62,8 +62,7 @@ class Runtime:
             lease=timedelta(seconds=settings.lease_seconds),
             patience=timedelta(seconds=settings.shutdown_seconds),
         )
-        hot = self.database.hot
-        return Runner(hot, Generation(Writes(hot), self.registry, self.store, rules), pace)
+        return Runner(self.hot, Generation(Writes(self.hot), self.registry, self.store, rules), pace)
 
 
 @asynccontextmanager
@@ -77,15 +76,15 @@ async def open_runtime(settings: Settings, registry: Registry | None = None) -> 
     async with AsyncExitStack() as stack:
         if settings.sentry_dsn is not None:
             sentry_sdk.init(settings.sentry_dsn.get_secret_value(), environment=settings.environment)
-        database = Database(settings)
-        stack.push_async_callback(database.close)
+        hot = Connections(settings.database_dsn, size=settings.database_connections)
+        stack.push_async_callback(hot.close)
         cache = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
             settings.redis_url.get_secret_value(), socket_timeout=0.5, socket_connect_timeout=0.5
         )
         stack.push_async_callback(cache.aclose)
         providers = registry or load_registry()
         stack.push_async_callback(providers.close)
-        recorder = Recorder(database.hot)
+        recorder = Recorder(hot)
         recorder.start()
         stack.push_async_callback(recorder.stop)
-        yield Runtime(settings, database, S3Store(settings), providers, cache, recorder)
+        yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder)

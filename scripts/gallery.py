@@ -12,24 +12,24 @@ from app.media_generator.dummy_media_generator.painter import Painting, paint
 
 PROMPTS: Final = (
     ("misty mountains at dawn", 1),
-    ("aurora over a quiet lake", 2),
+    ("aurora over a quiet lake", 5),
     ("a dahlia in full bloom, jewel colours", 3),
     ("the city at sunset", 4),
     ("moonlit ocean", 5),
-    ("sahara dunes, late light", 6),
+    ("sahara dunes at sunset", 6),
     ("stained glass window of a golden morning sun", 7),
     ("emerald agate", 8),
     ("a galaxy on fire", 9),
     ("bauhaus poster, ocean blue", 10),
     ("paper canyon at sunset", 11),
     ("the wind, drawn in ink", 12),
-    ("forest ridges in the rain", 13),
+    ("pine ridges, green mist", 13),
     ("neon city, midnight, cyberpunk", 14),
-    ("pastel geometry", 15),
+    ("pastel petals in a garden", 15),
     ("waves at sunset", 16),
-    ("nebula in violet and rose", 17),
+    ("a nebula at midnight", 17),
     ("northern lights, neon sky", 18),
-    ("autumn music in long brush lines", 19),
+    ("a dance of ink, blue and gold", 19),
     ("coral reef cut from paper", 20),
 )
 COLUMNS: Final = 5
@@ -49,7 +49,7 @@ def main() -> None:
         pixels = paint(Painting(prompt, seed, RENDERED, RENDERED), lambda _: None)
         picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         sheet.paste(picture, (index % COLUMNS * (SIDE + GAP), index // COLUMNS * (SIDE + GAP)))
-    sheet.save(Path(sys.argv[1]), quality=82, method=6)
+    sheet.save(Path(sys.argv[1]), quality=88, method=6)
 
 
 if __name__ == "__main__":

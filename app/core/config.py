@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     postgres_db: str = "fleek"
     """Name of the database."""
     database_connections: int = Field(default=10, ge=1, le=200)
-    """Connections to PostgreSQL that one process opens at most for its hot statements; as many again for the rest."""
+    """Connections to PostgreSQL that one process opens at most."""
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6834/0")
     """The broker of Celery and the shared cache of signed URLs: Redis or Valkey."""
@@ -139,9 +139,7 @@ class Settings(BaseSettings):
             quote(self.postgres_user, safe=""),
             quote(self.postgres_password.get_secret_value(), safe=""),
         )
-        return (
-            f"postgresql://{user}:{password}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
-        )
+        return f"postgresql://{user}:{password}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
 
     @property
     def s3_signing_url(self) -> str | None:
@@ -158,8 +156,5 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors()
-        ]
+        faults = [f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError("; ".join(faults)) from None

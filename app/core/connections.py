@@ -30,9 +30,7 @@ UNAVAILABLE = (
 class Connections:
     """At most `size` connections to one database, opened when needed, the last used first."""
 
-    def __init__(
-        self, dsn: str, *, size: int, statement_seconds: float = 30.0, connect_seconds: float = 5.0
-    ) -> None:
+    def __init__(self, dsn: str, *, size: int, statement_seconds: float = 30.0, connect_seconds: float = 5.0) -> None:
         self._dsn = dsn
         self._statement_seconds = statement_seconds
         self._connect_seconds = connect_seconds

@@ -31,10 +31,15 @@ class HotRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler that Starlette calls."""
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
-        paths, queries, bodies = self.dependant.path_params, self.dependant.query_params, self.dependant.body_params
+        paths, queries, bodies = (
+            self.dependant.path_params,
+            self.dependant.query_params,
+            self.dependant.body_params,
+        )
         if self.dependant.dependencies or len(bodies) > 1:
             raise TypeError(f"{self.path}: a hot route takes no dependencies and one body")
-        body = (bodies[0].name, TypeAdapter[Any](bodies[0].field_info.annotation)) if bodies else None
+        annotation: Any = bodies[0].field_info.annotation if bodies else None
+        body = (bodies[0].name, TypeAdapter[Any](annotation)) if bodies else None
 
         async def handle(request: Request) -> Response:
             values: dict[str, Any] = {}

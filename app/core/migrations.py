@@ -1,21 +1,28 @@
 """Which revision of the schema this code wants, and which one a database has."""
 
+import re
 from pathlib import Path
 from typing import Final
 
 import asyncpg
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from app.core.connections import Connections
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The folder that holds `alembic.ini`."""
+_REVISION: Final = re.compile(r"^(revision|down_revision)\b[^=]*= *[\"'](\w+)[\"']", re.MULTILINE)
 
 
-def wanted_revision() -> str | None:
-    """The newest revision that comes with this code."""
-    return ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head()
+def wanted_revision() -> str:
+    """The newest revision that comes with this code, read from the files: Alembic costs 7 MB in memory."""
+    found: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
+    for path in (ROOT / "alembic" / "versions").glob("*.py"):
+        for name, value in _REVISION.findall(path.read_text()):
+            found[name].add(value)
+    heads = found["revision"] - found["down_revision"]
+    if len(heads) != 1:
+        raise RuntimeError(f"alembic/versions has {len(heads)} newest revisions, not one")
+    return heads.pop()
 
 
 async def present_revision(hot: Connections) -> str | None:

@@ -28,5 +28,10 @@ def decode_cursor(cursor: str) -> UUID:
     try:
         return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
     except (ValueError, binascii.Error):
-        wrong = {"field": "cursor", "message": "not a cursor of ours", "given": cursor, "allowed": "a `next_cursor`"}
+        wrong = {
+            "field": "cursor",
+            "message": "not a cursor of ours",
+            "given": cursor,
+            "allowed": "a `next_cursor`",
+        }
         raise InvalidCursorError("give a `next_cursor` of an answer, unchanged", errors=[wrong]) from None

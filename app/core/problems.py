@@ -75,7 +75,13 @@ def add_problem_answers(app: FastAPI) -> None:
 
 def answer(status: int, code: str, title: str, detail: str, members: Mapping[str, Any]) -> Response:
     """A problem document as a response."""
-    body = {"type": f"urn:fleek:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    body = {
+        "type": f"urn:fleek:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
     return Response(msgspec.json.encode({**body, **members}, enc_hook=str), status_code=status, media_type=MEDIA_TYPE)
 
 

@@ -1,15 +1,17 @@
 """Reading what was logged of a job."""
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
+import asyncpg
 
-from app.logs.models import Log
+from app.core.connections import Connections
+
+_TIMELINE: Final = """SELECT id, at, level, event, attempt, fields FROM logs
+WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
 
 
-async def timeline(session: AsyncSession, media_id: UUID, *, after: int, limit: int) -> Sequence[Log]:
-    """Up to `limit` events of a media, oldest first, after the event `after`."""
-    wanted = select(Log).where(Log.media_id == media_id, Log.id > after).order_by(Log.id).limit(limit)
-    return (await session.scalars(wanted)).all()
+async def timeline(hot: Connections, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
+    """Up to `limit` events of a media, oldest first, after the event `after`; `fields` is a JSON text."""
+    return await hot.fetch(_TIMELINE, media_id, after, limit)

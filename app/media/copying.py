@@ -8,7 +8,7 @@ that the next worker writes again.
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,7 +54,7 @@ async def copy_output(
         NotReachedError, BusyError: The provider does not answer now.
         StoreUnavailableError: The store does not.
     """
-    async with aclosing(_closeable(provider.open(output))) as chunks:
+    async with aclosing(_passed_on(provider.open(output))) as chunks:
         head = [chunk async for chunk in _first(chunks, HEAD_BYTES)]
         beginning = b"".join(head)
         kind = _inspect(beginning, limits)
@@ -73,7 +73,8 @@ async def copy_output(
     )
 
 
-async def _closeable(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _passed_on(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """A plug-in may hand out any iterator; a generator can be closed half-way."""
     async for chunk in chunks:
         yield chunk
 
@@ -92,9 +93,7 @@ def _inspect(head: bytes, limits: Limits) -> Kind:
     except NotMediaError as error:
         raise OutputError(f"the provider's result cannot be used: {error}") from error
     if kind.width and kind.height and kind.width * kind.height > limits.max_pixels:
-        raise OutputError(
-            f"the provider's picture is {kind.width}x{kind.height}, more than {limits.max_pixels} pixels"
-        )
+        raise OutputError(f"the provider's picture is {kind.width}x{kind.height}, more than {limits.max_pixels} pixels")
     return kind
 
 

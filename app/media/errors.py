@@ -58,4 +58,4 @@ class MediaNotCompletedError(ConflictError):
     title = "Media is not completed"
 
     def __init__(self, media_id: UUID, status: str) -> None:
-        super().__init__(f"media {media_id} is {status}; its files are there once it is COMPLETED", status=status)
+        super().__init__(f"media {media_id} is {status}; its files are there once it is COMPLETED", media_status=status)

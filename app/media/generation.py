@@ -1,4 +1,6 @@
-"""From a claimed media to its files. Crosses database, provider and store, in this order:
+"""From a claimed media to its files.
+
+Crosses database, provider and store, in this order:
 
 1. intent: the attempt is committed. A crash from here on leaves an attempt without an external id:
    the next worker asks the provider for it; if nobody can say, the media ends as `outcome_unknown`.
@@ -43,7 +45,7 @@ from app.media_generator.media_generator_model import (
     Running,
     Succeeded,
 )
-from app.media_generator.registry import Offer, Registry, UnknownModelError
+from app.media_generator.registry import Registry, UnknownModelError
 from app.storage.store import Store, StoreError
 
 log = structlog.get_logger(__name__)
@@ -126,9 +128,7 @@ class Generation:
             await asyncio.sleep(outcome.wait.total_seconds() if outcome.wait is not None else wait)
             wait = min(wait * 2, LONGEST_WAIT)
 
-    async def _copy_all(
-        self, job: Job, provider: MediaGeneratorModel, succeeded: Succeeded
-    ) -> tuple[StoredFile, ...]:
+    async def _copy_all(self, job: Job, provider: MediaGeneratorModel, succeeded: Succeeded) -> tuple[StoredFile, ...]:
         if not succeeded.outputs:
             raise GenerationFailedError(f"{provider.name} finished without a result")
         files: list[StoredFile] = []

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base
+from app.core.schema import Base
 from app.media.states import OPEN_ATTEMPT, AttemptStatus, MediaStatus
 
 NOW = text("now()")

@@ -66,6 +66,4 @@ async def newest(
             values.append(value)
             # A statement of its own for each combination: a generic plan would scan past every other status.
             conditions.append(f"{condition} {'<' if condition == 'm.id' else '='} ${len(values) + 2}")
-    return await hot.fetch(
-        f"{_RESOURCE} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values
-    )
+    return await hot.fetch(f"{_RESOURCE} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values)

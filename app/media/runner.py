@@ -129,9 +129,7 @@ class Runner:
         try:
             await self._generation.run(job)
         except HandBackError as error:
-            await _survives(
-                transitions.hand_back(self._hot, [job.held], reason=error.reason, delay=error.delay)
-            )
+            await _survives(transitions.hand_back(self._hot, [job.held], reason=error.reason, delay=error.delay))
         except LeaseLostError:
             log.info("lease_lost")
         except Exception:

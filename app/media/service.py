@@ -70,7 +70,12 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         raise InvalidInputError(
             f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
             errors=[
-                {"field": fault.field, "message": fault.message, "given": fault.given, "allowed": fault.allowed}
+                {
+                    "field": fault.field,
+                    "message": fault.message,
+                    "given": fault.given,
+                    "allowed": fault.allowed,
+                }
                 for fault in wrong
             ],
         )
@@ -209,6 +214,7 @@ def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> 
     if _NUL.search(text):
         message = "the character U+0000 cannot be stored"
         raise InvalidInputError(
-            f"{field}: {message}", errors=[{"field": field, "message": message, "given": None, "allowed": None}]
+            f"{field}: {message}",
+            errors=[{"field": field, "message": message, "given": None, "allowed": None}],
         )
     return text.decode()

@@ -28,7 +28,7 @@ async def settle(
     Raises:
         LeaseLostError: The media is not this worker's any more.
     """
-    pause = policy.after(error, attempt.number) if attempt else None
+    pause = policy.after(error, attempt.number) if attempt is not None else None
     log.warning(
         "attempt_failed",
         code=error.code,
@@ -40,7 +40,7 @@ async def settle(
     await writes.end(
         Failure(
             held=job.held,
-            attempt_id=attempt and attempt.id,
+            attempt_id=attempt.id if attempt is not None else None,
             attempt_status=AttemptStatus.UNKNOWN if unknown else AttemptStatus.FAILED,
             sent=error.sent,
             error=msgspec.json.encode({"code": error.code, "message": error.message.replace("\x00", "")}).decode(),

@@ -68,7 +68,7 @@ def chart() -> str:
     """The state chart as a Mermaid diagram, drawn from the table."""
     lines = ["stateDiagram-v2"]
     for event, transition in TRANSITIONS.items():
-        for source in sorted(transition.sources) or ["[*]"]:
-            lines.append(f"    {source} --> {transition.target}: {event}")
+        sources = [str(source) for source in sorted(transition.sources)] or ["[*]"]
+        lines += [f"    {source} --> {transition.target}: {event}" for source in sources]
     lines += [f"    {status} --> [*]" for status in sorted(FINAL)]
     return "\n".join(lines)

@@ -147,9 +147,7 @@ WITH moved AS (
 SELECT id, queue FROM moved"""
 
 
-_RETURN_HELD: Final = _return(
-    "(m.id, m.fence) IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))", "$4::interval"
-)
+_RETURN_HELD: Final = _return("(m.id, m.fence) IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))", "$4::interval")
 _RETURN_FORGOTTEN: Final = _return("m.worker_id = $2 AND NOT m.id = ANY($3::uuid[])")
 _RETURN_ORPHANS: Final = _return("NOT EXISTS (SELECT FROM workers w WHERE w.id = m.worker_id)")
 
@@ -160,7 +158,8 @@ async def request(hot: Connections, new: NewMedia) -> datetime:
         _REQUEST, new.id, new.job_id, new.owner_id, new.prompt, new.model, new.input, new.metadata, new.queue
     )
     assert row is not None  # noqa: S101 - an INSERT ... VALUES returns its row
-    return row["created_at"]
+    created_at: datetime = row["created_at"]
+    return created_at
 
 
 async def claim(hot: Connections, queue: str, *, worker_id: UUID, limit: int) -> list[asyncpg.Record]:
@@ -222,7 +221,10 @@ async def complete(hot: Connections, completions: Sequence[Completion]) -> list[
 async def progress(hot: Connections, steps: Sequence[Progress]) -> list[bool]:
     """Show how far media are; no event of its own."""
     rows = await hot.fetch(
-        _PROGRESS, [p.held.media_id for p in steps], [p.held.fence for p in steps], [p.fraction for p in steps]
+        _PROGRESS,
+        [p.held.media_id for p in steps],
+        [p.held.fence for p in steps],
+        [p.fraction for p in steps],
     )
     return _moved(rows, [p.held for p in steps])
 
@@ -248,9 +250,7 @@ async def return_forgotten(hot: Connections, worker_id: UUID, in_hand: Sequence[
 
     So it is when the database crashed between committing a claim and answering it.
     """
-    return {
-        row["queue"] for row in await hot.fetch(_RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)
-    }
+    return {row["queue"] for row in await hot.fetch(_RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)}
 
 
 async def return_orphans(hot: Connections) -> list[asyncpg.Record]:

@@ -1,5 +1,7 @@
-"""Worker rows: one for each worker process. Its heartbeat keeps the leases of all its jobs; only the
-database's clock is ever asked."""
+"""Worker rows: one for each worker process.
+
+Its heartbeat keeps the leases of all its jobs; only the database's clock is ever asked.
+"""
 
 from datetime import timedelta
 from typing import Final

@@ -31,9 +31,7 @@ class Writes:
 
     def __init__(self, hot: Connections) -> None:
         self._intend = Batch[Intent, int | None](lambda items: transitions.intend(hot, items), shared=TRY_LATER)
-        self._purchase = Batch[Purchase, bool](
-            lambda items: transitions.record_purchases(hot, items), shared=TRY_LATER
-        )
+        self._purchase = Batch[Purchase, bool](lambda items: transitions.record_purchases(hot, items), shared=TRY_LATER)
         self._complete = Batch[Completion, bool](lambda items: transitions.complete(hot, items), shared=TRY_LATER)
         self._retry = Batch[Failure, bool](lambda items: transitions.schedule_retries(hot, items), shared=TRY_LATER)
         self._fail = Batch[Failure, bool](lambda items: transitions.fail(hot, items), shared=TRY_LATER)

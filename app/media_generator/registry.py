@@ -1,6 +1,6 @@
 """Which providers there are: loaded from the entry-point group `fleek.providers`, and looked up by model name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -59,9 +59,7 @@ class UnknownModelError(LookupError):
 class Registry:
     """The providers of this process."""
 
-    def __init__(
-        self, providers: Iterable[MediaGeneratorModel], broken: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, providers: Iterable[MediaGeneratorModel], broken: Mapping[str, str] | None = None) -> None:
         self.providers = {provider.name: provider for provider in providers}
         self.broken = dict(broken or {})
         """Plug-ins that could not be loaded, and why."""
@@ -127,16 +125,16 @@ def _explain(offer: Offer, error: jsonschema_rs.ValidationError) -> list[Fault]:
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
         known = sorted(offer.card.input_schema.get("properties", {}))
         return [
-            Fault(
-                f"{path}.{name}", f"{offer.full_name} has no parameter {name!r}", error.instance[name], known
-            )
+            Fault(f"{path}.{name}", f"{offer.full_name} has no parameter {name!r}", error.instance[name], known)
             for name in kind.unexpected
         ]
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         return [Fault(f"{path}.{kind.property}", "this parameter is required", None, None)]
-    schema: Any = offer.card.input_schema
-    for part in error.schema_path[:-1]:
+    rule = _at(offer.card.input_schema, error.schema_path[:-1])
+    return [Fault(path, error.message, error.instance, {name: rule[name] for name in LIMITS if name in rule})]
+
+
+def _at(schema: Any, path: Sequence[str | int]) -> Any:
+    for part in path:
         schema = schema[part]
-    return [
-        Fault(path, error.message, error.instance, {name: schema[name] for name in LIMITS if name in schema})
-    ]
+    return schema

@@ -82,9 +82,9 @@ class SignedUrls:
         except (RedisError, OSError, TimeoutError):
             self._shared_again_at = time.monotonic() + REDIS_PAUSE_SECONDS
             return None
-        if found is None:
+        if not isinstance(found, bytes):
             return None
-        fresh_until, _, url = found.decode().partition(" ")
+        fresh_until, _, url = str(found, "utf-8").partition(" ")
         return self._made(url, float(fresh_until))
 
     async def _to_shared(self, key: str, signed: SignedUrl, now: float) -> None:

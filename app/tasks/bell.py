@@ -4,6 +4,7 @@ The message never reaches a pool: its strategy wakes the runner as soon as it ar
 message for however many requests came in since the last, and none while earlier ones still wait to be heard.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -58,7 +59,13 @@ class CeleryBell:
         self._awake = threading.Event()
         self._closed = False
         self.failures = 0
-        """Rings that the broker did not take."""
+        """Rings that the broker did not take; what they told of, workers find by themselves."""
+        broker = app.connection_for_write()
+        self._broker_errors: tuple[type[BaseException], ...] = (
+            *broker.connection_errors,
+            *broker.channel_errors,
+            KombuError,
+        )
         self._thread = threading.Thread(target=self._main, name="fleek-bell", daemon=True)
         self._thread.start()
 
@@ -77,37 +84,34 @@ class CeleryBell:
         self._thread.join(timeout=1)
 
     def _main(self) -> None:
-        connection: Connection | None = None
         while True:
+            connection = app.connection_for_write()
+            try:
+                if self._ring_on(connection):
+                    return
+            except self._broker_errors as error:
+                self.failures += 1
+                log.warning("bell_failed", error=type(error).__name__)
+            finally:
+                with contextlib.suppress(*self._broker_errors):
+                    connection.close()
+            time.sleep(SILENCE_AFTER_FAILURE)
+
+    def _ring_on(self, connection: Connection) -> bool:
+        """Ring over one connection; True: it is over."""
+        while not self._closed or self._wanted:
             self._awake.wait()
             self._awake.clear()
             while self._wanted:
-                try:
-                    connection = connection or app.connection_for_write()
-                    self._publish(connection, self._wanted.pop())
-                except (KombuError, OSError, *_broker_errors(connection)) as error:
-                    self.failures += 1
-                    log.warning("bell_failed", error=type(error).__name__)
-                    connection = _closed(connection)
-                    time.sleep(SILENCE_AFTER_FAILURE)
-            if self._closed:
-                _closed(connection)
-                return
+                queue = next(iter(self._wanted))
+                # Before ringing: what is committed from here on is worth another ring.
+                self._wanted.discard(queue)
+                self._publish(connection, queue)
             time.sleep(SHORTEST_PAUSE)
+        return True
 
-    def _publish(self, connection: Connection, queue: str) -> None:
-        channel = connection.default_channel
-        rung = bell_queue(queue)(channel)
+    @staticmethod
+    def _publish(connection: Connection, queue: str) -> None:
+        rung: Any = bell_queue(queue)(connection.default_channel)
         if rung.queue_declare().message_count < ENOUGH_WAITING:
-            app.send_task(
-                BELL_TASK, queue=rung.name, headers={HEADER: queue}, retry=False, connection=connection
-            )
-
-
-def _broker_errors(connection: Connection | None) -> tuple[type[Exception], ...]:
-    return () if connection is None else (*connection.connection_errors, *connection.channel_errors)
-
-
-def _closed(connection: Connection | None) -> None:
-    if connection is not None:
-        connection.collapse_transport()
+            app.send_task(BELL_TASK, queue=rung.name, headers={HEADER: queue}, retry=False, connection=connection)

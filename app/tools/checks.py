@@ -34,7 +34,9 @@ async def check_all(runtime: Runtime) -> list[Check]:
     return list(
         await asyncio.gather(
             _bounded(
-                "database", _database(runtime), "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* right?"
+                "database",
+                _database(runtime),
+                "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* right?",
             ),
             _bounded("migrations", _migrations(runtime, wanted), "run: alembic upgrade head"),
             _bounded("broker", _broker(runtime), "is Redis or Valkey running, and is REDIS_URL right?"),
@@ -64,20 +66,20 @@ async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
 
 
 async def _database(runtime: Runtime) -> str:
-    row = await runtime.database.hot.fetchrow("SHOW server_version")
+    row = await runtime.hot.fetchrow("SHOW server_version")
     return f"PostgreSQL {row[0].split()[0]}" if row else "answers"
 
 
-async def _migrations(runtime: Runtime, wanted: Awaitable[str | None]) -> str:
+async def _migrations(runtime: Runtime, wanted: Awaitable[str]) -> str:
     newest = await wanted
-    present = await present_revision(runtime.database.hot)
+    present = await present_revision(runtime.hot)
     if present != newest:
         raise _FoundWrongError(f"the database is at revision {present}, this code wants {newest}")
     return f"at revision {present}"
 
 
 async def _broker(runtime: Runtime) -> str:
-    await runtime.cache.execute_command("PING")  # pyright: ignore[reportUnknownMemberType] - untyped
+    await runtime.cache.get("fleek:ready")
     return "answers"
 
 

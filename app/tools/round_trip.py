@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from app.core.errors import UnavailableError
@@ -41,7 +42,7 @@ async def round_trip(runtime: Runtime) -> RoundTrip:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.to_thread(_send, reply_to)
             answer = await _answer(runtime.cache, reply_to)
-    except (TimeoutError, OSError, RedisError, *celery_app.connection().connection_errors):
+    except (TimeoutError, OSError, RedisError, KombuError):
         answer = None
     if answer is None:
         seconds = round(PATIENCE_SECONDS)

@@ -53,7 +53,8 @@ class CeleryStatusOut(BaseModel):
 
 
 async def _runtime(request: Request) -> Runtime:
-    return request.app.state.runtime
+    runtime: Runtime = request.app.state.runtime
+    return runtime
 
 
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
@@ -63,7 +64,7 @@ def _out(check: Check) -> dict[str, Any]:
     return {"name": check.name, "ok": check.ok, "detail": check.detail, "hint": check.hint}
 
 
-@router.get("/status", response_model=StatusOut, summary="Is the process alive?")
+@router.get("/status", summary="Is the process alive?")
 async def status(runtime: RuntimeDep) -> StatusOut:
     """Asks nobody else."""
     return StatusOut(status="ok", name=runtime.settings.project_name, environment=runtime.settings.environment)
@@ -81,7 +82,7 @@ async def ready(runtime: RuntimeDep) -> dict[str, Any]:
     return {"status": "ready", "checks": [_out(check) for check in checks]}
 
 
-@router.get("/celery_status", response_model=CeleryStatusOut, responses=problems(503), summary="Does a worker answer?")
+@router.get("/celery_status", responses=problems(503), summary="Does a worker answer?")
 async def celery_status(runtime: RuntimeDep) -> CeleryStatusOut:
     """Sends a task through broker and worker and waits for its answer, five seconds at most."""
     trip = await round_trip(runtime)

@@ -42,13 +42,13 @@ def _out(offer: Offer) -> ModelOut:
     )
 
 
-@router.get("", response_model=ModelList, summary="List the models")
+@router.get("", summary="List the models")
 async def models(request: Request) -> ModelList:
     """What can be asked for, with input schema and an example."""
     return ModelList(items=[_out(offer) for offer in desk_of(request).services.registry.offers()])
 
 
-@router.get("/{provider}/{name}", response_model=ModelOut, responses=problems(404), summary="A model")
+@router.get("/{provider}/{name}", responses=problems(404), summary="A model")
 async def model(request: Request, provider: str, name: str) -> ModelOut:
     """One model by its name."""
     return _out(service.model_card(desk_of(request).services, f"{provider}/{name}"))

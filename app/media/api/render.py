@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from app.core.pagination import encode_cursor
 from app.media.states import MediaStatus
 
-Row = Mapping[str, Any]
+Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -78,9 +79,7 @@ def _media(row: Row, public_url: str) -> dict[str, Any]:
 def _files(row: Row, public_url: str) -> list[dict[str, Any]]:
     if row["files"] is None:
         return []
-    return [
-        {**file, "url": content_url(public_url, row["id"], file["index"])} for file in _decode(row["files"])
-    ]
+    return [{**file, "url": content_url(public_url, row["id"], file["index"])} for file in _decode(row["files"])]
 
 
 def _next_run(row: Row) -> datetime | None:

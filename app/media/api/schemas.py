@@ -23,7 +23,10 @@ class MediaIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prompt: Annotated[str, AfterValidator(_storable)] = Field(
-        min_length=1, max_length=20_000, description="What to generate, in words.", examples=["a lighthouse at dawn"]
+        min_length=1,
+        max_length=20_000,
+        description="What to generate, in words.",
+        examples=["a lighthouse at dawn"],
     )
     model: str | None = Field(
         default=None,

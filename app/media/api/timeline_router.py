@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
@@ -35,7 +36,7 @@ class LogPage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` for what follows; null: nothing more yet.")
 
 
-@router.get("/{media_id}/logs", response_model=LogPage, responses=problems(404, 422, 503), summary="A media's log")
+@router.get("/{media_id}/logs", responses=problems(404, 422, 503), summary="A media's log")
 async def logs(
     request: Request,
     media_id: UUID,
@@ -45,10 +46,15 @@ async def logs(
     """The timeline of a media; events arrive here within about a second."""
     desk = desk_of(request)
     await service.media(desk.services, DEFAULT_OWNER_ID, media_id)
-    async with desk.database.snapshot() as session:
-        rows = await queries.timeline(session, media_id, after=cursor, limit=limit + 1)
+    rows = await queries.timeline(desk.services.hot, media_id, after=cursor, limit=limit + 1)
     items = [
-        LogOut(at=row.at, level=row.level, event=row.event, attempt=row.attempt, fields=row.fields)
+        LogOut(
+            at=row["at"],
+            level=row["level"],
+            event=row["event"],
+            attempt=row["attempt"],
+            fields=msgspec.json.decode(row["fields"]),
+        )
         for row in rows[:limit]
     ]
-    return LogPage(items=items, next_cursor=str(rows[limit - 1].id) if len(rows) > limit else None)
+    return LogPage(items=items, next_cursor=str(rows[limit - 1]["id"]) if len(rows) > limit else None)

@@ -15,9 +15,7 @@ def png_of_about(size: int) -> bytes:
     Source: W3C PNG (Third Edition), section 5; the pixels are stored, not compressed.
     """
     height = max(1, (size - 100) // (WIDTH + 1))
-    rows = b"".join(
-        b"\x00" + bytes((x * y + x) & 0xFF for x in range(WIDTH)) for y in range(min(height, WIDTH))
-    )
+    rows = b"".join(b"\x00" + bytes((x * y + x) & 0xFF for x in range(WIDTH)) for y in range(min(height, WIDTH)))
     pixels = (rows * (height // WIDTH + 1))[: height * (WIDTH + 1)]
     header = struct.pack(">IIBBBBB", WIDTH, height, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels, 0)), (b"IEND", b""))

@@ -123,7 +123,7 @@ class DummyMediaGeneratorModel(MediaGeneratorModel):
                 raise planned
         return _reference(submission)
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - what is deterministic needs no search
         """See the base class; a plan may say that the purchase was never taken, or that nobody knows."""
         if submission.model == FAULTY.name:
             lost = submission.input.get("lose_answer", "no")
@@ -200,9 +200,7 @@ def _follow_plan(reference: Reference) -> Outcome:
     planned = plans.planned_error(plan)
     if reference.data["number"] <= plan.get("fail_times", 0) and planned.sent is Sent.YES:
         return Failed(planned)
-    return Succeeded(
-        tuple(Output(_location(reference, index)) for index in range(plan.get("num_outputs", 1)))
-    )
+    return Succeeded(tuple(Output(_location(reference, index)) for index in range(plan.get("num_outputs", 1))))
 
 
 def _faulty_file(plan: Mapping[str, Any]) -> bytes:

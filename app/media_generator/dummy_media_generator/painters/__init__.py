@@ -112,8 +112,7 @@ STYLE_BOOK: Final[dict[str, Style]] = {
     ),
     "papercut": Style(
         paint_papercut,
-        "papercut paper origami layer cave canyon dream topography map contour coral reef tunnel cloud "
-        "portal",
+        "papercut paper origami layer cave canyon dream topography map contour coral reef tunnel cloud portal",
         ("sunset", "ocean", "blossom", "lagoon", "pastel", "forest", "dawn", "fire"),
     ),
 }

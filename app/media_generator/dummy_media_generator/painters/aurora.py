@@ -79,9 +79,7 @@ def _lights(scene: Scene) -> list[Floats]:
         comb = profile(scene, t, 10.0, 4, 0.75)
         rays = 0.12 + 1.3 * clamp(0.5 + 0.55 * comb) ** 2
         rays *= 0.08 + 0.92 * smoothstep(-0.5, 0.6, profile(scene, t, 1.3, 2))
-        base = scene.down * (0.37 + 0.12 * curtain) + tall * (
-            0.15 * profile(scene, t, 1.2, 3, 0.4) + 0.016 * comb
-        )
+        base = scene.down * (0.37 + 0.12 * curtain) + tall * (0.15 * profile(scene, t, 1.2, 3, 0.4) + 0.016 * comb)
         column = ((t + fold) / scene.across * wide).astype(np.intp)
         row = (base / scene.down * high).astype(np.intp)
         inside = (column >= 0) & (column < wide) & (row >= 0) & (row < high)

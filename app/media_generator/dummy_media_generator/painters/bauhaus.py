@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from app.media_generator.dummy_media_generator.painters.scene import Scene
 
 _SAMPLES: Final = 2
+_LARGE: Final = 0.26
+"""Share of the places for a tile of two by two squares that get one."""
+
 _MOST: Final = 400
 """Tiles of the longest poster."""
 
@@ -77,7 +80,8 @@ def _plan(scene: Scene) -> tuple[list[tuple[int, int, int]], float, tuple[float,
     for row in range(rows):
         for column in range(columns):
             large = free[row : row + 2, column : column + 2]
-            span = 2 if large.size == 4 and large.all() and scene.uniform(0, 1) < 0.26 else 1  # noqa: PLR2004
+            whole = large.shape == (2, 2) and bool(large.all())
+            span = 2 if whole and scene.uniform(0, 1) < _LARGE else 1
             if free[row, column] and len(tiles) < _MOST:
                 tiles.append((column, row, span))
                 free[row : row + span, column : column + span] = False

@@ -24,6 +24,9 @@ _STAMENS: Final = 55
 _GOLDEN: Final = 2.399963
 """The angle by which nature turns from one seed to the next, in radians."""
 
+_TINY: Final = 16
+"""Radius in pixels of flowers that show no stamens."""
+
 _REACH: Final = 1.22
 """How far the shadow of a ring of petals falls, in radii of the ring."""
 
@@ -33,9 +36,7 @@ def paint_bloom(scene: Scene) -> Floats:
     palette = scene.palette
     ground = noise(scene, 1.3, 3)
     image = ramp(palette, clamp(0.12 + 0.11 * ground))
-    over(
-        image, mix(palette.accents[4], palette.ink, 0.35), smoothstep(-0.2, 1.0, noise(scene, 1.8, 2)) * 0.75
-    )
+    over(image, mix(palette.accents[4], palette.ink, 0.35), smoothstep(-0.2, 1.0, noise(scene, 1.8, 2)) * 0.75)
     scene.report(0.1)
     flowers = _flowers(scene)
     for index, (centre, radius) in enumerate(flowers):
@@ -50,7 +51,7 @@ def _flowers(scene: Scene) -> list[tuple[tuple[float, float], float]]:
     area = scene.across * scene.down
     main = (scene.across * scene.uniform(0.42, 0.58), scene.down * scene.uniform(0.42, 0.58))
     found: list[tuple[tuple[float, float], float]] = [(main, 0.4)]
-    for draw in scene.rng.random((int(60 * min(area, 8.0)), 3)).tolist():
+    for draw in scene.rng.random((int(60 * min(area, 4.0)), 3)).tolist():
         centre = (draw[0] * scene.across, draw[1] * scene.down)
         radius = 0.1 + 0.16 * draw[2]
         apart = min(np.hypot(centre[0] - c[0], centre[1] - c[1]) - r for c, r in found)
@@ -77,7 +78,7 @@ def _flower(scene: Scene, image: Floats, place: tuple[float, float, float], colo
         if columns and _near(y[:, 0], radius * _REACH):
             offsets = scene.x[columns] - np.float32(across), y
             _rings(image[:, rows, columns], offsets, form, (scene.unit, colours))
-    for seed in range(_STAMENS):
+    for seed in range(_STAMENS if radius * scene.unit > _TINY else 0):
         turn, off = seed * _GOLDEN, radius * 0.085 * float(np.sqrt(seed / _STAMENS))
         centre = (across + off * float(np.cos(turn)), down + off * float(np.sin(turn)))
         spot(
@@ -89,9 +90,7 @@ def _flower(scene: Scene, image: Floats, place: tuple[float, float, float], colo
         )
 
 
-def _rings(
-    patch: Floats, offsets: tuple[Floats, Floats], form: tuple[float, float], look: tuple[int, Floats]
-) -> None:
+def _rings(patch: Floats, offsets: tuple[Floats, Floats], form: tuple[float, float], look: tuple[int, Floats]) -> None:
     """Lay the rings over one band of the picture.
 
     Args:

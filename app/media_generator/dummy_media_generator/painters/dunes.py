@@ -45,9 +45,8 @@ def _dune(scene: Scene, image: Floats, near: float, fields: tuple[Floats, Floats
     depth = scene.y[first:] - crest
     below = depth / (tall * (0.16 + 0.3 * near))
     # A crest's line snakes down the slope; left of it the sand is lit, right of it in shadow.
-    snake = (
-        phase + 0.16 * np.sin(below * 4.2 + 1.5 * drift + near * 5) * np.minimum(below, 1.2) + 0.06 * drift
-    )
+    bend = (0.16 - 0.13 * near) * np.minimum(below, 1.2)
+    snake = phase + bend * (np.sin(below * 4.2 + 1.5 * drift + near * 5) + 3.0 * near) + 0.05 * (1 - 0.6 * near) * drift
     turn = snake % 1.0
     edge = 0.01 + 0.05 * np.minimum(np.abs(below), 1.2) ** 1.5
     lit = smoothstep(0.36, 0.78, turn) * clamp((1.0 - turn) / edge)

@@ -59,7 +59,7 @@ def _paths(scene: Scene) -> tuple[Floats, Floats]:
     lean = scene.uniform(0, 2 * np.pi)
     angles = noise(small, 1.15, 2, 0.4) * np.float32(1.9) + np.float32(lean)
     area = scene.across * scene.down
-    counts = [int(share * min(area, 6.0)) for share in (110, 450, 1100, 1500)]
+    counts = [int(share * min(area, 4.0)) for share in (110, 450, 1100, 1500)]
     half = np.repeat(_WIDTHS, counts)
     start = scene.rng.uniform(-0.03, 1.03, (len(half), 2)) * (scene.across, scene.down)
     trail = np.empty((len(half), _STEPS, 2))
@@ -86,6 +86,8 @@ def _choose(scene: Scene, trail: Floats, half: Floats) -> list[tuple[Floats, flo
         blocked = _grown(inked, width + _GAP)
         for index in np.flatnonzero(half == width):
             spots = cells[index]
+            if blocked[spots[0, 0], spots[0, 1]]:
+                continue
             free = inside[index] & ~blocked[spots[:, 0], spots[:, 1]]
             length = _STEPS if free.all() else int(np.argmin(free))
             if length * _STEP >= _SHORTEST * width:

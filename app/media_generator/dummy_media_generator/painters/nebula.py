@@ -49,15 +49,13 @@ def _gas(scene: Scene) -> tuple[Floats, Floats, Floats]:
     filaments = np.clip(1 - np.abs(veins) * 3.2, 0, 1) ** 2
     gas += 0.25 * filaments * core * smoothstep(-0.2, 0.6, cloud)
     gas = 1 - np.exp(-1.15 * gas)
-    dust = smoothstep(
-        0.05, 0.75, warp(noise(scene, 2.6, 6, 0.55), swirl * (0.13 * unit), veins * (0.05 * unit))
-    )
+    dust = smoothstep(0.05, 0.75, warp(noise(scene, 2.6, 6, 0.55), swirl * (0.13 * unit), veins * (0.05 * unit)))
     return gas, dust * core, np.clip(twist * 1.6 + 0.4 * veins, -1, 1)
 
 
 def _bright_stars(scene: Scene, image: Floats) -> None:
     """Set a few near stars with a halo and a cross of rays."""
-    count = max(3, int(7 * scene.across * scene.down))
+    count = max(3, int(7 * min(scene.across * scene.down, 4.0)))
     for place in scene.rng.random((count, 3)):
         centre = (float(place[0]) * scene.across, float(place[1]) * scene.down)
         size = 0.0018 + 0.0035 * float(place[2]) ** 3

@@ -103,7 +103,11 @@ def look_up(colours: Floats, places: Floats) -> Floats:
     """
     last = colours.shape[1] - 1
     index = np.clip(places * last, 0, last).astype(np.intp)
-    return np.stack([np.take(channel, index) for channel in colours])
+    image: Floats = np.empty((3, *places.shape), np.float32)
+    for plane, channel in zip(image, colours, strict=True):
+        # Without a mode, take would check the index again and buffer its result.
+        np.take(channel, index, out=plane, mode="clip")
+    return image
 
 
 def ramp(palette: Palette, places: Floats) -> Floats:

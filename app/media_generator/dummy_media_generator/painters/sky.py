@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from app.media_generator.dummy_media_generator.painters.scene import (
 
 if TYPE_CHECKING:
     from app.media_generator.dummy_media_generator.palettes import Floats
+
+
+_DOT: Final = 0.45
+"""Deviation in pixels of the smallest light that a pixel grid can show steadily."""
 
 
 def sky(scene: Scene, top: float, bottom: float, horizon: float) -> Floats:
@@ -95,12 +99,12 @@ def stars(scene: Scene, image: Floats, density: float, floor: float = 1.0) -> No
         density: Stars per square unit.
         floor: Share of the height below which there are none; they grow sparse towards it.
     """
-    count = int(density * scene.across * scene.down)
+    count = int(density * min(scene.across * scene.down, 4.0))
     places = scene.rng.random((count, 4))
     above = places[:, 1] ** (1.0 if floor >= 1 else 1.4) * floor
     tint = 1 - 0.4 * places[:, 2:3] * (1 - scene.palette.light)
     for (across, _, _, luck), down, colour in zip(places, above, tint, strict=True):
-        size = 0.0007 + 0.0016 * float(luck) ** 14
+        size = 0.0009 + 0.0016 * float(luck) ** 14
         strength = 0.18 + 0.75 * float(luck) ** 5
         spot(scene, image, (float(across) * scene.across, float(down) * scene.down), size, colour * strength)
 
@@ -115,7 +119,9 @@ def spot(scene: Scene, image: Floats, centre: tuple[float, float], size: float, 
         size: Of the bell curve, in units; never less than what a pixel can show.
         colour: Of shape (3,), already scaled by the strength.
     """
-    sigma = max(size * scene.unit, 0.45)
+    sigma = max(size * scene.unit, _DOT)
+    # What is smaller than a pixel is as large as one, but fainter.
+    colour = colour * min(1.0, size * scene.unit / _DOT)
     reach = int(3 * sigma) + 1
     x, y = centre[0] * scene.unit, centre[1] * scene.unit
     left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
@@ -149,7 +155,5 @@ def firs(scene: Scene, centres: Floats, feet: Floats, heights: Floats) -> list[l
                 reach = half * (tier / tiers) ** 0.9 * float(jitter[side, tier - 1])
                 sides[side].append((centre + sign * reach, level + reach * 0.25))
                 sides[side].append((centre + sign * reach * 0.5, level - height * 0.012))
-        outlines.append(
-            [(centre, foot - height), *sides[1], (centre, foot + 0.08 * height), *reversed(sides[0])]
-        )
+        outlines.append([(centre, foot - height), *sides[1], (centre, foot + 0.08 * height), *reversed(sides[0])])
     return outlines

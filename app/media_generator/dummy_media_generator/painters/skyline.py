@@ -60,9 +60,7 @@ def _row(scene: Scene, image: Floats, near: float) -> None:
     glow(image[:, :shore], mix(palette.light, parse("ffc96b")[0], 0.6), lamps * (0.35 + 0.6 * near))
 
 
-def _tower(
-    scene: Scene, masks: tuple[Floats, Floats], shape: tuple[float, float, float], near: float
-) -> None:
+def _tower(scene: Scene, masks: tuple[Floats, Floats], shape: tuple[float, float, float], near: float) -> None:
     """Raise one tower into the masks of walls and lamps; shape is left, width and height in units."""
     left, wide, high = shape
     style, setback, slim = scene.rng.random(3).tolist()
@@ -108,7 +106,7 @@ def _windows(scene: Scene, mask: Floats, block: tuple[float, float, float], near
     if not inside.any() or not tall.any():
         return
     u, v = across[first:last], rows[top:bottom]
-    pane = ((v % 1 < 0.55)[:, None] & (np.abs(u % 1 - 0.5) < 0.29)).astype(np.float32)  # noqa: PLR2004
+    pane = ((v % 1 < 0.55)[:, None] & (np.abs(u % 1 - 0.5) < 0.29)).astype(np.float32)  # noqa: PLR2004 - sill and frame
     grid = strength[np.minimum(v.astype(np.intp), storeys - 1)][:, np.minimum(u.astype(np.intp), columns - 1)]
     mask[top:bottom, first:last] = grid * pane
 
