@@ -7,19 +7,16 @@ from sqlalchemy import Connection, make_url, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.core.config import load_settings
-from app.core.database import Base
 from app.models import TABLES
 
 LOCK_TIMEOUT = "5s"
 """A migration that waits longer for a table would hold up every query behind it."""
 
-assert TABLES  # importing it puts every table into the metadata
-
 
 def run(connection: Connection) -> None:
     """Bring one database to the wanted revision."""
     context.configure(
-        connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True
+        connection=connection, target_metadata=TABLES[0].metadata, compare_type=True, compare_server_default=True
     )
     with context.begin_transaction():
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
@@ -38,7 +35,7 @@ async def run_online() -> None:
 
 
 if context.is_offline_mode():
-    context.configure(url="postgresql://", target_metadata=Base.metadata, literal_binds=True)
+    context.configure(url="postgresql://", target_metadata=TABLES[0].metadata, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 else:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
+from app.core import memory
 from app.core.access import AccessLog
 from app.core.bell import Bell
 from app.core.config import Settings, load_settings
@@ -42,6 +43,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
             with nullcontext(bell) if bell is not None else CeleryBell() as rung:
                 app.state.runtime = runtime
                 app.state.desk = Desk(runtime.media_services(rung), chosen.public_url)
+                memory.settle()
                 yield
 
     app = FastAPI(

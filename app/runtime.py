@@ -3,21 +3,15 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 import redis.asyncio as redis
-import sentry_sdk
 
 from app.core.bell import Bell
 from app.core.config import Settings
 from app.core.connections import Connections
+from app.core.reporting import report_errors
 from app.logs.recorder import Recorder
-from app.media.copying import Limits
-from app.media.generation import Generation, Rules
-from app.media.retry import RetryPolicy
-from app.media.runner import Pace, Runner
 from app.media.service import MediaServices
-from app.media.writes import Writes
 from app.media_generator.registry import Registry, load_registry
 from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
@@ -45,25 +39,6 @@ class Runtime:
             default_model=self.settings.default_model,
         )
 
-    def runner(self) -> Runner:
-        """The engine of a worker process; call it in the event loop that will run it."""
-        settings = self.settings
-        rules = Rules(
-            retry=RetryPolicy(
-                max_tries=settings.max_tries,
-                base=timedelta(seconds=settings.retry_base_seconds),
-                longest=timedelta(seconds=settings.retry_max_seconds),
-            ),
-            limits=Limits(max_bytes=settings.max_output_bytes, max_pixels=settings.max_pixels),
-        )
-        pace = Pace(
-            slots={"network": settings.worker_slots, "local": settings.worker_local_slots},
-            interval=timedelta(seconds=settings.claim_interval_seconds),
-            lease=timedelta(seconds=settings.lease_seconds),
-            patience=timedelta(seconds=settings.shutdown_seconds),
-        )
-        return Runner(self.hot, Generation(Writes(self.hot), self.registry, self.store, rules), pace)
-
 
 @asynccontextmanager
 async def open_runtime(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Runtime]:
@@ -74,8 +49,7 @@ async def open_runtime(settings: Settings, registry: Registry | None = None) -> 
         registry: The providers; None: those that are installed.
     """
     async with AsyncExitStack() as stack:
-        if settings.sentry_dsn is not None:
-            sentry_sdk.init(settings.sentry_dsn.get_secret_value(), environment=settings.environment)
+        report_errors(settings)
         hot = Connections(settings.database_dsn, size=settings.database_connections)
         stack.push_async_callback(hot.close)
         cache = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped

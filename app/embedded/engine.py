@@ -65,6 +65,11 @@ class Engine(ABC):
         """Of its process, if it was launched."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def exit_status(self) -> int | None:
+        """How its process ended, a signal as a negative number; None while it runs or when it was stopped."""
+        return None if self._process is None else self._process.poll()
+
     def start(self) -> None:
         """Start it and return when it is ready; an engine that runs already is left alone.
 

@@ -143,7 +143,7 @@ class Runner:
     async def _keep_lease(self) -> None:
         """Register, report, sweep; forever."""
         pause = self._pace.lease.total_seconds() / BEATS_PER_LEASE
-        while not await _survives(self._register()):
+        while not await _survives(self._register()):  # noqa: ASYNC110 - there is nobody who could tell us
             await asyncio.sleep(min(pause, 1.0))
         while True:
             await _survives(self._beat())

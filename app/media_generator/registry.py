@@ -124,8 +124,9 @@ def _explain(offer: Offer, error: jsonschema_rs.ValidationError) -> list[Fault]:
     kind = error.kind
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
         known = sorted(offer.card.input_schema.get("properties", {}))
+        given: Any = error.instance
         return [
-            Fault(f"{path}.{name}", f"{offer.full_name} has no parameter {name!r}", error.instance[name], known)
+            Fault(f"{path}.{name}", f"{offer.full_name} has no parameter {name!r}", given[name], known)
             for name in kind.unexpected
         ]
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):

@@ -37,7 +37,7 @@ def inspect(head: bytes) -> Kind:
     Raises:
         NotMediaError: It is nothing that we take, or a picture without a readable size.
     """
-    guess: Any = filetype.guess(head)
+    guess: Any = filetype.guess(head)  # pyright: ignore[reportUnknownMemberType] - untyped
     if guess is None or guess.mime.partition("/")[0] not in {"image", "video", "audio"}:
         raise NotMediaError(f"the bytes are no picture, video or sound: they begin with {head[:8]!r}")
     if not guess.mime.startswith("image/"):

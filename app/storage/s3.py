@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError
 from obstore.store import S3Store as ObstoreS3
 
 from app.core.config import Settings
@@ -131,7 +131,7 @@ async def _rejoin(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterat
 def _store_errors(key: str) -> Generator[None]:
     try:
         yield
-    except (NotFoundError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
         raise ObjectNotFoundError(f"there is no object {key!r}") from error
     except (BaseError, OSError) as error:
         raise StoreUnavailableError(f"the store failed: {type(error).__name__}") from error

@@ -11,13 +11,15 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from app.core.config import Settings
 from app.storage.store import Store
+
+if TYPE_CHECKING:
+    import redis.asyncio as redis
 
 REMEMBERED: Final = 20_000
 """URLs that one process remembers; about 600 bytes each."""

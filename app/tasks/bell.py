@@ -7,7 +7,6 @@ message for however many requests came in since the last, and none while earlier
 import contextlib
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Final, Self
 
 import structlog
@@ -15,8 +14,7 @@ from celery import Task
 from kombu import Connection
 from kombu.exceptions import KombuError
 
-from app.tasks.celery import BELL_TASK, app, bell_queue
-from app.tasks.worker import RunnerStep
+from app.tasks.celery import BELL_HEADER, BELL_TASK, app, bell_queue
 
 log = structlog.get_logger(__name__)
 
@@ -25,30 +23,19 @@ SHORTEST_PAUSE: Final = 0.01
 ENOUGH_WAITING: Final = 8
 """Unheard rings in the broker after which another one would change nothing."""
 SILENCE_AFTER_FAILURE: Final = 1.0
-HEADER: Final = "fleek_queue"
 
 
 class BellTask(Task[Any, Any]):
-    """Heard, not run; see `hear`."""
+    """Heard, not run; see `hearing.py`."""
 
     name = BELL_TASK
-    Strategy = "app.tasks.bell:hear"
+    Strategy = "app.tasks.hearing:hear"
 
     def run(self, *_args: Any, **_kwargs: Any) -> None:
         """Never called: the strategy takes the message."""
 
 
 app.register_task(BellTask())
-
-
-def hear(_task: Any, _app: Any, _consumer: Any, **_options: Any) -> Callable[..., None]:
-    """The strategy of the bell: what the worker does with its message, in its main process."""
-
-    def on_message(message: Any, _body: Any, *_callbacks: Any, **_more: Any) -> None:
-        message.ack_log_error(log, (OSError,))
-        RunnerStep.ring(message.headers.get(HEADER, "network"))
-
-    return on_message
 
 
 class CeleryBell:
@@ -114,4 +101,4 @@ class CeleryBell:
     def _publish(connection: Connection, queue: str) -> None:
         rung: Any = bell_queue(queue)(connection.default_channel)
         if rung.queue_declare().message_count < ENOUGH_WAITING:
-            app.send_task(BELL_TASK, queue=rung.name, headers={HEADER: queue}, retry=False, connection=connection)
+            app.send_task(BELL_TASK, queue=rung.name, headers={BELL_HEADER: queue}, retry=False, connection=connection)

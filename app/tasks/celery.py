@@ -12,9 +12,10 @@ from kombu import Queue
 
 from app.core.config import load_settings
 from app.core.logging import set_up_logging
-from app.tasks.worker import RunnerStep
 
 BELL_TASK: Final = "fleek.bell"
+BELL_HEADER: Final = "fleek_queue"
+"""The message header that names the queue of jobs."""
 CHORES: Final = "fleek"
 """The queue of everything that is no bell."""
 
@@ -49,7 +50,8 @@ app.conf.update(
     broker_transport_options={"socket_connect_timeout": 3, "socket_timeout": 5, "socket_keepalive": True},
     task_publish_retry=False,
 )
-app.steps["worker"].add(RunnerStep)
+# By name: the API rings the bell of this application and loads nothing of a worker.
+app.steps["worker"].add("app.tasks.worker:RunnerStep")
 
 
 @setup_logging.connect(weak=False)

@@ -4,15 +4,19 @@ import asyncio
 import os
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
 from celery import bootsteps
 
+from app.core import memory
 from app.core.config import load_settings
-from app.media.runner import Runner
+from app.engine import build_runner
 from app.runtime import open_runtime
+
+if TYPE_CHECKING:
+    from app.media.runner import Runner
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +57,10 @@ class RunnerThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         async with open_runtime(load_settings()) as runtime:
-            self._runner = runtime.runner()
+            self._runner = build_runner(runtime)
             await self._runner.start()
             log.info("runner_started", worker_id=str(self._runner.worker_id))
+            memory.settle()
             await self._stop.wait()
             await self._runner.stop()
 

@@ -56,6 +56,6 @@ def _send(reply_to: str) -> None:
 
 async def _answer(cache: Any, reply_to: str) -> object:
     # Short waits: the cache's client gives up on an answer after half a second.
-    while (pong := await cache.lpop(reply_to)) is None:
+    while (pong := await cache.lpop(reply_to)) is None:  # noqa: ASYNC110 - the other side is another process
         await asyncio.sleep(0.02)
     return pong

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from app.media_generator.dummy_media_generator.orders import STYLES, Painting
 from app.media_generator.dummy_media_generator.painters import STYLE_BOOK
 from app.media_generator.dummy_media_generator.painters.scene import Scene
 from app.media_generator.dummy_media_generator.palettes import Floats, choose_palette, palette_named
@@ -18,8 +18,7 @@ from app.media_generator.dummy_media_generator.words import best_match, stable_n
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STYLES: Final[tuple[str, ...]] = tuple(STYLE_BOOK)
-"""Names of the painters."""
+__all__ = ["STYLES", "Painting", "choose_style", "encode", "paint"]
 
 _WORDS: Final = {name: (name, *style.words.split()) for name, style in STYLE_BOOK.items()}
 _STRIP: Final = 64
@@ -27,25 +26,6 @@ _STRIP: Final = 64
 
 _FINISH: Final = 0.9
 """Share of the work that is done when the finish begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Painting:
-    """An order for a picture.
-
-    Attributes:
-        prompt: Any text, also an empty one.
-        seed: Any whole number.
-        width: In pixels, from 64 to 2048.
-        height: In pixels, from 64 to 2048.
-        style: One of `STYLES`; without it the prompt decides.
-    """
-
-    prompt: str
-    seed: int
-    width: int
-    height: int
-    style: str | None = None
 
 
 def choose_style(prompt: str, seed: int) -> str:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from app.media_generator.dummy_media_generator import plan as plans
-from app.media_generator.dummy_media_generator.painter import STYLES, Painting
+from app.media_generator.dummy_media_generator.orders import STYLES, Order, Painting
 from app.media_generator.dummy_media_generator.png import png_of_about
-from app.media_generator.dummy_media_generator.studio import Order, Studio
+from app.media_generator.dummy_media_generator.studio import Studio
 from app.media_generator.errors import AnswerLostError, NotReachedError, Sent
 from app.media_generator.media_generator_model import (
     Capabilities,
@@ -150,7 +150,8 @@ class DummyMediaGeneratorModel(MediaGeneratorModel):
         if reference.data["model"] == FAULTY.name:
             file = _faulty_file(reference.data["input"])
         else:
-            file = await self._studio.fetch(_orders(reference)[location["index"]])
+            index: int = location["index"]
+            file = await self._studio.fetch(_orders(reference)[index])
         for start in range(0, len(file), CHUNK_BYTES):
             yield file[start : start + CHUNK_BYTES]
 

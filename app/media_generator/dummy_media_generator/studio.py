@@ -6,23 +6,14 @@ Nothing here must survive: the same order gives the same pixels, so what is lost
 import asyncio
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from app.media_generator.dummy_media_generator.painter import Painting, encode, paint
+from app.media_generator.dummy_media_generator.orders import Order
 
 THREADS: Final = 2
 """Paintings made at the same time; as many as a worker has local slots by default."""
 KEPT: Final = 32
 """Finished paintings that wait to be fetched, before the oldest is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One painting and the format of its file."""
-
-    painting: Painting
-    output_format: Literal["png", "webp", "jpeg"]
 
 
 class Work:
@@ -34,6 +25,9 @@ class Work:
         self.file = asyncio.get_running_loop().run_in_executor(pool, self._make, order)
 
     def _make(self, order: Order) -> bytes:
+        # numpy and Pillow cost 10 MB: processes that never paint, such as the API, do not load them.
+        from app.media_generator.dummy_media_generator.painter import encode, paint  # noqa: PLC0415
+
         file = encode(paint(order.painting, self._tell), order.output_format)
         self.progress = 1.0
         return file

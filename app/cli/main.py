@@ -1,0 +1,73 @@
+"""The command `fleek`."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from app.cli import doctor as doctors
+from app.cli.up import Options, run
+
+DATA: Final = Path(".fleek")
+
+app = typer.Typer(
+    name="fleek",
+    help="The media-generation backend: post a prompt, get a job, find the picture in your own bucket.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if wanted:
+        typer.echo(f"fleek {importlib.metadata.version('fleek')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fleek(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keep the commands apart from the options of all."""
+    del version
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address the API listens on; 0.0.0.0 for all.")] = "127.0.0.1",
+    data: Annotated[Path, typer.Option(help="Folder of the engines' data, and of the logs.")] = DATA,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")] = 1,
+) -> None:
+    """Start everything: engines, API and workers; Ctrl-C stops it.
+
+    PostgreSQL, Valkey and an S3 server are started from their wheels, with their data in the data folder.
+    One whose address stands in an environment variable is used instead: DATABASE_URL (or POSTGRES_SERVER),
+    REDIS_URL, S3_ENDPOINT_URL.
+    """
+    raise typer.Exit(run(Options(host=host, port=port, data=data, workers=workers)))
+
+
+@app.command()
+def doctor(
+    *,
+    data: Annotated[Path, typer.Option(help="Data folder of a `fleek up` that may be running.")] = DATA,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show which settings are in force, and whether all that is needed answers."""
+    raise typer.Exit(doctors.run(data, as_json=json))
+
+
+def main() -> None:
+    """The entry point of the distribution."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
