@@ -122,9 +122,7 @@ def test_a_port_lost_between_choice_and_start_makes_it_try_another(kind, start, 
         other.bind((LOOPBACK, 0))
         lost = other.getsockname()[1]
         choices = iter([lost])
-        monkeypatch.setattr(
-            Engine, "_port", lambda self, old, taken: next(choices, None) or free_port(twin=True)
-        )
+        monkeypatch.setattr(Engine, "_port", lambda self, old, taken: next(choices, None) or free_port(twin=True))
 
         engine = start(kind, tmp_path, durable=False)
 
@@ -623,9 +621,7 @@ def bucket(engine, name):
     empty = hashlib.sha256(b"").hexdigest()
     signed = "host;x-amz-content-sha256;x-amz-date"
     headers = {"host": host, "x-amz-content-sha256": empty, "x-amz-date": moment}
-    canonical = "\n".join(
-        ["PUT", f"/{name}", "", *(f"{k}:{v}" for k, v in headers.items()), "", signed, empty]
-    )
+    canonical = "\n".join(["PUT", f"/{name}", "", *(f"{k}:{v}" for k, v in headers.items()), "", signed, empty])
     text = "\n".join(["AWS4-HMAC-SHA256", moment, scope, hashlib.sha256(canonical.encode()).hexdigest()])
     key = b"AWS4" + engine.secret_access_key.encode()
     for part in [*scope.split("/"), text]:

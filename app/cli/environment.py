@@ -54,11 +54,13 @@ def addresses(
         settings: Of this process, from before they were started.
         public_url: Where the API will be.
     """
-    mine = {name: real[name] for name in (*(name for names in WHERE.values() for name in names), *SHARED) if name in real}
+    mine = {
+        name: real[name] for name in (*(name for names in WHERE.values() for name in names), *SHARED) if name in real
+    }
     if mine.pop("POSTGRES_SERVER", None) is not None:
         # a DATABASE_URL in `.env` would win against it
         mine.setdefault("DATABASE_URL", settings.model_copy(update={"database_url": None}).database_dsn)
-    found = mine | embedded
+    found = {**mine, **embedded}
     found.setdefault("S3_PUBLIC_URL", found["S3_ENDPOINT_URL"])
     found["PUBLIC_URL"] = public_url
     return found | {name: real[name] for name in KEPT if name in real}

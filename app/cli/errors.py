@@ -5,5 +5,5 @@ class CommandError(Exception):
     """Its text is the one line that the user reads."""
 
 
-class StopRequest(BaseException):  # noqa: N818 - not an error: the user wants an end
+class StopRequest(BaseException):
     """Ctrl-C, SIGTERM or SIGHUP; raised wherever the main thread is at that moment."""

@@ -45,17 +45,14 @@ class Health:
                 self._expect_life()
                 if time.monotonic() > deadline:
                     logs = quoted(self._api.log.parent)
-                    raise CommandError(
-                        f"not ready after {READY_SECONDS:.0f} s: {self._complaint} (logs: {logs})"
-                    )
+                    raise CommandError(f"not ready after {READY_SECONDS:.0f} s: {self._complaint} (logs: {logs})")
                 time.sleep(PAUSE_SECONDS)
 
     def _expect_life(self) -> None:
         for child in (self._api, *self._workers):
             if not child.alive:
                 raise CommandError(
-                    f"{child.name} did not start ({child.fate}): {verdict(child.output())} "
-                    f"(log: {quoted(child.log)})"
+                    f"{child.name} did not start ({child.fate}): {verdict(child.output())} (log: {quoted(child.log)})"
                 )
 
     def _ready(self) -> bool:

@@ -48,6 +48,10 @@ class StopSignals:
             self._waiting = False
             raise StopRequest
 
+    def ignore(self) -> None:
+        """From now on no wish is raised: what is going on is the end."""
+        self._wishes = WISHES
+
     def _hear(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         echo = now - self._last < ECHO_SECONDS

@@ -74,10 +74,7 @@ class Supervisor:
             watched.member.restart()
         except (EmbeddedError, OSError) as error:
             pause = watched.died(time.monotonic())
-            tell(
-                f"{name} died ({watched.fate}) and does not start: {one_line(error)}; "
-                f"next try in {pause:.0f} s"
-            )
+            tell(f"{name} died ({watched.fate}) and does not start: {one_line(error)}; next try in {pause:.0f} s")
             return
         watched.due = None
         tell(f"{name} died ({watched.fate}), started again")

@@ -1,0 +1,140 @@
+"""`fleek doctor`: which settings are in force, and whether all that is needed answers."""
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from app.cli.console import complain, quoted, say, verdict
+from app.cli.environment import python, python_environment, read_env_file
+from app.cli.settings_report import Line, report
+from app.core.config import load_settings
+from app.core.errors import SettingsError
+from app.embedded.errors import DataFolderInUseError
+from app.embedded.lock import DataFolderLock
+
+CHECKS: Final = ("database", "migrations", "broker", "worker", "store", "providers")
+EXAMINATION_SECONDS: Final = 8.0
+"""When we stop waiting for answers."""
+START_HINT: Final = "Nothing runs here? `fleek up` starts everything."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one check."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str
+
+
+def run(data: Path, *, as_json: bool) -> int:
+    """Print what was found; the exit status: 1 if anything fails."""
+    running = _running(data)
+    os.environ.update(running)
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        if as_json:
+            say(json.dumps({"ok": False, "error": error.detail}))
+        else:
+            complain(f"invalid setting: {error.detail}")
+        return 1
+    lines = report(settings, running, quoted(data / "env"))
+    findings = _examine()
+    healthy = all(finding.ok for finding in findings)
+    if as_json:
+        _show_json(lines, findings, data if running else None)
+    else:
+        _show(lines, findings, data if running else None)
+    return 0 if healthy else 1
+
+
+def _running(data: Path) -> Mapping[str, str]:
+    """The addresses of the `fleek up` that holds the data folder; nothing if there is none."""
+    file = data / "env"
+    lock = DataFolderLock(data)
+    try:
+        if not file.exists():
+            return {}
+        lock.acquire()
+    except DataFolderInUseError:
+        return read_env_file(file)
+    except OSError as error:
+        complain(f"{quoted(data)} cannot be read ({error.strerror}): a `fleek up` there is not considered")
+        return {}
+    # left behind by one that was killed
+    lock.release()
+    return {}
+
+
+def _examine() -> list[Finding]:
+    """What another process finds out; it is cut off when it has said all, or when it takes too long."""
+    found: dict[str, Finding] = {}
+    with (
+        tempfile.TemporaryFile("w+") as noise,
+        subprocess.Popen(  # noqa: S603 - our own program
+            python("app.cli.examine"),
+            env=os.environ | python_environment(),
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            text=True,
+        ) as examiner,
+    ):
+        alarm = threading.Timer(EXAMINATION_SECONDS, examiner.kill)
+        alarm.start()
+        while len(found) < len(CHECKS) and (line := examiner.stdout.readline() if examiner.stdout else ""):
+            finding = Finding(**json.loads(line))
+            found[finding.name] = finding
+        late = alarm.finished.is_set()
+        alarm.cancel()
+        examiner.kill()
+        noise.seek(0)
+        trouble = f"no answer within {EXAMINATION_SECONDS:.0f} seconds" if late else verdict(noise.read())
+    return [found.get(name) or Finding(name, ok=False, detail=trouble, hint="") for name in CHECKS]
+
+
+def _show(lines: list[Line], findings: list[Finding], up: Path | None) -> None:
+    if up is not None:
+        say(f"`fleek up` is running on {quoted(up)}: its addresses are used.")
+        say()
+    say("Settings")
+    names = max(len(line.name) for line in lines)
+    values = max(len(_text(line)) for line in lines)
+    for line in lines:
+        say(f"  {line.name:<{names}}  {_text(line):<{values}}  {line.source}")
+    say()
+    say("Checks")
+    for finding in findings:
+        say(f"  {'ok' if finding.ok else 'FAIL':<6}{finding.name:<12}{finding.detail}")
+        if not finding.ok and finding.hint:
+            say(f"  {'':<18}-> {finding.hint}")
+    say()
+    failed = sum(not finding.ok for finding in findings)
+    say("All is well." if not failed else f"{failed} of {len(findings)} checks failed.")
+    if up is None and not any(finding.ok for finding in findings if finding.name != "providers"):
+        say(START_HINT)
+
+
+def _show_json(lines: list[Line], findings: list[Finding], up: Path | None) -> None:
+    document = {
+        "ok": all(finding.ok for finding in findings),
+        "up": None if up is None else str(up),
+        "settings": [asdict(line) for line in lines],
+        "checks": [asdict(finding) for finding in findings],
+    }
+    say(json.dumps(document, indent=2))
+
+
+def _text(line: Line) -> str:
+    if line.value is None:
+        return "(not set)"
+    if isinstance(line.value, list):
+        return ", ".join(map(str, line.value)) or "(none)"
+    return str(line.value).lower() if isinstance(line.value, bool) else str(line.value)

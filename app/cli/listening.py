@@ -1,0 +1,82 @@
+"""Where the API listens: whether it can, and how one reaches it from this machine."""
+
+import errno
+import ipaddress
+import socket
+import time
+from typing import Final
+
+from app.cli.errors import CommandError
+
+LOCAL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+PAUSE_SECONDS: Final = 0.1
+
+
+class Listening:
+    """One host and port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """For a client on this machine."""
+        return LOCAL.get(self.host, self.host), self.port
+
+    @property
+    def url(self) -> str:
+        """The same as an address."""
+        host = self.address[0]
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines may reach it."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+    def check(self, *, patience: float = 0) -> None:
+        """Find out whether a server could listen there now.
+
+        Args:
+            patience: Seconds to wait for a port that is taken.
+
+        Raises:
+            CommandError: It could not, and why.
+        """
+        deadline = time.monotonic() + patience
+        while (fault := self._fault()) is not None:
+            if fault != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise CommandError(self._explain(fault))
+            time.sleep(PAUSE_SECONDS)
+
+    def _fault(self) -> int | None:
+        """The error number of an attempt to listen; 0: there is no such host."""
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (OSError, UnicodeError):
+            return 0
+        for family, kind, protocol, _, address in found:
+            try:
+                with socket.socket(family, kind, protocol) as candidate:
+                    # connections that are just closing do not count
+                    candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    candidate.bind(address)
+            except OSError as error:
+                return error.errno
+        return None
+
+    def _explain(self, fault: int) -> str:
+        match fault:
+            case errno.EADDRINUSE:
+                return f"port {self.port} is taken; choose another with --port"
+            case errno.EACCES:
+                return f"port {self.port} needs more rights; choose one above 1023 with --port"
+            case 0 | errno.EADDRNOTAVAIL:
+                return f"{self.host} is no address of this machine; choose another with --host"
+            case _:
+                reason = errno.errorcode.get(fault, str(fault))
+                return f"nothing can listen on {self.host}, port {self.port} ({reason})"

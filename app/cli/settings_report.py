@@ -1,0 +1,58 @@
+"""Which settings are in force and where each comes from, fit to be shown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+
+from app.cli.console import without_passwords
+from app.cli.environment import real_variables
+from app.core.config import ENV_FILES, Settings
+
+ADDRESSES: Final = frozenset({"database_url", "redis_url"})
+"""Secrets of which only the password needs to be hidden."""
+HIDDEN: Final = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One setting."""
+
+    name: str
+    """The environment variable."""
+    value: object
+    """Without secrets; None: not set."""
+    source: str
+    """A file, `environment` or `default`."""
+
+
+def report(settings: Settings, running: Mapping[str, str], running_source: str) -> list[Line]:
+    """One line for each setting.
+
+    Args:
+        settings: As they were read.
+        running: The variables that a running `fleek up` has added to the environment.
+        running_source: What to call them.
+    """
+    sources = [(running_source, set(running)), ("environment", set(real_variables()))]
+    sources += [(file, _named_in(file)) for file in reversed(ENV_FILES)]
+    return [
+        Line(
+            name=name.upper(),
+            value=_shown(name, getattr(settings, name)),
+            source=next((source for source, names in sources if name.upper() in names), "default"),
+        )
+        for name in type(settings).model_fields
+    ]
+
+
+def _named_in(file: str) -> set[str]:
+    return {name.upper() for name, value in dotenv_values(file).items() if value}
+
+
+def _shown(name: str, value: object) -> object:
+    if isinstance(value, SecretStr):
+        return without_passwords(value.get_secret_value()) if name in ADDRESSES else HIDDEN
+    return without_passwords(value) if isinstance(value, str) else value

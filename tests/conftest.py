@@ -1,0 +1,109 @@
+"""Real engines for every test: started once, a database of its own for each test that asks for one."""
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.core.config import Settings
+from app.core.connections import Connections
+from app.embedded.engines import Engines
+from app.engine import build_runner
+from app.main import create_app
+from app.media.runner import Runner
+from app.runtime import Runtime, open_runtime
+from app.storage.s3 import S3Store
+from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def engines() -> Generator[Engines]:
+    """PostgreSQL, Valkey and S3 from the wheels, in a folder that goes away."""
+    with tempfile.TemporaryDirectory(prefix="fleek-test-") as folder, Engines(Path(folder), durable=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def base_settings(engines: Engines) -> Settings:
+    """Settings that lead to the engines; everything quick."""
+    return make_settings(engines)
+
+
+@pytest.fixture(scope="session")
+async def template(base_settings: Settings) -> str:
+    """A migrated database to copy."""
+    await on_server(base_settings, "CREATE DATABASE template_fleek")
+    await asyncio.to_thread(migrate, dsn_of(base_settings, "template_fleek"))
+    await S3Store(base_settings).prepare()
+    return "template_fleek"
+
+
+@pytest.fixture
+async def database(base_settings: Settings, template: str) -> AsyncGenerator[str]:
+    """The address of a migrated database of the test's own."""
+    name = f"test_{next(_numbers)}"
+    await on_server(base_settings, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield dsn_of(base_settings, name)
+    await on_server(base_settings, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(engines: Engines, database: str) -> Settings:
+    """Settings with a database of the test's own."""
+    return make_settings(engines, database_url=database)
+
+
+@pytest.fixture
+async def hot(settings: Settings) -> AsyncGenerator[Connections]:
+    """Connections to the test's own database."""
+    connections = Connections(settings.database_dsn, size=10)
+    yield connections
+    await connections.close()
+
+
+@pytest.fixture
+async def runtime(settings: Settings) -> AsyncGenerator[Runtime]:
+    """The open parts of a process."""
+    async with open_runtime(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bell() -> ListBell:
+    return ListBell()
+
+
+@pytest.fixture
+async def api(settings: Settings, bell: ListBell) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client of the API, in this process; nobody works on its jobs."""
+    app = create_app(settings, bell)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as client:
+        yield client
+
+
+@pytest.fixture
+async def runner(runtime: Runtime, bell: ListBell) -> AsyncGenerator[Runner]:
+    """A runner in this process, woken by the bell."""
+    bell.runner = build_runner(runtime)
+    await bell.runner.start()
+    yield bell.runner
+    await bell.runner.stop()
+
+
+@pytest.fixture
+def client(api: httpx2.AsyncClient) -> Client:
+    return Client(api)
+
+
+@pytest.fixture
+def product(client: Client, runner: Runner) -> Client:
+    """The API with a runner at work."""
+    assert runner.in_flight == 0
+    return client

@@ -1,0 +1,105 @@
+"""What tests share: settings that lead to the engines, a bell to listen to, the API in a user's words."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from alembic.config import Config
+
+from alembic import command
+from app.core.config import Settings
+from app.core.migrations import ROOT
+from app.embedded.engines import Engines
+from app.media.runner import Runner
+
+BUCKET = "fleek-test"
+PUBLIC_URL = "http://api.test"
+
+
+def make_settings(engines: Engines, **changes: Any) -> Settings:
+    found = {name.lower(): value for name, value in engines.environment().items()}
+    quick = {
+        "bucket_name": BUCKET,
+        "public_url": PUBLIC_URL,
+        "access_log": False,
+        "claim_interval_seconds": 0.1,
+        "retry_base_seconds": 0.05,
+        "retry_max_seconds": 0.2,
+        "shutdown_seconds": 3,
+        "environment": "local",
+        "log_level": "INFO",
+    }
+    return Settings(_env_file=None, **{**found, **quick, **changes})
+
+
+def dsn_of(settings: Settings, database: str) -> str:
+    return settings.database_dsn.rpartition("/")[0] + "/" + database
+
+
+async def on_server(settings: Settings, statement: str) -> None:
+    connection = await asyncpg.connect(dsn_of(settings, "postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def migrate(dsn: str, revision: str = "head", *, down: bool = False) -> None:
+    """Run Alembic as `alembic upgrade` does, on one database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", dsn)
+        (command.downgrade if down else command.upgrade)(Config(ROOT / "alembic.ini"), revision)
+
+
+class ListBell:
+    """Remembers its rings, and passes them on to a runner if there is one."""
+
+    def __init__(self) -> None:
+        self.rings: list[str] = []
+        self.runner: Runner | None = None
+
+    def ring(self, queue: str) -> None:
+        self.rings.append(queue)
+        if self.runner is not None:
+            self.runner.wake(queue)
+
+
+@dataclass
+class Client:
+    """The API together with a runner, in the words of a user."""
+
+    api: httpx2.AsyncClient
+
+    async def generate(self, **body: Any) -> dict[str, Any]:
+        answer = await self.api.post("/media/generate", json={"prompt": "a lighthouse", **body})
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    async def faulty(self, **plan: Any) -> dict[str, Any]:
+        return await self.generate(model="dummy/faulty", input=plan)
+
+    async def media(self, media: dict[str, Any]) -> dict[str, Any]:
+        return (await self.api.get(f"/media/{media['id']}")).json()
+
+    async def until(self, media: dict[str, Any], *statuses: str) -> dict[str, Any]:
+        """The media as soon as it is in one of these states; any final one if none is given."""
+        wanted = statuses or ("COMPLETED", "ERROR", "CANCELED")
+        return await eventually(lambda: self.media(media), lambda seen: seen["status"] in wanted)
+
+
+async def eventually(
+    look: Callable[[], Awaitable[Any]], good: Callable[[Any], bool] = bool, *, seconds: float = 20
+) -> Any:
+    """What `look` answers, once it is `good`; the last answer is in the error if it never is."""
+    seen = None
+    try:
+        async with asyncio.timeout(seconds):
+            while not good(seen := await look()):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"never came true; last seen: {seen}")
+    return seen

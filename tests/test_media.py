@@ -1,0 +1,303 @@
+"""The API as its users see it, with a runner at work on real engines."""
+
+import asyncio
+import hashlib
+import io
+from uuid import UUID
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import eventually
+
+PAINTER = {"width": 96, "height": 64, "seed": 7}
+
+
+async def test_a_prompt_becomes_a_picture_in_the_bucket(product):
+    asked = await product.generate(prompt="a lighthouse at dawn", input=PAINTER, metadata={"order": "A-17"})
+
+    done = await product.until(asked)
+
+    assert done["status"] == "COMPLETED"
+    assert done["metadata"] == {"order": "A-17"}
+    assert (done["progress"], done["number_of_tries"], done["error"], done["next_run"]) == (1.0, 1, None, None)
+    (file,) = done["files"]
+    answer = await product.api.get(file["url"])
+    assert answer.status_code == 307
+    async with httpx2.AsyncClient() as outside:
+        fetched = await outside.get(answer.headers["location"])
+    assert fetched.headers["content-type"] == file["media_type"] == "image/png"
+    assert hashlib.sha256(fetched.content).hexdigest() == file["sha256"]
+    assert len(fetched.content) == file["bytes"]
+    assert Image.open(io.BytesIO(fetched.content)).size == (file["width"], file["height"]) == (96, 64)
+
+
+async def test_what_is_accepted_says_where_to_poll(client):
+    answer = await client.api.post("/media/generate", json={"prompt": "x"})
+
+    assert answer.status_code == 202
+    body = answer.json()
+    assert answer.headers["location"] == f"/media/status/{body['job_id']}"
+    assert (body["status"], body["model"], body["files"]) == ("IN_QUEUE", "dummy/painter", [])
+    assert body["input"] | {"seed": 0} == {
+        "width": 1024,
+        "height": 1024,
+        "num_outputs": 1,
+        "output_format": "png",
+        "seed": 0,
+    }
+    assert (await client.api.get(answer.headers["location"])).json() == body
+    assert UUID(body["id"]).version == 7
+
+
+async def test_each_request_rings_the_bell_of_its_queue(client, bell):
+    await client.generate()
+    await client.faulty()
+
+    assert bell.rings == ["local", "network"]
+
+
+async def test_several_outputs_are_different_pictures_with_addresses_of_their_own(product):
+    done = await product.until(await product.generate(input={**PAINTER, "num_outputs": 3, "output_format": "webp"}))
+
+    assert [file["index"] for file in done["files"]] == [0, 1, 2]
+    assert len({file["sha256"] for file in done["files"]}) == 3
+    assert {file["media_type"] for file in done["files"]} == {"image/webp"}
+
+
+async def test_the_same_prompt_and_seed_give_the_same_pixels(product):
+    first, second = await asyncio.gather(*(product.generate(input=PAINTER) for _ in range(2)))
+
+    files = [(await product.until(media))["files"][0] for media in (first, second)]
+
+    assert files[0]["sha256"] == files[1]["sha256"]
+    assert files[0]["url"] != files[1]["url"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": "  "}, "prompt"),
+        ({"prompt": "a\x00b"}, "prompt"),
+        ({"prompt": "x", "colour": 1}, "colour"),
+        ({"prompt": "x", "model": "dummy/panter"}, "model"),
+        ({"prompt": "x", "input": {"width": 63}}, "input.width"),
+        ({"prompt": "x", "input": {"width": "wide"}}, "input.width"),
+        ({"prompt": "x", "input": {"style": "cubism"}}, "input.style"),
+        ({"prompt": "x", "input": {"wdth": 100}}, "input.wdth"),
+        ({"prompt": "x", "input": {"num_outputs": 9}}, "input.num_outputs"),
+        ({"prompt": "x", "metadata": {"a": "x" * 5000}}, "metadata"),
+        ({"prompt": "x", "metadata": {"a": "\x00"}}, "metadata"),
+        ({"prompt": "x", "metadata": []}, "metadata"),
+    ],
+)
+async def test_a_wrong_field_is_named_and_leaves_nothing_behind(client, body, field):
+    answer = await client.api.post("/media/generate", json=body)
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["errors"][0]["field"] == field
+    assert field in problem["detail"]
+    assert (await client.api.get("/media")).json()["items"] == []
+
+
+async def test_an_unknown_model_is_answered_with_the_near_names(client):
+    answer = await client.api.post("/media/generate", json={"prompt": "x", "model": "dumy/paintr"})
+
+    assert answer.json()["code"] == "unknown_model"
+    assert answer.json()["errors"][0]["allowed"][0] == "dummy/painter"
+
+
+async def test_a_wrong_parameter_says_what_is_allowed(client):
+    answer = await client.api.post("/media/generate", json={"prompt": "x", "input": {"width": 5000}})
+
+    assert answer.json()["errors"] == [
+        {
+            "field": "input.width",
+            "message": "5000 is greater than the maximum of 2048",
+            "given": 5000,
+            "allowed": {"type": "integer", "minimum": 64, "maximum": 2048},
+        }
+    ]
+
+
+async def test_a_body_that_is_no_json_says_which_header_to_send(client):
+    answer = await client.api.post("/media/generate", content="prompt=x")
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert "Content-Type: application/json" in answer.json()["detail"]
+
+
+async def test_a_backslash_in_metadata_is_no_forbidden_character(client):
+    asked = await client.generate(metadata={"path": "C:\\u0000\\new"})
+
+    assert (await client.media(asked))["metadata"] == {"path": "C:\\u0000\\new"}
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/media/status/{}", "job_not_found"),
+        ("/media/jobs/{}", "job_not_found"),
+        ("/media/{}", "media_not_found"),
+        ("/media/content/{}", "media_not_found"),
+        ("/media/{}/logs", "media_not_found"),
+        ("/models/dummy/{}", "model_not_found"),
+        ("/nowhere/{}", "not_found"),
+    ],
+)
+async def test_what_is_not_there_has_a_code_of_its_own(client, path, code):
+    answer = await client.api.get(path.format("01a2042b-7bbc-7b76-8ad7-006105ba42a4"))
+
+    assert (answer.status_code, answer.json()["code"]) == (404, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_method_that_is_not_possible_is_a_problem_too(client):
+    answer = await client.api.delete("/media/generate")
+
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_a_light_status_is_not_sent_twice_while_nothing_changes(product):
+    asked = await product.faulty(hang=True)
+    await product.until(asked, "PROCESSING")
+    await asyncio.sleep(0.1)
+    path = f"/media/jobs/{asked['job_id']}"
+    first = await product.api.get(path)
+
+    again = await product.api.get(path, headers={"If-None-Match": first.headers["etag"]})
+
+    assert first.json()["status"] == "PROCESSING"
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_a_finished_media_is_answered_alike_by_every_address(product):
+    done = await product.until(await product.faulty())
+
+    by_job = await product.api.get(f"/media/status/{done['job_id']}")
+    unchanged = await product.api.get(
+        f"/media/status/{done['job_id']}", headers={"If-None-Match": by_job.headers["etag"]}
+    )
+
+    assert by_job.json() == done
+    assert unchanged.status_code == 304
+
+
+async def test_content_of_a_media_that_is_not_done_says_where_it_stands(client):
+    asked = await client.generate()
+
+    answer = await client.api.get(f"/media/content/{asked['id']}")
+
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "media_not_completed"
+    assert answer.json()["media_status"] == "IN_QUEUE"
+
+
+async def test_content_as_json_tells_until_when_the_url_lives(product):
+    done = await product.until(await product.faulty())
+
+    answer = await product.api.get(done["files"][0]["url"], headers={"Accept": "application/json"})
+
+    assert answer.status_code == 200
+    async with httpx2.AsyncClient() as outside:
+        assert (await outside.get(answer.json()["url"])).content[:4] == b"\x89PNG"
+    assert answer.json()["expires_at"].endswith("Z")
+
+
+async def test_a_file_that_a_media_does_not_have_is_not_found(product):
+    done = await product.until(await product.faulty())
+
+    answer = await product.api.get(f"/media/content/{done['id']}", params={"index": 1})
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "file_not_found")
+
+
+async def test_the_history_is_paged_newest_first_without_loss_or_double(client):
+    asked = [(await client.generate(prompt=f"number {number}"))["id"] for number in range(7)]
+
+    seen, cursor = [], None
+    while True:
+        page = (await client.api.get("/media", params={"limit": 3} | ({"cursor": cursor} if cursor else {}))).json()
+        seen += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+
+    assert sorted(seen, reverse=True) == seen
+    assert set(seen) == set(asked)
+    assert len(seen) == 7
+
+
+async def test_the_history_can_be_narrowed_to_a_status(product):
+    done = await product.until(await product.faulty())
+    failed = await product.until(await product.faulty(fail_times=1, fail_with="credit"))
+
+    completed = (await product.api.get("/media", params={"status": "COMPLETED"})).json()["items"]
+    wrong = (await product.api.get("/media", params={"status": "ERROR"})).json()["items"]
+
+    assert [item["id"] for item in completed] == [done["id"]]
+    assert [item["id"] for item in wrong] == [failed["id"]]
+    assert completed[0]["files"][0]["url"] == f"http://api.test/media/content/{done['id']}?index=0"
+
+
+@pytest.mark.parametrize("query", ["cursor=nonsense", "limit=0", "limit=101", "limit=many", "status=DONE"])
+async def test_a_wrong_query_is_named(client, query):
+    answer = await client.api.get(f"/media?{query}")
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == query.partition("=")[0]
+
+
+async def test_every_model_is_listed_with_a_schema_and_an_example_that_works(product):
+    models = (await product.api.get("/models")).json()["items"]
+
+    assert [model["name"] for model in models] == ["dummy/faulty", "dummy/painter"]
+    for model in models:
+        assert (await product.api.get(f"/models/{model['name']}")).json() == model
+        answer = await product.api.post("/media/generate", json=model["example"])
+        assert answer.status_code == 202
+        assert (await product.until(answer.json()))["status"] == "COMPLETED"
+
+
+async def test_the_painter_paints_what_its_example_asks_for(product):
+    example = (await product.api.get("/models/dummy/painter")).json()["example"]
+    done = await product.until((await product.api.post("/media/generate", json=example)).json())
+
+    signed = (await product.api.get(done["files"][0]["url"])).headers["location"]
+    async with httpx2.AsyncClient() as outside:
+        picture = Image.open(io.BytesIO((await outside.get(signed)).content))
+
+    assert picture.format == "WEBP"
+    assert np.asarray(picture).std() > 5
+
+
+async def test_a_request_id_of_the_callers_comes_back(client):
+    answer = await client.api.get("/models", headers={"X-Request-ID": "order-A-17.3"})
+    strange = await client.api.get("/models", headers={"X-Request-ID": "a b\tc"})
+
+    assert answer.headers["x-request-id"] == "order-A-17.3"
+    assert len(strange.headers["x-request-id"]) == 32
+
+
+async def test_the_log_of_a_media_tells_its_story(product):
+    done = await product.until(await product.faulty(fail_times=1, fail_with="busy"))
+
+    async def events():
+        logged = (await product.api.get(f"/media/{done['id']}/logs")).json()
+        return [(item["event"], item["attempt"]) for item in logged["items"]]
+
+    story = await eventually(events, lambda seen: len(seen) >= 4)
+    assert story == [("attempt_failed", 1), ("attempt_submitted", 2), ("output_stored", 2), ("media_completed", 2)]
+
+
+async def test_a_large_body_is_refused(client):
+    answer = await client.api.post("/media/generate", json={"prompt": "x", "metadata": {"a": "x" * 2_000_000}})
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")

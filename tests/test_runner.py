@@ -1,0 +1,259 @@
+"""The runner on real engines: what becomes of jobs when things fail, stop, or disappear."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.core.ids import new_id
+from app.engine import build_runner
+from app.media import transitions, workers
+from app.media.jobs import Job
+from tests.support import eventually
+
+
+async def attempts_of(hot, media):
+    rows = await hot.fetch(
+        "SELECT number, status, sent, external_id, error->>'code' AS code FROM attempts WHERE media_id = $1 ORDER BY number",
+        media["id"],
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_what_never_reached_the_provider_is_tried_again(product, hot):
+    done = await product.until(await product.faulty(fail_times=2, fail_with="unreachable"))
+
+    assert (done["status"], done["number_of_tries"], done["error"]) == ("COMPLETED", 3, None)
+    assert [(status, sent) for _, status, sent, _, _ in await attempts_of(hot, done)] == [
+        ("FAILED", "NO"),
+        ("FAILED", "NO"),
+        ("SUCCEEDED", None),
+    ]
+
+
+async def test_after_the_last_try_the_media_ends_with_the_reason(product, settings):
+    done = await product.until(await product.faulty(fail_times=100, fail_with="busy"))
+
+    assert (done["status"], done["number_of_tries"]) == ("ERROR", settings.max_tries)
+    assert done["error"] == {"code": "provider_busy", "message": "as planned"}
+    assert done["completed_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sent"),
+    [
+        ("input_refused", "input_refused", "NO"),
+        ("unauthorized", "provider_unauthorized", "NO"),
+        ("credit", "provider_credit", "NO"),
+        ("model_gone", "model_gone", "NO"),
+        ("generation_failed", "generation_failed", "YES"),
+        ("output_gone", "output_invalid", "YES"),
+    ],
+)
+async def test_what_would_fail_again_or_was_paid_is_not_tried_again(product, hot, error, code, sent):
+    done = await product.until(await product.faulty(fail_times=1, fail_with=error))
+
+    assert (done["status"], done["number_of_tries"], done["error"]["code"]) == ("ERROR", 1, code)
+    ((_, status, said, _, why),) = await attempts_of(hot, done)
+    assert (status, said, why) == ("FAILED", sent, code)
+
+
+async def test_a_lost_answer_that_the_provider_finds_is_not_bought_again(product, hot):
+    done = await product.until(await product.faulty(lose_answer="taken"))
+
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+    assert len(await attempts_of(hot, done)) == 1
+
+
+async def test_a_lost_answer_that_the_provider_never_got_is_tried_again(product, hot):
+    done = await product.until(await product.faulty(lose_answer="not_taken"))
+
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 2)
+    assert [(status, sent) for _, status, sent, _, _ in await attempts_of(hot, done)] == [
+        ("FAILED", "NO"),
+        ("SUCCEEDED", None),
+    ]
+
+
+async def test_an_outcome_that_nobody_knows_is_held_and_never_bought_again(product, hot):
+    done = await product.until(await product.faulty(lose_answer="unknown"))
+
+    assert (done["status"], done["error"]["code"], done["number_of_tries"]) == ("ERROR", "outcome_unknown", 1)
+    ((_, status, sent, _, _),) = await attempts_of(hot, done)
+    assert (status, sent) == ("UNKNOWN", "UNKNOWN")
+
+
+@pytest.mark.parametrize(("wrong", "says"), [("text", "no picture"), ("truncated", "cut off")])
+async def test_bytes_that_are_no_whole_picture_are_not_completed(product, wrong, says):
+    done = await product.until(await product.faulty(wrong_bytes=wrong))
+
+    assert (done["status"], done["error"]["code"], done["files"]) == ("ERROR", "output_invalid", [])
+    assert says in done["error"]["message"]
+
+
+async def test_progress_is_shown_while_the_provider_works(product):
+    asked = await product.faulty(delay=3)
+
+    seen = await eventually(lambda: product.media(asked), lambda media: media["progress"])
+
+    assert 0 < seen["progress"] < 1
+    assert seen["status"] == "PROCESSING"
+
+
+async def test_large_results_are_stored_whole(product):
+    done = await product.until(await product.faulty(size=20_000_000))
+
+    assert done["status"] == "COMPLETED"
+    assert done["files"][0]["bytes"] > 19_000_000
+
+
+async def test_a_stopping_runner_hands_its_jobs_to_the_next_one_which_buys_nothing_again(client, runtime, hot, bell):
+    first = bell.runner = build_runner(runtime)
+    await first.start()
+    asked = [await client.faulty(delay=1) for _ in range(5)]
+    for media in asked:
+        await client.until(media, "PROCESSING")
+    await eventually(lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 5)
+
+    await first.stop()
+
+    assert {(await client.media(media))["status"] for media in asked} == {"IN_QUEUE"}
+    second = build_runner(runtime)
+    await second.start()
+    done = [await client.until(media) for media in asked]
+    await second.stop()
+    assert {(media["status"], media["number_of_tries"]) for media in done} == {("COMPLETED", 1)}
+
+
+async def test_the_jobs_of_a_dead_worker_are_taken_over(client, settings, hot, runtime, bell):
+    dead = new_id()
+    await workers.register(hot, dead, "dead")
+    asked = await client.faulty()
+    await transitions.claim(hot, "network", worker_id=dead, limit=1)
+    await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour' WHERE id = $1", dead)
+    quick = build_runner(_with(runtime, lease_seconds=1))
+
+    await quick.start()
+    done = await client.until(asked)
+    await quick.stop()
+
+    assert done["status"] == "COMPLETED"
+    assert await hot.fetch("SELECT 1 FROM workers WHERE id = $1", dead) == []
+
+
+async def test_after_an_outage_nobody_is_declared_dead_before_everybody_could_report(hot):
+    me, other = new_id(), new_id()
+    for worker_id in (me, other):
+        await workers.register(hot, worker_id, "test")
+    lease = timedelta(seconds=30)
+    await hot.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
+
+    assert await workers.beat(hot, me, lease=lease)
+    assert await workers.bury_silent(hot, me, lease=lease) == []
+
+    await hot.execute("UPDATE workers SET steady_since = now() - interval '31 s' WHERE id = $1", me)
+    assert await workers.bury_silent(hot, me, lease=lease) == ["test"]
+
+
+async def test_a_runner_that_was_declared_dead_drops_its_jobs_and_goes_on_under_a_new_name(client, runtime, hot, bell):
+    runner = bell.runner = build_runner(_with(runtime, lease_seconds=1))
+    await runner.start()
+    asked = await client.faulty(delay=1)
+    await client.until(asked, "PROCESSING")
+    before = runner.worker_id
+
+    await hot.execute("DELETE FROM workers")
+    done = await client.until(asked)
+    await runner.stop()
+
+    assert runner.worker_id != before
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+
+
+async def test_a_claim_whose_answer_was_lost_comes_back(client, runtime, hot, bell):
+    runner = bell.runner = build_runner(_with(runtime, lease_seconds=1))
+    await runner.start()
+    await eventually(lambda: hot.fetch("SELECT 1 FROM workers WHERE id = $1", runner.worker_id))
+    bell.runner = None
+    asked = await client.faulty()
+    await hot.execute(
+        "UPDATE media SET status = 'PROCESSING', worker_id = $2, fence = fence + 1 WHERE id = $1",
+        asked["id"],
+        runner.worker_id,
+    )
+
+    done = await client.until(asked)
+    await runner.stop()
+
+    assert done["status"] == "COMPLETED"
+
+
+async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_bought(client, runtime, hot, bell):
+    dead = new_id()
+    await workers.register(hot, dead, "dead")
+    asked = await client.faulty(lose_answer="unknown")
+    (row,) = await transitions.claim(hot, "network", worker_id=dead, limit=1)
+    job = Job.of(row)
+    from app.media.commands import Intent
+
+    await transitions.intend(hot, [Intent(job.held, new_id(), "dummy/faulty", "1", "00")])
+    await hot.execute("DELETE FROM workers WHERE id = $1", dead)
+
+    runner = bell.runner = build_runner(runtime)
+    await runner.start()
+    done = await client.until(asked)
+    await runner.stop()
+
+    assert (done["status"], done["error"]["code"], done["number_of_tries"]) == ("ERROR", "outcome_unknown", 1)
+
+
+async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product, hot):
+    await hot.execute(
+        """INSERT INTO media (id, job_id, owner_id, status, prompt, model, input, metadata, queue)
+        VALUES ($1, $2, '00000000-0000-7000-8000-000000000001', 'IN_QUEUE', 'p', 'gone/model', '{}', '{}', 'network')""",
+        media_id := new_id(),
+        new_id(),
+    )
+
+    done = await product.until({"id": media_id})
+
+    assert (done["status"], done["error"]["code"]) == ("ERROR", "model_gone")
+    assert "gone/model" in done["error"]["message"]
+
+
+async def test_a_store_that_is_away_costs_time_and_no_second_purchase(client, settings, hot, bell):
+    from app.runtime import open_runtime
+
+    away = settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})
+    asked = await client.faulty()
+    async with open_runtime(away) as broken:
+        runner = bell.runner = build_runner(broken)
+        await runner.start()
+        await eventually(lambda: hot.fetch("SELECT 1 FROM media_history WHERE event = 'returned'"))
+        await runner.stop()
+    assert (await client.media(asked))["status"] in {"IN_QUEUE", "PROCESSING"}
+
+    async with open_runtime(settings) as whole:
+        runner = bell.runner = build_runner(whole)
+        await runner.start()
+        done = await client.until(asked)
+        await runner.stop()
+
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+
+
+async def test_many_jobs_wait_at_once_without_a_thread_each(product, runner):
+    import threading
+
+    before = threading.active_count()
+    asked = [await product.faulty(delay=2) for _ in range(200)]
+    await eventually(lambda: asyncio.sleep(0, runner.in_flight), lambda count: count == 200)
+
+    assert threading.active_count() <= before + 4
+    assert {(await product.until(media))["status"] for media in asked} == {"COMPLETED"}
+
+
+def _with(runtime, **changes):
+    from dataclasses import replace
+
+    return replace(runtime, settings=runtime.settings.model_copy(update=changes))

@@ -1,0 +1,217 @@
+"""The statements that move media: races with real connections, fencing, repeated writes."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.auth.principal import DEFAULT_OWNER_ID
+from app.core.ids import new_id
+from app.media import queries, transitions, workers
+from app.media.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase, StoredFile
+from app.media.states import AttemptStatus
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+async def worker_id(hot):
+    worker_id = new_id()
+    await workers.register(hot, worker_id, "test")
+    return worker_id
+
+
+async def requested(hot, *, queue="network"):
+    new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "a prompt", "dummy/faulty", "{}", "{}", queue)
+    await transitions.request(hot, new)
+    return new.id
+
+
+async def claimed(hot, worker_id):
+    media_id = await requested(hot)
+    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    assert row["id"] == media_id
+    return Held(media_id, row["fence"])
+
+
+def intent(held, attempt_id=None):
+    return Intent(held, attempt_id or new_id(), "dummy/faulty", "1", "00")
+
+
+def failure(held, attempt_id, *, retry_after=None):
+    error = '{"code": "provider_busy", "message": "busy"}'
+    return Failure(held, attempt_id, AttemptStatus.FAILED, "NO", error, retry_after)
+
+
+def completion(held, attempt_id):
+    file = StoredFile(new_id(), 0, "media/x/0.png", "image/png", 10, 1, 1, "ab")
+    return Completion(held, attempt_id, (file,))
+
+
+async def status_of(hot, held):
+    return (await queries.media_by_id(hot, held.media_id, DEFAULT_OWNER_ID))["status"]
+
+
+async def events_of(hot, held):
+    rows = await hot.fetch("SELECT event FROM media_history WHERE media_id = $1 ORDER BY id", held.media_id)
+    return [row["event"] for row in rows]
+
+
+async def test_of_many_workers_each_media_goes_to_one(hot):
+    asked = {await requested(hot) for _ in range(60)}
+    ids = [new_id() for _ in range(8)]
+    for worker_id in ids:
+        await workers.register(hot, worker_id, "test")
+
+    async def claim_all(worker_id):
+        got = []
+        while rows := await transitions.claim(hot, "network", worker_id=worker_id, limit=3):
+            got += [row["id"] for row in rows]
+        return got
+
+    claims = await asyncio.gather(*(claim_all(worker_id) for worker_id in ids))
+
+    everything = [media_id for got in claims for media_id in got]
+    assert len(everything) == 60
+    assert set(everything) == asked
+
+
+async def test_a_worker_without_a_row_gets_nothing(hot):
+    await requested(hot)
+
+    assert await transitions.claim(hot, "network", worker_id=new_id(), limit=10) == []
+
+
+async def test_the_oldest_due_media_of_the_queue_comes_first(hot, worker_id):
+    first = await requested(hot)
+    await requested(hot, queue="local")
+    second = await requested(hot)
+
+    rows = await transitions.claim(hot, "network", worker_id=worker_id, limit=10)
+
+    assert [row["id"] for row in rows] == [first, second]
+
+
+async def test_what_is_not_due_yet_is_left_alone(hot, worker_id):
+    held = await claimed(hot, worker_id)
+    attempt_id = new_id()
+    await transitions.intend(hot, [intent(held, attempt_id)])
+    await transitions.schedule_retries(hot, [failure(held, attempt_id, retry_after=timedelta(hours=1))])
+
+    assert await transitions.claim(hot, "network", worker_id=worker_id, limit=10) == []
+
+
+async def test_a_worker_that_lost_its_lease_can_write_nothing(hot, worker_id):
+    old = await claimed(hot, worker_id)
+    attempt_id = new_id()
+    await transitions.intend(hot, [intent(old, attempt_id)])
+    await transitions.hand_back(hot, [old], reason="test", delay=NOW)
+    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    assert row["fence"] == old.fence + 1
+
+    assert await transitions.intend(hot, [intent(old)]) == [None]
+    assert await transitions.complete(hot, [completion(old, attempt_id)]) == [False]
+    assert await transitions.fail(hot, [failure(old, attempt_id)]) == [False]
+    assert await transitions.schedule_retries(hot, [failure(old, attempt_id, retry_after=NOW)]) == [False]
+    assert await transitions.hand_back(hot, [old], reason="test", delay=NOW) == [False]
+    assert await transitions.progress(hot, [Progress(old, 0.5)]) == [False]
+    assert await status_of(hot, old) == "PROCESSING"
+    assert await hot.fetch("SELECT 1 FROM files") == []
+
+
+async def test_what_was_bought_is_recorded_even_after_the_lease_is_lost(hot, worker_id):
+    held = await claimed(hot, worker_id)
+    attempt_id = new_id()
+    await transitions.intend(hot, [intent(held, attempt_id)])
+    await transitions.hand_back(hot, [held], reason="test", delay=NOW)
+
+    assert await transitions.record_purchases(hot, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [True]
+    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    assert (row["attempt_id"], row["attempt_number"]) == (attempt_id, 1)
+    assert "ext-1" in row["reference"]
+
+
+async def test_an_intent_whose_answer_was_lost_can_be_written_again(hot, worker_id):
+    held = await claimed(hot, worker_id)
+    same = intent(held)
+
+    assert await transitions.intend(hot, [same]) == [1]
+    assert await transitions.intend(hot, [same]) == [1]
+    assert (await queries.media_by_id(hot, held.media_id, DEFAULT_OWNER_ID))["number_of_tries"] == 1
+
+
+async def test_a_purchase_whose_answer_was_lost_can_be_written_again(hot, worker_id):
+    held = await claimed(hot, worker_id)
+    attempt_id = new_id()
+    await transitions.intend(hot, [intent(held, attempt_id)])
+    fact = Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')
+
+    assert await transitions.record_purchases(hot, [fact]) == [True]
+    assert await transitions.record_purchases(hot, [fact]) == [True]
+
+
+async def test_completion_and_failure_that_race_end_in_exactly_one(hot, worker_id):
+    for _ in range(20):
+        held = await claimed(hot, worker_id)
+        attempt_id = new_id()
+        await transitions.intend(hot, [intent(held, attempt_id)])
+
+        (done,), (failed,) = await asyncio.gather(
+            transitions.complete(hot, [completion(held, attempt_id)]),
+            transitions.fail(hot, [failure(held, attempt_id)]),
+        )
+
+        assert done != failed
+        assert await status_of(hot, held) == ("COMPLETED" if done else "ERROR")
+        files = await hot.fetch("SELECT 1 FROM files WHERE media_id = $1", held.media_id)
+        assert len(files) == done
+
+
+async def test_a_batch_moves_what_is_held_and_refuses_the_rest(hot, worker_id):
+    mine = await claimed(hot, worker_id)
+    lost = Held((await claimed(hot, worker_id)).media_id, 99)
+    ids = [new_id(), new_id()]
+
+    assert await transitions.intend(hot, [intent(mine, ids[0]), intent(lost, ids[1])]) == [1, None]
+    assert await transitions.complete(hot, [completion(mine, ids[0]), completion(lost, ids[1])]) == [True, False]
+
+
+async def test_every_move_leaves_its_row_in_the_history(hot, worker_id):
+    held = await claimed(hot, worker_id)
+    attempt_id = new_id()
+    await transitions.intend(hot, [intent(held, attempt_id)])
+    await transitions.schedule_retries(hot, [failure(held, attempt_id, retry_after=NOW)])
+    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    held = Held(held.media_id, row["fence"])
+    await transitions.hand_back(hot, [held], reason="test", delay=NOW)
+    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    held = Held(held.media_id, row["fence"])
+    second = new_id()
+    assert await transitions.intend(hot, [intent(held, second)]) == [2]
+    await transitions.complete(hot, [completion(held, second)])
+
+    assert await events_of(hot, held) == [
+        "requested",
+        "claimed",
+        "retry_scheduled",
+        "claimed",
+        "returned",
+        "claimed",
+        "completed",
+    ]
+
+
+async def test_claiming_from_a_long_queue_reads_no_more_than_it_takes(hot, worker_id):
+    await hot.execute(
+        """INSERT INTO media (id, job_id, owner_id, status, prompt, model, input, metadata, queue, next_run)
+        SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'IN_QUEUE', 'p', 'm', '{}', '{}',
+            'network', now() - make_interval(secs => n) FROM generate_series(1, 50000) n"""
+    )
+    await hot.execute("ANALYZE media")
+    statement = transitions._CLAIM.replace("$1", "'network'").replace("$2", f"'{worker_id}'::uuid").replace("$3", "50")
+
+    plan = "\n".join(row[0] for row in await hot.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}"))
+
+    assert "Index Scan using ix_media_due" in plan
+    assert "Sort" not in plan
+    assert "Seq Scan on media" not in plan
