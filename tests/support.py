@@ -1,9 +1,16 @@
 """What tests share: settings that lead to the engines, a bell to listen to, the API in a user's words."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import asyncpg
 import httpx2
@@ -103,3 +110,80 @@ async def eventually(
     except TimeoutError:
         pytest.fail(f"never came true; last seen: {seen}")
     return seen
+
+
+class Program:
+    """A program of the product in a process of its own; ended at the end of the block, whatever happens."""
+
+    def __init__(
+        self, *arguments: str, environment: dict[str, str], log: Path, hand_over: tuple[int, ...] = ()
+    ) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=ROOT,
+                env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=hand_over,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.process.poll() is None:
+            self.send(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.send(signal.SIGKILL)
+                self.process.wait(10)
+
+
+def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
+    """The environment that leads a program to the same engines."""
+    secret = settings.aws_secret_access_key.get_secret_value()
+    return {
+        "DATABASE_URL": settings.database_dsn,
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+        "S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
+        "S3_PUBLIC_URL": str(settings.s3_signing_url),
+        "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "BUCKET_NAME": settings.bucket_name,
+        "RETRY_BASE_SECONDS": "0.05",
+        "SHUTDOWN_SECONDS": "3",
+        **changes,
+    }
+
+
+def worker(settings: Settings, log: Path, name: str = "w1", **changes: str) -> Program:
+    """A Celery worker."""
+    command = ("celery", "-A", "app.tasks.celery", "worker", "-l", "INFO", "-n", f"{name}@%h")
+    return Program(*command, environment=environment_of(settings, **changes), log=log)
+
+
+@contextmanager
+def served(settings: Settings, log: Path, **changes: str) -> Generator[str]:
+    """The API behind uvicorn; its address."""
+    with socket.socket() as listening:
+        # Bound by us and handed over: no other process can take the port in between.
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        number = listening.fileno()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        environment = environment_of(settings, PUBLIC_URL=address, **changes)
+        command = ("uvicorn", "app.main:app", "--fd", str(number), "--no-access-log")
+        with Program(*command, environment=environment, log=log, hand_over=(number,)):
+            yield address

@@ -113,7 +113,9 @@ async def test_a_stopping_runner_hands_its_jobs_to_the_next_one_which_buys_nothi
     asked = [await client.faulty(delay=1) for _ in range(5)]
     for media in asked:
         await client.until(media, "PROCESSING")
-    await eventually(lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 5)
+    await eventually(
+        lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 5
+    )
 
     await first.stop()
 

@@ -125,7 +125,9 @@ async def test_what_was_bought_is_recorded_even_after_the_lease_is_lost(hot, wor
     await transitions.intend(hot, [intent(held, attempt_id)])
     await transitions.hand_back(hot, [held], reason="test", delay=NOW)
 
-    assert await transitions.record_purchases(hot, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [True]
+    assert await transitions.record_purchases(hot, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [
+        True
+    ]
     (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
     assert (row["attempt_id"], row["attempt_number"]) == (attempt_id, 1)
     assert "ext-1" in row["reference"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from dotenv import dotenv_values
 from pydantic import SecretStr
@@ -14,6 +14,9 @@ from app.core.config import ENV_FILES, Settings
 ADDRESSES: Final = frozenset({"database_url", "redis_url"})
 """Secrets of which only the password needs to be hidden."""
 HIDDEN: Final = "***"
+UNUSED: Final = "not used: DATABASE_URL is set"
+
+Value: TypeAlias = str | float | list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,10 @@ class Line:
 
     name: str
     """The environment variable."""
-    value: object
+    value: Value
     """Without secrets; None: not set."""
     source: str
-    """A file, `environment` or `default`."""
+    """A file, `environment` or `default`; or that it has no effect."""
 
 
 def report(settings: Settings, running: Mapping[str, str], running_source: str) -> list[Line]:
@@ -42,7 +45,9 @@ def report(settings: Settings, running: Mapping[str, str], running_source: str) 
         Line(
             name=name.upper(),
             value=_shown(name, getattr(settings, name)),
-            source=next((source for source, names in sources if name.upper() in names), "default"),
+            source=UNUSED
+            if settings.database_url is not None and name.startswith("postgres_")
+            else next((source for source, names in sources if name.upper() in names), "default"),
         )
         for name in type(settings).model_fields
     ]
@@ -52,7 +57,7 @@ def _named_in(file: str) -> set[str]:
     return {name.upper() for name, value in dotenv_values(file).items() if value}
 
 
-def _shown(name: str, value: object) -> object:
+def _shown(name: str, value: SecretStr | Value) -> Value:
     if isinstance(value, SecretStr):
         return without_passwords(value.get_secret_value()) if name in ADDRESSES else HIDDEN
     return without_passwords(value) if isinstance(value, str) else value

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     """What an operator can set; the environment variable is the field's name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_file=ENV_FILES, env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+        env_file=ENV_FILES, env_ignore_empty=True, extra="ignore", frozen=True, use_attribute_docstrings=True
     )
 
     environment: Literal["local", "staging", "production"] = "local"

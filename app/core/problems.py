@@ -64,7 +64,18 @@ _TITLES: Final = {409: "Conflict", 500: "Internal error", 503: "Temporarily unav
 
 
 def add_problem_answers(app: FastAPI) -> None:
-    """Make the application answer every error as a problem."""
+    """Make the application answer every error as a problem, and its documentation know what a problem is."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        found = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(found.pop("$defs", {}))
+        schemas["Problem"] = found
+        return document
+
+    app.openapi = openapi
     app.add_exception_handler(FleekError, _fleek_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -16,10 +16,10 @@ from itertools import chain
 from uuid import UUID
 
 from app.core.ids import new_id
+from app.core.inspection import HEAD_BYTES, TAIL_BYTES, Kind, NotMediaError, inspect, is_whole
 from app.media.commands import StoredFile
 from app.media_generator.errors import OutputError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Output
-from app.storage.inspection import HEAD_BYTES, TAIL_BYTES, Kind, NotMediaError, inspect, is_whole
 from app.storage.store import Store
 
 

@@ -48,7 +48,7 @@ async def models(request: Request) -> ModelList:
     return ModelList(items=[_out(offer) for offer in desk_of(request).services.registry.offers()])
 
 
-@router.get("/{provider}/{name}", responses=problems(404), summary="A model")
+@router.get("/{provider}/{name}", responses=problems(404, 422), summary="A model")
 async def model(request: Request, provider: str, name: str) -> ModelOut:
     """One model by its name."""
     return _out(service.model_card(desk_of(request).services, f"{provider}/{name}"))

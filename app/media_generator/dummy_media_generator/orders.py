@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 STYLES: Final = (
-    "agate",
-    "aurora",
-    "bauhaus",
-    "bloom",
-    "dunes",
-    "ink",
-    "mosaic",
-    "nebula",
-    "papercut",
     "ridges",
-    "skyline",
+    "dunes",
+    "nebula",
+    "aurora",
     "waves",
+    "mosaic",
+    "ink",
+    "skyline",
+    "bloom",
+    "bauhaus",
+    "agate",
+    "papercut",
 )
 """Names of the painters, as `painters.STYLE_BOOK` has them."""
 

@@ -1,0 +1,134 @@
+"""The rules that every store keeps, as tests: subclass `StoreContract` and give it your store."""
+
+# ruff: noqa: S101 - these are tests; pytest explains its asserts
+
+import asyncio
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from app.core.ids import new_id
+from app.storage.store import ObjectNotFoundError, Store
+
+MIB = 1024 * 1024
+
+
+class StoreContract:
+    """Every rule for stores; each test asks for the fixture `store`, prepared."""
+
+    async def test_what_is_put_can_be_read(self, store: Store) -> None:
+        """Small objects go in one request."""
+        key = self._key()
+        await store.put(key, _chunks(b"abc", b"", b"def"), "image/png")
+
+        assert await _read(store, key) == b"abcdef"
+
+    async def test_an_empty_object_is_an_object(self, store: Store) -> None:
+        """No chunk at all is no error."""
+        key = self._key()
+        await store.put(key, _chunks(), "image/png")
+
+        assert await _read(store, key) == b""
+
+    async def test_large_objects_arrive_whole(self, store: Store) -> None:
+        """Large ones go in parts."""
+        key = self._key()
+        parts = [bytes([number]) * MIB for number in range(20)]
+        await store.put(key, _chunks(*parts), "image/png")
+
+        assert await _read(store, key) == b"".join(parts)
+
+    async def test_writing_again_replaces(self, store: Store) -> None:
+        """A copy that is made again ends like the first."""
+        key = self._key()
+        await store.put(key, _chunks(b"old"), "image/png")
+        await store.put(key, _chunks(b"new"), "image/png")
+
+        assert await _read(store, key) == b"new"
+
+    async def test_a_source_that_fails_leaves_nothing_behind(self, store: Store) -> None:
+        """Neither in one request nor in parts."""
+        for count in (1, 20):
+            key = self._key()
+            try:
+                await store.put(key, _failing(count), "image/png")
+            except ZeroDivisionError:
+                pass
+            else:
+                raise AssertionError("the source's error did not come through")
+            assert not await _exists(store, key)
+
+    async def test_what_is_not_there_is_not_found(self, store: Store) -> None:
+        """With an error of its own."""
+        assert not await _exists(store, self._key())
+
+    async def test_deleting_is_repeatable(self, store: Store) -> None:
+        """What is gone is gone."""
+        key = self._key()
+        await store.put(key, _chunks(b"abc"), "image/png")
+        await store.delete(key)
+        await store.delete(key)
+
+        assert not await _exists(store, key)
+
+    async def test_a_signed_url_gives_bytes_and_type_to_anybody(self, store: Store) -> None:
+        """That is what clients get."""
+        key = self._key()
+        await store.put(key, _chunks(b"abc"), "image/webp")
+
+        status, media_type, body = await asyncio.to_thread(_fetch, store.sign(key, timedelta(minutes=5)))
+
+        assert (status, media_type, body) == (200, "image/webp", b"abc")
+
+    async def test_without_the_signature_nobody_reads(self, store: Store) -> None:
+        """The bucket is private, and a signature is for one key."""
+        key, other = self._key(), self._key()
+        await store.put(key, _chunks(b"abc"), "image/webp")
+        await store.put(other, _chunks(b"abc"), "image/webp")
+        signed = store.sign(key, timedelta(minutes=5))
+
+        for url in (signed.partition("?")[0], signed.replace(key, other)):
+            assert (await asyncio.to_thread(_fetch, url))[0] == 403  # noqa: PLR2004 - forbidden
+
+    async def test_preparing_is_repeatable_and_leads_to_a_good_check(self, store: Store) -> None:
+        """Every process may do it."""
+        await store.prepare()
+        await store.prepare()
+        await store.check()
+
+    @staticmethod
+    def _key() -> str:
+        return f"contract/{new_id()}.bin"
+
+
+async def _chunks(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def _failing(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * MIB
+    raise ZeroDivisionError
+
+
+async def _read(store: Store, key: str) -> bytes:
+    return b"".join([chunk async for chunk in store.get(key)])
+
+
+async def _exists(store: Store, key: str) -> bool:
+    try:
+        await _read(store, key)
+    except ObjectNotFoundError:
+        return False
+    return True
+
+
+def _fetch(url: str) -> tuple[int, str | None, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the store's own address
+            return answer.status, answer.headers["Content-Type"], answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None, b""

@@ -1,0 +1,59 @@
+"""The provider `dummy` keeps every rule for providers; the registry copes with broken plug-ins."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from app.core.ids import new_id
+from app.media_generator import registry
+from app.media_generator.dummy_media_generator.orders import STYLES
+from app.media_generator.dummy_media_generator.painters import STYLE_BOOK
+from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
+from fleek.providers import Submission
+from fleek.testing import ProviderContract
+
+
+class TestDummy(ProviderContract):
+    @pytest.fixture
+    async def provider(self):
+        provider = DummyMediaGeneratorModel()
+        yield provider
+        await provider.close()
+
+    def example(self, card):
+        return {"width": 64, "height": 64, "seed": 1} if card.name == "painter" else {}
+
+    def refused(self):
+        return Submission(new_id(), 1, "faulty", "x", {"fail_times": 1, "fail_with": "credit"})
+
+
+def test_the_names_of_the_styles_are_those_of_the_painters():
+    assert tuple(STYLE_BOOK) == STYLES
+
+
+def test_a_seed_is_drawn_where_none_is_given():
+    dummy = DummyMediaGeneratorModel()
+
+    seeds = {dummy.complete_input("painter", {})["seed"] for _ in range(5)}
+
+    assert len(seeds) == 5
+    assert dummy.complete_input("painter", {"seed": 3})["seed"] == 3
+
+
+def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
+    good = EntryPoint(
+        "dummy", "app.media_generator.dummy_media_generator.provider:DummyMediaGeneratorModel", registry.GROUP
+    )
+    gone = EntryPoint("gone", "no.such.module:Provider", registry.GROUP)
+    odd = EntryPoint("odd", "builtins:object", registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: (good, gone, odd))
+
+    loaded = registry.load_registry()
+
+    assert set(loaded.providers) == {"dummy"}
+    assert set(loaded.broken) == {"gone", "odd"}
+    assert "ModuleNotFoundError" in loaded.broken["gone"]
+
+
+def test_the_installed_entry_point_leads_to_the_dummy_provider():
+    assert "dummy" in registry.load_registry().providers

@@ -1,0 +1,101 @@
+"""The S3 store on a real server, and the signed URLs that are handed out again."""
+
+import asyncio
+import time
+
+import pytest
+import redis.asyncio as redis
+
+from app.storage.s3 import S3Store
+from app.storage.signing import SignedUrls
+from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
+from app.storage.testing import StoreContract
+from tests.support import make_settings
+
+
+class TestS3(StoreContract):
+    @pytest.fixture
+    async def store(self, base_settings, template):
+        return S3Store(base_settings)
+
+
+async def test_a_bucket_that_is_not_there_is_named(engines):
+    store = S3Store(make_settings(engines, bucket_name="no-such-bucket"))
+
+    with pytest.raises(ObjectNotFoundError, match="no-such-bucket"):
+        await store.check()
+
+
+async def test_a_wrong_key_says_what_to_check(engines, template):
+    store = S3Store(make_settings(engines, aws_secret_access_key="wrong"))
+
+    with pytest.raises(StoreError, match="check its keys"):
+        await store.check()
+
+
+async def test_a_store_that_is_away_is_unavailable(engines):
+    store = S3Store(make_settings(engines, s3_endpoint_url="http://127.0.0.1:9"))
+
+    with pytest.raises(StoreUnavailableError):
+        await store.check()
+
+
+async def test_urls_are_signed_for_the_address_that_clients_reach(engines):
+    settings = make_settings(engines, s3_public_url="https://media.example.com")
+    shared = redis.Redis.from_url(settings.redis_url.get_secret_value())
+
+    signed = await SignedUrls(S3Store(settings), shared, settings).sign("place", "media/x/0.png")
+    await shared.aclose()
+
+    assert signed.url.startswith("https://media.example.com/fleek-test/media/x/0.png?")
+
+
+@pytest.fixture
+async def shared(base_settings):
+    client = redis.Redis.from_url(base_settings.redis_url.get_secret_value())
+    await client.flushdb()
+    yield client
+    await client.aclose()
+
+
+async def test_processes_hand_out_the_same_url(base_settings, shared):
+    store = S3Store(base_settings)
+    first = await SignedUrls(store, shared, base_settings).sign("place", "media/same.png")
+    await asyncio.sleep(1.1)
+
+    second = await SignedUrls(store, shared, base_settings).sign("place", "media/same.png")
+
+    assert first.url == second.url
+    assert abs((first.expires_at - second.expires_at).total_seconds()) <= 1
+
+
+async def test_a_url_is_not_handed_out_when_a_fifth_of_its_life_is_left(engines, shared, monkeypatch):
+    settings = make_settings(engines, signed_url_seconds=100)
+    urls = SignedUrls(S3Store(settings), shared, settings)
+    signed = await urls.sign("place", "media/x.png")
+    now = time.time()
+
+    assert urls.remembered("place") == signed
+    assert 78 < signed.fresh_until - now < 81
+    assert 98 < signed.expires_at.timestamp() - now < 101
+    assert await shared.ttl((await shared.keys("fleek:url:*"))[0]) <= 80
+    monkeypatch.setattr(time, "time", lambda: now + 81)
+    assert urls.remembered("place") is None
+
+
+async def test_another_address_never_gets_the_urls_of_this_one(engines, shared):
+    here, there = make_settings(engines), make_settings(engines, s3_public_url="https://media.example.com")
+    await SignedUrls(S3Store(here), shared, here).sign("place", "media/x.png")
+
+    signed = await SignedUrls(S3Store(there), shared, there).sign("place", "media/x.png")
+
+    assert signed.url.startswith("https://media.example.com/")
+
+
+async def test_without_redis_urls_are_signed_all_the_same(base_settings):
+    nowhere = redis.Redis.from_url("redis://127.0.0.1:9/0", socket_connect_timeout=0.2)
+
+    signed = await SignedUrls(S3Store(base_settings), nowhere, base_settings).sign("place", "media/x.png")
+    await nowhere.aclose()
+
+    assert "X-Amz-Signature" in signed.url
