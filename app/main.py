@@ -6,12 +6,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.responses import RedirectResponse
 
 from app.core import memory
 from app.core.access import AccessLog
 from app.core.bell import Bell
 from app.core.config import Settings, load_settings
+from app.core.docs_page import add_docs_page
 from app.core.logging import set_up_logging
 from app.core.problems import add_problem_answers
 from app.media.api import models_router, router, timeline_router
@@ -52,14 +52,14 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
         description=DESCRIPTION,
         lifespan=lifespan,
         max_body_size=MAX_BODY_BYTES,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     add_problem_answers(app)
+    add_docs_page(app)
     for part in (router.router, timeline_router.router, models_router.router, tools_router.router):
         app.include_router(part)
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
 
     if chosen.backend_cors_origins:
         app.add_middleware(

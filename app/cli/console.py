@@ -40,11 +40,6 @@ def one_line(error: Exception) -> str:
     return f"{first}: {verdict(log)}" if log.strip() else without_passwords(first)
 
 
-def seconds(duration: float) -> str:
-    """A duration as people read it."""
-    return f"{duration:.1f} s"
-
-
 def quoted(path: Path) -> str:
     """A path as it can be pasted into a shell."""
     return shlex.quote(str(path))

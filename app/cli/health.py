@@ -10,12 +10,14 @@ from typing import Final
 
 import asyncpg
 
-from app.cli.console import quoted, verdict
+from app.cli.console import quoted, say, verdict
 from app.cli.errors import CommandError
 from app.cli.members import Child
 from app.core.connections import UNAVAILABLE, Connections
 
 READY_SECONDS: Final = 60.0
+QUIET_SECONDS: Final = 10.0
+"""How often it is said what we wait for."""
 PAUSE_SECONDS: Final = 0.05
 ANSWER_SECONDS: Final = 10.0
 """How long one answer may take; the slowest check allows itself five."""
@@ -40,12 +42,16 @@ class Health:
             CommandError: One of the processes ended, or it takes too long.
         """
         deadline = time.monotonic() + READY_SECONDS
+        impatient = time.monotonic() + QUIET_SECONDS
         for check in (self._ready, self._registered, self._round_trip):
             while not check():
                 self._expect_life()
                 if time.monotonic() > deadline:
                     logs = quoted(self._api.log.parent)
                     raise CommandError(f"not ready after {READY_SECONDS:.0f} s: {self._complaint} (logs: {logs})")
+                if time.monotonic() > impatient:
+                    say(f"  still waiting: {self._complaint}")
+                    impatient += QUIET_SECONDS
                 time.sleep(PAUSE_SECONDS)
 
     def _expect_life(self) -> None:

@@ -60,7 +60,9 @@ def run(options: Options) -> int:
             Up(options, signals).run()
         except StopRequest:
             return 0
-        except (CommandError, SettingsError, EmbeddedError, OSError) as error:
+        except SettingsError as error:
+            complain(f"invalid setting: {one_line(error)}")
+        except (CommandError, EmbeddedError, OSError) as error:
             complain(one_line(error))
     return 1
 
@@ -88,8 +90,11 @@ class Up:
         """
         settings = load_settings()
         killed = self._env_file.exists()
-        self._listening.check(patience=PATIENCE_SECONDS if killed else 0)
+        if not killed:  # nor is one running there: a second one is told about the folder, not about the port
+            self._listening.check()
         with _locked(self._options.data):
+            if killed:
+                self._listening.check(patience=PATIENCE_SECONDS)
             try:
                 self._start(settings)
                 engines = [EngineMember(engine) for engine in self._engines.chosen]

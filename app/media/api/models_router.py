@@ -1,8 +1,8 @@
 """Which models can be asked for."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from app.core.problems import problems
@@ -11,6 +11,10 @@ from app.media.api.desk import desk_of
 from app.media_generator.registry import Offer
 
 router = APIRouter(prefix="/models", tags=["models"])
+
+
+Part = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[\w.:/-]+$")]
+"""Of a model's name."""
 
 
 class ModelOut(BaseModel):
@@ -48,7 +52,7 @@ async def models(request: Request) -> ModelList:
     return ModelList(items=[_out(offer) for offer in desk_of(request).services.registry.offers()])
 
 
-@router.get("/{provider}/{name}", responses=problems(404, 422), summary="A model")
-async def model(request: Request, provider: str, name: str) -> ModelOut:
+@router.get("/{provider}/{name:path}", responses=problems(404, 422), summary="A model")
+async def model(request: Request, provider: Part, name: Part) -> ModelOut:
     """One model by its name."""
     return _out(service.model_card(desk_of(request).services, f"{provider}/{name}"))

@@ -137,7 +137,7 @@ async def content(
 
 
 @router.get(
-    "/{media_id}",
+    "/{media_id:uuid}",  # so that GET /media/generate is a wrong method, not a wrong id
     response_model=MediaOut,
     responses={**_NOT_MODIFIED, **problems(404, 422, 503)},
     summary="A media",

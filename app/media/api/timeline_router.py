@@ -36,7 +36,7 @@ class LogPage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` for what follows; null: nothing more yet.")
 
 
-@router.get("/{media_id}/logs", responses=problems(404, 422, 503), summary="A media's log")
+@router.get("/{media_id:uuid}/logs", responses=problems(404, 422, 503), summary="A media's log")
 async def logs(
     request: Request,
     media_id: UUID,
