@@ -109,8 +109,13 @@ class Up:
 
     def child(self, word: str) -> psutil.Process:
         """Its one child that has a word in its command line."""
-        (found,) = [child for child in psutil.Process(self.process.pid).children() if word in " ".join(child.cmdline())]
-        return found
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if word in " ".join(child.cmdline()):
+                    found.append(child)
+        assert len(found) == 1, found
+        return found[0]
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> float:
         """Send a signal and wait; the seconds it took."""
@@ -277,14 +282,13 @@ def test_ctrl_c_ends_all_in_time_and_the_media_are_there_again(tmp_path):
         children = psutil.Process(second.process.pid).children(recursive=True)
         second.process.kill()
         second.process.wait()
-
-    with Up(tmp_path, port=first.port) as third:
-        third.ready()
-        assert psutil.wait_procs(children, timeout=10)[1] == []
-        assert third.content(third.media(done["job_id"])) == picture
-        assert third.interrupt(signal.SIGHUP) < 10
-        assert third.process.returncode == 0
-        assert processes_in(tmp_path) == []
+        with Up(tmp_path, port=first.port) as third:
+            third.ready()
+            assert psutil.wait_procs(children, timeout=10)[1] == []
+            assert third.content(third.media(done["job_id"])) == picture
+            assert third.interrupt(signal.SIGHUP) < 10
+            assert third.process.returncode == 0
+            assert processes_in(tmp_path) == []
 
 
 def test_it_can_be_stopped_while_it_starts(tmp_path):

@@ -134,6 +134,9 @@ class PostgresEngine(Engine):
         pid = file.read_text(encoding="utf-8").partition("\n")[0]
         try:
             elsewhere = not Path("/proc", pid, "cwd").samefile(self._cluster)
+        except FileNotFoundError:
+            # gone, or a zombie that nobody has reaped, which PostgreSQL would take for alive
+            elsewhere = Path("/proc/self").exists()
         except OSError:
             return
         if elsewhere:

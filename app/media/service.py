@@ -66,50 +66,42 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         InvalidInputError: Unknown model, or an input or metadata that cannot be taken.
     """
     offer = find_model(services.registry, asked.model or services.default_model)
-    if wrong := faults(offer, asked.input):
-        raise InvalidInputError(
-            f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
-            errors=[
-                {
-                    "field": fault.field,
-                    "message": fault.message,
-                    "given": fault.given,
-                    "allowed": fault.allowed,
-                }
-                for fault in wrong
-            ],
-        )
-    complete = offer.provider.complete_input(offer.card.name, asked.input)
+    _refuse_faults(offer, asked.input)
     new = NewMedia(
         id=new_id(),
         job_id=new_id(),
         owner_id=owner_id,
         prompt=asked.prompt,
         model=offer.full_name,
-        input=_json(complete, "input"),
+        input=_json(offer.provider.complete_input(offer.card.name, asked.input), "input"),
         metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
         queue=offer.queue,
     )
     created_at = await transitions.request(services.hot, new)
     services.bell.ring(offer.queue)
     return {
+        **dict.fromkeys(("progress", "error", "files", "started_at", "completed_at")),
         "id": new.id,
         "job_id": new.job_id,
         "status": MediaStatus.IN_QUEUE,
         "prompt": new.prompt,
         "model": new.model,
         "input": new.input,
-        "progress": None,
         "number_of_tries": 0,
-        "next_run": created_at,
-        "error": None,
-        "files": None,
         "metadata": new.metadata,
-        "created_at": created_at,
-        "updated_at": created_at,
-        "started_at": None,
-        "completed_at": None,
+        **dict.fromkeys(("next_run", "created_at", "updated_at"), created_at),
     }
+
+
+def _refuse_faults(offer: Offer, given: Mapping[str, Any]) -> None:
+    if wrong := faults(offer, given):
+        raise InvalidInputError(
+            f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
+            errors=[
+                {"field": fault.field, "message": fault.message, "given": fault.given, "allowed": fault.allowed}
+                for fault in wrong
+            ],
+        )
 
 
 def find_model(registry: Registry, name: str) -> Offer:

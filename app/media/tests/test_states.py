@@ -1,0 +1,21 @@
+"""The table of states keeps its promises."""
+
+from app.media.states import FINAL, TRANSITIONS, MediaEvent, MediaStatus, chart
+
+
+def test_every_event_has_its_place_in_the_table():
+    assert set(TRANSITIONS) == set(MediaEvent)
+
+
+def test_nothing_leads_out_of_a_final_state():
+    assert not any(transition.sources & FINAL for transition in TRANSITIONS.values())
+
+
+def test_every_state_that_is_not_final_can_be_left():
+    left = frozenset().union(*(transition.sources for transition in TRANSITIONS.values()))
+
+    assert left == set(MediaStatus) - FINAL
+
+
+def test_the_chart_shows_every_event():
+    assert all(f": {event}" in chart() for event in MediaEvent)
