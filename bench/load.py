@@ -80,7 +80,7 @@ class Generator:
         if not self._pipe.poll(SECONDS + 10):
             raise TimeoutError("the load generator does not answer")
         answer: Any = self._pipe.recv()
-        if isinstance(answer, BaseException):
+        if not isinstance(answer, Outcome):
             raise answer
         return answer
 

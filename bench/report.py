@@ -9,18 +9,21 @@ from typing import Any
 class Target:
     """What section 12 of the design asks for; `at_most` tells which side is the good one."""
 
-    must: float
-    good: float
+    must: float | None
+    good: float | None
     at_most: bool
 
     def verdict(self, value: float) -> str:
-        sign = -1 if self.at_most else 1
-        if value * sign >= self.good * sign:
+        """GOOD, PASS or MISS; where nothing is a must, MISS cannot be."""
+        if self.good is not None and self._reached(value, self.good):
             return "GOOD"
-        return "PASS" if value * sign >= self.must * sign else "MISS"
+        return "PASS" if self.must is None or self._reached(value, self.must) else "MISS"
 
-    def text(self, bound: float) -> str:
-        return f"{'<=' if self.at_most else '>='} {bound:g}"
+    def text(self, bound: float | None) -> str:
+        return "" if bound is None else f"{'<=' if self.at_most else '>='} {bound:g}"
+
+    def _reached(self, value: float, bound: float) -> bool:
+        return value <= bound if self.at_most else value >= bound
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,11 @@ class Subject:
     def check(self) -> None:
         """Raise if it has ended."""
         if self._process.poll() is not None:
-            raise RuntimeError(f"the process has ended:\n{self._process.log_tail(40)}")
+            raise RuntimeError(f"the process has ended:\n{self.log_tail()}")
+
+    def log_tail(self) -> str:
+        """What it said last."""
+        return self._process.log_tail(40)
 
     def stop(self, timeout: float = 10.0) -> None:
         self._process.stop(timeout)

@@ -177,6 +177,8 @@ def up(tmp_path_factory) -> Generator[Up]:
     (folder / "run").mkdir()
     with Up(folder, "--workers", "2", **misleading) as running:
         yield running.ready()
+        assert running.interrupt() < 10
+        assert "by force" not in running.output
 
 
 def test_it_prints_addresses_and_a_line_to_try(up):
@@ -274,12 +276,17 @@ def test_ctrl_c_ends_all_in_time_and_the_media_are_there_again(tmp_path):
         assert "by force" not in first.output
         assert not (tmp_path / ".fleek" / "env").exists()
 
+    # as after a crash, with a PostgreSQL that is dead but that nobody has reaped
+    zombie = subprocess.Popen(["true"])
+    (tmp_path / ".fleek" / "postgres" / "data" / "postmaster.pid").write_text(f"{zombie.pid}\n")
+
     # killed this time: nothing stays behind, and the next start works at once
     with Up(tmp_path, port=first.port) as second:
         second.ready()
         assert second.content(second.media(done["job_id"])) == picture
         assert second.media(waiting["job_id"])["status"] in {"IN_QUEUE", "PROCESSING"}
         children = psutil.Process(second.process.pid).children(recursive=True)
+        zombie.wait()
         second.process.kill()
         second.process.wait()
         with Up(tmp_path, port=first.port) as third:

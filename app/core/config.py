@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     default_model: str = "dummy/painter"
     """The model of a request that names none."""
     replicate_api_token: SecretStr | None = None
-    """Key of Replicate; unset: its models are not offered."""
+    """Key of Replicate; kept for its provider, which this version does not have yet."""
 
     worker_slots: int = Field(default=2000, ge=1, le=100_000)
     """Jobs that one worker process holds in flight at providers over the network."""

@@ -6,6 +6,7 @@ FleekError
 ├── ConflictError          409 conflict
 ├── InvalidInputError      422 invalid_input
 └── UnavailableError       503 unavailable: a part of ours does not answer
+    └── DatabaseUnavailableError   503 database_unavailable
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,3 +79,10 @@ class UnavailableError(FleekError):
     status = 503
     code = "unavailable"
     title = "Temporarily unavailable"
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """PostgreSQL does not answer."""
+
+    code = "database_unavailable"
+    title = "The database does not answer"

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.connections import UNAVAILABLE
-from app.core.errors import FleekError
+from app.core.errors import DatabaseUnavailableError, FleekError
 
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
-_CODES: Final = {
+CODES: Final = {
     400: ("bad_request", "Bad request"),
     404: ("not_found", "Not found"),
     405: ("method_not_allowed", "Method not allowed"),
@@ -53,7 +53,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The entries of `responses=` for the error answers of an endpoint."""
     return {
         status: {
-            "description": _CODES.get(status, ("", _TITLES.get(status, "Error")))[1],
+            "description": CODES.get(status, ("", _TITLES.get(status, "Error")))[1],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status in statuses
@@ -108,7 +108,7 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     errors = [_field_problem(fault) for fault in error.errors()]
     detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
-    return answer(422, *_CODES[422], detail, {"errors": errors})
+    return answer(422, *CODES[422], detail, {"errors": errors})
 
 
 def _field_problem(fault: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _field_problem(fault: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    code, title = _CODES.get(error.status_code, ("http_error", "Error"))
+    code, title = CODES.get(error.status_code, ("http_error", "Error"))
     detail = str(error.detail)
     if error.status_code == 404:  # noqa: PLR2004 - the router's own
         detail = f"there is nothing at {request.url.path}; see /docs for what there is"
@@ -135,12 +135,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _unavailable(_request: Request, error: Exception) -> Response:
+async def _unavailable(request: Request, error: Exception) -> Response:
     log.error("database_unavailable", error=repr(error))
-    title = _TITLES[503]
-    response = answer(503, "database_unavailable", title, "the database does not answer; try again soon", {})
-    response.headers["Retry-After"] = "2"
-    return response
+    away = DatabaseUnavailableError("the database does not answer; try again soon", headers={"Retry-After": "2"})
+    return await _fleek_error(request, away)
 
 
 async def _defect(_request: Request, error: Exception) -> Response:

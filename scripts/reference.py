@@ -1,0 +1,145 @@
+"""Writes docs/reference and the generated parts of docs/architecture from the code: `python scripts/reference.py`.
+
+A test compares them, so they cannot grow stale.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.core import problems
+from app.core.config import Settings
+from app.core.errors import FleekError
+from app.main import create_app
+from app.media.states import TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus, chart
+from app.media_generator.errors import ProviderError
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTE = "<!-- Written by scripts/reference.py from the code; a change by hand is lost. -->\n\n"
+
+
+def settings_page() -> str:
+    """Every setting with its default and its sentence."""
+    lines = [
+        "# Settings",
+        "",
+        "Read from the environment; below it from `.env.local`, then `.env`. An invalid one is named at start.",
+        "`fleek doctor` shows which are in force and where each comes from.",
+        "",
+        "| Setting | Default | What it is |",
+        "| --- | --- | --- |",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if hasattr(default, "get_secret_value"):
+            default = default.get_secret_value()
+        shown = "" if default in (None, []) else f"`{default}`"
+        lines.append(f"| `{name.upper()}` | {shown} | {(field.description or '').replace(chr(10), ' ')} |")
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
+    for child in base.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def errors_page() -> str:
+    """Every code that an answer or a media's `error` may carry."""
+    answers = {(child.status, child.code, child.title) for child in (FleekError, *_subclasses(FleekError))}
+    answers |= {(status, *rest) for status, rest in problems.CODES.items()}
+    answers = {entry for entry in answers if entry[1] != "invalid_settings"}
+    lines = [
+        "# Error codes",
+        "",
+        "## Answers of the API",
+        "",
+        "Every 4xx and 5xx is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, `code`, and",
+        "`errors` with one entry (`field`, `message`, `given`, `allowed`) for each wrong field. Act on `code`.",
+        "",
+        "| Status | Code | Meaning |",
+        "| --- | --- | --- |",
+        *(f"| {status} | `{code}` | {title} |" for status, code, title in sorted(answers)),
+        "",
+        "## A media's `error`",
+        "",
+        "Why the last try failed. `sent` says whether it may have cost money; only `NO` is ever tried again by itself.",
+        "",
+        "| Code | Sent | Tried again | Meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for child in _subclasses(ProviderError):
+        if "code" in vars(child):
+            again = "yes" if child.retryable else "no"
+            lines.append(f"| `{child.code}` | {child.sent} | {again} | {(child.__doc__ or '').splitlines()[0]} |")
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def endpoints_page() -> str:
+    """Every operation of the API."""
+    document = create_app().openapi()
+    lines = [
+        "# Endpoints",
+        "",
+        "The complete description, with schemas and a form to try each, is at `/docs` of a running API.",
+        "",
+        "| Operation | What it does | Answers |",
+        "| --- | --- | --- |",
+    ]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            answers = ", ".join(operation["responses"])
+            lines.append(f"| `{method.upper()} {path}` | {operation['summary']} | {answers} |")
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def states_page() -> str:
+    """The state chart and what each word means."""
+    source = (ROOT / "app" / "media" / "states.py").read_text().splitlines()
+
+    def meaning(member: Any) -> str:
+        after = source[source.index(f"class {type(member).__name__}(StrEnum):") :]
+        line = next(line for line in after if line.strip().startswith(f'{member.name} = "'))
+        return line.partition("# ")[2]
+
+    lines = [
+        "# States",
+        "",
+        "Drawn from the table in `app/media/states.py`. One function for each event, in `app/media/transitions.py`,",
+        "is all that writes a status; each move is one statement and leaves a row in `media_history`.",
+        "",
+        "```mermaid",
+        chart(),
+        "```",
+        "",
+    ]
+    for title, members in (("Media", MediaStatus), ("Attempt", AttemptStatus), ("Event", MediaEvent)):
+        lines += [f"| {title} | Meaning |", "| --- | --- |"]
+        lines += [f"| `{member}` | {meaning(member)} |" for member in members]
+        lines.append("")
+    finals = ", ".join(f"`{event}`" for event, move in TRANSITIONS.items() if not move.sources)
+    lines.append(f"A media begins with {finals}.")
+    return NOTE + "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "docs/reference/settings.md": settings_page,
+    "docs/reference/errors.md": errors_page,
+    "docs/reference/endpoints.md": endpoints_page,
+    "docs/architecture/3-states.md": states_page,
+}
+
+
+def main() -> int:
+    """Write every page."""
+    for path, make in PAGES.items():
+        target = ROOT / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(make())
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

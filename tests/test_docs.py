@@ -1,0 +1,73 @@
+"""Documentation that fails when it is stale."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.core.config import Settings
+from app.media.states import chart
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
+
+spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
+reference = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reference)
+
+
+@pytest.mark.parametrize("path", reference.PAGES)
+def test_a_generated_page_says_what_the_code_says(path):
+    assert (ROOT / path).read_text() == reference.PAGES[path](), "run: uv run python scripts/reference.py"
+
+
+def test_every_setting_has_a_sentence():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith((".", ".)")), name
+
+
+def test_the_state_chart_is_in_the_documentation():
+    assert chart() in (ROOT / "docs/architecture/3-states.md").read_text()
+
+
+def test_every_setting_of_the_committed_env_exists():
+    names = re.findall(r"^(\w+)=", (ROOT / ".env").read_text(), re.MULTILINE)
+
+    assert names
+    assert {name.lower() for name in names} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page):
+    for target in re.findall(r"`((?:app|fleek|tests|bench|scripts|docs|alembic)/[\w./-]+\.\w+)`", page.read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_provider_of_the_how_to_keeps_every_rule(tmp_path):
+    page = (ROOT / "docs/how-to/write-a-provider.md").read_text()
+    provider, test = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "stripes.py").write_text(provider)
+    (tmp_path / "test_stripes.py").write_text(test)
+
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"\d\d passed", run.stdout)

@@ -1,0 +1,114 @@
+"""`fleek doctor` as a user runs it."""
+
+import json
+import time
+
+import pytest
+
+from app.core.config import Settings
+from tests.support import environment_of, worker
+from tests.test_up import Up, fleek
+
+NOWHERE = {
+    "DATABASE_URL": "postgresql://me:s3cret@127.0.0.1:1/fleek",
+    "REDIS_URL": "redis://:s3cret@127.0.0.1:1/0",
+    "S3_ENDPOINT_URL": "http://127.0.0.1:1",
+}
+CHECKS = ["database", "migrations", "broker", "worker", "store", "providers"]
+
+
+def setting(document, name):
+    (found,) = [line for line in document["settings"] if line["name"] == name]
+    return found["value"], found["source"]
+
+
+def check(document, name):
+    (found,) = [line for line in document["checks"] if line["name"] == name]
+    return found
+
+
+def test_while_nothing_answers_it_says_so_soon_and_hides_secrets(tmp_path):
+    begun = time.monotonic()
+    done = fleek("doctor", folder=tmp_path, AWS_SECRET_ACCESS_KEY="s3cret", **NOWHERE)
+    assert time.monotonic() - begun < 9
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "s3cret" not in done.stdout
+    lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    assert lines["DATABASE_URL"] == ["postgresql://me:***@127.0.0.1:1/fleek", "environment"]
+    assert lines["REDIS_URL"] == ["redis://:***@127.0.0.1:1/0", "environment"]
+    assert lines["AWS_SECRET_ACCESS_KEY"] == ["***", "environment"]
+    assert lines["DEFAULT_MODEL"] == ["dummy/painter", "default"]
+    assert {name.upper() for name in Settings.model_fields} <= lines.keys()
+    for name in set(CHECKS) - {"providers"}:
+        assert f"  FAIL  {name:<12}" in done.stdout
+    assert done.stdout.count("                    -> ") == 5
+    assert "5 of 6 checks failed." in done.stdout
+    assert "`fleek up` starts everything" in done.stdout
+    assert not (tmp_path / ".fleek").exists()
+
+
+def test_each_source_of_a_setting_is_told(tmp_path):
+    (tmp_path / ".env").write_text("MAX_TRIES=2\nWORKER_SLOTS=3\nLEASE_SECONDS=4\nPROJECT_NAME=\n")
+    (tmp_path / ".env.local").write_text("WORKER_SLOTS=30\nLEASE_SECONDS=40\n")
+    done = fleek("doctor", "--json", folder=tmp_path, LEASE_SECONDS="400", **NOWHERE)
+    document = json.loads(done.stdout)
+    assert setting(document, "MAX_TRIES") == (2, ".env")
+    assert setting(document, "WORKER_SLOTS") == (30, ".env.local")
+    assert setting(document, "LEASE_SECONDS") == (400, "environment")
+    assert setting(document, "PROJECT_NAME") == ("Fleek", "default")
+    assert setting(document, "SENTRY_DSN") == (None, "default")
+    assert document["ok"] is False
+    assert [line["name"] for line in document["checks"]] == CHECKS
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_an_invalid_setting_is_named_in_one_line(option, tmp_path):
+    done = fleek("doctor", *option, folder=tmp_path, MAX_TRIES="many")
+    assert done.returncode == 1
+    told = done.stdout if option else done.stderr
+    assert told.count("\n") == 1
+    assert "MAX_TRIES: Input should be a valid integer" in told
+    assert bool(option) == bool(done.stdout)
+
+
+async def test_what_fails_gets_a_hint_and_the_rest_is_fine(settings, tmp_path):
+    environment = environment_of(settings, BUCKET_NAME="not-there")
+    with worker(settings, tmp_path / "worker.log"):
+        done = fleek("doctor", "--json", folder=tmp_path, **environment)
+    document = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert document["ok"] is False
+    assert document["up"] is None
+    assert [name for name in CHECKS if not check(document, name)["ok"]] == ["store"]
+    assert "BUCKET_NAME" in check(document, "store")["hint"]
+
+
+async def test_a_silent_worker_is_found_within_the_time(settings, tmp_path):
+    begun = time.monotonic()
+    done = fleek("doctor", folder=tmp_path, **environment_of(settings))
+    assert time.monotonic() - begun < 10
+    assert done.returncode == 1
+    assert "FAIL  worker" in done.stdout
+    assert "1 of 6 checks failed." in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_running_up_is_found_by_its_data_folder(tmp_path):
+    with Up(tmp_path, "--data", "elsewhere") as up:
+        up.ready()
+        done = fleek("doctor", "--data", "elsewhere", folder=tmp_path, **NOWHERE)
+        assert done.returncode == 0, done.stdout
+        assert "`fleek up` is running on elsewhere: its addresses are used." in done.stdout
+        assert "All is well." in done.stdout
+        document = json.loads(fleek("doctor", "--json", "--data", "elsewhere", folder=tmp_path).stdout)
+        assert document["up"] == "elsewhere"
+        assert document["ok"] is True
+        assert setting(document, "DATABASE_URL")[1] == "elsewhere/env"
+        up.process.kill()
+        up.process.wait()
+        # its file is still there, but nobody holds the folder
+        assert (tmp_path / "elsewhere" / "env").exists()
+        document = json.loads(fleek("doctor", "--json", "--data", "elsewhere", folder=tmp_path, **NOWHERE).stdout)
+        assert document["up"] is None
+        assert setting(document, "DATABASE_URL") == (NOWHERE["DATABASE_URL"].replace("s3cret", "***"), "environment")
