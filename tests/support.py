@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 import httpx2
@@ -21,7 +21,9 @@ from alembic import command
 from app.core.config import Settings
 from app.core.migrations import ROOT
 from app.embedded.engines import Engines
-from app.media.runner import Runner
+
+if TYPE_CHECKING:
+    from app.media.runner import Runner
 
 BUCKET = "fleek-test"
 PUBLIC_URL = "http://api.test"
@@ -105,7 +107,7 @@ async def eventually(
     seen = None
     try:
         async with asyncio.timeout(seconds):
-            while not good(seen := await look()):
+            while not good(seen := await look()):  # noqa: ASYNC110 - what is waited for is elsewhere
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pytest.fail(f"never came true; last seen: {seen}")

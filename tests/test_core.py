@@ -15,6 +15,7 @@ from app.core.errors import SettingsError
 from app.core.ids import new_id
 from app.core.inspection import Kind, NotMediaError, inspect, is_whole
 from app.core.logging import set_up_logging
+from app.core.migrations import ROOT
 from app.core.pagination import InvalidCursorError, decode_cursor, encode_cursor
 from app.core.reporting import report_errors
 from app.logs.recorder import MOST, Recorder
@@ -40,8 +41,6 @@ def test_settings_come_from_env_then_env_local_then_the_environment(folder, monk
 
 
 def test_the_committed_env_works_without_change(folder):
-    from app.core.migrations import ROOT
-
     (folder / ".env").write_text((ROOT / ".env").read_text())
 
     settings = load_settings()
@@ -184,7 +183,7 @@ async def test_writes_that_come_together_share_a_round():
     batch = Batch(write)
 
     assert await asyncio.gather(*(batch(number) for number in range(5))) == [0, 10, 20, 30, 40]
-    assert sum(rounds, []) == [0, 1, 2, 3, 4]
+    assert [item for items in rounds for item in items] == [0, 1, 2, 3, 4]
     assert len(rounds) <= 2
 
 

@@ -1,20 +1,26 @@
 """The runner on real engines: what becomes of jobs when things fail, stop, or disappear."""
 
 import asyncio
+import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.engine import build_runner
 from app.media import transitions, workers
+from app.media.commands import Intent
 from app.media.jobs import Job
+from app.runtime import open_runtime
 from tests.support import eventually
 
 
 async def attempts_of(hot, media):
     rows = await hot.fetch(
-        "SELECT number, status, sent, external_id, error->>'code' AS code FROM attempts WHERE media_id = $1 ORDER BY number",
+        """SELECT number, status, sent, external_id, error->>'code' AS code FROM attempts
+        WHERE media_id = $1 ORDER BY number""",
         media["id"],
     )
     return [tuple(row) for row in rows]
@@ -196,8 +202,6 @@ async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_boug
     asked = await client.faulty(lose_answer="unknown")
     (row,) = await transitions.claim(hot, "network", worker_id=dead, limit=1)
     job = Job.of(row)
-    from app.media.commands import Intent
-
     await transitions.intend(hot, [Intent(job.held, new_id(), "dummy/faulty", "1", "00")])
     await hot.execute("DELETE FROM workers WHERE id = $1", dead)
 
@@ -212,9 +216,10 @@ async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_boug
 async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product, hot):
     await hot.execute(
         """INSERT INTO media (id, job_id, owner_id, status, prompt, model, input, metadata, queue)
-        VALUES ($1, $2, '00000000-0000-7000-8000-000000000001', 'IN_QUEUE', 'p', 'gone/model', '{}', '{}', 'network')""",
+        VALUES ($1, $2, $3, 'IN_QUEUE', 'p', 'gone/model', '{}', '{}', 'network')""",
         media_id := new_id(),
         new_id(),
+        DEFAULT_OWNER_ID,
     )
 
     done = await product.until({"id": media_id})
@@ -224,8 +229,6 @@ async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product
 
 
 async def test_a_store_that_is_away_costs_time_and_no_second_purchase(client, settings, hot, bell):
-    from app.runtime import open_runtime
-
     away = settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})
     asked = await client.faulty()
     async with open_runtime(away) as broken:
@@ -245,8 +248,6 @@ async def test_a_store_that_is_away_costs_time_and_no_second_purchase(client, se
 
 
 async def test_many_jobs_wait_at_once_without_a_thread_each(product, runner):
-    import threading
-
     before = threading.active_count()
     asked = [await product.faulty(delay=2) for _ in range(200)]
     await eventually(lambda: asyncio.sleep(0, runner.in_flight), lambda count: count == 200)
@@ -256,6 +257,4 @@ async def test_many_jobs_wait_at_once_without_a_thread_each(product, runner):
 
 
 def _with(runtime, **changes):
-    from dataclasses import replace
-
     return replace(runtime, settings=runtime.settings.model_copy(update=changes))

@@ -1,4 +1,4 @@
-"""The interactive documentation at /docs, with its scripts from this server: FastAPI's own page loads them elsewhere."""
+"""The interactive documentation at /docs, with scripts from this server; FastAPI's own page loads them elsewhere."""
 
 from importlib.resources import files
 from typing import Final
