@@ -12,8 +12,9 @@ from app.core.access import AccessLog
 from app.core.bell import Bell
 from app.core.config import Settings, load_settings
 from app.core.docs_page import add_docs_page
+from app.core.hot_route import HotPaths
 from app.core.logging import set_up_logging
-from app.core.problems import add_problem_answers
+from app.core.problems import DocumentedApp, add_problem_answers, explain
 from app.media.api import models_router, router, timeline_router
 from app.media.api.desk import Desk
 from app.runtime import open_runtime
@@ -24,7 +25,6 @@ DESCRIPTION = """Post a prompt, get a job, find the picture in your own bucket b
 
 `POST /media/generate` answers at once; poll `/media/status/{job_id}` until `status` is final; each file's
 `url` leads to its bytes. Errors are `application/problem+json` with a stable `code`."""
-MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
@@ -46,12 +46,11 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
                 memory.settle()
                 yield
 
-    app = FastAPI(
+    app = DocumentedApp(
         title=chosen.project_name,
         version=version("fleek"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        max_body_size=MAX_BODY_BYTES,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -61,6 +60,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
     for part in (router.router, timeline_router.router, models_router.router, tools_router.router):
         app.include_router(part)
 
+    app.add_middleware(HotPaths, routes=router.router.routes, explain=explain)
     if chosen.backend_cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -5,14 +5,13 @@ import time
 from typing import Final
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.ids import new_id
 
 log = structlog.get_logger("app.access")
 
-HEADER: Final = "x-request-id"
+HEADER: Final = b"x-request-id"
 _WELL_FORMED: Final = re.compile(rb"[\w.:-]{8,80}")
 
 
@@ -28,7 +27,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        given = next((value for name, value in scope["headers"] if name == HEADER), b"")
         request_id = given.decode() if _WELL_FORMED.fullmatch(given) else new_id().hex
         status = 500
         begun = time.perf_counter()
@@ -37,7 +36,7 @@ class AccessLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(raw=message["headers"])[HEADER] = request_id
+                message["headers"] = [*message["headers"], (HEADER, request_id.encode())]
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)

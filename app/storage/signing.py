@@ -4,7 +4,6 @@ Two caches: this process's own, asked before anything else, and Redis, so that a
 URL. Redis may be away; then this process signs for itself.
 """
 
-import contextlib
 import hashlib
 import time
 from collections import OrderedDict
@@ -61,12 +60,8 @@ class SignedUrls:
 
     async def sign(self, place: Hashable, key: str) -> SignedUrl:
         """A URL for the object `key`, remembered under `place`."""
-        signed = await self._from_shared(key)
-        if signed is None:
-            now = time.time()
-            fresh_until = now + self._lifetime.total_seconds() * FRESH_SHARE
-            signed = self._made(self._store.sign(key, self._lifetime), fresh_until)
-            await self._to_shared(key, signed, now)
+        fresh_until = time.time() + self._lifetime.total_seconds() * FRESH_SHARE
+        signed = await self._agree(key, self._made(self._store.sign(key, self._lifetime), fresh_until))
         self._remembered[place] = signed
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
@@ -76,22 +71,19 @@ class SignedUrls:
         rest = self._lifetime.total_seconds() * (1 - FRESH_SHARE)
         return SignedUrl(url, datetime.fromtimestamp(int(fresh_until + rest), UTC), fresh_until)
 
-    async def _from_shared(self, key: str) -> SignedUrl | None:
+    async def _agree(self, key: str, mine: SignedUrl) -> SignedUrl:
+        """The URL that another process handed out before, or `mine` for the others; one round trip."""
         if time.monotonic() < self._shared_again_at:
-            return None
+            return mine
+        seconds = max(1, int(mine.fresh_until - time.time()))
         try:
-            found = await self._shared.get(self._prefix + key)
+            theirs = await self._shared.set(
+                self._prefix + key, f"{mine.fresh_until} {mine.url}", ex=seconds, nx=True, get=True
+            )
         except (RedisError, OSError, TimeoutError):
             self._shared_again_at = time.monotonic() + REDIS_PAUSE_SECONDS
-            return None
-        if not isinstance(found, bytes):
-            return None
-        fresh_until, _, url = str(found, "utf-8").partition(" ")
+            return mine
+        if not isinstance(theirs, bytes):
+            return mine
+        fresh_until, _, url = theirs.decode().partition(" ")
         return self._made(url, float(fresh_until))
-
-    async def _to_shared(self, key: str, signed: SignedUrl, now: float) -> None:
-        if time.monotonic() < self._shared_again_at:
-            return
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
-            seconds = max(1, int(signed.fresh_until - now))
-            await self._shared.set(self._prefix + key, f"{signed.fresh_until} {signed.url}", ex=seconds)

@@ -18,7 +18,7 @@ from app.tasks.celery import BELL_HEADER, BELL_TASK, app, bell_queue
 
 log = structlog.get_logger(__name__)
 
-SHORTEST_PAUSE: Final = 0.01
+SHORTEST_PAUSE: Final = 0.02
 """Seconds between two rings of one process."""
 ENOUGH_WAITING: Final = 8
 """Unheard rings in the broker after which another one would change nothing."""

@@ -3,19 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from app.tasks.celery import BELL_HEADER
 from app.tasks.worker import RunnerStep
-
-log = structlog.get_logger(__name__)
 
 
 def hear(_task: Any, _app: Any, _consumer: Any, **_options: Any) -> Callable[..., None]:
     """The strategy of the bell's task: what Celery does with its message instead of running it."""
 
     def on_message(message: Any, _body: Any, *_callbacks: Any, **_more: Any) -> None:
-        message.ack_log_error(log, (OSError,))
+        # Not acknowledged: its queue has no_ack, and for that Redis would still be asked.
         RunnerStep.ring(message.headers.get(BELL_HEADER, "network"))
 
     return on_message
