@@ -1,5 +1,6 @@
 """What all embedded engines have in common: one data folder, one process, start and stop."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -31,6 +32,8 @@ class Engine(ABC):
     """Whether each port needs the one 10,000 above it, too."""
     ready_within: ClassVar[float] = 60.0
     """Seconds after which a start has failed."""
+    stops_within: ClassVar[float] = math.inf
+    """Seconds after which it is ended by force, at the latest; what it acknowledged survives that, too."""
     leaves_within: ClassVar[float] = 20.0
     """Seconds a start waits for the engine of a parent that has just died."""
 
@@ -106,7 +109,7 @@ class Engine(ABC):
     def stop(self, timeout: float = 10.0) -> None:
         """End it, at worst by force; nothing happens when it does not run."""
         if self._process is not None:
-            self._process.stop(timeout)
+            self._process.stop(min(timeout, self.stops_within))
             self._process = None
             self._tidy()
 

@@ -38,7 +38,9 @@ class Command:
     log: Path
     """Where its output is appended."""
     signals: Sequence[signal.Signals] = (signal.SIGTERM,)
-    """From polite to rude; SIGKILL follows by itself. The first is also sent when the parent dies."""
+    """From polite to rude; SIGKILL follows by itself."""
+    orphan_signal: signal.Signals | None = None
+    """Sent when the parent dies; None: the first of `signals`."""
     privileges: Sequence[str] = field(default=())
     """Options of `setpriv` with which it gives up root."""
 
@@ -153,7 +155,8 @@ def _wrapper(command: Command) -> list[str]:
     if setpriv is None:
         return []
     # a change of user clears the signal, so one call does both, in the right order
-    return [setpriv, *command.privileges, f"--pdeathsig={command.signals[0].name}", "--"]
+    number = command.orphan_signal or command.signals[0]
+    return [setpriv, *command.privileges, f"--pdeathsig={number.name}", "--"]
 
 
 def _put_aside(log: Path) -> None:

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import secrets
+import signal
 from pathlib import Path
 
 from app.embedded import wheels
@@ -28,6 +29,7 @@ class SeaweedEngine(Engine):
     # `weed mini` starts the admin server in any case; its worker expects the twin port for gRPC
     port_names = ("s3", "filer", "volume", "master", "admin")
     twins = True
+    stops_within = 3.0
 
     @property
     def endpoint_url(self) -> str:
@@ -91,6 +93,8 @@ class SeaweedEngine(Engine):
             | dict.fromkeys(INNER_KEYS, facts.secrets["inner_key"]),
             folder=self.data,
             log=self.data / "seaweedfs.log",
+            # asked politely, its admin server now and then waits for its master, which has left, for ever
+            orphan_signal=signal.SIGKILL,
         )
 
     def _probe(self) -> bool:

@@ -22,6 +22,8 @@ SHORTEST_PAUSE: Final = 0.02
 """Seconds between two rings of one process."""
 ENOUGH_WAITING: Final = 8
 """Unheard rings in the broker after which another one would change nothing."""
+COUNT_EVERY: Final = 1.0
+"""Seconds between two looks at how many rings wait; a look costs a quarter of a ring."""
 SILENCE_AFTER_FAILURE: Final = 1.0
 
 
@@ -45,6 +47,7 @@ class CeleryBell:
         self._wanted: set[str] = set()
         self._awake = threading.Event()
         self._closed = False
+        self._count_again_at: dict[str, float] = {}
         self.failures = 0
         """Rings that the broker did not take; what they told of, workers find by themselves."""
         broker = app.connection_for_write()
@@ -97,8 +100,10 @@ class CeleryBell:
             time.sleep(SHORTEST_PAUSE)
         return True
 
-    @staticmethod
-    def _publish(connection: Connection, queue: str) -> None:
+    def _publish(self, connection: Connection, queue: str) -> None:
         rung: Any = bell_queue(queue)(connection.default_channel)
-        if rung.queue_declare().message_count < ENOUGH_WAITING:
-            app.send_task(BELL_TASK, queue=rung.name, headers={BELL_HEADER: queue}, retry=False, connection=connection)
+        if time.monotonic() > self._count_again_at.get(queue, 0.0):
+            if rung.queue_declare().message_count >= ENOUGH_WAITING:
+                return
+            self._count_again_at[queue] = time.monotonic() + COUNT_EVERY
+        app.send_task(BELL_TASK, queue=rung.name, headers={BELL_HEADER: queue}, retry=False, connection=connection)
