@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvloop
 from celery import bootsteps
+from celery.worker.consumer.gossip import Gossip
+from celery.worker.consumer.mingle import Mingle
 
 from app.core import memory
 from app.core.config import load_settings
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from app.media.runner import Runner
 
 log = structlog.get_logger(__name__)
+
+# Celery has options for this on the command line only: workers here need not know of each other, and asking
+# around costs a second at each start.
+Gossip.compatible_transports = Mingle.compatible_transports = set[str]()
 
 
 class RunnerThread:
