@@ -293,8 +293,15 @@ async def test_the_log_of_a_media_tells_its_story(product):
         logged = (await product.api.get(f"/media/{done['id']}/logs")).json()
         return [(item["event"], item["attempt"]) for item in logged["items"]]
 
-    story = await eventually(events, lambda seen: len(seen) >= 4)
-    assert story == [("attempt_failed", 1), ("attempt_submitted", 2), ("output_stored", 2), ("media_completed", 2)]
+    story = await eventually(events, lambda seen: len(seen) >= 6)
+    assert story == [
+        ("media_claimed", None),
+        ("attempt_failed", 1),
+        ("media_claimed", None),
+        ("attempt_submitted", 2),
+        ("output_stored", 2),
+        ("media_completed", 2),
+    ]
 
 
 async def test_a_large_body_is_refused(client):

@@ -13,6 +13,8 @@ from app.engine import build_runner
 from app.media import transitions, workers
 from app.media.commands import Intent
 from app.media.jobs import Job
+from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
+from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from tests.support import eventually
 
@@ -258,3 +260,45 @@ async def test_many_jobs_wait_at_once_without_a_thread_each(product, runner):
 
 def _with(runtime, **changes):
     return replace(runtime, settings=runtime.settings.model_copy(update=changes))
+
+
+class SlowDummy(DummyMediaGeneratorModel):
+    """Takes a second to sell."""
+
+    async def submit(self, submission):
+        await asyncio.sleep(1)
+        return await super().submit(submission)
+
+
+class BrokenDummy(DummyMediaGeneratorModel):
+    """Its results cannot be opened, and it does not say why."""
+
+    async def open(self, output):
+        yield b"\x89PNG"
+        raise KeyError("a defect of the plug-in")
+
+
+async def test_a_stop_waits_for_the_call_that_spends_money_and_hands_the_purchase_over(client, settings, hot, bell):
+    async with open_runtime(settings, Registry([SlowDummy()])) as slow:
+        runner = bell.runner = build_runner(slow)
+        await runner.start()
+        asked = await client.faulty()
+        await eventually(lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'INTENDED'"))
+
+        await runner.stop()
+
+    assert (await client.media(asked))["status"] == "IN_QUEUE"
+    ((_, status, _, external_id, _),) = await attempts_of(hot, asked)
+    assert status == "SUBMITTED"
+    assert external_id.startswith("dummy-")
+
+
+async def test_a_defect_of_a_plug_in_ends_the_job_with_a_reason(client, settings, bell):
+    async with open_runtime(settings, Registry([BrokenDummy()])) as broken:
+        runner = bell.runner = build_runner(broken)
+        await runner.start()
+        done = await client.until(await client.faulty())
+        await runner.stop()
+
+    assert (done["status"], done["error"]["code"]) == ("ERROR", "output_invalid")
+    assert "KeyError" in done["error"]["message"]

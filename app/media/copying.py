@@ -15,12 +15,16 @@ from datetime import datetime
 from itertools import chain
 from uuid import UUID
 
+import structlog
+
 from app.core.ids import new_id
 from app.core.inspection import HEAD_BYTES, TAIL_BYTES, Kind, NotMediaError, inspect, is_whole
 from app.media.commands import StoredFile
-from app.media_generator.errors import OutputError
+from app.media_generator.errors import OutputError, ProviderError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Output
 from app.storage.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ async def copy_output(
         NotReachedError, BusyError: The provider does not answer now.
         StoreUnavailableError: The store does not.
     """
-    async with aclosing(_passed_on(provider.open(output))) as chunks:
+    async with aclosing(_opened(provider, output)) as chunks:
         head = [chunk async for chunk in _first(chunks, HEAD_BYTES)]
         beginning = b"".join(head)
         kind = _inspect(beginning, limits)
@@ -73,10 +77,16 @@ async def copy_output(
     )
 
 
-async def _passed_on(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """A plug-in may hand out any iterator; a generator can be closed half-way."""
-    async for chunk in chunks:
-        yield chunk
+async def _opened(provider: MediaGeneratorModel, output: Output) -> AsyncGenerator[bytes]:
+    """The provider's bytes; a generator, so that it can be closed half-way, whatever a plug-in hands out."""
+    try:
+        async for chunk in provider.open(output):
+            yield chunk
+    except ProviderError:
+        raise
+    except Exception as error:
+        log.exception("provider_defect", provider=provider.name)
+        raise OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
 
 
 async def _first(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:

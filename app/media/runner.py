@@ -4,6 +4,7 @@ What a crash leaves behind is put right by the sweep of any other worker; see `s
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Coroutine, Mapping, Sequence
@@ -79,8 +80,10 @@ class Runner:
 
     async def stop(self) -> None:
         """Claim nothing more, let calls that spend money end, hand everything else back at once."""
-        async with self._claiming:  # a claim that is cut off would be committed without our knowing
-            await _cancel(self._loops)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pace.patience.total_seconds()), self._claiming:
+                pass  # a claim that is cut off would be committed without our knowing
+        await _cancel(self._loops)
         held = [held for jobs in self._jobs.values() for held in jobs]
         await self._drop_jobs()
         try:
@@ -91,7 +94,7 @@ class Runner:
         log.info("runner_stopped", handed_back=len(held))
 
     async def _hand_back(self, held: Sequence[Held]) -> None:
-        buying = self._generation.purchasing.running
+        buying = set(self._generation.purchasing.running)
         await _survives(self._return([h for h in held if h not in buying]))
         await self._generation.purchasing.finish()
         await _survives(self._return([h for h in held if h in buying]))
@@ -126,6 +129,7 @@ class Runner:
 
     async def _run(self, queue: str, job: Job) -> None:
         structlog.contextvars.bind_contextvars(media_id=str(job.held.media_id))
+        log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
         try:
             await self._generation.run(job)
         except HandBackError as error:
