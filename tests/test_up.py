@@ -437,4 +437,5 @@ def test_passwords_are_not_shown(address, shown):
 def test_of_a_long_output_the_telling_line_is_shown():
     output = "Traceback:\n  File x\nsqlalchemy.exc.ProgrammingError: no such table\n[SQL: ...]\n(Background on this)\n"
     assert verdict(output) == "sqlalchemy.exc.ProgrammingError: no such table"
+    assert verdict("app.X.SettingsError: no\n\nERROR:    Application startup failed.\n") == "app.X.SettingsError: no"
     assert one_line(EngineStartError("X", "it ended", "a\nFATAL:  b")) == "X did not start: it ended: FATAL:  b"

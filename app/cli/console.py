@@ -9,7 +9,11 @@ from typing import Final, TextIO
 
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):.*@", re.DOTALL)
 _PASSWORD_PARAMETER: Final = re.compile(r"([?&][^=&]*(?:password|secret|token|key)[^=&]*)=[^&]*", re.IGNORECASE)
-_VERDICT: Final = re.compile(r"^(?:[\w.]+(?:Error|Exception|Interrupt)|FAILED|ERROR|FATAL|CRITICAL)\b.*:")
+_VERDICTS: Final = (
+    re.compile(r"^[\w.]+(?:Error|Exception): "),
+    re.compile(r"^.*\b(?:FAILED|FATAL|PANIC|CRITICAL|ERROR)\b.*: "),
+)
+"""What a telling line looks like, the most telling first."""
 
 
 def say(text: str = "") -> None:
@@ -30,8 +34,8 @@ def without_passwords(address: str) -> str:
 def verdict(output: str) -> str:
     """The line of a program's output that says what went wrong; at worst its last one."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if _VERDICT.match(line)]
-    return without_passwords((telling or lines or ["it wrote nothing"])[-1])
+    telling = [[line for line in lines if pattern.match(line)] for pattern in _VERDICTS]
+    return without_passwords(next(filter(None, telling), lines or ["it wrote nothing"])[-1])
 
 
 def one_line(error: Exception) -> str:
