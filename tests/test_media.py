@@ -147,6 +147,8 @@ async def test_a_backslash_in_metadata_is_no_forbidden_character(client):
         ("/media/{}", "media_not_found"),
         ("/media/content/{}", "media_not_found"),
         ("/media/{}/logs", "media_not_found"),
+        ("/media/{}/history", "media_not_found"),
+        ("/media/{}/attempts", "media_not_found"),
         ("/models/dummy/{}", "model_not_found"),
         ("/nowhere/{}", "not_found"),
     ],
@@ -308,3 +310,35 @@ async def test_a_large_body_is_refused(client):
     answer = await client.api.post("/media/generate", json={"prompt": "x", "metadata": {"a": "x" * 2_000_000}})
 
     assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
+
+
+async def test_history_and_attempts_explain_a_media(product):
+    done = await product.until(await product.faulty(fail_times=1, fail_with="busy"))
+
+    history = (await product.api.get(f"/media/{done['id']}/history")).json()
+    attempts = (await product.api.get(f"/media/{done['id']}/attempts")).json()["items"]
+
+    assert [(item["event"], item["status"]) for item in history["items"]] == [
+        ("requested", "IN_QUEUE"),
+        ("claimed", "PROCESSING"),
+        ("retry_scheduled", "IN_QUEUE"),
+        ("claimed", "PROCESSING"),
+        ("completed", "COMPLETED"),
+    ]
+    assert history["items"][2]["detail"] == {"code": "provider_busy", "message": "as planned"}
+    assert [(item["number"], item["status"], item["sent"]) for item in attempts] == [
+        (1, "FAILED", "NO"),
+        (2, "SUCCEEDED", None),
+    ]
+    assert attempts[1]["external_id"].startswith("dummy-")
+
+
+async def test_the_history_of_a_media_is_paged(product):
+    done = await product.until(await product.faulty())
+    path = f"/media/{done['id']}/history"
+
+    first = (await product.api.get(path, params={"limit": 2})).json()
+    rest = (await product.api.get(path, params={"limit": 2, "cursor": first["next_cursor"]})).json()
+
+    assert [item["event"] for item in first["items"] + rest["items"]] == ["requested", "claimed", "completed"]
+    assert rest["next_cursor"] is None

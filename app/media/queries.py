@@ -35,6 +35,13 @@ WHERE m.id = $1 AND m.owner_id = $2"""
 
 _NEWEST: Final = "ORDER BY m.id DESC LIMIT $2"
 
+_HISTORY: Final = """SELECT id, event, status, at, detail FROM media_history
+WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
+
+_ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_id, sent, error, cost,
+    created_at, submitted_at, finished_at
+FROM attempts WHERE media_id = $1 ORDER BY number"""
+
 
 async def media_by_job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
     """The complete media of a job, files as a JSON text."""
@@ -67,3 +74,13 @@ async def newest(
             # A statement of its own for each combination: a generic plan would scan past every other status.
             conditions.append(f"{condition} {'<' if condition == 'm.id' else '='} ${len(values) + 2}")
     return await hot.fetch(f"{_RESOURCE} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values)
+
+
+async def history(hot: Connections, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
+    """Up to `limit` events of a media, oldest first, after the event `after`; `detail` is a JSON text."""
+    return await hot.fetch(_HISTORY, media_id, after, limit)
+
+
+async def attempts(hot: Connections, media_id: UUID) -> Sequence[asyncpg.Record]:
+    """Every try of a media, first one first; `error` is a JSON text."""
+    return await hot.fetch(_ATTEMPTS, media_id)

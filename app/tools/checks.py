@@ -56,7 +56,9 @@ async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
             return Check(name, ok=True, detail=await check)
     except _FoundWrongError as error:
         return Check(name, ok=False, detail=str(error), hint=hint)
-    except (*UNAVAILABLE, RedisError, StoreError) as error:
+    except StoreError as error:
+        return Check(name, ok=False, detail=str(error), hint=hint)
+    except (*UNAVAILABLE, RedisError) as error:
         log.warning("check_failed", check=name, error=repr(error))
         return Check(name, ok=False, detail=f"does not answer ({type(error).__name__})", hint=hint)
     except Exception as error:
