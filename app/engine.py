@@ -25,6 +25,7 @@ def build_runner(runtime: Runtime) -> Runner:
         slots={"network": settings.worker_slots, "local": settings.worker_local_slots},
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lease=timedelta(seconds=settings.lease_seconds),
+        key_lifetime=timedelta(hours=settings.idempotency_hours),
         patience=timedelta(seconds=settings.shutdown_seconds),
     )
     return Runner(runtime.hot, Generation(Writes(runtime.hot), runtime.registry, runtime.store, rules), pace)

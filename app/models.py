@@ -3,7 +3,8 @@
 from typing import Final
 
 from app.auth.models import Owner
+from app.idempotency.models import IdempotencyKey
 from app.logs.models import Log
 from app.media.models import Attempt, File, Media, MediaHistory, Worker
 
-TABLES: Final = (Attempt, File, Log, Media, MediaHistory, Owner, Worker)
+TABLES: Final = (Attempt, File, IdempotencyKey, Log, Media, MediaHistory, Owner, Worker)

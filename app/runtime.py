@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import redis.asyncio as redis
 
@@ -37,6 +38,7 @@ class Runtime:
             bell=bell,
             urls=SignedUrls(self.store, self.cache, self.settings),
             default_model=self.settings.default_model,
+            key_lifetime=timedelta(hours=self.settings.idempotency_hours),
         )
 
 

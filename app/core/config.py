@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     replicate_api_token: SecretStr | None = None
     """Key of Replicate; kept for its provider, which this version does not have yet."""
 
+    idempotency_hours: float = Field(default=24.0, gt=0, le=8760)
+    """How long an Idempotency-Key joins the first request under it, in hours."""
     worker_slots: int = Field(default=2000, ge=1, le=100_000)
     """Jobs that one worker process holds in flight at providers over the network."""
     worker_local_slots: int = Field(default=2, ge=1, le=64)

@@ -5,7 +5,16 @@ from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from app.idempotency.keys import Key
 from app.media.states import AttemptStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """The request is made once under this key, as long as the key lives."""
+
+    key: Key
+    lifetime: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,7 @@ class NewMedia:
     input: str
     metadata: str
     queue: str
+    once: Once | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ _RESOURCE: Final = f"""SELECT m.id, m.job_id, m.status, m.prompt, m.model, m.inp
     {_FILES}
 FROM media m"""
 
+_BY_KEY: Final = f"""{_RESOURCE.replace("SELECT ", "SELECT k.fingerprint, ", 1)}
+JOIN idempotency_keys k ON k.media_id = m.id WHERE k.owner_id = $1 AND k.key = $2"""
+
 _BY_JOB: Final = f"{_RESOURCE} WHERE m.job_id = $1 AND m.owner_id = $2"
 _BY_ID: Final = f"{_RESOURCE} WHERE m.id = $1 AND m.owner_id = $2"
 
@@ -51,6 +54,11 @@ async def media_by_job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncp
 async def media_by_id(hot: Connections, media_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
     """The complete media, files as a JSON text."""
     return await hot.fetchrow(_BY_ID, media_id, owner_id)
+
+
+async def media_by_key(hot: Connections, owner_id: UUID, key: str) -> asyncpg.Record | None:
+    """The complete media that an idempotency key led to, and the `fingerprint` of its request."""
+    return await hot.fetchrow(_BY_KEY, owner_id, key)
 
 
 async def job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:

@@ -40,6 +40,7 @@ class Pace:
     interval: timedelta
     """The longest time between two looks for due jobs."""
     lease: timedelta
+    key_lifetime: timedelta
     patience: timedelta
     """How long a stop waits for calls that are spending money."""
 
@@ -167,7 +168,9 @@ class Runner:
         async with self._claiming:
             in_hand = [held.media_id for jobs in self._jobs.values() for held in jobs]
             queues = await transitions.return_forgotten(self._hot, self.worker_id, in_hand)
-        queues |= await sweep.sweep(self._hot, self.worker_id, lease=self._pace.lease)
+        queues |= await sweep.sweep(
+            self._hot, self.worker_id, lease=self._pace.lease, key_lifetime=self._pace.key_lifetime
+        )
         for queue in queues:
             self.wake(queue)
 

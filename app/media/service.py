@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,8 +14,9 @@ from app.core.bell import Bell
 from app.core.connections import Connections
 from app.core.errors import InvalidInputError
 from app.core.ids import new_id
+from app.idempotency.keys import Key, KeyReusedError
 from app.media import queries, transitions
-from app.media.commands import NewMedia
+from app.media.commands import NewMedia, Once
 from app.media.errors import (
     FileNotFoundInMediaError,
     JobNotFoundError,
@@ -41,6 +43,7 @@ class MediaServices:
     bell: Bell
     urls: SignedUrls
     default_model: str
+    key_lifetime: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,28 @@ class MediaRequest:
     model: str | None
     input: Mapping[str, Any]
     metadata: Mapping[str, Any]
+    key: Key | None = None
+    """Under which asking again joins the first request."""
 
 
-async def request_media(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The media, with the columns of `queries.media_by_id`."""
+
+    media: Mapping[str, Any] | asyncpg.Record
+    replayed: bool
+    """Whether it was asked for before, under the same key."""
+
+
+async def request_media(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> Requested:
     """Write the request down, then wake a worker.
 
     The row is the job: once this returns, the media will be generated even if the broker, this process and
     every worker die now. The bell rings after the commit, so no worker looks for a row that is not there yet.
 
-    Returns:
-        The media, with the columns of `queries.media_by_id`.
-
     Raises:
         InvalidInputError: Unknown model, or an input or metadata that cannot be taken.
+        KeyReusedError: The key was used for another request.
     """
     offer = find_model(services.registry, asked.model or services.default_model)
     _refuse_faults(offer, asked.input)
@@ -76,9 +88,23 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         input=_json(offer.provider.complete_input(offer.card.name, asked.input), "input"),
         metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
         queue=offer.queue,
+        once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
     )
     created_at = await transitions.request(services.hot, new)
+    if asked.key is not None and created_at is None:
+        return Requested(await _first_under(services, owner_id, asked.key), replayed=True)
     services.bell.ring(offer.queue)
+    return Requested(_accepted(new, created_at), replayed=False)
+
+
+async def _first_under(services: MediaServices, owner_id: UUID, key: Key) -> asyncpg.Record:
+    row = await queries.media_by_key(services.hot, owner_id, key.name)
+    if row is None or row["fingerprint"] != key.fingerprint:
+        raise KeyReusedError(f"Idempotency-Key {key.name!r} was used for another request; choose a new one")
+    return row
+
+
+def _accepted(new: NewMedia, created_at: datetime | None) -> dict[str, Any]:
     return {
         **dict.fromkeys(("progress", "error", "files", "started_at", "completed_at")),
         "id": new.id,

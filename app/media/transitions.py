@@ -39,11 +39,25 @@ def _note(event: MediaEvent, moved: str, worker: str = "NULL::uuid", detail: str
     return f"INSERT INTO media_history (media_id, event, status, worker_id, detail) {values}"
 
 
+_COLUMNS: Final = "id, job_id, owner_id, status, prompt, model, input, metadata, queue"
+_VALUES: Final = f"$1, $2, $3, '{TRANSITIONS[MediaEvent.REQUESTED].target}', $4, $5, $6::jsonb, $7::jsonb, $8"
+
 _REQUEST: Final = f"""
 WITH moved AS (
-    INSERT INTO media (id, job_id, owner_id, status, prompt, model, input, metadata, queue)
-    VALUES ($1, $2, $3, '{TRANSITIONS[MediaEvent.REQUESTED].target}', $4, $5, $6, $7, $8)
-    RETURNING id, created_at
+    INSERT INTO media ({_COLUMNS}) VALUES ({_VALUES}) RETURNING id, created_at
+), noted AS ({_note(MediaEvent.REQUESTED, "moved")})
+SELECT created_at FROM moved"""
+
+# Of two first requests the second waits for the first to commit, and then finds the key taken.
+_REQUEST_ONCE: Final = f"""
+WITH first AS (
+    INSERT INTO idempotency_keys AS k (owner_id, key, fingerprint, media_id) VALUES ($3, $9, $10, $1)
+    ON CONFLICT (owner_id, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, media_id = excluded.media_id, created_at = now()
+    WHERE k.created_at < now() - $11::interval
+    RETURNING media_id
+), moved AS (
+    INSERT INTO media ({_COLUMNS}) SELECT {_VALUES} FROM first RETURNING id, created_at
 ), noted AS ({_note(MediaEvent.REQUESTED, "moved")})
 SELECT created_at FROM moved"""
 
@@ -152,12 +166,20 @@ _RETURN_FORGOTTEN: Final = _return("m.worker_id = $2 AND NOT m.id = ANY($3::uuid
 _RETURN_ORPHANS: Final = _return("NOT EXISTS (SELECT FROM workers w WHERE w.id = m.worker_id)")
 
 
-async def request(hot: Connections, new: NewMedia) -> datetime:
-    """Write a request down; once this returns it will be generated. The answer is when it was created."""
-    row = await hot.fetchrow(
-        _REQUEST, new.id, new.job_id, new.owner_id, new.prompt, new.model, new.input, new.metadata, new.queue
-    )
-    assert row is not None  # noqa: S101 - an INSERT ... VALUES returns its row
+async def request(hot: Connections, new: NewMedia) -> datetime | None:
+    """Write a request down; once this returns it will be generated.
+
+    Returns:
+        When it was created; None: its idempotency key was used before, and nothing was written.
+    """
+    values = (new.id, new.job_id, new.owner_id, new.prompt, new.model, new.input, new.metadata, new.queue)
+    if new.once is None:
+        row = await hot.fetchrow(_REQUEST, *values)
+    else:
+        once = new.once
+        row = await hot.fetchrow(_REQUEST_ONCE, *values, once.key.name, once.key.fingerprint, once.lifetime)
+    if row is None:
+        return None
     created_at: datetime = row["created_at"]
     return created_at
 

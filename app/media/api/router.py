@@ -12,6 +12,7 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.hot_route import HotRoute
 from app.core.pagination import decode_cursor
 from app.core.problems import problems
+from app.idempotency.keys import HEADER, LONGEST, REPLAYED, read_key
 from app.media import service
 from app.media.api import render
 from app.media.api.desk import Desk, desk_of
@@ -27,8 +28,18 @@ _NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "U
 _ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     202: {
         "description": "Accepted; poll the address in `Location`.",
-        "headers": {"Location": {"description": "Where its status is.", "schema": {"type": "string"}}},
+        "headers": {
+            "Location": {"description": "Where its status is.", "schema": {"type": "string"}},
+            REPLAYED: {"description": "`true` if the key was used before.", "schema": {"type": "string"}},
+        },
     }
+}
+_KEY_PARAMETER: Final = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A name of yours for this request. Asked again under the same name, it joins the first one.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]+$"},
 }
 
 
@@ -38,18 +49,21 @@ _ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     response_model=MediaOut,
     responses={**_ACCEPTED, **problems(413, 415, 422, 503)},
     summary="Ask for a media",
+    openapi_extra={"parameters": [_KEY_PARAMETER]},
 )
 async def generate(request: Request, body: MediaIn) -> Response:
     """It is generated in the background: poll `Location` until its status is final."""
     desk = desk_of(request)
-    asked = service.MediaRequest(body.prompt, body.model, body.input, body.metadata)
-    row = await service.request_media(desk.services, DEFAULT_OWNER_ID, asked)
-    return Response(
-        render.media_bytes(row, desk.public_url),
-        status_code=202,
-        media_type=JSON,
-        headers={"location": f"/media/status/{row['job_id']}"},
-    )
+    given = request.headers.get(HEADER)
+    # Only with a key: dumping the request for its fingerprint costs the others nothing.
+    key = None if given is None else read_key(given, body.model_dump(mode="json"))
+    asked = service.MediaRequest(body.prompt, body.model, body.input, body.metadata, key)
+    requested = await service.request_media(desk.services, DEFAULT_OWNER_ID, asked)
+    headers = {"location": f"/media/status/{requested.media['job_id']}"}
+    if requested.replayed:
+        headers[REPLAYED] = "true"
+    body_bytes = render.media_bytes(requested.media, desk.public_url)
+    return Response(body_bytes, status_code=202, media_type=JSON, headers=headers)
 
 
 @router.get(
