@@ -342,3 +342,47 @@ async def test_the_history_of_a_media_is_paged(product):
 
     assert [item["event"] for item in first["items"] + rest["items"]] == ["requested", "claimed", "completed"]
     assert rest["next_cursor"] is None
+
+
+async def test_an_owner_can_try_again_what_failed(product):
+    failed = await product.until(await product.faulty(fail_times=1, fail_with="generation_failed"))
+    assert failed["status"] == "ERROR"
+
+    answer = await product.api.post(f"/media/{failed['id']}/retry")
+    done = await product.until(failed, "COMPLETED")
+
+    assert answer.status_code == 202
+    assert answer.json()["completed_at"] is None
+    assert (done["number_of_tries"], done["error"]) == (2, None)
+
+
+async def test_an_unknown_outcome_is_bought_again_only_when_the_owner_says_so(product):
+    held = await product.until(await product.faulty(lose_answer="unknown"))
+    assert held["error"]["code"] == "outcome_unknown"
+
+    await product.api.post(f"/media/{held['id']}/retry")
+    await product.until(held, "COMPLETED")
+
+    attempts = (await product.api.get(f"/media/{held['id']}/attempts")).json()["items"]
+    assert [attempt["status"] for attempt in attempts] == ["UNKNOWN", "SUCCEEDED"]
+
+
+async def test_what_is_on_its_way_or_done_cannot_be_tried_again(product):
+    waiting = await product.faulty(hang=True)
+    done = await product.until(await product.faulty())
+
+    for media in (waiting, done):
+        answer = await product.api.post(f"/media/{media['id']}/retry")
+        assert (answer.status_code, answer.json()["code"]) == (409, "media_not_retryable")
+    gone = await product.api.post("/media/01a2042b-7bbc-7b76-8ad7-006105ba42a4/retry")
+    assert gone.status_code == 404
+
+
+async def test_of_many_retries_at_once_one_counts(product, hot):
+    failed = await product.until(await product.faulty(fail_times=1, fail_with="credit"))
+
+    answers = await asyncio.gather(*(product.api.post(f"/media/{failed['id']}/retry") for _ in range(6)))
+    done = await product.until(failed, "COMPLETED")
+
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409, 409]
+    assert done["number_of_tries"] == 2

@@ -7,7 +7,7 @@ import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.media import queries, transitions, workers
+from app.media import queries, statements, transitions, workers
 from app.media.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase, StoredFile
 from app.media.states import AttemptStatus
 
@@ -210,7 +210,7 @@ async def test_claiming_from_a_long_queue_reads_no_more_than_it_takes(hot, worke
             'network', now() - make_interval(secs => n) FROM generate_series(1, 50000) n"""
     )
     await hot.execute("ANALYZE media")
-    statement = transitions._CLAIM.replace("$1", "'network'").replace("$2", f"'{worker_id}'::uuid").replace("$3", "50")
+    statement = statements.CLAIM.replace("$1", "'network'").replace("$2", f"'{worker_id}'::uuid").replace("$3", "50")
 
     plan = "\n".join(row[0] for row in await hot.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}"))
 

@@ -6,6 +6,7 @@ NotFoundError
 ├── FileNotFoundInMediaError
 └── ModelNotFoundError
 ConflictError
+├── MediaNotRetryableError
 └── MediaNotCompletedError
 InvalidInputError
 └── UnknownModelInRequestError
@@ -49,6 +50,18 @@ class UnknownModelInRequestError(InvalidInputError):
 
     code = "unknown_model"
     title = "Unknown model"
+
+
+class MediaNotRetryableError(ConflictError):
+    """The media is still on its way, or done."""
+
+    code = "media_not_retryable"
+    title = "Media cannot be tried again"
+
+    def __init__(self, media_id: UUID, status: str) -> None:
+        super().__init__(
+            f"media {media_id} is {status}; only ERROR and CANCELED can be tried again", media_status=status
+        )
 
 
 class MediaNotCompletedError(ConflictError):

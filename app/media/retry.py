@@ -20,6 +20,8 @@ class RetryPolicy:
     def after(self, error: ProviderError, tries: int) -> timedelta | None:
         """The pause before the next try, or None if there is none.
 
+        A try that the owner asked for after the last one is not repeated by itself.
+
         Args:
             error: How the last try failed; only what cannot have cost money is tried again.
             tries: How many there have been, at least 1.

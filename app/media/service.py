@@ -22,6 +22,7 @@ from app.media.errors import (
     JobNotFoundError,
     MediaNotCompletedError,
     MediaNotFoundError,
+    MediaNotRetryableError,
     ModelNotFoundError,
     UnknownModelInRequestError,
 )
@@ -178,6 +179,21 @@ async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> asyn
     row = await queries.media_by_id(services.hot, media_id, owner_id)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
+    return row
+
+
+async def retry_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> asyncpg.Record:
+    """Try a media again that ended without a result; this may cost money once more.
+
+    Raises:
+        MediaNotFoundError: The owner has none of that id.
+        MediaNotRetryableError: It is still on its way, or done.
+    """
+    queue = await transitions.ask_retry(services.hot, media_id, owner_id)
+    row = await media(services, owner_id, media_id)
+    if queue is None:
+        raise MediaNotRetryableError(media_id, row["status"])
+    services.bell.ring(queue)
     return row
 
 

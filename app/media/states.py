@@ -36,6 +36,7 @@ class MediaEvent(StrEnum):
     RETRY_SCHEDULED = "retry_scheduled"  # the try failed without cost; another one follows at `next_run`
     COMPLETED = "completed"  # every output is stored and checked
     FAILED = "failed"  # no further try will be made
+    RETRY_ASKED = "retry_asked"  # its owner asks for another try, knowing what became of the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ TRANSITIONS: Final = MappingProxyType(
         MediaEvent.RETRY_SCHEDULED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.IN_QUEUE),
         MediaEvent.COMPLETED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.COMPLETED),
         MediaEvent.FAILED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.ERROR),
+        MediaEvent.RETRY_ASKED: Transition(frozenset({MediaStatus.ERROR, MediaStatus.CANCELED}), MediaStatus.IN_QUEUE),
     }
 )
 

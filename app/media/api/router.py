@@ -165,6 +165,21 @@ async def media(request: Request, media_id: UUID) -> Response:
     return _respond(request, kept)
 
 
+@router.post(
+    "/{media_id:uuid}/retry",
+    status_code=202,
+    response_model=MediaOut,
+    responses=problems(404, 409, 422, 503),
+    summary="Try a failed media again",
+)
+async def retry(request: Request, media_id: UUID) -> Response:
+    """A new attempt, knowing what became of the last. After `outcome_unknown` it may be paid a second time."""
+    desk = desk_of(request)
+    row = await service.retry_media(desk.services, DEFAULT_OWNER_ID, media_id)
+    headers = {"location": f"/media/status/{row['job_id']}"}
+    return Response(render.media_bytes(row, desk.public_url), status_code=202, media_type=JSON, headers=headers)
+
+
 def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
     answer = Answer(render.media_bytes(row, desk.public_url), render.etag(row))
     if row["status"] == MediaStatus.COMPLETED:
