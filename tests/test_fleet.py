@@ -134,3 +134,13 @@ async def test_readiness_names_what_is_wrong_and_no_address(fleet, hot):
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
     assert "revision old" in answer.json()["detail"]
     assert "127.0.0.1" not in answer.text
+
+
+async def test_a_default_model_that_nobody_offers_is_found_out(settings, tmp_path):
+    with served(settings, tmp_path / "api.log", DEFAULT_MODEL="a/b") as address:
+        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+            await eventually(lambda: answers(api))
+            checks = (await api.get("/tools/ready")).json()["checks"]
+
+    (providers,) = [check for check in checks if check["name"] == "providers"]
+    assert (providers["ok"], "a/b" in providers["detail"]) == (False, True)

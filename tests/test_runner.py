@@ -302,3 +302,15 @@ async def test_a_defect_of_a_plug_in_ends_the_job_with_a_reason(client, settings
 
     assert (done["status"], done["error"]["code"]) == ("ERROR", "output_invalid")
     assert "KeyError" in done["error"]["message"]
+
+
+async def test_what_is_handed_back_keeps_its_place_in_the_queue(client, hot):
+    worker_id = new_id()
+    await workers.register(hot, worker_id, "test")
+    asked = [await client.faulty() for _ in range(3)]
+    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+
+    await transitions.hand_back(hot, [Job.of(row).held], reason="test", delay=timedelta(0))
+    (again,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+
+    assert str(again["id"]) == str(row["id"]) == asked[0]["id"]

@@ -129,7 +129,7 @@ def _field_problem(fault: Mapping[str, Any]) -> dict[str, Any]:
     given = fault.get("input")
     return {
         "field": ".".join(place[1:] or place),
-        "message": fault["msg"],
+        "message": fault["msg"].removeprefix("Value error, "),
         "given": given if isinstance(given, str | int | float | bool) else None,
         "allowed": {name: value for name, value in fault.get("ctx", {}).items() if name != "error"} or None,
     }

@@ -151,7 +151,9 @@ SELECT queue FROM moved"""
 
 
 def _return(condition: str, delay: str = "interval '0'") -> str:
-    moving = _move(MediaEvent.RETURNED, f"next_run = now() + {delay}")
+    # Without a delay it keeps its place in the queue: it was due before most that wait.
+    later = f"next_run = CASE WHEN {delay} > interval '0' THEN now() + {delay} ELSE m.next_run END"
+    moving = _move(MediaEvent.RETURNED, later)
     return f"""
 WITH moved AS (
     UPDATE media m SET {moving}

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from app.core.connections import UNAVAILABLE
 from app.core.migrations import present_revision, wanted_revision
+from app.media_generator.registry import UnknownModelError
 from app.runtime import Runtime
 from app.storage.store import StoreError
 
@@ -41,7 +42,11 @@ async def check_all(runtime: Runtime) -> list[Check]:
             _bounded("migrations", _migrations(runtime, wanted), "run: alembic upgrade head"),
             _bounded("broker", _broker(runtime), "is Redis or Valkey running, and is REDIS_URL right?"),
             _bounded("store", _store(runtime), "check S3_ENDPOINT_URL, BUCKET_NAME and the AWS_ keys"),
-            _bounded("providers", _providers(runtime), "reinstall or remove the plug-in that is named"),
+            _bounded(
+                "providers",
+                _providers(runtime),
+                "reinstall or remove the plug-in that is named, or set DEFAULT_MODEL to a model of /models",
+            ),
         )
     )
 
@@ -93,4 +98,8 @@ async def _store(runtime: Runtime) -> str:
 async def _providers(runtime: Runtime) -> str:
     if broken := runtime.registry.broken:
         raise _FoundWrongError("; ".join(f"{name}: {why}" for name, why in broken.items()))
+    try:
+        runtime.registry.find(runtime.settings.default_model)
+    except UnknownModelError as error:
+        raise _FoundWrongError(f"DEFAULT_MODEL is {error.name!r}, which nobody offers") from None
     return ", ".join(offer.full_name for offer in runtime.registry.offers())

@@ -69,7 +69,7 @@ STYLE_BOOK: Final[dict[str, Style]] = {
     ),
     "waves": Style(
         paint_waves,
-        "wave sea ocean water beach coast sail ship boat island moonlight moonlit surf whale tide horizon "
+        "lighthouse wave sea ocean water beach coast sail ship boat island moonlight moonlit surf whale tide horizon "
         "harbour harbor lagoon sunset sunrise",
         ("ocean", "sunset", "night", "dawn", "lagoon", "fire", "blossom", "arctic"),
     ),
