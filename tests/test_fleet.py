@@ -144,3 +144,12 @@ async def test_a_default_model_that_nobody_offers_is_found_out(settings, tmp_pat
 
     (providers,) = [check for check in checks if check["name"] == "providers"]
     assert (providers["ok"], "a/b" in providers["detail"]) == (False, True)
+
+
+async def test_head_is_answered_like_get_without_a_body(fleet):
+    asked = await fleet.faulty()
+
+    answer = await fleet.api.head(f"/media/status/{asked['job_id']}")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["etag"]

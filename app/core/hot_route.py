@@ -126,7 +126,8 @@ class HotPaths:
         """Handle one request."""
         if scope["type"] == "http":
             path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-            method = scope["method"]
+            # HEAD is answered as GET; the server leaves out the body.
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
             for wanted, pattern, convertors, handler in self._routes:
                 if wanted == method and (match := pattern.match(path)):
                     scope["path_params"] = {
