@@ -11,7 +11,7 @@ import pytest
 
 from app.core.batch import Batch
 from app.core.config import Settings, load_settings
-from app.core.connections import Connections
+from app.core.connections import UNAVAILABLE, Connections
 from app.core.errors import SettingsError
 from app.core.ids import new_id
 from app.core.inspection import Kind, NotMediaError, inspect, is_whole
@@ -280,3 +280,30 @@ def test_a_png_is_known_by_its_bytes_and_whole_only_to_its_end():
     assert kind == Kind("image/png", "png", 256, 19)
     assert is_whole(kind, png, png[-12:], len(png))
     assert not is_whole(kind, png, png[-13:-1], len(png) - 1)
+
+
+async def test_a_connection_that_the_server_ends_is_never_given_to_the_next_one(settings, base_settings):
+    few = Connections(settings.database_dsn, size=5)
+    killer = await asyncpg.connect(base_settings.database_dsn)
+    name = settings.database_dsn.rpartition("/")[2]
+    seen = []
+
+    async def use():
+        for _ in range(150):
+            try:
+                await few.fetch("SELECT pg_sleep(0.001)")
+            except Exception as error:  # noqa: BLE001 - any other than UNAVAILABLE is the defect that is looked for
+                seen.append(error)
+
+    async def kill():
+        for _ in range(20):
+            await asyncio.sleep(0.02)
+            await killer.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+
+    await asyncio.gather(kill(), *(use() for _ in range(8)))
+    await killer.close()
+
+    assert seen, "nothing was cut off"
+    assert [error for error in seen if not isinstance(error, UNAVAILABLE)] == []
+    assert (await few.fetchrow("SELECT 1"))[0] == 1
+    await few.close()

@@ -386,3 +386,53 @@ async def test_of_many_retries_at_once_one_counts(product, hot):
 
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409, 409, 409]
     assert done["number_of_tries"] == 2
+
+
+@pytest.mark.parametrize("media_type", ["text/plain; x=json", "application/jsonp", "text/json", ""])
+async def test_what_any_web_page_may_send_without_asking_is_no_json(client, media_type):
+    headers = {"Content-Type": media_type, "Origin": "https://evil.example"}
+    answer = await client.api.post("/media/generate", content=b'{"prompt": "x"}', headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("media_type", ["APPLICATION/JSON", "application/json; charset=utf-8", "application/ld+json"])
+async def test_json_has_more_than_one_name(client, media_type):
+    headers = {"Content-Type": media_type}
+
+    assert (await client.api.post("/media/generate", content=b'{"prompt": "x"}', headers=headers)).status_code == 202
+
+
+async def test_a_whole_number_may_be_written_with_a_point(product):
+    done = await product.until(await product.generate(input={"width": 64.0, "height": 64, "seed": 1.0}))
+
+    assert done["status"] == "COMPLETED"
+    assert done["input"]["width"] == 64
+
+
+@pytest.mark.parametrize("unknown", ["input", "top"])
+async def test_an_answer_to_nonsense_stays_short(client, unknown):
+    nonsense = {f"key-{number}": "x" * 500 for number in range(1500)}
+    body = {"prompt": "x", "input": nonsense} if unknown == "input" else {"prompt": "x", **nonsense}
+
+    answer = await client.api.post("/media/generate", json=body)
+
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 20
+    assert len(answer.content) < 20_000
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1e400}', '{"a": [-Infinity]}'])
+async def test_numbers_that_json_does_not_have_are_refused(client, text):
+    body = f'{{"prompt": "x", "metadata": {text}}}'
+    answer = await client.api.post("/media/generate", content=body, headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metadata")
+
+
+async def test_if_none_match_takes_a_star(client):
+    asked = await client.generate()
+
+    answer = await client.api.get(f"/media/{asked['id']}", headers={"If-None-Match": "*"})
+
+    assert answer.status_code == 304

@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
@@ -314,3 +315,59 @@ async def test_what_is_handed_back_keeps_its_place_in_the_queue(client, hot):
     (again,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
 
     assert str(again["id"]) == str(row["id"]) == asked[0]["id"]
+
+
+async def test_a_database_that_turns_read_only_for_a_while_stops_no_runner(client, settings, hot, runtime, bell):
+    runner = bell.runner = build_runner(_with(runtime, lease_seconds=1))
+    await runner.start()
+    name = settings.database_dsn.rpartition("/")[2]
+    admin = await asyncpg.connect(settings.database_dsn.rpartition("/")[0] + "/postgres")
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
+    await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await admin.execute(end, name)
+    await asyncio.sleep(2)
+    refused = await client.api.post("/media/generate", json={"prompt": "x"})
+    await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await admin.execute(end, name)
+    await admin.close()
+
+    async def accepted():
+        return await client.api.post("/media/generate", json={"prompt": "x", "model": "dummy/faulty"})
+
+    answer = await eventually(accepted, lambda answer: answer.status_code == 202)
+    done = await client.until(answer.json())
+    await runner.stop()
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
+    assert done["status"] == "COMPLETED"
+
+
+async def test_a_defect_in_one_round_stops_no_runner(client, runtime, bell, monkeypatch):
+    claim, stumbles = transitions.claim, iter([ValueError("once"), ValueError("twice")])
+
+    async def stumbling(*args, **more):
+        for error in stumbles:
+            raise error
+        return await claim(*args, **more)
+
+    monkeypatch.setattr(transitions, "claim", stumbling)
+    runner = bell.runner = build_runner(runtime)
+    await runner.start()
+
+    done = await client.until(await client.faulty())
+    await runner.stop()
+
+    assert done["status"] == "COMPLETED"
+
+
+async def test_a_runner_that_ceases_to_work_is_noticed(runtime):
+    runner = build_runner(runtime)
+    await runner.start()
+    watching = asyncio.create_task(runner.watch())
+    await asyncio.sleep(0.1)
+    assert not watching.done()
+
+    runner._loops[1].cancel()
+
+    await asyncio.wait_for(watching, 5)
+    await runner.stop()

@@ -22,9 +22,12 @@ UNAVAILABLE = (
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
-    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.PostgresSystemError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError,
 )
-"""What asyncpg raises when the database is away, restarting or full, rather than the statement wrong."""
+"""What asyncpg raises when the database is away, restarting, full or failing over, not the statement wrong."""
 
 
 class Connections:
@@ -59,10 +62,10 @@ class Connections:
         connection = await self._take()
         try:
             result = await call(connection)
-        except asyncpg.PostgresError:
-            self._give(connection)
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, asyncpg.PostgresError) and not isinstance(error, UNAVAILABLE):
+                self._give(connection)
+                raise
             # The answer to a cut-off query could arrive as the answer to the next one.
             connection.terminate()
             self._release()

@@ -10,7 +10,18 @@ FleekError
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+MOST_FAULTS: Final = 20
+"""Wrong fields that one answer names."""
+_LONGEST: Final = 200
+
+
+def brief(given: Any) -> Any:
+    """What was given, short enough to be repeated in an answer."""
+    if isinstance(given, str):
+        return given if len(given) <= _LONGEST else f"{given[:_LONGEST]}…"
+    return given if given is None or isinstance(given, bool | int | float) else type(given).__name__
 
 
 class FleekError(Exception):

@@ -5,13 +5,14 @@ it leaves out: dependencies, response models at run time, forms, cookies, header
 takes `request` first and answers with a Response.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +23,7 @@ Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 Explain: TypeAlias = Callable[[Request, Exception], Awaitable[Response | None]]
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+_IS_JSON: Final = re.compile(r"application/(?:[\w.-]+\+)?json")
 
 
 class UnsupportedMediaTypeError(FleekError):
@@ -79,7 +81,9 @@ class HotRoute(APIRoute):
 
 
 async def _read(request: Request, adapter: TypeAdapter[Any]) -> Any:
-    if "json" not in request.headers.get("content-type", ""):
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # Exactly: what a browser sends from any page without asking first, such as text/plain, must not pass.
+    if not _IS_JSON.fullmatch(media_type):
         raise UnsupportedMediaTypeError("send the body as JSON, with the header Content-Type: application/json")
     try:
         return adapter.validate_json(await _body(request))
@@ -140,6 +144,8 @@ class HotPaths:
     async def _answer(self, handler: Handler, request: Request, send: Send) -> None:
         try:
             response = await handler(request)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
         except Exception as error:
             explained = await self._explain(request, error)
             if explained is None:

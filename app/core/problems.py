@@ -1,6 +1,7 @@
 """Every error answer is a problem document (RFC 9457) with a stable `code`; nothing internal is in it."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.connections import UNAVAILABLE
-from app.core.errors import DatabaseUnavailableError, FleekError
+from app.core.errors import MOST_FAULTS, DatabaseUnavailableError, FleekError, brief
 
 log = structlog.get_logger(__name__)
 
@@ -119,18 +120,17 @@ async def _fleek_error(_request: Request, error: Exception) -> Response:
 
 async def _validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-    errors = [_field_problem(fault) for fault in error.errors()]
+    errors = [_field_problem(fault) for fault in islice(error.errors(), MOST_FAULTS)]
     detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
     return answer(422, *CODES[422], detail, {"errors": errors})
 
 
 def _field_problem(fault: Mapping[str, Any]) -> dict[str, Any]:
     place = [str(part) for part in fault["loc"]]
-    given = fault.get("input")
     return {
         "field": ".".join(place[1:] or place),
         "message": fault["msg"].removeprefix("Value error, "),
-        "given": given if isinstance(given, str | int | float | bool) else None,
+        "given": brief(fault.get("input")),
         "allowed": {name: value for name, value in fault.get("ctx", {}).items() if name != "error"} or None,
     }
 

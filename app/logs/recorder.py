@@ -69,12 +69,14 @@ class Recorder:
             while self._waiting:
                 try:
                     await self._write()
-                except UNAVAILABLE:
+                except Exception:  # noqa: BLE001 - the work goes on whatever becomes of its log
                     await asyncio.sleep(1)
 
     async def _write(self) -> None:
         events = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
         rows = [row for event in events if (row := _row(event)) is not None]
+        if not rows:
+            return
         try:
             await self._hot.execute(_INSERT, *(list(column) for column in zip(*rows, strict=True)))
         except UNAVAILABLE:

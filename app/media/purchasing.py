@@ -83,9 +83,9 @@ class Purchasing:
         return OpenAttempt(attempt_id, number, None, job.created_at)
 
     async def _record(self, attempt: OpenAttempt, reference: Reference) -> OpenAttempt:
-        await self._writes.purchase(
-            Purchase(attempt.id, reference.external_id, msgspec.json.encode(reference).decode())
-        )
+        # A character that PostgreSQL cannot store must not cost us the knowledge of what was bought.
+        stored = msgspec.json.encode(reference).decode().replace("\\u0000", "")
+        await self._writes.purchase(Purchase(attempt.id, reference.external_id.replace("\x00", ""), stored))
         log.info("attempt_submitted", external_id=reference.external_id)
         return OpenAttempt(attempt.id, attempt.number, reference, attempt.created_at)
 

@@ -79,6 +79,12 @@ class Runner:
             *(asyncio.create_task(self._serve(queue)) for queue in self._bells),
         ]
 
+    async def watch(self) -> None:
+        """Return only if the runner has ceased to work by itself: a defect."""
+        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        for loop in done:
+            log.error("runner_loop_ended", error=repr(loop.exception()) if not loop.cancelled() else "cancelled")
+
     async def stop(self) -> None:
         """Claim nothing more, let calls that spend money end, hand everything else back at once."""
         with contextlib.suppress(TimeoutError):
@@ -180,13 +186,15 @@ class Runner:
 
 
 async def _survives(work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Do it; a database that is away is no reason to end: then the answer is None."""
+    """Do it; no error of the database, or of ours, is a reason to end: then the answer is None."""
     try:
         return await work
     except TRY_LATER as error:
         log.warning("database_unavailable", error=type(error).__name__)
-        await asyncio.sleep(0.2)
-        return None
+    except Exception:
+        log.exception("runner_stumbled")
+    await asyncio.sleep(0.2)
+    return None
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

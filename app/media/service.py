@@ -1,5 +1,6 @@
 """What the media API does: one function for each use case."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +9,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from pydantic_core import to_json
 
 from app.core.bell import Bell
 from app.core.connections import Connections
-from app.core.errors import InvalidInputError
+from app.core.errors import InvalidInputError, brief
 from app.core.ids import new_id
 from app.idempotency.keys import Key, KeyReusedError
 from app.media import queries, transitions
@@ -27,7 +27,7 @@ from app.media.errors import (
     UnknownModelInRequestError,
 )
 from app.media.states import MediaStatus
-from app.media_generator.registry import Offer, Registry, UnknownModelError, faults
+from app.media_generator.registry import Offer, Registry, UnknownModelError, faults, whole_numbers
 from app.storage.signing import SignedUrl, SignedUrls
 
 METADATA_BYTES: Final = 4096
@@ -80,13 +80,14 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
     """
     offer = find_model(services.registry, asked.model or services.default_model)
     _refuse_faults(offer, asked.input)
+    given = whole_numbers(offer, asked.input)
     new = NewMedia(
         id=new_id(),
         job_id=new_id(),
         owner_id=owner_id,
         prompt=asked.prompt,
         model=offer.full_name,
-        input=_json(offer.provider.complete_input(offer.card.name, asked.input), "input"),
+        input=_json(offer.provider.complete_input(offer.card.name, given), "input"),
         metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
         queue=offer.queue,
         once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
@@ -125,7 +126,7 @@ def _refuse_faults(offer: Offer, given: Mapping[str, Any]) -> None:
         raise InvalidInputError(
             f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
             errors=[
-                {"field": fault.field, "message": fault.message, "given": fault.given, "allowed": fault.allowed}
+                {"field": fault.field, "message": fault.message, "given": brief(fault.given), "allowed": fault.allowed}
                 for fault in wrong
             ],
         )
@@ -238,7 +239,13 @@ async def content_url(services: MediaServices, owner_id: UUID, media_id: UUID, i
 
 
 def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
-    text = to_json(value, inf_nan_mode="null")
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError as error:
+        message = "numbers must be finite"
+        raise InvalidInputError(
+            f"{field}: {message}", errors=[{"field": field, "message": message, "given": None, "allowed": None}]
+        ) from error
     if limit is not None and len(text) > limit:
         message = f"{len(text)} bytes as JSON, at most {limit} are kept"
         raise InvalidInputError(

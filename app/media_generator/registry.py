@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
 import structlog
 
+from app.core.errors import MOST_FAULTS
 from app.media_generator.media_generator_model import MediaGeneratorModel, ModelCard
 
 GROUP: Final = "fleek.providers"
@@ -115,8 +117,18 @@ def load_registry() -> Registry:
 
 
 def faults(offer: Offer, given: Mapping[str, Any]) -> list[Fault]:
-    """What is wrong with an `input`, one entry for each field; empty if nothing is."""
-    return [fault for error in offer.validator.iter_errors(given) for fault in _explain(offer, error)]
+    """What is wrong with an `input`, one entry for each field, the first MOST_FAULTS; empty if nothing is."""
+    found = (fault for error in offer.validator.iter_errors(given) for fault in _explain(offer, error))
+    return list(islice(found, MOST_FAULTS))
+
+
+def whole_numbers(offer: Offer, given: Mapping[str, Any]) -> dict[str, Any]:
+    """An input that fits the schema, with 1.0 as 1 where the schema says integer: JSON makes no difference."""
+    rules: Mapping[str, Any] = offer.card.input_schema.get("properties", {})
+    return {
+        name: int(value) if isinstance(value, float) and rules.get(name, {}).get("type") == "integer" else value
+        for name, value in given.items()
+    }
 
 
 def _explain(offer: Offer, error: jsonschema_rs.ValidationError) -> list[Fault]:
@@ -127,7 +139,7 @@ def _explain(offer: Offer, error: jsonschema_rs.ValidationError) -> list[Fault]:
         given: Any = error.instance
         return [
             Fault(f"{path}.{name}", f"{offer.full_name} has no parameter {name!r}", given[name], known)
-            for name in kind.unexpected
+            for name in kind.unexpected[:MOST_FAULTS]
         ]
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         return [Fault(f"{path}.{kind.property}", "this parameter is required", None, None)]

@@ -67,8 +67,13 @@ class RunnerThread:
             await self._runner.start()
             log.info("runner_started", worker_id=str(self._runner.worker_id))
             memory.settle()
-            await self._stop.wait()
+            stopping, broken = (asyncio.create_task(wait) for wait in (self._stop.wait(), self._runner.watch()))
+            await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
+            broken.cancel()
             await self._runner.stop()
+            if not stopping.done():
+                stopping.cancel()
+                raise RuntimeError("the runner ceased to work")
 
 
 class RunnerStep(bootsteps.StartStopStep):

@@ -59,7 +59,7 @@ async def generate(request: Request, body: MediaIn) -> Response:
     key = None if given is None else read_key(given, body.model_dump(mode="json"))
     asked = service.MediaRequest(body.prompt, body.model, body.input, body.metadata, key)
     requested = await service.request_media(desk.services, DEFAULT_OWNER_ID, asked)
-    headers = {"location": f"/media/status/{requested.media['job_id']}"}
+    headers = {"location": _status_path(request, requested.media["job_id"])}
     if requested.replayed:
         headers[REPLAYED] = "true"
     body_bytes = render.media_bytes(requested.media, desk.public_url)
@@ -176,8 +176,13 @@ async def retry(request: Request, media_id: UUID) -> Response:
     """A new attempt, knowing what became of the last. After `outcome_unknown` it may be paid a second time."""
     desk = desk_of(request)
     row = await service.retry_media(desk.services, DEFAULT_OWNER_ID, media_id)
-    headers = {"location": f"/media/status/{row['job_id']}"}
+    headers = {"location": _status_path(request, row["job_id"])}
     return Response(render.media_bytes(row, desk.public_url), status_code=202, media_type=JSON, headers=headers)
+
+
+def _status_path(request: Request, job_id: UUID) -> str:
+    """Below the prefix that a proxy puts in front, if there is one."""
+    return f"{request.scope.get('root_path', '')}/media/status/{job_id}"
 
 
 def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
@@ -189,6 +194,7 @@ def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
 
 def _respond(request: Request, answer: Answer) -> Response:
     headers = {"etag": answer.etag, "cache-control": "private, no-cache"}
-    if answer.etag in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if known.strip() == "*" or answer.etag in known:
         return Response(status_code=304, headers=headers)
     return Response(answer.body, media_type=JSON, headers=headers)

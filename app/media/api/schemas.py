@@ -30,6 +30,7 @@ class MediaIn(BaseModel):
     )
     model: str | None = Field(
         default=None,
+        min_length=1,
         max_length=200,
         description="`provider/name`, as listed at /models; the server's default if left out.",
         examples=["dummy/painter"],
