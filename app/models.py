@@ -5,6 +5,6 @@ from typing import Final
 from app.auth.models import Owner
 from app.idempotency.models import IdempotencyKey
 from app.logs.models import Log
-from app.media.models import Attempt, File, Media, MediaHistory, Worker
+from app.media.models import Attempt, File, Media, MediaHistory, ProviderGate, Tally, Worker
 
-TABLES: Final = (Attempt, File, IdempotencyKey, Log, Media, MediaHistory, Owner, Worker)
+TABLES: Final = (Attempt, File, IdempotencyKey, Log, Media, MediaHistory, Owner, ProviderGate, Tally, Worker)

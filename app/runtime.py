@@ -12,6 +12,7 @@ from app.core.config import Settings
 from app.core.connections import Connections
 from app.core.reporting import report_errors
 from app.logs.recorder import Recorder
+from app.media.line import Line
 from app.media.service import MediaServices
 from app.media_generator.registry import Registry, load_registry
 from app.storage.s3 import S3Store
@@ -37,6 +38,7 @@ class Runtime:
             registry=self.registry,
             bell=bell,
             urls=SignedUrls(self.store, self.cache, self.settings),
+            line=Line(self.hot),
             default_model=self.settings.default_model,
             key_lifetime=timedelta(hours=self.settings.idempotency_hours),
         )

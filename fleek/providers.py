@@ -16,6 +16,7 @@ from app.media_generator.errors import (
 )
 from app.media_generator.media_generator_model import (
     CancelAnswer,
+    Canceled,
     Capabilities,
     Failed,
     MediaGeneratorModel,
@@ -32,6 +33,7 @@ __all__ = [
     "AnswerLostError",
     "BusyError",
     "CancelAnswer",
+    "Canceled",
     "Capabilities",
     "CreditError",
     "Failed",

@@ -12,6 +12,7 @@ from app.core import problems
 from app.core.config import Settings
 from app.core.errors import FleekError
 from app.main import create_app
+from app.media.endings import ENDINGS
 from app.media.states import TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus, chart
 from app.media_generator.errors import ProviderError
 
@@ -34,7 +35,7 @@ def settings_page() -> str:
         default = field.get_default(call_default_factory=True)
         if hasattr(default, "get_secret_value"):
             default = default.get_secret_value()
-        shown = "" if default in (None, []) else f"`{default}`"
+        shown = "" if default in (None, [], {}) else f"`{default}`"
         lines.append(f"| `{name.upper()}` | {shown} | {(field.description or '').replace(chr(10), ' ')} |")
     return NOTE + "\n".join(lines) + "\n"
 
@@ -64,7 +65,8 @@ def errors_page() -> str:
         "",
         "## A media's `error`",
         "",
-        "Why the last try failed. `sent` says whether it may have cost money; only `NO` is ever tried again by itself.",
+        "Why the last try failed. `sent` says whether it may have cost money; only `NO` is ever tried again by itself,",
+        "unless the request said `on_unknown: retry`.",
         "",
         "| Code | Sent | Tried again | Meaning |",
         "| --- | --- | --- | --- |",
@@ -73,6 +75,7 @@ def errors_page() -> str:
         if "code" in vars(child):
             again = "yes" if child.retryable else "no"
             lines.append(f"| `{child.code}` | {child.sent} | {again} | {(child.__doc__ or '').splitlines()[0]} |")
+    lines += [f"| `{ending.code}` | {ending.sent} | no | {ending.meaning} |" for ending in ENDINGS]
     return NOTE + "\n".join(lines) + "\n"
 
 

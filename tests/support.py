@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,9 @@ from alembic import command
 from app.core.config import Settings
 from app.core.migrations import ROOT
 from app.embedded.engines import Engines
+from app.media import transitions
+from app.media.commands import Standing
+from app.media.lanes import NOBODY
 
 if TYPE_CHECKING:
     from app.media.runner import Runner
@@ -39,6 +43,8 @@ def make_settings(engines: Engines, **changes: Any) -> Settings:
         "retry_base_seconds": 0.05,
         "retry_max_seconds": 0.2,
         "shutdown_seconds": 3,
+        "reconcile_seconds": 0.3,
+        "provider_pause_seconds": 1,
         "environment": "local",
         "log_level": "INFO",
     }
@@ -62,6 +68,16 @@ def migrate(dsn: str, revision: str = "head", *, down: bool = False) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", dsn)
         (command.downgrade if down else command.upgrade)(Config(ROOT / "alembic.ini"), revision)
+
+
+async def claim(hot, queue, *, worker_id, limit, **standing):
+    """The media that one claim takes, without the row that comes where there is none."""
+    usual = {"after": NOBODY, "served": NOBODY, "ageing": timedelta(minutes=5), "limits": {}}
+    pause = {"trial_pause": timedelta(seconds=30)}
+    rows = await transitions.claim(
+        hot, queue, Standing(worker_id=worker_id, **{**usual, **pause, **standing}), limit=limit
+    )
+    return [row for row in rows if row["id"] is not None]
 
 
 class ListBell:

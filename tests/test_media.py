@@ -48,7 +48,7 @@ async def test_what_is_accepted_says_where_to_poll(client):
         "output_format": "png",
         "seed": 0,
     }
-    assert (await client.api.get(answer.headers["location"])).json() == body
+    assert (await client.api.get(answer.headers["location"])).json() == {**body, "queue_position": 0}
     assert UUID(body["id"]).version == 7
 
 

@@ -17,7 +17,7 @@ from app.media.jobs import Job
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
-from tests.support import eventually
+from tests.support import claim, eventually
 
 
 async def attempts_of(hot, media):
@@ -140,7 +140,7 @@ async def test_the_jobs_of_a_dead_worker_are_taken_over(client, settings, hot, r
     dead = new_id()
     await workers.register(hot, dead, "dead")
     asked = await client.faulty()
-    await transitions.claim(hot, "network", worker_id=dead, limit=1)
+    await claim(hot, "network", worker_id=dead, limit=1)
     await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour' WHERE id = $1", dead)
     quick = build_runner(_with(runtime, lease_seconds=1))
 
@@ -203,7 +203,7 @@ async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_boug
     dead = new_id()
     await workers.register(hot, dead, "dead")
     asked = await client.faulty(lose_answer="unknown")
-    (row,) = await transitions.claim(hot, "network", worker_id=dead, limit=1)
+    (row,) = await claim(hot, "network", worker_id=dead, limit=1)
     job = Job.of(row)
     await transitions.intend(hot, [Intent(job.held, new_id(), "dummy/faulty", "1", "00")])
     await hot.execute("DELETE FROM workers WHERE id = $1", dead)
@@ -218,8 +218,8 @@ async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_boug
 
 async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product, hot):
     await hot.execute(
-        """INSERT INTO media (id, job_id, owner_id, status, prompt, model, input, metadata, queue)
-        VALUES ($1, $2, $3, 'IN_QUEUE', 'p', 'gone/model', '{}', '{}', 'network')""",
+        """INSERT INTO media (id, job_id, owner_id, status, prompt, model, provider, input, metadata, queue)
+        VALUES ($1, $2, $3, 'IN_QUEUE', 'p', 'gone/model', 'gone', '{}', '{}', 'network')""",
         media_id := new_id(),
         new_id(),
         DEFAULT_OWNER_ID,
@@ -266,6 +266,8 @@ def _with(runtime, **changes):
 class SlowDummy(DummyMediaGeneratorModel):
     """Takes a second to sell."""
 
+    capabilities = replace(DummyMediaGeneratorModel.capabilities, submit_timeout=timedelta(seconds=10))
+
     async def submit(self, submission):
         await asyncio.sleep(1)
         return await super().submit(submission)
@@ -309,10 +311,10 @@ async def test_what_is_handed_back_keeps_its_place_in_the_queue(client, hot):
     worker_id = new_id()
     await workers.register(hot, worker_id, "test")
     asked = [await client.faulty() for _ in range(3)]
-    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
 
     await transitions.hand_back(hot, [Job.of(row).held], reason="test", delay=timedelta(0))
-    (again,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    (again,) = await claim(hot, "network", worker_id=worker_id, limit=1)
 
     assert str(again["id"]) == str(row["id"]) == asked[0]["id"]
 
@@ -343,12 +345,12 @@ async def test_a_database_that_turns_read_only_for_a_while_stops_no_runner(clien
 
 
 async def test_a_defect_in_one_round_stops_no_runner(client, runtime, bell, monkeypatch):
-    claim, stumbles = transitions.claim, iter([ValueError("once"), ValueError("twice")])
+    real, stumbles = transitions.claim, iter([ValueError("once"), ValueError("twice")])
 
     async def stumbling(*args, **more):
         for error in stumbles:
             raise error
-        return await claim(*args, **more)
+        return await real(*args, **more)
 
     monkeypatch.setattr(transitions, "claim", stumbling)
     runner = bell.runner = build_runner(runtime)

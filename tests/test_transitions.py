@@ -3,13 +3,16 @@
 import asyncio
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.media import queries, statements, transitions, workers
+from app.media import claiming, queries, transitions, workers
 from app.media.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase, StoredFile
+from app.media.lanes import NOBODY
 from app.media.states import AttemptStatus
+from tests.support import claim
 
 NOW = timedelta(0)
 
@@ -29,7 +32,7 @@ async def requested(hot, *, queue="network"):
 
 async def claimed(hot, worker_id):
     media_id = await requested(hot)
-    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     assert row["id"] == media_id
     return Held(media_id, row["fence"])
 
@@ -65,7 +68,7 @@ async def test_of_many_workers_each_media_goes_to_one(hot):
 
     async def claim_all(worker_id):
         got = []
-        while rows := await transitions.claim(hot, "network", worker_id=worker_id, limit=3):
+        while rows := await claim(hot, "network", worker_id=worker_id, limit=3):
             got += [row["id"] for row in rows]
         return got
 
@@ -79,7 +82,7 @@ async def test_of_many_workers_each_media_goes_to_one(hot):
 async def test_a_worker_without_a_row_gets_nothing(hot):
     await requested(hot)
 
-    assert await transitions.claim(hot, "network", worker_id=new_id(), limit=10) == []
+    assert await claim(hot, "network", worker_id=new_id(), limit=10) == []
 
 
 async def test_the_oldest_due_media_of_the_queue_comes_first(hot, worker_id):
@@ -87,7 +90,7 @@ async def test_the_oldest_due_media_of_the_queue_comes_first(hot, worker_id):
     await requested(hot, queue="local")
     second = await requested(hot)
 
-    rows = await transitions.claim(hot, "network", worker_id=worker_id, limit=10)
+    rows = await claim(hot, "network", worker_id=worker_id, limit=10)
 
     assert [row["id"] for row in rows] == [first, second]
 
@@ -98,7 +101,7 @@ async def test_what_is_not_due_yet_is_left_alone(hot, worker_id):
     await transitions.intend(hot, [intent(held, attempt_id)])
     await transitions.schedule_retries(hot, [failure(held, attempt_id, retry_after=timedelta(hours=1))])
 
-    assert await transitions.claim(hot, "network", worker_id=worker_id, limit=10) == []
+    assert await claim(hot, "network", worker_id=worker_id, limit=10) == []
 
 
 async def test_a_worker_that_lost_its_lease_can_write_nothing(hot, worker_id):
@@ -106,7 +109,7 @@ async def test_a_worker_that_lost_its_lease_can_write_nothing(hot, worker_id):
     attempt_id = new_id()
     await transitions.intend(hot, [intent(old, attempt_id)])
     await transitions.hand_back(hot, [old], reason="test", delay=NOW)
-    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     assert row["fence"] == old.fence + 1
 
     assert await transitions.intend(hot, [intent(old)]) == [None]
@@ -128,7 +131,7 @@ async def test_what_was_bought_is_recorded_even_after_the_lease_is_lost(hot, wor
     assert await transitions.record_purchases(hot, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [
         True
     ]
-    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     assert (row["attempt_id"], row["attempt_number"]) == (attempt_id, 1)
     assert "ext-1" in row["reference"]
 
@@ -183,10 +186,10 @@ async def test_every_move_leaves_its_row_in_the_history(hot, worker_id):
     attempt_id = new_id()
     await transitions.intend(hot, [intent(held, attempt_id)])
     await transitions.schedule_retries(hot, [failure(held, attempt_id, retry_after=NOW)])
-    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     held = Held(held.media_id, row["fence"])
     await transitions.hand_back(hot, [held], reason="test", delay=NOW)
-    (row,) = await transitions.claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     held = Held(held.media_id, row["fence"])
     second = new_id()
     assert await transitions.intend(hot, [intent(held, second)]) == [2]
@@ -203,17 +206,46 @@ async def test_every_move_leaves_its_row_in_the_history(hot, worker_id):
     ]
 
 
-async def test_claiming_from_a_long_queue_reads_no_more_than_it_takes(hot, worker_id):
+async def backlog(hot, rows, *, owners):
     await hot.execute(
-        """INSERT INTO media (id, job_id, owner_id, status, prompt, model, input, metadata, queue, next_run)
-        SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'IN_QUEUE', 'p', 'm', '{}', '{}',
-            'network', now() - make_interval(secs => n) FROM generate_series(1, 50000) n"""
+        """INSERT INTO media (id, job_id, owner_id, status, prompt, model, provider, input, metadata, queue, rank,
+            next_run)
+        SELECT gen_random_uuid(), gen_random_uuid(), lpad((n % $2)::text, 32, '0')::uuid, 'IN_QUEUE', 'p', 'a/b', 'a',
+            '{}', '{}', 'network', n % 3, now() - make_interval(secs => n / 1000.0) FROM generate_series(1, $1) n""",
+        rows,
+        owners,
     )
     await hot.execute("ANALYZE media")
-    statement = statements.CLAIM.replace("$1", "'network'").replace("$2", f"'{worker_id}'::uuid").replace("$3", "50")
 
-    plan = "\n".join(row[0] for row in await hot.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}"))
 
-    assert "Index Scan using ix_media_due" in plan
-    assert "Sort" not in plan
-    assert "Seq Scan on media" not in plan
+@pytest.mark.parametrize("owners", [1, 40, 5000])
+async def test_claiming_from_a_long_queue_reads_no_more_than_it_takes(hot, worker_id, owners):
+    await backlog(hot, 100_000, owners=owners)
+    values = (
+        "'network'",
+        f"'{worker_id}'::uuid",
+        "50",
+        f"'{NOBODY}'::uuid",
+        f"'{NOBODY}'::uuid",
+        "300",
+        "'{}'",
+        "'{}'",
+    )
+    statement = claiming.CLAIM
+    for number, value in enumerate((*values, "interval '30 s'"), start=1):
+        statement = statement.replace(f"${number}", value)
+
+    found = await hot.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) {statement}")
+
+    scans = [
+        node for node in nodes(msgspec.json.decode(found[0][0])[0]["Plan"]) if node.get("Relation Name") == "media"
+    ]
+    assert all(node["Node Type"] != "Seq Scan" for node in scans)
+    read = sum((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in scans)
+    assert read < 2500
+
+
+def nodes(plan):
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)

@@ -93,6 +93,20 @@ class Settings(BaseSettings):
     """The pause before the second try, in seconds; it doubles with each, give or take a quarter."""
     retry_max_seconds: float = Field(default=300.0, gt=0, le=86_400)
     """The longest pause between two tries, in seconds."""
+    max_takeovers: int = Field(default=5, ge=2, le=1_000_000)
+    """How many workers may die with one job in hand before it ends with `worker_lost`."""
+    reconcile_seconds: float = Field(default=60.0, ge=0, le=86_400)
+    """How long a provider is asked about a purchase whose answer was lost, before `on_unknown` decides, in seconds."""
+    late_result_seconds: float = Field(default=3600.0, ge=0, le=2_592_000)
+    """How long after a job's end a result that may be paid is still waited for, in seconds."""
+    silence_hours: float = Field(default=24.0, gt=0, le=8760)
+    """After how long a provider that took a job and never finishes it is given up, in hours."""
+    ageing_seconds: float = Field(default=300.0, gt=0, le=604_800)
+    """How long a job has to wait to count as one step of priority higher, in seconds."""
+    provider_limits: Annotated[dict[str, int], NoDecode] = {}
+    """Jobs in flight at most over all workers, by provider: `replicate=100,other=20`; not named: not limited."""
+    provider_pause_seconds: float = Field(default=30.0, gt=0, le=86_400)
+    """How long nothing is bought from a provider whose key or credit is bad, until one job may try, in seconds."""
     max_output_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)
@@ -104,6 +118,19 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [origin.strip().rstrip("/") for origin in value.strip("[]").split(",") if origin.strip()]
         return value
+
+    @field_validator("provider_limits", mode="before")
+    @classmethod
+    def _read_limits(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        limits = dict[str, int]()
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            name, _, number = (text.strip() for text in part.partition("="))
+            if not name or not number.isdecimal():
+                raise ValueError("must look like replicate=100,other=20")
+            limits[name] = int(number)
+        return limits
 
     @field_validator("public_url", "s3_endpoint_url", "s3_public_url")
     @classmethod

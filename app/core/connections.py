@@ -53,6 +53,17 @@ class Connections:
         """Run one statement; the answer is PostgreSQL's command tag."""
         return await self._use(lambda connection: connection.execute(query, *args))
 
+    async def fetch_in_turn(self, lock: int, query: str, *args: Any) -> list[asyncpg.Record]:
+        """All rows of one statement that sees what everybody before it under the same `lock` has written."""
+
+        async def in_turn(connection: "Connection") -> list[asyncpg.Record]:
+            async with connection.transaction():
+                # A statement of its own: the next one's view of the data begins after the wait.
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", lock)
+                return await connection.fetch(query, *args)
+
+        return await self._use(in_turn)
+
     async def close(self) -> None:
         """Close what is idle; call it when nothing is in use any more."""
         while self._idle:

@@ -1,12 +1,13 @@
 """What the functions of `transitions.py` are told: plain values, checked before they get here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from app.idempotency.keys import Key
-from app.media.states import AttemptStatus
+from app.media.states import DEFAULT_PRIORITY, AttemptStatus, OnUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,17 @@ class Once:
 
     key: Key
     lifetime: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a request wants to be treated."""
+
+    priority: int = DEFAULT_PRIORITY
+    """0 to 9; 9 is claimed first."""
+    time_limit: timedelta | None = None
+    """How long it may take; None: as long as it takes."""
+    on_unknown: OnUnknown = OnUnknown.HOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,30 @@ class NewMedia:
     input: str
     metadata: str
     queue: str
+    terms: Terms = field(default_factory=Terms)
     once: Once | None = None
+
+    @property
+    def provider(self) -> str:
+        """The first part of the model's name."""
+        return self.model.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a worker tells the database when it asks for jobs."""
+
+    worker_id: UUID
+    after: UUID
+    """The owner at whom the look along the queue begins; see `claiming.py`."""
+    served: UUID
+    """The owner whose job it took last: the others come first now."""
+    ageing: timedelta
+    """The wait that counts as one step of priority."""
+    limits: Mapping[str, int]
+    """Media in flight at most, by provider."""
+    trial_pause: timedelta
+    """The time between two trials of a provider that is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +114,8 @@ class Completion:
     """Every output of one media, and what the attempt cost in US dollars."""
 
     held: Held
-    attempt_id: UUID
+    attempt_id: UUID | None
+    """None: the files are stored already, by somebody who came too late."""
     files: tuple[StoredFile, ...]
     cost: Decimal | None = None
 
@@ -95,6 +131,40 @@ class Failure:
     error: str
     retry_after: timedelta | None = None
     """When to try again; None: never."""
+    look_after: timedelta | None = None
+    """When to look for its outcome again, although the media is over; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How an attempt ended that its media did not wait for; `error` is a JSON text."""
+
+    attempt_id: UUID
+    status: AttemptStatus
+    sent: str
+    error: str | None = None
+    cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReport:
+    """What came of the wish to cancel; see `MoneySpent` for the words."""
+
+    held: Held
+    attempt_id: UUID | None
+    money_spent: str | None
+    """None: as its attempts so far say."""
+    cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateResult:
+    """The files of an attempt whose media is over."""
+
+    attempt_id: UUID
+    media_id: UUID
+    files: tuple[StoredFile, ...]
+    cost: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,32 +7,36 @@ The object is written before the database knows of it: a crash in between leaves
 that the next worker writes again.
 """
 
+import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
+from typing import Final
 from uuid import UUID
 
 import structlog
 
 from app.core.ids import new_id
 from app.core.inspection import HEAD_BYTES, TAIL_BYTES, Kind, NotMediaError, inspect, is_whole
+from app.media import calls
 from app.media.commands import StoredFile
-from app.media_generator.errors import OutputError, ProviderError
+from app.media.rules import Limits
+from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Output
-from app.storage.store import Store
+from app.storage.store import Store, StoreError
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is accepted from a provider."""
+COPIES_AT_ONCE: Final = 16
+"""Outputs that one process copies at the same time; bounds its memory."""
 
-    max_bytes: int
-    max_pixels: int
+
+class CopyDelayedError(Exception):
+    """The bytes cannot be had or stored now; nothing is lost by trying again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,40 @@ class Place:
         return f"media/{self.created_at:%Y/%m}/{self.media_id}/{self.index}.{extension}"
 
 
+class Copier:
+    """Copies the outputs of one media after the other; one object for all jobs of a process."""
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._places = asyncio.Semaphore(COPIES_AT_ONCE)
+
+    async def copy_all(
+        self, provider: MediaGeneratorModel, outputs: Sequence[Output], media_id: UUID, created_at: datetime
+    ) -> tuple[StoredFile, ...]:
+        """Copy every output of a media.
+
+        Raises:
+            GenerationFailedError: There is none.
+            OutputError: The provider's bytes are not what we take, or not all of them.
+            CopyDelayedError: Provider or store do not answer now.
+        """
+        if not outputs:
+            raise GenerationFailedError(f"{provider.name} finished without a result")
+        files: list[StoredFile] = []
+        for index, output in enumerate(outputs):
+            try:
+                async with self._places:
+                    place = Place(media_id, created_at, index)
+                    file = await copy_output(provider, output, self._store, place, self._limits)
+            except (StoreError, NotReachedError, BusyError) as error:
+                log.warning("copy_delayed", index=index, error=str(error))
+                raise CopyDelayedError from error
+            log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
+            files.append(file)
+        return tuple(files)
+
+
 async def copy_output(
     provider: MediaGeneratorModel, output: Output, store: Store, place: Place, limits: Limits
 ) -> StoredFile:
@@ -58,7 +96,7 @@ async def copy_output(
         NotReachedError, BusyError: The provider does not answer now.
         StoreUnavailableError: The store does not.
     """
-    async with aclosing(_opened(provider, output)) as chunks:
+    async with aclosing(calls.chunks(provider, output)) as chunks:
         head = [chunk async for chunk in _first(chunks, HEAD_BYTES)]
         beginning = b"".join(head)
         kind = _inspect(beginning, limits)
@@ -75,18 +113,6 @@ async def copy_output(
         height=kind.height,
         sha256=through.digest.hexdigest(),
     )
-
-
-async def _opened(provider: MediaGeneratorModel, output: Output) -> AsyncGenerator[bytes]:
-    """The provider's bytes; a generator, so that it can be closed half-way, whatever a plug-in hands out."""
-    try:
-        async for chunk in provider.open(output):
-            yield chunk
-    except ProviderError:
-        raise
-    except Exception as error:
-        log.exception("provider_defect", provider=provider.name)
-        raise OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
 
 
 async def _first(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:

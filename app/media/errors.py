@@ -7,6 +7,7 @@ NotFoundError
 └── ModelNotFoundError
 ConflictError
 ├── MediaNotRetryableError
+├── CancelTooLateError
 └── MediaNotCompletedError
 InvalidInputError
 └── UnknownModelInRequestError
@@ -15,6 +16,7 @@ InvalidInputError
 from uuid import UUID
 
 from app.core.errors import ConflictError, InvalidInputError, NotFoundError
+from app.media.states import FINAL, CancelAnswer
 
 
 class MediaNotFoundError(NotFoundError):
@@ -61,6 +63,22 @@ class MediaNotRetryableError(ConflictError):
     def __init__(self, media_id: UUID, status: str) -> None:
         super().__init__(
             f"media {media_id} is {status}; only ERROR and CANCELED can be tried again", media_status=status
+        )
+
+
+class CancelTooLateError(ConflictError):
+    """The media is over, or its provider cannot stop it any more."""
+
+    code = "cancel_too_late"
+    title = "Too late to cancel"
+
+    def __init__(self, media_id: UUID, status: str, money_spent: str) -> None:
+        goes_on = "is over" if status in FINAL else "goes on: its provider does not stop it"
+        super().__init__(
+            f"media {media_id} is {status} and {goes_on}",
+            media_status=status,
+            answer=CancelAnswer.TOO_LATE,
+            money_spent=money_spent,
         )
 
 

@@ -3,42 +3,39 @@
 Crosses database, provider and store, in this order:
 
 1. intent: the attempt is committed. A crash from here on leaves an attempt without an external id:
-   the next worker asks the provider for it; if nobody can say, the media ends as `outcome_unknown`.
+   the next worker asks the provider for it; if nobody can say, the media's `on_unknown` decides.
 2. submit: the one call that spends money, made once, never cut off by a shutdown.
 3. purchase: external id and reference are committed. A crash from here on costs time only: the next
    worker goes on polling.
-4. poll, until the provider is done.
+4. poll, until the provider is done, or has stopped because the owner asked for it.
 5. copy: each output into the store. A crash leaves objects that the next worker writes again, same keys.
 6. completion: files, COMPLETED and the attempt's end are committed together.
 
 Steps 1 to 3 are `purchasing.py`. Every write but the purchase names the claim's fencing number: after a
-lost lease it changes nothing.
+lost lease it changes nothing. What becomes of a purchase whose media ends before it is `aftercare.py`.
 """
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 import structlog
 
-from app.media.commands import Completion, Progress, StoredFile
-from app.media.copying import Limits, Place, copy_output
-from app.media.jobs import Job
+from app.media import calls
+from app.media.commands import CancelReport, Completion, Progress
+from app.media.copying import Copier, CopyDelayedError
+from app.media.jobs import Job, OpenAttempt
 from app.media.purchasing import Purchasing
-from app.media.retry import RetryPolicy
-from app.media.settlement import settle
+from app.media.settlement import Settlement
+from app.media.states import MoneySpent
 from app.media.writes import Writes
-from app.media_generator.errors import (
-    BusyError,
-    GenerationFailedError,
-    ModelGoneError,
-    NotReachedError,
-    OutputError,
-    ProviderError,
-)
+from app.media_generator.errors import GenerationFailedError, ModelGoneError, ProviderError, SilentError
 from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
     Failed,
     MediaGeneratorModel,
     Reference,
@@ -46,12 +43,9 @@ from app.media_generator.media_generator_model import (
     Succeeded,
 )
 from app.media_generator.registry import Registry, UnknownModelError
-from app.storage.store import Store, StoreError
 
 log = structlog.get_logger(__name__)
 
-COPIES_AT_ONCE: Final = 16
-"""Outputs that one process copies at the same time; bounds its memory."""
 PROGRESS_SECONDS: Final = 0.5
 """The shortest time between two progress writes of one job."""
 SHORTEST_WAIT: Final = 0.1
@@ -68,24 +62,25 @@ class HandBackError(Exception):
         self.delay = delay
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the operator has set."""
+class _StoppedError(Exception):
+    """The provider stopped because it was asked to."""
 
-    retry: RetryPolicy
-    limits: Limits
+    def __init__(self, cost: Decimal | None = None) -> None:
+        self.cost = cost
 
 
 class Generation:
     """Generates media; one object for all jobs of a process."""
 
-    def __init__(self, writes: Writes, registry: Registry, store: Store, rules: Rules) -> None:
+    def __init__(
+        self, writes: Writes, registry: Registry, copier: Copier, purchasing: Purchasing, settlement: Settlement
+    ) -> None:
         self._writes = writes
         self._registry = registry
-        self._store = store
-        self._rules = rules
-        self._copies = asyncio.Semaphore(COPIES_AT_ONCE)
-        self.purchasing = Purchasing(writes, rules.retry)
+        self._copier = copier
+        self._settlement = settlement
+        self._rules = settlement.rules
+        self.purchasing = purchasing
 
     async def run(self, job: Job) -> None:
         """Bring one job to a final state, or to its next try.
@@ -98,62 +93,99 @@ class Generation:
             offer = self._registry.find(job.model)
         except UnknownModelError:
             error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
-            await settle(self._writes, self._rules.retry, job, job.attempt, error)
+            await self._settlement.settle(job, job.attempt, error)
+            return
+        if job.attempt is None and await self._need_not_buy(job):
             return
         attempt = await self.purchasing.obtain(job, offer)
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
         try:
-            succeeded = await self._outcome(job, offer.provider, attempt.reference)
-            files = await self._copy_all(job, offer.provider, succeeded)
-        except ProviderError as error:
-            await settle(self._writes, self._rules.retry, job, attempt, error)
+            succeeded = await self._outcome(job, offer.provider, attempt, attempt.reference)
+            files = await self._copier.copy_all(offer.provider, succeeded.outputs, job.held.media_id, job.created_at)
+        except _StoppedError as stopped:
+            await self._stopped(job, offer.provider, attempt, stopped.cost)
             return
+        except ProviderError as error:
+            await self._settlement.settle(job, attempt, error)
+            return
+        except CopyDelayedError as error:
+            # The claims so far stand for the tries so far: nothing is bought by another one.
+            raise HandBackError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
         await self._writes.complete(Completion(job.held, attempt.id, files, succeeded.cost))
         log.info("media_completed", files=len(files), bytes=sum(file.bytes for file in files))
 
-    async def _outcome(self, job: Job, provider: MediaGeneratorModel, reference: Reference) -> Succeeded:
+    async def _need_not_buy(self, job: Job) -> bool:
+        """Whether it is over before anything is bought for it."""
+        if job.terms.stored:
+            await self._writes.complete(Completion(job.held, None, ()))
+            log.info("media_completed_with_late_result")
+            return True
+        if job.cancel_asked.is_set():
+            await self._writes.cancel(CancelReport(job.held, None, None))
+            log.info("media_canceled")
+            return True
+        return False
+
+    async def _outcome(
+        self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
+    ) -> Succeeded:
         """Wait until the provider is done; between polls nothing is held but this coroutine."""
-        wait, shown, told = SHORTEST_WAIT, None, 0.0
+        wait, shown, told, asked = SHORTEST_WAIT, None, 0.0, False
         while True:
-            outcome = await _poll(provider, reference)
-            if isinstance(outcome, Succeeded):
-                return outcome
-            if isinstance(outcome, Failed):
-                raise outcome.error
+            if job.cancel_asked.is_set() and not asked:
+                asked = await self._ask_to_stop(job, provider, attempt, reference)
+            outcome = await calls.poll(provider, reference)
+            if not isinstance(outcome, Running):
+                return _result(outcome, provider)
+            if attempt.age > self._rules.silence.total_seconds():
+                raise SilentError(f"{provider.name} did not finish within {self._rules.silence}")
             if outcome.progress is not None and outcome.progress != shown and time.monotonic() > told:
                 shown, told = outcome.progress, time.monotonic() + PROGRESS_SECONDS
                 await self._writes.progress(Progress(job.held, min(max(shown, 0.0), 1.0)))
-            await asyncio.sleep(outcome.wait.total_seconds() if outcome.wait is not None else wait)
+            pause = outcome.wait.total_seconds() if outcome.wait is not None else wait
+            await (asyncio.sleep(pause) if asked else _sleep_unless(job.cancel_asked, pause))
             wait = min(wait * 2, LONGEST_WAIT)
 
-    async def _copy_all(self, job: Job, provider: MediaGeneratorModel, succeeded: Succeeded) -> tuple[StoredFile, ...]:
-        if not succeeded.outputs:
-            raise GenerationFailedError(f"{provider.name} finished without a result")
-        files: list[StoredFile] = []
-        for index, output in enumerate(succeeded.outputs):
-            place = Place(job.held.media_id, job.created_at, index)
-            try:
-                async with self._copies:
-                    file = await copy_output(provider, output, self._store, place, self._rules.limits)
-            except (StoreError, NotReachedError, BusyError) as error:
-                log.warning("copy_delayed", index=index, error=str(error))
-                # The claims so far stand for the tries so far: nothing is bought by another one.
-                raise HandBackError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
-            log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
-            files.append(file)
-        return tuple(files)
+    async def _ask_to_stop(
+        self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
+    ) -> bool:
+        """Tell the provider that the owner wants it stopped; False: it could not be told, ask again."""
+        answer = await calls.cancel(provider, reference)
+        log.info("cancel_answered", answer=answer)
+        if answer is CancelAnswer.CANCELED:
+            raise _StoppedError
+        if answer is CancelAnswer.TOO_LATE:
+            await self._writes.refuse_cancel(CancelReport(job.held, attempt.id, MoneySpent.YES))
+        return answer is not None
+
+    async def _stopped(
+        self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, cost: Decimal | None
+    ) -> None:
+        if not job.cancel_asked.is_set():
+            error = GenerationFailedError(f"{provider.name} says that it was canceled, and not by us")
+            await self._settlement.settle(job, attempt, error)
+            return
+        spent = MoneySpent.YES
+        if cost is not None:
+            spent = MoneySpent.YES if cost > 0 else MoneySpent.NO
+        elif provider.capabilities.cancel_stops_billing:
+            spent = MoneySpent.MAYBE
+        await self._writes.cancel(CancelReport(job.held, attempt.id, spent, cost))
+        log.info("media_canceled", money_spent=spent)
 
 
-async def _poll(provider: MediaGeneratorModel, reference: Reference) -> Running | Succeeded | Failed:
-    try:
-        return await provider.poll(reference)
-    except (NotReachedError, BusyError) as error:
-        log.info("poll_delayed", error=error.message)
-        return Running(wait=error.retry_after)
-    except ProviderError as error:
-        return Failed(error)
-    except Exception as error:
-        log.exception("provider_defect", provider=provider.name)
-        return Failed(OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}"))
+def _result(outcome: Succeeded | Failed | Canceled, provider: MediaGeneratorModel) -> Succeeded:
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    if isinstance(outcome, Canceled):
+        log.info("provider_stopped", provider=provider.name)
+        raise _StoppedError(outcome.cost)
+    return outcome
+
+
+async def _sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,7 +1,9 @@
 """A job in a worker's hands, as the claim answered it."""
 
+import asyncio
+import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +11,7 @@ import asyncpg
 import msgspec
 
 from app.media.commands import Held
+from app.media.states import OnUnknown
 from app.media_generator.media_generator_model import Reference, Submission
 
 
@@ -21,7 +24,58 @@ class OpenAttempt:
     reference: Reference | None
     """The purchase; None: not known whether there is one."""
     created_at: datetime
-    """When its intent was committed."""
+    """Not later than its intent was committed, by the database's clock."""
+    begun: float
+    """When its intent was committed, by this process's monotonic clock."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since its intent was committed."""
+        return time.monotonic() - self.begun
+
+
+def open_attempt(row: asyncpg.Record) -> OpenAttempt:
+    """From a row with the columns of an attempt, as claims and `late.take` answer them."""
+    age: timedelta = row["attempt_age"]
+    return OpenAttempt(
+        id=row["attempt_id"],
+        number=row["attempt_number"],
+        reference=read_reference(row["reference"]),
+        created_at=row["attempted_at"],
+        begun=time.monotonic() - age.total_seconds(),
+    )
+
+
+def read_reference(stored: str | None) -> Reference | None:
+    """A purchase as `Purchase.reference` holds it."""
+    return None if stored is None else msgspec.json.decode(stored, type=Reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What else a worker must know of a media."""
+
+    on_unknown: OnUnknown
+    time_left: float | None
+    """Seconds until its deadline, at the time of the claim; None: it has none."""
+    takeovers: int
+    """How many workers died with it in hand."""
+    trial: bool
+    """It may try whether a closed provider is well again."""
+    stored: bool
+    """Its files are in the store already: they came after it was over."""
+
+    @classmethod
+    def of(cls, row: asyncpg.Record) -> "Conditions":
+        """From a row that a claim answered."""
+        left: timedelta | None = row["time_left"]
+        return cls(
+            on_unknown=OnUnknown(row["on_unknown"]),
+            time_left=None if left is None else left.total_seconds(),
+            takeovers=row["takeovers"],
+            trial=row["trial"],
+            stored=row["stored"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +83,7 @@ class Job:
     """A claimed media."""
 
     held: Held
+    owner_id: UUID
     prompt: str
     model: str
     """`provider/name`."""
@@ -37,23 +92,33 @@ class Job:
     created_at: datetime
     attempt: OpenAttempt | None
     """What a worker before left open."""
+    terms: Conditions
+    cancel_asked: asyncio.Event
+    """Set when its owner wants it stopped."""
 
     @classmethod
     def of(cls, row: asyncpg.Record) -> "Job":
-        """From a row that `transitions.claim` answered."""
-        attempt = None
-        if row["attempt_id"] is not None:
-            reference = msgspec.json.decode(row["reference"], type=Reference) if row["reference"] else None
-            attempt = OpenAttempt(row["attempt_id"], row["attempt_number"], reference, row["attempted_at"])
-        return cls(
+        """From a row that a claim answered."""
+        job = cls(
             held=Held(row["id"], row["fence"]),
+            owner_id=row["owner_id"],
             prompt=row["prompt"],
             model=row["model"],
             input=msgspec.json.decode(row["input"]),
             number_of_tries=row["number_of_tries"],
             created_at=row["created_at"],
-            attempt=attempt,
+            attempt=open_attempt(row) if row["attempt_id"] is not None else None,
+            terms=Conditions.of(row),
+            cancel_asked=asyncio.Event(),
         )
+        if row["cancel_asked"]:
+            job.cancel_asked.set()
+        return job
+
+    @property
+    def provider(self) -> str:
+        """The first part of the model's name."""
+        return self.model.partition("/")[0]
 
     def submission(self, attempt_id: UUID, number: int) -> Submission:
         """What the provider is asked for in one attempt."""

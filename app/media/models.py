@@ -1,16 +1,27 @@
 """The tables of a media's life. Names and units only; what moves a row stands in `transitions.py`."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, Numeric, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.schema import Base
-from app.media.states import OPEN_ATTEMPT, AttemptStatus, MediaStatus
+from app.media.sql import AT_PROVIDER, MAY_EXPIRE, SUSPECTED
+from app.media.states import DEFAULT_PRIORITY, OPEN_ATTEMPT, AttemptStatus, MediaStatus, OnUnknown
 
 NOW = text("now()")
 
@@ -26,7 +37,17 @@ class Media(Base):
     __tablename__ = "media"
     __table_args__ = (
         CheckConstraint(_one_of("status", MediaStatus), name="status"),
-        Index("ix_media_due", "queue", "next_run", "id", postgresql_where=text("status = 'IN_QUEUE'")),
+        CheckConstraint(_one_of("on_unknown", OnUnknown), name="on_unknown"),
+        # A stream is one owner's media of one provider and rank, oldest first; a claim hops from head to head.
+        Index(
+            "ix_media_due",
+            *("queue", "owner_id", "provider", "rank", "next_run", "id"),
+            postgresql_where=text("status = 'IN_QUEUE'"),
+        ),
+        Index("ix_media_suspect", "queue", "takeovers", "next_run", postgresql_where=text(SUSPECTED)),
+        Index("ix_media_at_provider", "provider", postgresql_where=text(AT_PROVIDER)),
+        Index("ix_media_deadline", "deadline", postgresql_where=text(MAY_EXPIRE)),
+        Index("ix_media_cancel", "worker_id", postgresql_where=text("cancel_asked")),
         Index("ix_media_held", "worker_id", postgresql_where=text("status = 'PROCESSING'")),
         Index("ix_media_owner", "owner_id", "id"),
         Index("ix_media_owner_status", "owner_id", "status", "id"),
@@ -47,8 +68,20 @@ class Media(Base):
     """The model's own parameters, defaults filled in."""
     meta: Mapped[dict[str, Any]] = mapped_column("metadata")
     """The caller's own object, handed back."""
+    provider: Mapped[str]
+    """The first part of `model`."""
     queue: Mapped[str]
     """Which slots it needs: `network` or `local`."""
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text(str(DEFAULT_PRIORITY)))
+    """0 to 9; 9 is claimed first."""
+    rank: Mapped[int] = mapped_column(SmallInteger, server_default=text(str(DEFAULT_PRIORITY)))
+    """While IN_QUEUE: its priority, RESUMED or SUSPECT."""
+    time_limit: Mapped[timedelta | None]
+    """How long it may take from when it is asked for."""
+    deadline: Mapped[datetime | None]
+    """When it ends with `deadline_exceeded`."""
+    on_unknown: Mapped[str] = mapped_column(server_default=OnUnknown.HOLD)
+    """An OnUnknown."""
     next_run: Mapped[datetime] = mapped_column(server_default=NOW)
     """From when a worker may claim it, while it is IN_QUEUE."""
     number_of_tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
@@ -61,6 +94,12 @@ class Media(Base):
     """The worker that holds it; null unless PROCESSING."""
     fence: Mapped[int] = mapped_column(server_default=text("0"))
     """Rises with each claim; a worker's write names the number it got."""
+    takeovers: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """How many workers died with it in hand."""
+    cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Its owner wants it stopped, and that is not settled yet."""
+    cancel: Mapped[dict[str, Any] | None]
+    """What came of the owner's wish to cancel: `answer`, `money_spent`."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
     started_at: Mapped[datetime | None]
@@ -82,6 +121,8 @@ class Attempt(Base):
             unique=True,
             postgresql_where=text(_one_of("status", OPEN_ATTEMPT)),
         ),
+        Index("ix_attempts_look", "look_at", postgresql_where=text("look_at IS NOT NULL")),
+        Index("ix_attempts_unknown", "media_id", postgresql_where=text(f"status = '{AttemptStatus.UNKNOWN}'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -106,6 +147,10 @@ class Attempt(Base):
     cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
     """As the provider reports it, in US dollars; null: not told."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    look_at: Mapped[datetime | None]
+    """When somebody looks after it next, although its media is over; null: nobody does."""
+    stop: Mapped[bool] = mapped_column(server_default=text("false"))
+    """The provider is to be told that nobody waits for it any more."""
     submitted_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -166,3 +211,26 @@ class Worker(Base):
     """Its last heartbeat, by the database's clock."""
     steady_since: Mapped[datetime] = mapped_column(server_default=NOW)
     """Since when it has reported without a gap; only then may it declare others dead."""
+
+
+class ProviderGate(Base):
+    """A provider from which nothing is bought for a while; no row: all is well."""
+
+    __tablename__ = "provider_gates"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str]
+    """The ProviderError that closed it, such as `provider_unauthorized`."""
+    message: Mapped[str]
+    closed_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    trial_at: Mapped[datetime]
+    """When one media may try whether it is well again."""
+
+
+class Tally(Base):
+    """How often something worth watching has happened, over all processes."""
+
+    __tablename__ = "tallies"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int]

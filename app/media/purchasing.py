@@ -2,92 +2,139 @@
 
 Once begun it runs to its end: it is shielded from cancellation, and a stopping worker waits for it. So only a
 crash leaves an intent open, and then the provider is asked what became of it before anything else is done.
+
+A worker that was cut off, or frozen, may be in the middle of `submit` while another has taken the media over.
+So `submit` ends within the provider's `submit_timeout` of the intent, or is not begun; and until that time has
+passed nobody is believed who says that there is no purchase.
 """
 
 import asyncio
+import contextlib
 import hashlib
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 import msgspec
 import structlog
 
+from app.core.connections import Connections
 from app.core.ids import new_id
+from app.media import calls, gates, queries
 from app.media.commands import Held, Intent, Purchase
-from app.media.jobs import Job, OpenAttempt
-from app.media.retry import RetryPolicy
-from app.media.settlement import settle
-from app.media.writes import LeaseLostError, Writes
-from app.media_generator.errors import AnswerLostError, NotReachedError, ProviderDefectError, ProviderError
-from app.media_generator.media_generator_model import Reference, Submission
+from app.media.jobs import Job, OpenAttempt, read_reference
+from app.media.rules import Rules
+from app.media.settlement import CLOSES_GATE, Settlement
+from app.media.writes import TRY_LATER, LeaseLostError, Writes
+from app.media_generator.errors import AnswerLostError, NotReachedError, ProviderError
+from app.media_generator.media_generator_model import Reference
 from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
+
+MARGIN: Final = 1.0
+"""Seconds beyond `submit_timeout` for what a machine under load does late."""
+SHORTEST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two looks for a lost purchase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt after `submit`: bought, unless its answer was lost."""
+
+    attempt: OpenAttempt
+    lost: AnswerLostError | None = None
 
 
 class Purchasing:
     """Buys generations, each in a task of its own that nobody's cancellation reaches."""
 
-    def __init__(self, writes: Writes, policy: RetryPolicy) -> None:
+    def __init__(self, hot: Connections, writes: Writes, settlement: Settlement, rules: Rules) -> None:
+        self._hot = hot
         self._writes = writes
-        self._policy = policy
-        self.running: dict[Held, asyncio.Task[OpenAttempt | None]] = {}
+        self._settlement = settlement
+        self._rules = rules
+        self.running: dict[Held, asyncio.Task[Tried | None]] = {}
         """The calls that may be spending money now."""
 
     async def obtain(self, job: Job, offer: Offer) -> OpenAttempt | None:
         """A purchase that can be polled; None: the try failed, and that is written down.
 
         Raises:
-            LeaseLostError: The media is not this worker's any more; nothing was bought.
+            LeaseLostError: The media is not this worker's any more.
         """
-        if job.attempt is not None and job.attempt.reference is not None:
-            return job.attempt
-        task = asyncio.create_task(self._begin(job, offer))
-        self.running[job.held] = task
-        task.add_done_callback(lambda task: self._ended(job.held, task))
-        return await asyncio.shield(task)
+        if job.attempt is None:
+            tried = await self._shielded(job, offer)
+        else:
+            tried = Tried(job.attempt, AnswerLostError("the worker stopped while it was asking the provider"))
+        if tried is None:
+            return None
+        if tried.attempt.reference is not None:
+            return tried.attempt
+        lost = tried.lost or AnswerLostError("the answer was lost")
+        try:
+            return await self._look_up(job, offer, tried.attempt, lost)
+        except ProviderError as error:
+            await self._settlement.settle(job, tried.attempt, error)
+            return None
 
     async def finish(self) -> None:
         """Wait for every call that is spending money."""
         while self.running:
             await asyncio.wait(self.running.values())
 
-    def _ended(self, held: Held, task: asyncio.Task[OpenAttempt | None]) -> None:
+    async def _shielded(self, job: Job, offer: Offer) -> Tried | None:
+        task = asyncio.create_task(self._buy(job, offer))
+        self.running[job.held] = task
+        task.add_done_callback(lambda task: self._ended(job.held, task))
+        return await asyncio.shield(task)
+
+    def _ended(self, held: Held, task: "asyncio.Task[Tried | None]") -> None:
         self.running.pop(held, None)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, LeaseLostError):
             # Its caller may be gone; then nobody else would say so.
             log.error("purchase_broken", error=repr(error))
 
-    async def _begin(self, job: Job, offer: Offer) -> OpenAttempt | None:
-        attempt = job.attempt
+    async def _buy(self, job: Job, offer: Offer) -> Tried | None:
+        attempt = await self._intend(job, offer)
+        left = offer.provider.capabilities.submit_timeout - timedelta(seconds=attempt.age)
         try:
-            if attempt is not None:
-                error = AnswerLostError("the worker died while it was asking the provider")
-                return await self._look_up(job, offer, attempt, error)
-            attempt = await self._intend(job, offer)
-            try:
-                reference = await _submit(offer, job.submission(attempt.id, attempt.number))
-            except AnswerLostError as error:
-                return await self._look_up(job, offer, attempt, error)
-            return await self._record(attempt, reference)
+            submission = job.submission(attempt.id, attempt.number)
+            reference = await calls.submit(offer.provider, submission, patience=left)
+        except AnswerLostError as error:
+            return Tried(attempt, error)
         except ProviderError as error:
-            await settle(self._writes, self._policy, job, attempt, error)
+            await self._refused(job, attempt, error)
             return None
+        bought = await self._record(attempt, reference)
+        if job.terms.trial:
+            with contextlib.suppress(*TRY_LATER):
+                await gates.open_again(self._hot, job.provider)
+        return Tried(bought)
+
+    async def _refused(self, job: Job, attempt: OpenAttempt, error: ProviderError) -> None:
+        if isinstance(error, CLOSES_GATE):
+            log.error("provider_closed", provider=job.provider, code=error.code, message=error.message)
+            with contextlib.suppress(*TRY_LATER):
+                await gates.close(self._hot, job.provider, error, pause=self._rules.gate_pause)
+        await self._settlement.settle(job, attempt, error)
 
     async def _intend(self, job: Job, offer: Offer) -> OpenAttempt:
         attempt_id = new_id()
+        begun = time.monotonic()
         bought = msgspec.json.encode([job.prompt, job.input], order="deterministic")
         number = await self._writes.intend(
             Intent(job.held, attempt_id, offer.full_name, offer.card.version, hashlib.sha256(bought).hexdigest())
         )
         structlog.contextvars.bind_contextvars(attempt=number)
-        return OpenAttempt(attempt_id, number, None, job.created_at)
+        return OpenAttempt(attempt_id, number, None, job.created_at, begun)
 
     async def _record(self, attempt: OpenAttempt, reference: Reference) -> OpenAttempt:
-        # A character that PostgreSQL cannot store must not cost us the knowledge of what was bought.
-        stored = msgspec.json.encode(reference).decode().replace("\\u0000", "")
-        await self._writes.purchase(Purchase(attempt.id, reference.external_id.replace("\x00", ""), stored))
-        log.info("attempt_submitted", external_id=reference.external_id)
-        return OpenAttempt(attempt.id, attempt.number, reference, attempt.created_at)
+        await record_purchase(self._writes, attempt, reference)
+        return OpenAttempt(attempt.id, attempt.number, reference, attempt.created_at, attempt.begun)
 
     async def _look_up(self, job: Job, offer: Offer, attempt: OpenAttempt, lost: AnswerLostError) -> OpenAttempt:
         """The purchase whose answer was lost.
@@ -97,22 +144,51 @@ class Purchasing:
             NotReachedError: The provider says that there is none.
         """
         log.warning("answer_lost", error=lost.message)
-        if not offer.provider.capabilities.findable:
-            raise AnswerLostError(f"{lost.message}; {offer.provider.name} cannot be asked for it") from lost
-        try:
-            reference = await offer.provider.find(job.submission(attempt.id, attempt.number), attempt.created_at)
-        except ProviderError as error:
-            raise AnswerLostError(f"{lost.message}; {offer.provider.name} does not say: {error.message}") from error
-        if reference is None:
-            raise NotReachedError(f"{offer.provider.name} never got the request")
-        return await self._record(attempt, reference)
+        can = offer.provider.capabilities
+        settled = can.submit_timeout.total_seconds() + MARGIN
+        # A call of our own has ended; that of a worker before may still come to its end.
+        patience = settled if job.attempt is not None else 0.0
+        if can.findable or can.idempotent_submit:
+            patience = max(settled, self._rules.reconcile.total_seconds())
+        pause = SHORTEST_PAUSE
+        while True:
+            if (known := await self._recorded(attempt)) is not None:
+                return known
+            answer = await _ask(job, offer, attempt)
+            if isinstance(answer, Reference):
+                return await self._record(attempt, answer)
+            if answer is None and attempt.age >= settled:
+                raise NotReachedError(f"{offer.provider.name} never got the request")
+            if attempt.age >= patience:
+                raise type(lost)(f"{lost.message}; {answer or 'it may still turn up'}") from lost
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _recorded(self, attempt: OpenAttempt) -> OpenAttempt | None:
+        """The purchase, if a worker that lost its lease has written it down meanwhile."""
+        with contextlib.suppress(*TRY_LATER):
+            reference = read_reference(await queries.reference(self._hot, attempt.id))
+            if reference is not None:
+                return OpenAttempt(attempt.id, attempt.number, reference, attempt.created_at, attempt.begun)
+        return None
 
 
-async def _submit(offer: Offer, submission: Submission) -> Reference:
+async def record_purchase(writes: Writes, attempt: OpenAttempt, reference: Reference) -> None:
+    """Commit what was bought."""
+    # A character that PostgreSQL cannot store must not cost us the knowledge of what was bought.
+    stored = msgspec.json.encode(reference).decode().replace("\\u0000", "")
+    await writes.purchase(Purchase(attempt.id, reference.external_id.replace("\x00", ""), stored))
+    log.info("attempt_submitted", external_id=reference.external_id)
+
+
+async def _ask(job: Job, offer: Offer, attempt: OpenAttempt) -> Reference | str | None:
+    """What the provider knows of an attempt: the purchase, None where it has none, or why it cannot be said."""
+    provider, submission = offer.provider, job.submission(attempt.id, attempt.number)
     try:
-        return await offer.provider.submit(submission)
-    except ProviderError:
-        raise
-    except Exception as error:
-        log.exception("provider_defect", provider=offer.provider.name)
-        raise ProviderDefectError(f"the adapter of {offer.provider.name} failed: {type(error).__name__}") from error
+        if provider.capabilities.findable:
+            return await calls.find(provider, submission, attempt.created_at)
+        if provider.capabilities.idempotent_submit:
+            return await calls.submit(provider, submission, patience=provider.capabilities.submit_timeout)
+    except ProviderError as error:
+        return f"{provider.name} does not say: {error.message}"
+    return f"{provider.name} cannot be asked for it"

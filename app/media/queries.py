@@ -7,20 +7,34 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Connections
-from app.media.states import MediaStatus
+from app.media import streams
+from app.media.sql import SPENT_SO_FAR, names
+from app.media.states import FINAL, MediaStatus, MoneySpent
 
 # ruff: noqa: S608 - the statements are put together from the constants below; values are always arguments
 
-_FILES: Final = f"""CASE WHEN m.status = '{MediaStatus.COMPLETED}' THEN (
+_FILES: Final = f"""CASE WHEN m.status IN ({names(FINAL)}) THEN (
         SELECT json_agg(json_build_object('id', f.id, 'index', f.index, 'media_type', f.media_type,
             'bytes', f.bytes, 'width', f.width, 'height', f.height, 'sha256', f.sha256) ORDER BY f.index)
         FROM files f WHERE f.media_id = m.id
     ) END AS files"""
 
-_RESOURCE: Final = f"""SELECT m.id, m.job_id, m.status, m.prompt, m.model, m.input, m.metadata, m.progress,
+MOST_AHEAD: Final = 1000
+"""Where counting who is ahead in a queue ends."""
+
+_AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run <= now() THEN (
+        SELECT count(*) FROM (SELECT FROM media a
+            WHERE a.status = '{MediaStatus.IN_QUEUE}' AND a.queue = m.queue AND a.owner_id = m.owner_id
+                AND a.provider = m.provider AND a.rank = m.rank AND (a.next_run, a.id) < (m.next_run, m.id)
+            LIMIT {MOST_AHEAD}) before
+    ) END AS ahead, m.queue, m.owner_id, m.provider, m.rank"""
+"""For a media that waits: its place among its owner's own, and what else `line.py` needs."""
+
+_COLUMNS: Final = f"""m.id, m.job_id, m.status, m.prompt, m.model, m.input, m.metadata, m.progress,
     m.number_of_tries, m.next_run, m.error, m.created_at, m.updated_at, m.started_at, m.completed_at,
-    {_FILES}
-FROM media m"""
+    m.priority, m.deadline, m.on_unknown, m.cancel, {_FILES}"""
+_RESOURCE: Final = f"SELECT {_COLUMNS}, {_AHEAD} FROM media m"
+_LISTED: Final = f"SELECT {_COLUMNS} FROM media m"
 
 _BY_KEY: Final = f"""{_RESOURCE.replace("SELECT ", "SELECT k.fingerprint, ", 1)}
 JOIN idempotency_keys k ON k.media_id = m.id WHERE k.owner_id = $1 AND k.key = $2"""
@@ -28,8 +42,8 @@ JOIN idempotency_keys k ON k.media_id = m.id WHERE k.owner_id = $1 AND k.key = $
 _BY_JOB: Final = f"{_RESOURCE} WHERE m.job_id = $1 AND m.owner_id = $2"
 _BY_ID: Final = f"{_RESOURCE} WHERE m.id = $1 AND m.owner_id = $2"
 
-_JOB: Final = """SELECT m.job_id, m.id AS media_id, m.status, m.progress, m.number_of_tries, m.next_run, m.error,
-    m.updated_at
+_JOB: Final = f"""SELECT m.job_id, m.id AS media_id, m.status, m.progress, m.number_of_tries, m.next_run, m.error,
+    m.updated_at, m.deadline, m.cancel, {_AHEAD}
 FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 
 _CONTENT: Final = """SELECT m.status, f.key, f.media_type
@@ -44,6 +58,9 @@ WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
 _ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_id, sent, error, cost,
     created_at, submitted_at, finished_at
 FROM attempts WHERE media_id = $1 ORDER BY number"""
+
+_TO_CANCEL: Final = f"""SELECT id FROM media
+WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
 
 
 async def media_by_job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
@@ -81,12 +98,34 @@ async def newest(
             values.append(value)
             # A statement of its own for each combination: a generic plan would scan past every other status.
             conditions.append(f"{condition} {'<' if condition == 'm.id' else '='} ${len(values) + 2}")
-    return await hot.fetch(f"{_RESOURCE} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values)
+    return await hot.fetch(f"{_LISTED} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values)
 
 
 async def history(hot: Connections, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
     """Up to `limit` events of a media, oldest first, after the event `after`; `detail` is a JSON text."""
     return await hot.fetch(_HISTORY, media_id, after, limit)
+
+
+async def money_spent(hot: Connections, media_id: UUID) -> str:
+    """Whether a media has cost money, a MoneySpent."""
+    row = await hot.fetchrow(f"SELECT {SPENT_SO_FAR} FROM media m WHERE m.id = $1", media_id)
+    return MoneySpent.NO if row is None else row[0]
+
+
+async def line(hot: Connections, queue: str) -> list[asyncpg.Record]:
+    """Who waits in a queue: owner, provider, rank, and how many are due, up to MOST_AHEAD."""
+    return await hot.fetch(streams.LINE, queue, MOST_AHEAD)
+
+
+async def reference(hot: Connections, attempt_id: UUID) -> str | None:
+    """The purchase of an attempt as a JSON text; None: none is known."""
+    row = await hot.fetchrow("SELECT reference FROM attempts WHERE id = $1", attempt_id)
+    return None if row is None else row["reference"]
+
+
+async def to_cancel(hot: Connections, worker_id: UUID) -> list[UUID]:
+    """The media in a worker's hands that their owners want stopped."""
+    return [row["id"] for row in await hot.fetch(_TO_CANCEL, worker_id)]
 
 
 async def attempts(hot: Connections, media_id: UUID) -> Sequence[asyncpg.Record]:

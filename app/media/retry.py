@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
+from app.media.states import OnUnknown
 from app.media_generator.errors import ProviderError, Sent
 
 JITTER = 0.25
@@ -17,16 +18,20 @@ class RetryPolicy:
     base: timedelta
     longest: timedelta
 
-    def after(self, error: ProviderError, tries: int) -> timedelta | None:
+    def after(self, error: ProviderError, tries: int, *, on_unknown: OnUnknown = OnUnknown.HOLD) -> timedelta | None:
         """The pause before the next try, or None if there is none.
 
         A try that the owner asked for after the last one is not repeated by itself.
 
         Args:
-            error: How the last try failed; only what cannot have cost money is tried again.
+            error: How the last try failed; only what cannot have cost money is tried again by itself.
             tries: How many there have been, at least 1.
+            on_unknown: What the owner wants where nobody can say whether it has.
         """
-        if not error.retryable or error.sent is not Sent.NO or tries >= self.max_tries:
+        again = error.retryable and error.sent is Sent.NO
+        if error.sent is Sent.UNKNOWN:
+            again = on_unknown is OnUnknown.RETRY
+        if not again or tries >= self.max_tries:
             return None
         return max(self.pause(tries), error.retry_after or timedelta(0))
 

@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -16,11 +15,14 @@ import structlog
 
 from app.core.connections import Connections
 from app.core.ids import new_id
-from app.media import sweep, transitions, workers
-from app.media.commands import Held
+from app.media import queries, sweep, tallies, transitions, workers
+from app.media.aftercare import Aftercare
+from app.media.commands import Held, Standing
 from app.media.generation import Generation, HandBackError
 from app.media.jobs import Job
-from app.media.writes import TRY_LATER, LeaseLostError
+from app.media.lanes import NOBODY, Lane, Pace
+from app.media.states import ALONE_FROM, SUSPECT_FROM
+from app.media.writes import TRY_LATER, LeaseLostError, Writes
 
 log = structlog.get_logger(__name__)
 
@@ -29,54 +31,45 @@ Result = TypeVar("Result")
 MOST_AT_ONCE: Final = 200
 """Jobs in one claim."""
 BEATS_PER_LEASE: Final = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """What the operator has set."""
-
-    slots: Mapping[str, int]
-    """Jobs in flight at most, by queue."""
-    interval: timedelta
-    """The longest time between two looks for due jobs."""
-    lease: timedelta
-    key_lifetime: timedelta
-    patience: timedelta
-    """How long a stop waits for calls that are spending money."""
+SUSPECTS_AT_ONCE: Final = 8
+"""Media in one worker's hands that outlived workers before."""
 
 
 class Runner:
     """Claims, runs, heartbeats, sweeps; `wake` is the bell."""
 
-    def __init__(self, hot: Connections, generation: Generation, pace: Pace) -> None:
+    def __init__(
+        self, hot: Connections, writes: Writes, generation: Generation, aftercare: Aftercare, pace: Pace
+    ) -> None:
         self._hot = hot
+        self._writes = writes
         self._generation = generation
+        self._aftercare = aftercare
         self._pace = pace
         self.worker_id = new_id()
         self._name = f"{socket.gethostname()}/{os.getpid()}"
-        self._jobs: dict[str, dict[Held, asyncio.Task[None]]] = {queue: {} for queue in pace.slots}
-        self._bells = {queue: asyncio.Event() for queue in pace.slots}
-        self._backlog = dict.fromkeys(pace.slots, False)
-        """Whether more is due than there was room for, so that a freed slot is a reason to claim."""
+        self._lanes = {queue: Lane(slots) for queue, slots in pace.slots.items()}
         self._claiming = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
 
     @property
     def in_flight(self) -> int:
         """Jobs in hand."""
-        return sum(len(jobs) for jobs in self._jobs.values())
+        return sum(len(lane.jobs) for lane in self._lanes.values())
 
     def wake(self, queue: str | None = None) -> None:
         """Look for due jobs now; a queue that this worker does not serve is ignored."""
-        for name, bell in self._bells.items():
+        for name, lane in self._lanes.items():
             if queue in {None, name}:
-                bell.set()
+                lane.bell.set()
 
     async def start(self) -> None:
         """Begin; returns at once, also while the database is away."""
         self._loops = [
             asyncio.create_task(self._keep_lease()),
-            *(asyncio.create_task(self._serve(queue)) for queue in self._bells),
+            asyncio.create_task(self._again_and_again(self._tend)),
+            asyncio.create_task(self._again_and_again(self._aftercare.round)),
+            *(asyncio.create_task(self._serve(queue)) for queue in self._lanes),
         ]
 
     async def watch(self) -> None:
@@ -91,7 +84,7 @@ class Runner:
             async with asyncio.timeout(self._pace.patience.total_seconds()), self._claiming:
                 pass  # a claim that is cut off would be committed without our knowing
         await _cancel(self._loops)
-        held = [held for jobs in self._jobs.values() for held in jobs]
+        held = [held for lane in self._lanes.values() for held in lane.jobs]
         await self._drop_jobs()
         try:
             async with asyncio.timeout(self._pace.patience.total_seconds()):
@@ -112,33 +105,59 @@ class Runner:
 
     async def _serve(self, queue: str) -> None:
         """Claim whenever there is room and a reason to believe that something is due."""
-        bell = self._bells[queue]
+        lane = self._lanes[queue]
         while True:
-            bell.clear()
-            room = self._pace.slots[queue] - len(self._jobs[queue])
-            self._backlog[queue] = room == 0 or bool(await _survives(self._claim(queue, min(room, MOST_AT_ONCE))))
-            if room > 0 and self._backlog[queue]:
+            lane.bell.clear()
+            room = lane.room
+            lane.backlog = room <= 0 or bool(await _survives(self._claim(queue, lane, min(room, MOST_AT_ONCE))))
+            if room > 0 and lane.backlog:
                 continue
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.interval.total_seconds()):
-                    await bell.wait()
-            except TimeoutError:
-                continue
+                    await lane.bell.wait()
 
-    async def _claim(self, queue: str, limit: int) -> bool:
-        """Claim once; True if more may be due."""
+    async def _claim(self, queue: str, lane: Lane, limit: int) -> bool:
+        """Claim once; True if more can be taken now."""
+        standing = Standing(
+            worker_id=self.worker_id,
+            after=lane.after,
+            served=lane.served,
+            ageing=self._pace.ageing,
+            limits=self._pace.provider_limits,
+            trial_pause=self._pace.trial_pause,
+        )
         async with self._claiming:
-            rows = await transitions.claim(self._hot, queue, worker_id=self.worker_id, limit=limit)
-            for row in rows:
-                job = Job.of(row)
-                self._jobs[queue][job.held] = asyncio.create_task(self._run(queue, job))
-        return len(rows) == limit
+            rows = await transitions.claim(self._hot, queue, standing, limit=limit)
+            jobs = [Job.of(row) for row in rows if row["id"] is not None]
+            self._take(queue, jobs)
+        further = rows[0]["next_owner"]
+        lane.after = further or NOBODY
+        if jobs:
+            lane.served = jobs[-1].owner_id
+        return further is not None or (bool(jobs) and rows[0]["more"])
+
+    def _take(self, queue: str, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._lanes[queue].jobs[job.held] = job, asyncio.create_task(self._run(queue, job))
+
+    async def _claim_suspects(self, queue: str, lane: Lane) -> None:
+        """Media that outlived their workers: a few at a time, the worst of them alone."""
+        suspects = [job for job, _ in lane.jobs.values() if job.terms.takeovers >= SUSPECT_FROM]
+        room = min(SUSPECTS_AT_ONCE - len(suspects), lane.room)
+        if room <= 0 or any(job.terms.takeovers >= ALONE_FROM for job in suspects):
+            return
+        async with self._claiming:
+            claim = transitions.claim_suspects
+            rows = await claim(self._hot, queue, worker_id=self.worker_id, limit=room, below=ALONE_FROM)
+            if not rows and not suspects:
+                rows = await claim(self._hot, queue, worker_id=self.worker_id, limit=1, below=2**31 - 1)
+            self._take(queue, [Job.of(row) for row in rows])
 
     async def _run(self, queue: str, job: Job) -> None:
         structlog.contextvars.bind_contextvars(media_id=str(job.held.media_id))
         log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
         try:
-            await self._generation.run(job)
+            await self._within_deadline(job)
         except HandBackError as error:
             await _survives(transitions.hand_back(self._hot, [job.held], reason=error.reason, delay=error.delay))
         except LeaseLostError:
@@ -147,9 +166,39 @@ class Runner:
             # Returned by the next sweep, as its worker no longer has it in hand.
             log.exception("job_broken")
         finally:
-            self._jobs[queue].pop(job.held, None)
-            if self._backlog[queue]:
-                self._bells[queue].set()
+            lane = self._lanes[queue]
+            lane.jobs.pop(job.held, None)
+            if lane.backlog or job.provider in self._pace.provider_limits:
+                lane.bell.set()
+
+    async def _within_deadline(self, job: Job) -> None:
+        limit = asyncio.timeout(job.terms.time_left)
+        try:
+            async with limit:
+                await self._generation.run(job)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            # What is at the provider is looked after by `aftercare.py` from here on.
+            await self._writes.expire(job.held)
+            log.info("deadline_exceeded")
+            await tallies.add(self._hot, tallies.Counted.EXPIRED, 1)
+
+    async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        while True:
+            await _survives(work())
+            await asyncio.sleep(self._pace.interval.total_seconds())
+
+    async def _tend(self) -> None:
+        """What cannot wait for the next sweep."""
+        await sweep.tend(self._hot)
+        wanted = set(await queries.to_cancel(self._hot, self.worker_id))
+        for lane in self._lanes.values():
+            for held, (job, _) in lane.jobs.items() if wanted else ():
+                if held.media_id in wanted:
+                    job.cancel_asked.set()
+        for queue, lane in self._lanes.items():
+            await self._claim_suspects(queue, lane)
 
     async def _keep_lease(self) -> None:
         """Register, report, sweep; forever."""
@@ -171,18 +220,26 @@ class Runner:
             await self._drop_jobs()
             self.worker_id = new_id()
             await self._register()
-        async with self._claiming:
-            in_hand = [held.media_id for jobs in self._jobs.values() for held in jobs]
-            queues = await transitions.return_forgotten(self._hot, self.worker_id, in_hand)
-        queues |= await sweep.sweep(
-            self._hot, self.worker_id, lease=self._pace.lease, key_lifetime=self._pace.key_lifetime
+        await self._audit()
+        returned = await sweep.sweep(
+            self._hot, self.worker_id, lease=self._pace.lease, most_takeovers=self._pace.most_takeovers
         )
+        for queue in returned:
+            self.wake(queue)
+        await sweep.forget(self._hot, key_lifetime=self._pace.key_lifetime)
+
+    async def _audit(self) -> None:
+        """Return what carries this worker's name and is not in its hands."""
+        async with self._claiming:
+            in_hand = [held.media_id for lane in self._lanes.values() for held in lane.jobs]
+            queues = await transitions.return_forgotten(self._hot, self.worker_id, in_hand)
+        await tallies.add(self._hot, tallies.Counted.CLAIM_ANSWERS_LOST, len(queues))
         for queue in queues:
             self.wake(queue)
 
     async def _drop_jobs(self) -> None:
         """Let go of every job; calls that are spending money go on by themselves."""
-        await _cancel([task for jobs in self._jobs.values() for task in jobs.values()])
+        await _cancel([task for lane in self._lanes.values() for _, task in lane.jobs.values()])
 
 
 async def _survives(work: Coroutine[Any, Any, Result]) -> Result | None:

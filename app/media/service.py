@@ -1,38 +1,32 @@
-"""What the media API does: one function for each use case."""
+"""What the media API does with media that exist: one function for each use case. Asking for one: `requesting.py`."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import timedelta
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from app.core.bell import Bell
 from app.core.connections import Connections
-from app.core.errors import InvalidInputError, brief
-from app.core.ids import new_id
-from app.idempotency.keys import Key, KeyReusedError
 from app.media import queries, transitions
-from app.media.commands import NewMedia, Once
 from app.media.errors import (
+    CancelTooLateError,
     FileNotFoundInMediaError,
     JobNotFoundError,
     MediaNotCompletedError,
     MediaNotFoundError,
     MediaNotRetryableError,
     ModelNotFoundError,
-    UnknownModelInRequestError,
 )
-from app.media.states import MediaStatus
-from app.media_generator.registry import Offer, Registry, UnknownModelError, faults, whole_numbers
+from app.media.line import Line, Waiting
+from app.media.states import FINAL, CancelAnswer, MediaStatus
+from app.media_generator.registry import Offer, Registry, UnknownModelError
 from app.storage.signing import SignedUrl, SignedUrls
 
-METADATA_BYTES: Final = 4096
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
+Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,108 +37,9 @@ class MediaServices:
     registry: Registry
     bell: Bell
     urls: SignedUrls
+    line: Line
     default_model: str
     key_lifetime: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class MediaRequest:
-    """What a client asks for."""
-
-    prompt: str
-    model: str | None
-    input: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    key: Key | None = None
-    """Under which asking again joins the first request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """The media, with the columns of `queries.media_by_id`."""
-
-    media: Mapping[str, Any] | asyncpg.Record
-    replayed: bool
-    """Whether it was asked for before, under the same key."""
-
-
-async def request_media(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> Requested:
-    """Write the request down, then wake a worker.
-
-    The row is the job: once this returns, the media will be generated even if the broker, this process and
-    every worker die now. The bell rings after the commit, so no worker looks for a row that is not there yet.
-
-    Raises:
-        InvalidInputError: Unknown model, or an input or metadata that cannot be taken.
-        KeyReusedError: The key was used for another request.
-    """
-    offer = find_model(services.registry, asked.model or services.default_model)
-    _refuse_faults(offer, asked.input)
-    given = whole_numbers(offer, asked.input)
-    new = NewMedia(
-        id=new_id(),
-        job_id=new_id(),
-        owner_id=owner_id,
-        prompt=asked.prompt,
-        model=offer.full_name,
-        input=_json(offer.provider.complete_input(offer.card.name, given), "input"),
-        metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
-        queue=offer.queue,
-        once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
-    )
-    created_at = await transitions.request(services.hot, new)
-    if asked.key is not None and created_at is None:
-        return Requested(await _first_under(services, owner_id, asked.key), replayed=True)
-    services.bell.ring(offer.queue)
-    return Requested(_accepted(new, created_at), replayed=False)
-
-
-async def _first_under(services: MediaServices, owner_id: UUID, key: Key) -> asyncpg.Record:
-    row = await queries.media_by_key(services.hot, owner_id, key.name)
-    if row is None or row["fingerprint"] != key.fingerprint:
-        raise KeyReusedError(f"Idempotency-Key {key.name!r} was used for another request; choose a new one")
-    return row
-
-
-def _accepted(new: NewMedia, created_at: datetime | None) -> dict[str, Any]:
-    return {
-        **dict.fromkeys(("progress", "error", "files", "started_at", "completed_at")),
-        "id": new.id,
-        "job_id": new.job_id,
-        "status": MediaStatus.IN_QUEUE,
-        "prompt": new.prompt,
-        "model": new.model,
-        "input": new.input,
-        "number_of_tries": 0,
-        "metadata": new.metadata,
-        **dict.fromkeys(("next_run", "created_at", "updated_at"), created_at),
-    }
-
-
-def _refuse_faults(offer: Offer, given: Mapping[str, Any]) -> None:
-    if wrong := faults(offer, given):
-        raise InvalidInputError(
-            f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
-            errors=[
-                {"field": fault.field, "message": fault.message, "given": brief(fault.given), "allowed": fault.allowed}
-                for fault in wrong
-            ],
-        )
-
-
-def find_model(registry: Registry, name: str) -> Offer:
-    """The model that a request names.
-
-    Raises:
-        UnknownModelInRequestError: There is none; the error holds the near names.
-    """
-    try:
-        return registry.find(name)
-    except UnknownModelError as error:
-        raise UnknownModelInRequestError(
-            f"there is no model {name!r}; near names: {', '.join(error.near)}",
-            errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.near}],
-        ) from None
 
 
 def model_card(services: MediaServices, name: str) -> Offer:
@@ -198,6 +93,41 @@ async def retry_media(services: MediaServices, owner_id: UUID, media_id: UUID) -
     return row
 
 
+@dataclass(frozen=True, slots=True)
+class Canceling:
+    """What can be said to an owner's wish to cancel."""
+
+    media: Row
+    answer: CancelAnswer
+    """REQUESTED or CANCELED."""
+    money_spent: str
+    """A MoneySpent."""
+
+
+async def cancel_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> Canceling:
+    """Cancel a media: at once while it waits; while it is worked on, the wish is passed on.
+
+    Raises:
+        MediaNotFoundError: The owner has none of that id.
+        CancelTooLateError: It is over, or its provider cannot stop it.
+    """
+    if not await transitions.cancel_waiting(services.hot, media_id, owner_id):
+        await transitions.ask_cancel(services.hot, media_id, owner_id)
+    row = await media(services, owner_id, media_id)
+    said = {} if row["cancel"] is None else msgspec.json.decode(row["cancel"], type=dict[str, str])
+    spent = said.get("money_spent") or await queries.money_spent(services.hot, media_id)
+    if row["status"] == MediaStatus.CANCELED:
+        return Canceling(row, CancelAnswer.CANCELED, spent)
+    if row["status"] in FINAL or said.get("answer") == CancelAnswer.TOO_LATE:
+        raise CancelTooLateError(media_id, row["status"], spent)
+    return Canceling(row, CancelAnswer.REQUESTED, spent)
+
+
+async def waiting(services: MediaServices, row: Row) -> Waiting | None:
+    """What a media waits for; None: it does not wait."""
+    return await services.line.waiting(row)
+
+
 async def job(services: MediaServices, owner_id: UUID, job_id: UUID) -> asyncpg.Record:
     """The light status of a job.
 
@@ -231,31 +161,8 @@ async def content_url(services: MediaServices, owner_id: UUID, media_id: UUID, i
     row = await queries.content(services.hot, media_id, owner_id, index)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
-    if row["status"] != MediaStatus.COMPLETED:
-        raise MediaNotCompletedError(media_id, row["status"])
     if row["key"] is None:
+        if row["status"] != MediaStatus.COMPLETED:
+            raise MediaNotCompletedError(media_id, row["status"])
         raise FileNotFoundInMediaError(f"media {media_id} has no file {index}")
     return await services.urls.sign(place, row["key"])
-
-
-def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError as error:
-        message = "numbers must be finite"
-        raise InvalidInputError(
-            f"{field}: {message}", errors=[{"field": field, "message": message, "given": None, "allowed": None}]
-        ) from error
-    if limit is not None and len(text) > limit:
-        message = f"{len(text)} bytes as JSON, at most {limit} are kept"
-        raise InvalidInputError(
-            f"{field} is too large: {message}",
-            errors=[{"field": field, "message": message, "given": len(text), "allowed": {"maxBytes": limit}}],
-        )
-    if _NUL.search(text):
-        message = "the character U+0000 cannot be stored"
-        raise InvalidInputError(
-            f"{field}: {message}",
-            errors=[{"field": field, "message": message, "given": None, "allowed": None}],
-        )
-    return text.decode()

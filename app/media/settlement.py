@@ -1,49 +1,80 @@
 """How a failed attempt ends: with another try, or with the media's ERROR."""
 
+from datetime import timedelta
+from typing import Final
+
 import msgspec
 import structlog
 
-from app.media.commands import Failure
+from app.media.commands import Closing, Failure
+from app.media.endings import HELD_AS_UNKNOWN
 from app.media.jobs import Job, OpenAttempt
-from app.media.retry import RetryPolicy
-from app.media.states import AttemptStatus
-from app.media.writes import Writes
-from app.media_generator.errors import ProviderError, Sent
+from app.media.rules import Rules
+from app.media.states import AttemptStatus, OnUnknown
+from app.media.writes import LeaseLostError, Writes
+from app.media_generator.errors import CreditError, ProviderError, Sent, UnauthorizedError
 
 log = structlog.get_logger(__name__)
 
+CLOSES_GATE: Final = (UnauthorizedError, CreditError)
+"""What says that nothing can be bought from a provider, whatever is asked for."""
+FIRST_LOOK: Final = timedelta(seconds=30)
+"""Until somebody looks again for an outcome that nobody knew."""
 
-async def settle(
-    writes: Writes, policy: RetryPolicy, job: Job, attempt: OpenAttempt | None, error: ProviderError
-) -> None:
-    """Write down how an attempt failed and what follows.
 
-    Args:
-        writes: Where to.
-        policy: Decides whether there is another try.
-        job: Whose attempt it was.
-        attempt: None: it failed before there was one, and none will follow.
-        error: Why.
+class Settlement:
+    """Writes down how attempts failed and what follows."""
 
-    Raises:
-        LeaseLostError: The media is not this worker's any more.
-    """
-    pause = policy.after(error, attempt.number) if attempt is not None else None
-    log.warning(
-        "attempt_failed",
-        code=error.code,
-        message=error.message,
-        sent=error.sent,
-        retry_in_seconds=pause and round(pause.total_seconds(), 1),
-    )
-    unknown = error.sent is Sent.UNKNOWN
-    await writes.end(
-        Failure(
+    def __init__(self, writes: Writes, rules: Rules) -> None:
+        self._writes = writes
+        self.rules = rules
+
+    async def settle(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> None:
+        """End an attempt.
+
+        Args:
+            job: Whose attempt it was.
+            attempt: None: it failed before there was one, and none will follow.
+            error: Why.
+
+        Raises:
+            LeaseLostError: The media is not this worker's any more; how the attempt ended is known all the same.
+        """
+        pause = self._pause(job, attempt, error)
+        log.warning(
+            "attempt_failed",
+            code=error.code,
+            message=error.message,
+            sent=error.sent,
+            retry_in_seconds=pause and round(pause.total_seconds(), 1),
+        )
+        unknown = error.sent is Sent.UNKNOWN
+        held = unknown and pause is None and job.terms.on_unknown is OnUnknown.HOLD
+        failure = Failure(
             held=job.held,
             attempt_id=attempt.id if attempt is not None else None,
             attempt_status=AttemptStatus.UNKNOWN if unknown else AttemptStatus.FAILED,
             sent=error.sent,
-            error=msgspec.json.encode({"code": error.code, "message": error.message.replace("\x00", "")}).decode(),
+            error=_as_json(error, HELD_AS_UNKNOWN if held else ""),
             retry_after=pause,
+            look_after=FIRST_LOOK if held else None,
         )
-    )
+        try:
+            await self._writes.end(failure)
+        except LeaseLostError:
+            if attempt is not None and not unknown:
+                await self._writes.close(Closing(attempt.id, AttemptStatus.FAILED, error.sent, failure.error))
+            raise
+
+    def _pause(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> timedelta | None:
+        if attempt is None:
+            return None
+        if job.terms.trial and isinstance(error, CLOSES_GATE):
+            # It only tried whether the provider is well again; that is not held against it.
+            return self.rules.gate_pause
+        return self.rules.retry.after(error, attempt.number, on_unknown=job.terms.on_unknown)
+
+
+def _as_json(error: ProviderError, what_next: str) -> str:
+    message = f"{error.message}; {what_next}" if what_next else error.message
+    return msgspec.json.encode({"code": error.code, "message": message.replace("\x00", "")}).decode()

@@ -27,6 +27,30 @@ class AttemptStatus(StrEnum):
     UNKNOWN = "UNKNOWN"  # it may have been paid; nobody can say
 
 
+class OnUnknown(StrEnum):
+    """What follows when nobody can say whether a try was paid."""
+
+    HOLD = "hold"  # ERROR; bought again only when its owner asks, and a late answer is still taken in
+    RETRY = "retry"  # another try, which may be paid a second time
+    FAIL = "fail"  # ERROR; nobody looks for it any more
+
+
+class CancelAnswer(StrEnum):
+    """What came of an owner's wish to cancel."""
+
+    REQUESTED = "requested"  # asked for; not settled yet
+    CANCELED = "canceled"  # it stopped
+    TOO_LATE = "too_late"  # it goes on, or is over already
+
+
+class MoneySpent(StrEnum):
+    """Whether a media has cost money."""
+
+    NO = "no"
+    YES = "yes"
+    MAYBE = "maybe"  # nobody can say, or the provider did not tell how much of it
+
+
 class MediaEvent(StrEnum):
     """What happens to a media; each has one function in `transitions.py`."""
 
@@ -36,7 +60,12 @@ class MediaEvent(StrEnum):
     RETRY_SCHEDULED = "retry_scheduled"  # the try failed without cost; another one follows at `next_run`
     COMPLETED = "completed"  # every output is stored and checked
     FAILED = "failed"  # no further try will be made
+    EXPIRED = "expired"  # its deadline passed
+    GIVEN_UP = "given_up"  # too many workers died with it in hand
+    CANCELED = "canceled"  # its owner asked for it, in time
     RETRY_ASKED = "retry_asked"  # its owner asks for another try, knowing what became of the last
+    CANCEL_ASKED = "cancel_asked"  # its owner wants it stopped; it moves when the provider has answered
+    LATE_STORED = "late_stored"  # the result of a try that nobody waited for any more is in the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +76,8 @@ class Transition:
     target: MediaStatus
 
 
+UNDER_WAY: Final = frozenset({MediaStatus.IN_QUEUE, MediaStatus.PROCESSING})
+
 TRANSITIONS: Final = MappingProxyType(
     {
         MediaEvent.REQUESTED: Transition(frozenset(), MediaStatus.IN_QUEUE),
@@ -55,15 +86,34 @@ TRANSITIONS: Final = MappingProxyType(
         MediaEvent.RETRY_SCHEDULED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.IN_QUEUE),
         MediaEvent.COMPLETED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.COMPLETED),
         MediaEvent.FAILED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.ERROR),
+        MediaEvent.EXPIRED: Transition(UNDER_WAY, MediaStatus.ERROR),
+        MediaEvent.GIVEN_UP: Transition(frozenset({MediaStatus.IN_QUEUE}), MediaStatus.ERROR),
+        MediaEvent.CANCELED: Transition(
+            frozenset({MediaStatus.IN_QUEUE, MediaStatus.PROCESSING}), MediaStatus.CANCELED
+        ),
         MediaEvent.RETRY_ASKED: Transition(frozenset({MediaStatus.ERROR, MediaStatus.CANCELED}), MediaStatus.IN_QUEUE),
     }
 )
+
+NOTES: Final = frozenset({MediaEvent.CANCEL_ASKED, MediaEvent.LATE_STORED})
+"""Events that are written down and move nothing."""
 
 FINAL: Final = frozenset({MediaStatus.COMPLETED, MediaStatus.ERROR, MediaStatus.CANCELED})
 """States that only the owner can leave, by asking for a retry."""
 
 OPEN_ATTEMPT: Final = frozenset({AttemptStatus.INTENDED, AttemptStatus.SUBMITTED})
 """An attempt in one of these may still bring a result; a media has one at most."""
+
+HIGHEST_PRIORITY: Final = 9
+DEFAULT_PRIORITY: Final = 5
+RESUMED: Final = 10
+"""The rank of a media with an open attempt: money may be spent already, so it comes before every priority."""
+SUSPECT: Final = 11
+"""The rank of a media whose worker died more than once; claimed apart from all others, a few at a time."""
+SUSPECT_FROM: Final = 2
+"""Takeovers that make a media a suspect."""
+ALONE_FROM: Final = 3
+"""Takeovers from which a worker takes no second suspect beside it."""
 
 
 def chart() -> str:

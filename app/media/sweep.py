@@ -1,4 +1,7 @@
-"""What lost workers leave behind, moved on by any worker that is alive; safe with many at once."""
+"""What lost workers, lost answers and passed deadlines leave behind, moved on by any worker that is alive.
+
+Safe with many at once: every statement says which state it expects.
+"""
 
 from datetime import timedelta
 from uuid import UUID
@@ -7,24 +10,47 @@ import structlog
 
 from app.core.connections import Connections
 from app.idempotency import keys
-from app.media import transitions, workers
+from app.media import tallies, transitions, workers
+from app.media.endings import DEADLINE_EXCEEDED, WORKER_LOST
+from app.media.tallies import Counted
 
 log = structlog.get_logger(__name__)
 
 
-async def sweep(hot: Connections, worker_id: UUID, *, lease: timedelta, key_lifetime: timedelta) -> set[str]:
+async def sweep(hot: Connections, worker_id: UUID, *, lease: timedelta, most_takeovers: int) -> set[str]:
     """Bury silent workers and return what is held by none; the queues that got jobs back.
 
     Args:
         hot: The database.
         worker_id: Who sweeps; only one that has reported steadily for a whole lease declares others dead.
         lease: How long a worker may be silent.
-        key_lifetime: How long an idempotency key is kept.
+        most_takeovers: After how many a media is given up.
     """
-    await keys.forget(hot, key_lifetime)
-    for name in await workers.bury_silent(hot, worker_id, lease=lease):
+    silent = await workers.bury_silent(hot, worker_id, lease=lease)
+    for name in silent:
         log.warning("worker_buried", worker=name)
+    await tallies.add(hot, Counted.LEASES_EXPIRED, len(silent))
     returned = await transitions.return_orphans(hot)
     for row in returned:
         log.warning("media_taken_over", media_id=str(row["id"]))
+    await tallies.add(hot, Counted.TAKEN_OVER, len(returned))
+    if returned:
+        given_up = await transitions.give_up(hot, takeovers=most_takeovers, error=WORKER_LOST.as_json)
+        for media_id in given_up:
+            log.error("media_given_up", media_id=str(media_id))
+        await tallies.add(hot, Counted.GIVEN_UP, len(given_up))
     return {row["queue"] for row in returned}
+
+
+async def tend(hot: Connections) -> None:
+    """What cannot wait for the next sweep: deadlines, and cancelled media that came back to the queue."""
+    expired = await transitions.expire_waiting(hot, DEADLINE_EXCEEDED.as_json)
+    if expired:
+        log.info("media_expired", count=expired)
+    await tallies.add(hot, Counted.EXPIRED, expired)
+    await tallies.add(hot, Counted.CANCELED_LATER, await transitions.cancel_all_waiting(hot))
+
+
+async def forget(hot: Connections, *, key_lifetime: timedelta) -> None:
+    """Remove idempotency keys that are over."""
+    await keys.forget(hot, key_lifetime)

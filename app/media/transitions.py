@@ -6,40 +6,68 @@ Every move leaves its history row in the same statement. The SQL is in `statemen
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 import asyncpg
 
 from app.core.connections import Connections
-from app.media import statements
-from app.media.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase
+from app.media import claiming, statements
+from app.media.commands import (
+    CancelReport,
+    Completion,
+    Failure,
+    Held,
+    Intent,
+    NewMedia,
+    Progress,
+    Purchase,
+    Standing,
+)
+
+_CLAIMS_IN_TURN: Final = 0x666C65656B
+"""The advisory lock of claims that have to count what others have in flight."""
 
 
-async def request(hot: Connections, new: NewMedia) -> datetime | None:
+async def request(hot: Connections, new: NewMedia) -> asyncpg.Record | None:
     """Write a request down; once this returns it will be generated.
 
     Returns:
-        When it was created; None: its idempotency key was used before, and nothing was written.
+        `created_at` and `deadline`; None: its idempotency key was used before, and nothing was written.
     """
-    values = (new.id, new.job_id, new.owner_id, new.prompt, new.model, new.input, new.metadata, new.queue)
+    terms = new.terms
+    values = (
+        *(new.id, new.job_id, new.owner_id, new.prompt, new.model, new.input, new.metadata, new.queue, new.provider),
+        *(terms.priority, terms.on_unknown, terms.time_limit),
+    )
     if new.once is None:
-        row = await hot.fetchrow(statements.REQUEST, *values)
-    else:
-        once = new.once
-        row = await hot.fetchrow(statements.REQUEST_ONCE, *values, once.key.name, once.key.fingerprint, once.lifetime)
-    if row is None:
-        return None
-    created_at: datetime = row["created_at"]
-    return created_at
+        return await hot.fetchrow(statements.REQUEST, *values)
+    key = new.once.key
+    return await hot.fetchrow(statements.REQUEST_ONCE, *values, key.name, key.fingerprint, new.once.lifetime)
 
 
-async def claim(hot: Connections, queue: str, *, worker_id: UUID, limit: int) -> list[asyncpg.Record]:
+async def claim(hot: Connections, queue: str, standing: Standing, *, limit: int) -> Sequence[asyncpg.Record]:
     """Take up to `limit` due media of `queue` for one worker; of many workers each row goes to one.
 
-    A row holds the media and its open attempt, if a worker before left one. A worker whose row is gone gets none.
+    A row holds the media and its open attempt, if a worker before left one; where there is nothing to take, one
+    row comes without an `id`. Each says whether `more` can be taken now, and at which owner a look along the
+    queue that was not finished goes on (`next_owner`). A worker whose row is gone gets none.
     """
-    return await hot.fetch(statements.CLAIM, queue, worker_id, limit)
+    values = (
+        *(queue, standing.worker_id, limit, standing.after, standing.served, standing.ageing.total_seconds()),
+        *(list(standing.limits), list(standing.limits.values()), standing.trial_pause),
+    )
+    if standing.limits:
+        return await hot.fetch_in_turn(_CLAIMS_IN_TURN, claiming.CLAIM, *values)
+    return await hot.fetch(claiming.CLAIM, *values)
+
+
+async def claim_suspects(
+    hot: Connections, queue: str, *, worker_id: UUID, limit: int, below: int
+) -> list[asyncpg.Record]:
+    """Take up to `limit` media that outlived their workers, with fewer takeovers than `below`."""
+    return await hot.fetch(claiming.CLAIM_SUSPECTS, queue, worker_id, limit, below)
 
 
 async def intend(hot: Connections, intents: Sequence[Intent]) -> list[int | None]:
@@ -111,6 +139,42 @@ async def fail(hot: Connections, failures: Sequence[Failure]) -> list[bool]:
     return await _end_attempts(hot, statements.FAIL, failures)
 
 
+async def cancel_waiting(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
+    """Cancel a media of which nothing is at a provider; False: it is not waiting like that."""
+    return await hot.fetchrow(statements.CANCEL_WAITING, media_id, owner_id) is not None
+
+
+async def cancel_all_waiting(hot: Connections) -> int:
+    """Cancel what was asked to be cancelled while a worker had it, and came back to the queue; how many."""
+    return len(await hot.fetch(statements.CANCEL_ALL_WAITING))
+
+
+async def ask_cancel(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
+    """Leave the wish to cancel for the worker that has it, or will; False: it is over, or that was asked before."""
+    return await hot.fetchrow(statements.ASK_CANCEL, media_id, owner_id) is not None
+
+
+async def cancel(hot: Connections, reports: Sequence[CancelReport]) -> list[bool]:
+    """Make media CANCELED that the provider has stopped, or never got; False where the lease is lost."""
+    return await _report(hot, statements.CANCEL_HELD, reports)
+
+
+async def refuse_cancel(hot: Connections, reports: Sequence[CancelReport]) -> list[bool]:
+    """Say that it is too late to cancel; the media goes on."""
+    return await _report(hot, statements.CANCEL_REFUSED, reports)
+
+
+async def expire_waiting(hot: Connections, error: str) -> int:
+    """End media in the queue whose deadline has passed, up to 1,000; how many. `error` is a JSON text."""
+    return len(await hot.fetch(statements.EXPIRE_WAITING, error))
+
+
+async def expire(hot: Connections, held: Sequence[Held], error: str) -> list[bool]:
+    """End media in a worker's hands whose deadline has passed; False where the lease is lost."""
+    ids, fences = [h.media_id for h in held], [h.fence for h in held]
+    return _moved(await hot.fetch(statements.EXPIRE_HELD, error, ids, fences), held)
+
+
 async def ask_retry(hot: Connections, media_id: UUID, owner_id: UUID) -> str | None:
     """Put a media that failed or was canceled back into its queue; which one, or None if it is in no such state."""
     row = await hot.fetchrow(statements.RETRY_ASKED, media_id, owner_id)
@@ -134,8 +198,13 @@ async def return_forgotten(hot: Connections, worker_id: UUID, in_hand: Sequence[
 
 
 async def return_orphans(hot: Connections) -> list[asyncpg.Record]:
-    """Return media whose worker is gone; `id` and `queue` of each."""
+    """Return media whose worker is gone, and count it against them; `id` and `queue` of each."""
     return await hot.fetch(statements.RETURN_ORPHANS, "worker_gone")
+
+
+async def give_up(hot: Connections, *, takeovers: int, error: str) -> list[UUID]:
+    """End media that so many workers have died with; their ids. `error` is a JSON text."""
+    return [row["id"] for row in await hot.fetch(statements.GIVE_UP, takeovers, error)]
 
 
 async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Failure]) -> list[bool]:
@@ -148,8 +217,21 @@ async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Fai
         [f.sent for f in failures],
         [f.error for f in failures],
         [f.retry_after for f in failures],
+        [f.look_after for f in failures],
     )
     return _moved(rows, [f.held for f in failures])
+
+
+async def _report(hot: Connections, statement: str, reports: Sequence[CancelReport]) -> list[bool]:
+    rows = await hot.fetch(
+        statement,
+        [r.held.media_id for r in reports],
+        [r.held.fence for r in reports],
+        [r.attempt_id for r in reports],
+        [r.money_spent for r in reports],
+        [r.cost for r in reports],
+    )
+    return _moved(rows, [r.held for r in reports])
 
 
 def _moved(rows: Sequence[asyncpg.Record], held: Sequence[Held]) -> list[bool]:

@@ -8,8 +8,9 @@ import structlog
 
 from app.core.batch import Batch
 from app.core.connections import UNAVAILABLE, Connections
-from app.media import transitions
-from app.media.commands import Completion, Failure, Intent, Progress, Purchase
+from app.media import late, transitions
+from app.media.commands import CancelReport, Closing, Completion, Failure, Held, Intent, Progress, Purchase
+from app.media.endings import DEADLINE_EXCEEDED
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,14 @@ class Writes:
         self._complete = Batch[Completion, bool](lambda items: transitions.complete(hot, items), shared=TRY_LATER)
         self._retry = Batch[Failure, bool](lambda items: transitions.schedule_retries(hot, items), shared=TRY_LATER)
         self._fail = Batch[Failure, bool](lambda items: transitions.fail(hot, items), shared=TRY_LATER)
+        self._expire = Batch[Held, bool](
+            lambda items: transitions.expire(hot, items, DEADLINE_EXCEEDED.as_json), shared=TRY_LATER
+        )
+        self._cancel = Batch[CancelReport, bool](lambda items: transitions.cancel(hot, items), shared=TRY_LATER)
+        self._refuse_cancel = Batch[CancelReport, bool](
+            lambda items: transitions.refuse_cancel(hot, items), shared=TRY_LATER
+        )
+        self._close = Batch[Closing, bool](lambda items: late.close(hot, items), shared=TRY_LATER)
         self._progress = Batch[Progress, bool](lambda items: transitions.progress(hot, items), shared=TRY_LATER)
 
     async def intend(self, intent: Intent) -> int:
@@ -50,7 +59,15 @@ class Writes:
 
     async def purchase(self, purchase: Purchase) -> None:
         """Record what was bought, whoever holds the lease now."""
-        await _persist(self._purchase, purchase)
+        try:
+            await _persist(self._purchase, purchase)
+        except asyncpg.UniqueViolationError:
+            # Another try was begun in this very moment; the second time it is seen.
+            await _persist(self._purchase, purchase)
+
+    async def close(self, closing: Closing) -> None:
+        """Record how an attempt ended, whoever holds the lease now."""
+        await _persist(self._close, closing)
 
     async def complete(self, completion: Completion) -> None:
         """Commit files and COMPLETED.
@@ -69,6 +86,28 @@ class Writes:
         """
         if not await _persist(self._fail if failure.retry_after is None else self._retry, failure):
             raise LeaseLostError
+
+    async def expire(self, held: Held) -> None:
+        """End a media whose deadline has passed.
+
+        Raises:
+            LeaseLostError: It was not this worker's any more.
+        """
+        if not await _persist(self._expire, held):
+            raise LeaseLostError
+
+    async def cancel(self, report: CancelReport) -> None:
+        """Commit that a media was stopped in time.
+
+        Raises:
+            LeaseLostError: It was not this worker's any more.
+        """
+        if not await _persist(self._cancel, report):
+            raise LeaseLostError
+
+    async def refuse_cancel(self, report: CancelReport) -> None:
+        """Let its owner know that it goes on."""
+        await _persist(self._refuse_cancel, report)
 
     async def progress(self, progress: Progress) -> None:
         """Show how far it is; lost without harm while the database is away."""

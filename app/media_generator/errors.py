@@ -11,6 +11,7 @@ ProviderError
 ├── AnswerLostError          UNKNOWN  it left us and no answer came; never repeated by itself
 │   └── ProviderDefectError           the adapter failed in a way it does not explain
 ├── GenerationFailedError    YES      the provider took it and failed later
+│   └── SilentError                   the provider took it and never finished
 └── OutputError              YES      the result cannot be had or is not what it should be
 """
 
@@ -110,6 +111,12 @@ class GenerationFailedError(ProviderError):
 
     code = "generation_failed"
     sent = Sent.YES
+
+
+class SilentError(GenerationFailedError):
+    """The provider took the request and never finished."""
+
+    code = "provider_silent"
 
 
 class OutputError(ProviderError):

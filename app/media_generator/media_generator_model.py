@@ -44,6 +44,8 @@ class Capabilities:
     """The most outputs of one submission."""
     result_ttl: timedelta | None = None
     """How long outputs can be fetched; None: not limited."""
+    submit_timeout: timedelta = timedelta(seconds=60)
+    """How long `submit` may take: it is cut off then, and only after that is `find` believed that there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class ModelCard:
     version: str | None = None
     local: bool = False
     """It computes on the worker's machine, so it takes one of the few local slots."""
+    time_limit: timedelta | None = None
+    """How long a media may take if its request does not say; None: as long as it takes."""
     price: Decimal | None = None
     """US dollars for one output; None: not known."""
 
@@ -125,7 +129,15 @@ class Failed:
     error: ProviderError
 
 
-Outcome = Running | Succeeded | Failed
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """Stopped before there was a result."""
+
+    cost: Decimal | None = None
+    """US dollars, as the provider reports it; None: not told."""
+
+
+Outcome = Running | Succeeded | Failed | Canceled
 
 
 class CancelAnswer(StrEnum):

@@ -25,6 +25,8 @@ from app.core.ids import new_id
 from app.core.inspection import HEAD_BYTES, inspect
 from app.media_generator.errors import ProviderError, Sent
 from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
     Failed,
     MediaGeneratorModel,
     ModelCard,
@@ -131,6 +133,17 @@ class ProviderContract:
         assert found is not None
         assert found.external_id == bought.external_id
 
+    async def test_a_cancel_is_answered_and_the_answer_is_true(self, provider: MediaGeneratorModel) -> None:
+        """A provider that says it can be stopped says what became of the wish, and its outcome agrees."""
+        if not provider.capabilities.cancel:
+            return
+        reference = await provider.submit(self._submission(provider, provider.models()[0]))
+
+        answer = await provider.cancel(reference)
+
+        outcome = await self._finished(provider, reference)
+        assert answer is not CancelAnswer.CANCELED or not isinstance(outcome, Succeeded)
+
     async def test_a_refusal_is_known_to_have_cost_nothing(self, provider: MediaGeneratorModel) -> None:
         """Only Sent.NO may be tried again, so it must be said where it is certain."""
         submission = self.refused()
@@ -160,5 +173,5 @@ class ProviderContract:
             while isinstance(outcome := await provider.poll(reference), Running):
                 assert outcome.progress is None or 0 <= outcome.progress <= 1
                 await asyncio.sleep(outcome.wait.total_seconds() if outcome.wait else 0.05)
-        assert isinstance(outcome, Succeeded | Failed)
+        assert isinstance(outcome, Succeeded | Failed | Canceled)
         return outcome

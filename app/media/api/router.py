@@ -1,5 +1,6 @@
 """The media endpoints: wire in, one use case, wire out."""
 
+from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,12 +14,13 @@ from app.core.hot_route import HotRoute
 from app.core.pagination import decode_cursor
 from app.core.problems import problems
 from app.idempotency.keys import HEADER, LONGEST, REPLAYED, read_key
-from app.media import service
+from app.media import requesting, service
 from app.media.api import render
 from app.media.api.desk import Desk, desk_of
 from app.media.api.finished import Answer
-from app.media.api.schemas import ContentOut, JobOut, MediaIn, MediaOut, MediaPage
-from app.media.states import MediaStatus
+from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage
+from app.media.commands import Terms
+from app.media.states import CancelAnswer, MediaStatus
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
@@ -57,8 +59,10 @@ async def generate(request: Request, body: MediaIn) -> Response:
     given = request.headers.get(HEADER)
     # Only with a key: dumping the request for its fingerprint costs the others nothing.
     key = None if given is None else read_key(given, body.model_dump(mode="json"))
-    asked = service.MediaRequest(body.prompt, body.model, body.input, body.metadata, key)
-    requested = await service.request_media(desk.services, DEFAULT_OWNER_ID, asked)
+    limit = None if body.deadline_seconds is None else timedelta(seconds=body.deadline_seconds)
+    terms = Terms(body.priority, limit, body.on_unknown)
+    asked = requesting.MediaRequest(body.prompt, body.model, body.input, body.metadata, terms, key)
+    requested = await requesting.request_media(desk.services, DEFAULT_OWNER_ID, asked)
     headers = {"location": _status_path(request, requested.media["job_id"])}
     if requested.replayed:
         headers[REPLAYED] = "true"
@@ -96,7 +100,7 @@ async def status(request: Request, job_id: UUID) -> Response:
     desk = desk_of(request)
     kept = desk.finished.get("job", DEFAULT_OWNER_ID, job_id)
     if kept is None:
-        kept = _answer(desk, await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id), "job", job_id)
+        kept = await _answer(desk, await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id), "job", job_id)
     return _respond(request, kept)
 
 
@@ -112,7 +116,8 @@ async def job(request: Request, job_id: UUID) -> Response:
     kept = desk.finished.get("light", DEFAULT_OWNER_ID, job_id)
     if kept is None:
         row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
-        kept = Answer(render.job_bytes(row), render.etag(row))
+        waiting = await service.waiting(desk.services, row)
+        kept = Answer(render.job_bytes(row, waiting), render.etag(row, waiting))
         if row["status"] == MediaStatus.COMPLETED:
             desk.finished.keep("light", DEFAULT_OWNER_ID, job_id, kept)
     return _respond(request, kept)
@@ -161,7 +166,7 @@ async def media(request: Request, media_id: UUID) -> Response:
     desk = desk_of(request)
     kept = desk.finished.get("media", DEFAULT_OWNER_ID, media_id)
     if kept is None:
-        kept = _answer(desk, await service.media(desk.services, DEFAULT_OWNER_ID, media_id), "media", media_id)
+        kept = await _answer(desk, await service.media(desk.services, DEFAULT_OWNER_ID, media_id), "media", media_id)
     return _respond(request, kept)
 
 
@@ -180,13 +185,37 @@ async def retry(request: Request, media_id: UUID) -> Response:
     return Response(render.media_bytes(row, desk.public_url), status_code=202, media_type=JSON, headers=headers)
 
 
+@router.post(
+    "/{media_id:uuid}/cancel",
+    response_model=CancelOut,
+    responses={
+        202: {"description": "Asked of its provider; its status tells what came of it.", "model": CancelOut},
+        **problems(404, 409, 422, 503),
+    },
+    summary="Cancel a media",
+)
+async def cancel(request: Request, media_id: UUID) -> Response:
+    """At once while it waits (200). While it is worked on, its provider is asked (202): read `cancel` in its status.
+
+    What is over, or cannot be stopped by its provider, answers 409 `cancel_too_late`. Every answer says whether
+    money was spent.
+    """
+    desk = desk_of(request)
+    canceling = await service.cancel_media(desk.services, DEFAULT_OWNER_ID, media_id)
+    asked = canceling.answer is CancelAnswer.REQUESTED
+    headers = {"location": _status_path(request, canceling.media["job_id"])} if asked else None
+    body = render.cancel_bytes(canceling)
+    return Response(body, status_code=202 if asked else 200, media_type=JSON, headers=headers)
+
+
 def _status_path(request: Request, job_id: UUID) -> str:
     """Below the prefix that a proxy puts in front, if there is one."""
     return f"{request.scope.get('root_path', '')}/media/status/{job_id}"
 
 
-def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
-    answer = Answer(render.media_bytes(row, desk.public_url), render.etag(row))
+async def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
+    waiting = await service.waiting(desk.services, row)
+    answer = Answer(render.media_bytes(row, desk.public_url, waiting), render.etag(row, waiting))
     if row["status"] == MediaStatus.COMPLETED:
         desk.finished.keep(kind, DEFAULT_OWNER_ID, key, answer)
     return answer

@@ -1,12 +1,22 @@
 """What goes over the wire, for validation and for the API's documentation."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.media.states import MediaStatus
+from app.media.states import (
+    DEFAULT_PRIORITY,
+    HIGHEST_PRIORITY,
+    CancelAnswer,
+    MediaStatus,
+    MoneySpent,
+    OnUnknown,
+)
+
+LONGEST_DEADLINE: Final = 30 * 86_400
+"""Seconds."""
 
 
 def _storable(value: str) -> str:
@@ -45,6 +55,28 @@ class MediaIn(BaseModel):
         description="Anything of yours, at most 4 kB as JSON; it is handed back.",
         examples=[{"order": "A-17"}],
     )
+    priority: int = Field(
+        default=DEFAULT_PRIORITY,
+        strict=True,
+        ge=0,
+        le=HIGHEST_PRIORITY,
+        description="9 is worked on first, 0 last; what waits long counts as more.",
+        examples=[5],
+    )
+    deadline_seconds: float | None = Field(
+        default=None,
+        strict=True,
+        gt=0,
+        le=LONGEST_DEADLINE,
+        description="If it is not finished so long after this request, it ends with ERROR `deadline_exceeded`; "
+        "the model's default, if it has one, where this is left out.",
+        examples=[600],
+    )
+    on_unknown: OnUnknown = Field(
+        default=OnUnknown.HOLD,
+        description="What follows when nobody can say whether a try was paid. `hold`: ERROR `outcome_unknown`, "
+        "bought again only when you ask. `retry`: another try, which may be paid a second time. `fail`: ERROR.",
+    )
 
 
 class ErrorOut(BaseModel):
@@ -67,6 +99,50 @@ class FileOut(BaseModel):
     url: str = Field(description="The permanent address of the file.")
 
 
+class CancelState(BaseModel):
+    """What came of the wish to cancel."""
+
+    answer: CancelAnswer = Field(
+        description="`requested`: not settled yet. `canceled`: it stopped. `too_late`: it goes on, or is over already."
+    )
+    money_spent: MoneySpent = Field(
+        description="Whether it has cost money; `maybe`: the provider did not say, or only a part."
+    )
+
+
+class WaitingFor(BaseModel):
+    """Why its provider sells nothing at present."""
+
+    code: str = Field(examples=["provider_unauthorized"])
+    message: str
+
+
+QueuePosition: TypeAlias = Annotated[
+    int | Literal["1000+"] | None,
+    Field(
+        description="While it waits: how many jobs that could run now come before it. Null: it is not due yet, is not "
+        "waiting, or this is a list or the answer to the request itself."
+    ),
+]
+WaitsFor: TypeAlias = Annotated[
+    WaitingFor | None, Field(description="While it waits: why nothing is bought from its provider now; null: nothing.")
+]
+Deadline: TypeAlias = Annotated[
+    datetime | None, Field(description="When it ends with `deadline_exceeded`; null: never.")
+]
+Cancel: TypeAlias = Annotated[
+    CancelState | None, Field(description="What came of your wish to cancel; null: you have not asked.")
+]
+
+
+class CancelOut(CancelState):
+    """What can be said to a wish to cancel."""
+
+    media_id: UUID
+    job_id: UUID
+    status: MediaStatus
+
+
 class MediaOut(BaseModel):
     """A media: what was asked for and what came of it."""
 
@@ -79,6 +155,12 @@ class MediaOut(BaseModel):
     progress: float | None = Field(description="0 to 1; null: not known.")
     number_of_tries: int = Field(description="Attempts begun so far.")
     next_run: datetime | None = Field(description="While IN_QUEUE: from when a worker may take it.")
+    priority: int
+    queue_position: QueuePosition
+    waiting_for: WaitsFor
+    deadline: Deadline
+    on_unknown: OnUnknown
+    cancel: Cancel
     error: ErrorOut | None = Field(description="Why the last try failed; null once completed.")
     files: list[FileOut]
     metadata: dict[str, Any]
@@ -97,6 +179,10 @@ class JobOut(BaseModel):
     progress: float | None
     number_of_tries: int
     next_run: datetime | None
+    queue_position: QueuePosition
+    waiting_for: WaitsFor
+    deadline: Deadline
+    cancel: Cancel
     error: ErrorOut | None
     updated_at: datetime
 

@@ -69,6 +69,11 @@ SCHEMA: Final[dict[str, Any]] = {
             "description": "The first answer is lost; then the provider finds the purchase, has none, or cannot say.",
         },
         "hang": {"type": "boolean", "default": False, "description": "The result never comes."},
+        "on_cancel": {
+            "enum": ["canceled", "requested", "too_late"],
+            "default": "canceled",
+            "description": "What it says when it is told to stop; after `requested` it stops a little later.",
+        },
         "wrong_bytes": {
             "enum": ["no", "text", "truncated"],
             "default": "no",

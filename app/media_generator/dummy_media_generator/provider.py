@@ -2,8 +2,10 @@
 
 import random
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -14,6 +16,8 @@ from app.media_generator.dummy_media_generator.png import png_of_about
 from app.media_generator.dummy_media_generator.studio import Studio
 from app.media_generator.errors import AnswerLostError, NotReachedError, Sent
 from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
     Capabilities,
     Failed,
     MediaGeneratorModel,
@@ -27,6 +31,8 @@ from app.media_generator.media_generator_model import (
 )
 
 CHUNK_BYTES: Final = 64 * 1024
+STOPPING_KEPT: Final = 1000
+"""Canceled orders that are remembered."""
 
 PAINTER: Final = ModelCard(
     name="painter",
@@ -89,6 +95,7 @@ FAULTY: Final = ModelCard(
     input_schema=plans.SCHEMA,
     example={"delay": 2, "fail_times": 1, "fail_with": "busy"},
     version="1",
+    time_limit=timedelta(hours=2),
 )
 
 
@@ -96,10 +103,19 @@ class DummyMediaGeneratorModel(MediaGeneratorModel):
     """Two models: `painter` for pictures, `faulty` for trouble. References hold the whole order."""
 
     name: ClassVar[str] = "dummy"
-    capabilities: ClassVar[Capabilities] = Capabilities(findable=True, progress=True, max_outputs=8)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        cancel=True,
+        cancel_stops_billing=True,
+        findable=True,
+        progress=True,
+        max_outputs=8,
+        submit_timeout=timedelta(seconds=1),
+    )
 
     def __init__(self) -> None:
         self._studio = Studio()
+        self._stopping: OrderedDict[str, None] = OrderedDict()
+        """Whom `poll` tells that they were canceled; forgotten by a crash, and then they finish."""
 
     def models(self) -> Sequence[ModelCard]:
         """See the base class."""
@@ -133,8 +149,21 @@ class DummyMediaGeneratorModel(MediaGeneratorModel):
                 return None
         return _reference(submission)
 
+    async def cancel(self, reference: Reference) -> CancelAnswer:
+        """See the base class; nothing was paid, and `poll` says so."""
+        if reference.data["model"] == FAULTY.name:
+            answer = CancelAnswer(reference.data["input"].get("on_cancel", "canceled"))
+            if answer is not CancelAnswer.REQUESTED:
+                return answer
+        self._stopping[reference.external_id] = None
+        if len(self._stopping) > STOPPING_KEPT:
+            self._stopping.popitem(last=False)
+        return CancelAnswer.REQUESTED
+
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class."""
+        if reference.external_id in self._stopping:
+            return Canceled(cost=Decimal(0))
         if reference.data["model"] == FAULTY.name:
             return _follow_plan(reference)
         works = [self._studio.work(order) for order in _orders(reference)]

@@ -1,0 +1,87 @@
+"""The SQL of the claim: who is next.
+
+What waits in a queue falls into streams: one owner's media of one provider and rank, oldest first. The index
+`ix_media_due` is sorted by them, so a claim hops from head to head and reads no more rows than it takes,
+however long the queue is. Of the heads:
+
+1. a media with an open attempt (RESUMED) comes before everything else: money may be spent on it already;
+2. then the highest priority; each `ageing` of waiting counts as one step more, so nothing starves;
+3. inside a step owners take turns, beginning after the one served last;
+4. providers that are closed, or have as many in flight as they may, are passed over.
+
+One claim takes from one step. A look along the queue sees MOST_STREAMS heads; where there are more, the next
+claim goes on at `next_owner`, and the order holds among those that were seen.
+"""
+
+from typing import Final
+
+from app.media.sql import AT_PROVIDER, SUSPECTED, may, move, names, note
+from app.media.states import HIGHEST_PRIORITY, OPEN_ATTEMPT, RESUMED, SUSPECT, MediaEvent
+from app.media.streams import MOST_STREAMS, SAME_STREAM, streams
+
+# ruff: noqa: S608 - the statements are put together from constants; values are always arguments
+
+_TAKE: Final = f"""moved AS (
+    UPDATE media m SET {move(MediaEvent.CLAIMED)}, worker_id = $2, fence = m.fence + 1,
+        started_at = coalesce(m.started_at, now())
+    FROM due, workers w WHERE m.id = due.id AND w.id = $2
+    RETURNING m.id, m.fence, m.owner_id, m.provider, m.rank, m.prompt, m.model, m.input, m.number_of_tries,
+        m.created_at, m.deadline, m.on_unknown, m.takeovers, m.cancel_asked
+), noted AS ({note(MediaEvent.CLAIMED, "moved", "$2")})"""
+
+_JOB: Final = """moved.*, moved.deadline - now() AS time_left,
+    a.id AS attempt_id, a.number AS attempt_number, a.reference, now() - a.created_at AS attempt_age,
+    a.created_at AS attempted_at, EXISTS (SELECT FROM files f WHERE f.media_id = moved.id) AS stored"""
+_OPEN: Final = f"LEFT JOIN attempts a ON a.media_id = moved.id AND a.status IN ({names(OPEN_ATTEMPT)})"
+
+CLAIM: Final = f"""
+WITH RECURSIVE {streams("AND m.owner_id >= $4")}, room AS (
+    SELECT coalesce(l.provider, g.provider) AS provider, least(
+        l.most - (SELECT count(*) FROM media m WHERE m.provider = l.provider AND ({AT_PROVIDER})),
+        CASE WHEN g.trial_at <= now() THEN 1 WHEN g.trial_at > now() THEN 0 END
+    ) AS places
+    FROM unnest($7::text[], $8::int[]) AS l (provider, most) FULL JOIN provider_gates g ON g.provider = l.provider
+), waiting AS (
+    SELECT s.*, CASE WHEN s.rank >= {RESUMED} THEN {RESUMED} ELSE
+        least({HIGHEST_PRIORITY}, s.rank + floor(extract(epoch FROM now() - s.next_run) / $6)) END AS step
+    FROM stream s LEFT JOIN room r ON r.provider = s.provider
+    WHERE s.next_run <= now() AND s.rank < {SUSPECT} AND (s.rank >= {RESUMED} OR coalesce(r.places, 1) > 0)
+), chosen AS (
+    SELECT w.*, count(*) OVER () AS streams FROM waiting w WHERE w.step = (SELECT max(step) FROM waiting)
+    ORDER BY w.owner_id <= $5, w.owner_id LIMIT $3
+), head AS MATERIALIZED (
+    SELECT c.owner_id, c.provider, c.rank, oldest.* FROM chosen c CROSS JOIN LATERAL (
+        SELECT m.id, m.next_run FROM media m
+        WHERE {may(MediaEvent.CLAIMED)} AND m.queue = $1 AND {SAME_STREAM}
+            AND m.next_run <= now() - greatest(0, c.step - c.rank) * make_interval(secs => $6)
+            AND (m.deadline IS NULL OR m.deadline > now())
+        ORDER BY m.next_run, m.id LIMIT ceil($3 / c.streams::numeric)::int FOR UPDATE SKIP LOCKED
+    ) oldest
+), in_turn AS (
+    SELECT head.*, row_number() OVER (PARTITION BY owner_id ORDER BY next_run, id) AS turn FROM head
+), numbered AS (
+    SELECT i.*, row_number() OVER (PARTITION BY provider, rank >= {RESUMED} ORDER BY turn, next_run, id) AS place
+    FROM in_turn i
+), due AS MATERIALIZED (
+    SELECT n.id, n.turn FROM numbered n LEFT JOIN room r ON r.provider = n.provider
+    WHERE n.rank >= {RESUMED} OR r.places IS NULL OR n.place <= r.places
+    ORDER BY n.turn, n.owner_id <= $5, n.owner_id LIMIT $3
+), {_TAKE}, trial AS (
+    UPDATE provider_gates g SET trial_at = now() + $9::interval
+    FROM moved WHERE g.provider = moved.provider AND moved.rank < {RESUMED}
+), line AS (
+    SELECT (SELECT owner_id FROM stream WHERE number = {MOST_STREAMS}) AS next_owner,
+        (SELECT count(*) FROM due) = $3 OR (SELECT count(*) FROM waiting) > (SELECT count(*) FROM chosen) AS more
+)
+SELECT line.*, due.turn, {_JOB}, g.provider IS NOT NULL AS trial
+FROM line LEFT JOIN moved ON true LEFT JOIN due ON due.id = moved.id
+LEFT JOIN provider_gates g ON g.provider = moved.provider AND moved.rank < {RESUMED}
+{_OPEN} ORDER BY due.turn, moved.owner_id <= $5, moved.owner_id"""
+
+CLAIM_SUSPECTS: Final = f"""
+WITH due AS MATERIALIZED (
+    SELECT m.id FROM media m
+    WHERE {SUSPECTED} AND m.queue = $1 AND m.takeovers < $4 AND m.next_run <= now()
+    ORDER BY m.takeovers, m.next_run LIMIT $3 FOR UPDATE SKIP LOCKED
+), {_TAKE}
+SELECT {_JOB}, false AS trial FROM moved {_OPEN}"""

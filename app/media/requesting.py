@@ -1,0 +1,153 @@
+"""Asking for a media: from a checked request to a row that will be generated whatever dies."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from app.core.errors import InvalidInputError, brief
+from app.core.ids import new_id
+from app.idempotency.keys import Key, KeyReusedError
+from app.media import queries, transitions
+from app.media.commands import NewMedia, Once, Terms
+from app.media.errors import UnknownModelInRequestError
+from app.media.service import MediaServices, Row
+from app.media.states import MediaStatus
+from app.media_generator.registry import Offer, Registry, UnknownModelError, faults, whole_numbers
+
+METADATA_BYTES: Final = 4096
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRequest:
+    """What a client asks for."""
+
+    prompt: str
+    model: str | None
+    input: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    terms: Terms = field(default_factory=Terms)
+    key: Key | None = None
+    """Under which asking again joins the first request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The media, with the columns of `queries.media_by_id`."""
+
+    media: Row
+    replayed: bool
+    """Whether it was asked for before, under the same key."""
+
+
+async def request_media(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> Requested:
+    """Write the request down, then wake a worker.
+
+    The row is the job: once this returns, the media will be generated even if the broker, this process and
+    every worker die now. The bell rings after the commit, so no worker looks for a row that is not there yet.
+
+    Raises:
+        InvalidInputError: Unknown model, or an input or metadata that cannot be taken.
+        KeyReusedError: The key was used for another request.
+    """
+    offer = find_model(services.registry, asked.model or services.default_model)
+    _refuse_faults(offer, asked.input)
+    given = whole_numbers(offer, asked.input)
+    new = NewMedia(
+        id=new_id(),
+        job_id=new_id(),
+        owner_id=owner_id,
+        prompt=asked.prompt,
+        model=offer.full_name,
+        input=_json(offer.provider.complete_input(offer.card.name, given), "input"),
+        metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
+        queue=offer.queue,
+        terms=replace(asked.terms, time_limit=asked.terms.time_limit or offer.card.time_limit),
+        once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
+    )
+    made = await transitions.request(services.hot, new)
+    if asked.key is not None and made is None:
+        return Requested(await _first_under(services, owner_id, asked.key), replayed=True)
+    services.bell.ring(offer.queue)
+    return Requested(_accepted(new, made), replayed=False)
+
+
+async def _first_under(services: MediaServices, owner_id: UUID, key: Key) -> asyncpg.Record:
+    row = await queries.media_by_key(services.hot, owner_id, key.name)
+    if row is None or row["fingerprint"] != key.fingerprint:
+        raise KeyReusedError(f"Idempotency-Key {key.name!r} was used for another request; choose a new one")
+    return row
+
+
+def _accepted(new: NewMedia, made: asyncpg.Record | None) -> dict[str, Any]:
+    created_at = made and made["created_at"]
+    return {
+        **dict.fromkeys(("progress", "error", "files", "started_at", "completed_at", "cancel")),
+        "priority": new.terms.priority,
+        "on_unknown": new.terms.on_unknown,
+        "deadline": made and made["deadline"],
+        "id": new.id,
+        "job_id": new.job_id,
+        "status": MediaStatus.IN_QUEUE,
+        "prompt": new.prompt,
+        "model": new.model,
+        "input": new.input,
+        "number_of_tries": 0,
+        "metadata": new.metadata,
+        **dict.fromkeys(("next_run", "created_at", "updated_at"), created_at),
+    }
+
+
+def _refuse_faults(offer: Offer, given: Mapping[str, Any]) -> None:
+    if wrong := faults(offer, given):
+        raise InvalidInputError(
+            f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
+            errors=[
+                {"field": fault.field, "message": fault.message, "given": brief(fault.given), "allowed": fault.allowed}
+                for fault in wrong
+            ],
+        )
+
+
+def find_model(registry: Registry, name: str) -> Offer:
+    """The model that a request names.
+
+    Raises:
+        UnknownModelInRequestError: There is none; the error holds the near names.
+    """
+    try:
+        return registry.find(name)
+    except UnknownModelError as error:
+        raise UnknownModelInRequestError(
+            f"there is no model {name!r}; near names: {', '.join(error.near)}",
+            errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.near}],
+        ) from None
+
+
+def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError as error:
+        message = "numbers must be finite"
+        raise InvalidInputError(
+            f"{field}: {message}", errors=[{"field": field, "message": message, "given": None, "allowed": None}]
+        ) from error
+    if limit is not None and len(text) > limit:
+        message = f"{len(text)} bytes as JSON, at most {limit} are kept"
+        raise InvalidInputError(
+            f"{field} is too large: {message}",
+            errors=[{"field": field, "message": message, "given": len(text), "allowed": {"maxBytes": limit}}],
+        )
+    if _NUL.search(text):
+        message = "the character U+0000 cannot be stored"
+        raise InvalidInputError(
+            f"{field}: {message}",
+            errors=[{"field": field, "message": message, "given": None, "allowed": None}],
+        )
+    return text.decode()
