@@ -70,13 +70,15 @@ def migrate(dsn: str, revision: str = "head", *, down: bool = False) -> None:
         (command.downgrade if down else command.upgrade)(Config(ROOT / "alembic.ini"), revision)
 
 
+def standing_of(worker_id, **standing):
+    """What a worker says when it claims."""
+    usual = {"after": NOBODY, "served": NOBODY, "ageing": timedelta(minutes=5), "limits": {}}
+    return Standing(worker_id=worker_id, **{**usual, "trial_pause": timedelta(seconds=30), **standing})
+
+
 async def claim(hot, queue, *, worker_id, limit, **standing):
     """The media that one claim takes, without the row that comes where there is none."""
-    usual = {"after": NOBODY, "served": NOBODY, "ageing": timedelta(minutes=5), "limits": {}}
-    pause = {"trial_pause": timedelta(seconds=30)}
-    rows = await transitions.claim(
-        hot, queue, Standing(worker_id=worker_id, **{**usual, **pause, **standing}), limit=limit
-    )
+    rows = await transitions.claim(hot, queue, standing_of(worker_id, **standing), limit=limit)
     return [row for row in rows if row["id"] is not None]
 
 
@@ -98,6 +100,13 @@ class Client:
     """The API together with a runner, in the words of a user."""
 
     api: httpx2.AsyncClient
+
+    async def answers(self) -> bool:
+        """Whether the API is up."""
+        try:
+            return (await self.api.get("/tools/status")).status_code == 200
+        except httpx2.TransportError:
+            return False
 
     async def generate(self, **body: Any) -> dict[str, Any]:
         answer = await self.api.post("/media/generate", json={"prompt": "a lighthouse", **body})

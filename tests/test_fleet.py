@@ -14,15 +14,8 @@ async def fleet(settings, tmp_path):
     """The API in a process of its own, and a client of it."""
     with served(settings, tmp_path / "api.log", DATABASE_CONNECTIONS="20") as address:
         async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
-            await eventually(lambda: answers(api))
+            await eventually(lambda: Client(api).answers())
             yield Client(api)
-
-
-async def answers(api):
-    try:
-        return (await api.get("/tools/status")).status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 async def registered(hot, count):
@@ -101,7 +94,7 @@ async def test_without_a_broker_everything_goes_on(settings, hot, tmp_path):
         worker(settings, tmp_path / "1.log", **nowhere),
     ):
         async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
-            await eventually(lambda: answers(api))
+            await eventually(lambda: Client(api).answers())
             client = Client(api)
             done = await client.until(await client.faulty())
             content = await api.get(done["files"][0]["url"])
@@ -139,7 +132,7 @@ async def test_readiness_names_what_is_wrong_and_no_address(fleet, hot):
 async def test_a_default_model_that_nobody_offers_is_found_out(settings, tmp_path):
     with served(settings, tmp_path / "api.log", DEFAULT_MODEL="a/b") as address:
         async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
-            await eventually(lambda: answers(api))
+            await eventually(lambda: Client(api).answers())
             checks = (await api.get("/tools/ready")).json()["checks"]
 
     (providers,) = [check for check in checks if check["name"] == "providers"]

@@ -139,12 +139,13 @@ class Generation:
             outcome = await calls.poll(provider, reference)
             if not isinstance(outcome, Running):
                 return _result(outcome, provider)
-            if attempt.age > self._rules.silence.total_seconds():
+            left = self._rules.silence.total_seconds() - attempt.age
+            if left <= 0:
                 raise SilentError(f"{provider.name} did not finish within {self._rules.silence}")
             if outcome.progress is not None and outcome.progress != shown and time.monotonic() > told:
                 shown, told = outcome.progress, time.monotonic() + PROGRESS_SECONDS
                 await self._writes.progress(Progress(job.held, min(max(shown, 0.0), 1.0)))
-            pause = outcome.wait.total_seconds() if outcome.wait is not None else wait
+            pause = min(outcome.wait.total_seconds() if outcome.wait is not None else wait, left)
             await (asyncio.sleep(pause) if asked else _sleep_unless(job.cancel_asked, pause))
             wait = min(wait * 2, LONGEST_WAIT)
 

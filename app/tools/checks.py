@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from app.core.connections import UNAVAILABLE
 from app.core.migrations import present_revision, wanted_revision
+from app.media import gates
 from app.media_generator.registry import UnknownModelError
 from app.runtime import Runtime
 from app.storage.store import StoreError
@@ -45,7 +46,8 @@ async def check_all(runtime: Runtime) -> list[Check]:
             _bounded(
                 "providers",
                 _providers(runtime),
-                "reinstall or remove the plug-in that is named, or set DEFAULT_MODEL to a model of /models",
+                "reinstall or remove the plug-in that is named, look after its key and credit, or set DEFAULT_MODEL to "
+                "a model of /models",
             ),
         )
     )
@@ -96,8 +98,12 @@ async def _store(runtime: Runtime) -> str:
 
 
 async def _providers(runtime: Runtime) -> str:
-    if broken := runtime.registry.broken:
-        raise _FoundWrongError("; ".join(f"{name}: {why}" for name, why in broken.items()))
+    wrong = [f"{name}: {why}" for name, why in runtime.registry.broken.items()]
+    wrong += [
+        f"nothing is bought from {gate['provider']}: {gate['message']}" for gate in await gates.closed(runtime.hot)
+    ]
+    if wrong:
+        raise _FoundWrongError("; ".join(wrong))
     try:
         runtime.registry.find(runtime.settings.default_model)
     except UnknownModelError as error:
