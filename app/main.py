@@ -42,6 +42,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
         async with open_runtime(chosen) as runtime:
             with nullcontext(bell) if bell is not None else CeleryBell() as rung:
                 app.state.runtime = runtime
+                app.state.bell = rung
                 app.state.desk = Desk(runtime.media_services(rung), chosen.public_url)
                 memory.settle()
                 yield

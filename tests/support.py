@@ -87,6 +87,7 @@ class ListBell:
 
     def __init__(self) -> None:
         self.rings: list[str] = []
+        self.failures = 0
         self.runner: Runner | None = None
 
     def ring(self, queue: str) -> None:

@@ -4,11 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
+from starlette.responses import PlainTextResponse, Response
 
 from app.core.errors import UnavailableError
 from app.core.problems import problems
 from app.runtime import Runtime
 from app.tools.checks import Check, check_all
+from app.tools.metrics import CONTENT_TYPE_LATEST, metrics
 from app.tools.round_trip import round_trip
 
 router = APIRouter(prefix="/tools", tags=["tools"])
@@ -87,3 +89,9 @@ async def celery_status(runtime: RuntimeDep) -> CeleryStatusOut:
     """Sends a task through broker and worker and waits for its answer, five seconds at most."""
     trip = await round_trip(runtime)
     return CeleryStatusOut(status="ok", round_trip_milliseconds=trip.milliseconds)
+
+
+@router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
+async def read_metrics(request: Request, runtime: RuntimeDep) -> Response:
+    """Queue depth and oldest job by model, what runs, and everything that can go wrong, in Prometheus' text format."""
+    return Response(await metrics(runtime, request.app.state.bell), headers={"content-type": CONTENT_TYPE_LATEST})
