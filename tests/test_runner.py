@@ -231,6 +231,26 @@ async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product
     assert "gone/model" in done["error"]["message"]
 
 
+async def test_what_may_be_paid_waits_for_a_worker_that_has_the_model(client, hot, runtime, settings, bell):
+    asked = await client.faulty()
+    dead = new_id()
+    await workers.register(hot, dead, "dead")
+    (row,) = await claim(hot, "network", worker_id=dead, limit=1)
+    await transitions.intend(hot, [Intent(Job.of(row).held, new_id(), "dummy/faulty", "1", "00")])
+    await hot.execute("DELETE FROM workers")
+
+    async with open_runtime(settings, Registry([])) as bare:
+        runner = bell.runner = build_runner(bare)
+        await runner.start()
+        await eventually(
+            lambda: hot.fetch("SELECT 1 FROM media_history WHERE detail->>'reason' = 'model_missing_here'")
+        )
+        await runner.stop()
+
+    ((_, status, *_),) = await attempts_of(hot, asked)
+    assert ((await client.media(asked))["status"], status) == ("IN_QUEUE", "INTENDED")
+
+
 async def test_a_store_that_is_away_costs_time_and_no_second_purchase(client, settings, hot, bell):
     away = settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})
     asked = await client.faulty()

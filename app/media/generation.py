@@ -48,6 +48,8 @@ log = structlog.get_logger(__name__)
 
 PROGRESS_SECONDS: Final = 0.5
 """The shortest time between two progress writes of one job."""
+MISSING_MODEL_PAUSE: Final = timedelta(seconds=30)
+"""Before a job whose model this worker lacks is offered to others again."""
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
@@ -92,8 +94,11 @@ class Generation:
         try:
             offer = self._registry.find(job.model)
         except UnknownModelError:
+            if job.attempt is not None:
+                # It may be paid: a worker that has the plug-in goes on with it.
+                raise HandBackError("model_missing_here", MISSING_MODEL_PAUSE) from None
             error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
-            await self._settlement.settle(job, job.attempt, error)
+            await self._settlement.settle(job, None, error)
             return
         if job.attempt is None and await self._need_not_buy(job):
             return

@@ -140,7 +140,7 @@ WITH asked AS (
 SELECT id FROM moved"""
 
 
-RETRY: Final = _end(MediaEvent.RETRY_SCHEDULED, "next_run = now() + asked.delay", "rank = m.priority")
+RETRY: Final = _end(MediaEvent.RETRY_SCHEDULED, "next_run = now() + asked.delay", "rank = m.priority", "takeovers = 0")
 FAIL: Final = _end(MediaEvent.FAILED, _CANCEL_IN_VAIN)
 
 # What was bought and not fetched yet goes on; nobody looks after older tries any more.
