@@ -13,10 +13,12 @@ from app.core.bell import Bell
 from app.core.config import Settings, load_settings
 from app.core.docs_page import add_docs_page
 from app.core.hot_route import HotPaths
+from app.core.leaving import on_stop_signal
 from app.core.logging import set_up_logging
 from app.core.problems import DocumentedApp, add_problem_answers, explain
 from app.media.api import models_router, router, timeline_router
 from app.media.api.desk import Desk
+from app.media.watching import Watch
 from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
 from app.tools import router as tools_router
@@ -43,9 +45,13 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
             with nullcontext(bell) if bell is not None else CeleryBell() as rung:
                 app.state.runtime = runtime
                 app.state.bell = rung
-                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url)
+                watch = Watch(runtime.hot, runtime.news)
+                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch)
+                watch.start()
+                on_stop_signal(watch.leave)
                 memory.settle()
                 yield
+                await watch.stop()
 
     app = DocumentedApp(
         title=chosen.project_name,

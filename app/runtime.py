@@ -10,6 +10,7 @@ import redis.asyncio as redis
 from app.core.bell import Bell
 from app.core.config import Settings
 from app.core.connections import Connections
+from app.core.news import News
 from app.core.reporting import report_errors
 from app.logs.recorder import Recorder
 from app.media.line import Line
@@ -30,6 +31,7 @@ class Runtime:
     registry: Registry
     cache: "redis.Redis"
     recorder: Recorder
+    news: News
 
     def media_services(self, bell: Bell) -> MediaServices:
         """What the use cases of media work with."""
@@ -65,4 +67,7 @@ async def open_runtime(settings: Settings, registry: Registry | None = None) -> 
         recorder = Recorder(hot)
         recorder.start()
         stack.push_async_callback(recorder.stop)
-        yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder)
+        news = News(cache)
+        hot.announce = news.tell
+        stack.push_async_callback(news.close)
+        yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder, news)

@@ -6,8 +6,9 @@ A connection whose query was cut off half-way is thrown away.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from uuid import UUID
 
 import asyncpg
 
@@ -30,6 +31,10 @@ UNAVAILABLE = (
 """What asyncpg raises when the database is away, restarting, full or failing over, not the statement wrong."""
 
 
+def _keep_to_yourself(_ids: Iterable[UUID]) -> None:
+    """Nobody wants to know."""
+
+
 class Connections:
     """At most `size` connections to one database, opened when needed, the last used first."""
 
@@ -40,6 +45,8 @@ class Connections:
         self._idle: list[Connection] = []
         self._free = size
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self.announce: Callable[[Iterable[UUID]], None] = _keep_to_yourself
+        """Called after each commit that changed media, with their ids; see `news.py`."""
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""

@@ -59,4 +59,6 @@ async def store(hot: Connections, late: LateResult) -> bool:
         [f.height for f in late.files],
         [f.sha256 for f in late.files],
     )
+    if row is not None:
+        hot.announce([late.media_id])
     return row is not None

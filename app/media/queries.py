@@ -1,6 +1,7 @@
 """Reading media: plain functions, one statement each. Nothing here changes a row."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -126,6 +127,12 @@ async def reference(hot: Connections, attempt_id: UUID) -> str | None:
 async def to_cancel(hot: Connections, worker_id: UUID) -> list[UUID]:
     """The media in a worker's hands that their owners want stopped."""
     return [row["id"] for row in await hot.fetch(_TO_CANCEL, worker_id)]
+
+
+async def changes(hot: Connections, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:
+    """When each of these media was changed last."""
+    rows = await hot.fetch("SELECT id, updated_at FROM media WHERE id = ANY($1::uuid[])", media_ids)
+    return [(row["id"], row["updated_at"]) for row in rows]
 
 
 async def attempts(hot: Connections, media_id: UUID) -> Sequence[asyncpg.Record]:

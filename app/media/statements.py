@@ -163,7 +163,7 @@ WITH moved AS (
 ), taken_back AS (
     UPDATE attempts a SET look_at = NULL, stop = false FROM moved WHERE a.media_id = moved.id AND a.look_at IS NOT NULL
 ), noted AS ({note(MediaEvent.RETRY_ASKED, "moved")})
-SELECT queue FROM moved"""
+SELECT id, queue FROM moved"""
 
 
 def _return(condition: str, *changes: str) -> str:

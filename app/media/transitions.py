@@ -59,15 +59,15 @@ async def claim(hot: Connections, queue: str, standing: Standing, *, limit: int)
         *(list(standing.limits), list(standing.limits.values()), standing.trial_pause),
     )
     if standing.limits:
-        return await hot.fetch_in_turn(_CLAIMS_IN_TURN, claiming.CLAIM, *values)
-    return await hot.fetch(claiming.CLAIM, *values)
+        return _told(hot, await hot.fetch_in_turn(_CLAIMS_IN_TURN, claiming.CLAIM, *values))
+    return await _move(hot, claiming.CLAIM, *values)
 
 
 async def claim_suspects(
     hot: Connections, queue: str, *, worker_id: UUID, limit: int, below: int
 ) -> list[asyncpg.Record]:
     """Take up to `limit` media that outlived their workers, with fewer takeovers than `below`."""
-    return await hot.fetch(claiming.CLAIM_SUSPECTS, queue, worker_id, limit, below)
+    return await _move(hot, claiming.CLAIM_SUSPECTS, queue, worker_id, limit, below)
 
 
 async def intend(hot: Connections, intents: Sequence[Intent]) -> list[int | None]:
@@ -99,7 +99,8 @@ async def record_purchases(hot: Connections, purchases: Sequence[Purchase]) -> l
 async def complete(hot: Connections, completions: Sequence[Completion]) -> list[bool]:
     """Make media COMPLETED together with their files; False where the lease is lost."""
     files = [(f, c.held.media_id) for c in completions for f in c.files]
-    rows = await hot.fetch(
+    rows = await _move(
+        hot,
         statements.COMPLETE,
         [c.held.media_id for c in completions],
         [c.held.fence for c in completions],
@@ -120,7 +121,8 @@ async def complete(hot: Connections, completions: Sequence[Completion]) -> list[
 
 async def progress(hot: Connections, steps: Sequence[Progress]) -> list[bool]:
     """Show how far media are; no event of its own."""
-    rows = await hot.fetch(
+    rows = await _move(
+        hot,
         statements.PROGRESS,
         [p.held.media_id for p in steps],
         [p.held.fence for p in steps],
@@ -141,17 +143,17 @@ async def fail(hot: Connections, failures: Sequence[Failure]) -> list[bool]:
 
 async def cancel_waiting(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
     """Cancel a media of which nothing is at a provider; False: it is not waiting like that."""
-    return await hot.fetchrow(statements.CANCEL_WAITING, media_id, owner_id) is not None
+    return bool(await _move(hot, statements.CANCEL_WAITING, media_id, owner_id))
 
 
 async def cancel_all_waiting(hot: Connections) -> int:
     """Cancel what was asked to be cancelled while a worker had it, and came back to the queue; how many."""
-    return len(await hot.fetch(statements.CANCEL_ALL_WAITING))
+    return len(await _move(hot, statements.CANCEL_ALL_WAITING))
 
 
 async def ask_cancel(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
     """Leave the wish to cancel for the worker that has it, or will; False: it is over, or that was asked before."""
-    return await hot.fetchrow(statements.ASK_CANCEL, media_id, owner_id) is not None
+    return bool(await _move(hot, statements.ASK_CANCEL, media_id, owner_id))
 
 
 async def cancel(hot: Connections, reports: Sequence[CancelReport]) -> list[bool]:
@@ -166,24 +168,24 @@ async def refuse_cancel(hot: Connections, reports: Sequence[CancelReport]) -> li
 
 async def expire_waiting(hot: Connections, error: str) -> int:
     """End media in the queue whose deadline has passed, up to 1,000; how many. `error` is a JSON text."""
-    return len(await hot.fetch(statements.EXPIRE_WAITING, error))
+    return len(await _move(hot, statements.EXPIRE_WAITING, error))
 
 
 async def expire(hot: Connections, held: Sequence[Held], error: str) -> list[bool]:
     """End media in a worker's hands whose deadline has passed; False where the lease is lost."""
     ids, fences = [h.media_id for h in held], [h.fence for h in held]
-    return _moved(await hot.fetch(statements.EXPIRE_HELD, error, ids, fences), held)
+    return _moved(await _move(hot, statements.EXPIRE_HELD, error, ids, fences), held)
 
 
 async def ask_retry(hot: Connections, media_id: UUID, owner_id: UUID) -> str | None:
     """Put a media that failed or was canceled back into its queue; which one, or None if it is in no such state."""
-    row = await hot.fetchrow(statements.RETRY_ASKED, media_id, owner_id)
-    return None if row is None else str(row["queue"])
+    rows = await _move(hot, statements.RETRY_ASKED, media_id, owner_id)
+    return str(rows[0]["queue"]) if rows else None
 
 
 async def hand_back(hot: Connections, held: Sequence[Held], *, reason: str, delay: timedelta) -> list[bool]:
     """Give media back untried: the open attempt goes on with the next worker, after `delay`."""
-    rows = await hot.fetch(statements.RETURN_HELD, reason, [h.media_id for h in held], [h.fence for h in held], delay)
+    rows = await _move(hot, statements.RETURN_HELD, reason, [h.media_id for h in held], [h.fence for h in held], delay)
     return _moved(rows, held)
 
 
@@ -193,22 +195,23 @@ async def return_forgotten(hot: Connections, worker_id: UUID, in_hand: Sequence[
     So it is when the database crashed between committing a claim and answering it.
     """
     return {
-        row["queue"] for row in await hot.fetch(statements.RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)
+        row["queue"] for row in await _move(hot, statements.RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)
     }
 
 
 async def return_orphans(hot: Connections) -> list[asyncpg.Record]:
     """Return media whose worker is gone, and count it against them; `id` and `queue` of each."""
-    return await hot.fetch(statements.RETURN_ORPHANS, "worker_gone")
+    return await _move(hot, statements.RETURN_ORPHANS, "worker_gone")
 
 
 async def give_up(hot: Connections, *, takeovers: int, error: str) -> list[UUID]:
     """End media that so many workers have died with; their ids. `error` is a JSON text."""
-    return [row["id"] for row in await hot.fetch(statements.GIVE_UP, takeovers, error)]
+    return [row["id"] for row in await _move(hot, statements.GIVE_UP, takeovers, error)]
 
 
 async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Failure]) -> list[bool]:
-    rows = await hot.fetch(
+    rows = await _move(
+        hot,
         statement,
         [f.held.media_id for f in failures],
         [f.held.fence for f in failures],
@@ -223,7 +226,8 @@ async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Fai
 
 
 async def _report(hot: Connections, statement: str, reports: Sequence[CancelReport]) -> list[bool]:
-    rows = await hot.fetch(
+    rows = await _move(
+        hot,
         statement,
         [r.held.media_id for r in reports],
         [r.held.fence for r in reports],
@@ -232,6 +236,16 @@ async def _report(hot: Connections, statement: str, reports: Sequence[CancelRepo
         [r.cost for r in reports],
     )
     return _moved(rows, [r.held for r in reports])
+
+
+async def _move(hot: Connections, statement: str, *values: object) -> list[asyncpg.Record]:
+    return _told(hot, await hot.fetch(statement, *values))
+
+
+def _told(hot: Connections, rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
+    """Let those know who wait for these media: it is committed."""
+    hot.announce(row["id"] for row in rows if row["id"] is not None)
+    return rows
 
 
 def _moved(rows: Sequence[asyncpg.Record], held: Sequence[Held]) -> list[bool]:

@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from app.media.api.finished import Finished
 from app.media.service import MediaServices
+from app.media.watching import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class Desk:
 
     services: MediaServices
     public_url: str
+    watch: Watch
     finished: Finished = field(default_factory=Finished)
 
 

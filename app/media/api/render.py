@@ -58,7 +58,12 @@ def job_bytes(row: Row, waiting: Waiting | None) -> bytes:
 def etag(row: Row, waiting: Waiting | None) -> str:
     """Changes whenever the row does, or its place in the queue."""
     place = "" if waiting is None else f"-{waiting.position}-{(waiting.reason or {}).get('code')}"
-    return f'"{row["status"]}-{row["updated_at"].timestamp():.6f}{place}"'
+    return f'"{version(row)}{place}"'
+
+
+def version(row: Row) -> str:
+    """Changes whenever the row does; the first part of its ETag."""
+    return f"{row['status']}-{row['updated_at'].timestamp():.6f}"
 
 
 def cancel_bytes(canceling: Canceling) -> bytes:

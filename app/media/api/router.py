@@ -19,8 +19,9 @@ from app.media.api import render
 from app.media.api.desk import Desk, desk_of
 from app.media.api.finished import Answer
 from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage
+from app.media.api.waiting import Wait
 from app.media.commands import Terms
-from app.media.states import CancelAnswer, MediaStatus
+from app.media.states import FINAL, CancelAnswer, MediaStatus
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
@@ -66,8 +67,14 @@ async def generate(request: Request, body: MediaIn) -> Response:
     headers = {"location": _status_path(request, requested.media["job_id"])}
     if requested.replayed:
         headers[REPLAYED] = "true"
-    body_bytes = render.media_bytes(requested.media, desk.public_url)
-    return Response(body_bytes, status_code=202, media_type=JSON, headers=headers)
+    row = requested.media
+    if (wait := Wait.wanted(request)) is not None:
+        media_id: UUID = row["id"]
+        row = await wait.for_news(desk, media_id, row, lambda: service.media(desk.services, DEFAULT_OWNER_ID, media_id))
+        headers |= wait.applied
+    status_code = 200 if row["status"] in FINAL and wait is not None else 202
+    body_bytes = render.media_bytes(row, desk.public_url)
+    return Response(body_bytes, status_code=status_code, media_type=JSON, headers=headers)
 
 
 @router.get(
@@ -99,9 +106,16 @@ async def status(request: Request, job_id: UUID) -> Response:
     """The complete media by the job's id."""
     desk = desk_of(request)
     kept = desk.finished.get("job", DEFAULT_OWNER_ID, job_id)
+    wait = Wait.wanted(request)
     if kept is None:
-        kept = await _answer(desk, await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id), "job", job_id)
-    return _respond(request, kept)
+        row: render.Row = await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id)
+        if wait is not None:
+            media_id: UUID = row["id"]
+            row = await wait.for_news(
+                desk, media_id, row, lambda: service.media(desk.services, DEFAULT_OWNER_ID, media_id)
+            )
+        kept = await _answer(desk, row, "job", job_id)
+    return _respond(request, kept, wait)
 
 
 @router.get(
@@ -114,13 +128,18 @@ async def job(request: Request, job_id: UUID) -> Response:
     """Only what changes; send the ETag back as If-None-Match and an unchanged status costs you a 304."""
     desk = desk_of(request)
     kept = desk.finished.get("light", DEFAULT_OWNER_ID, job_id)
+    wait = Wait.wanted(request)
     if kept is None:
-        row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
+        row: render.Row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
+        if wait is not None:
+            row = await wait.for_news(
+                desk, row["media_id"], row, lambda: service.job(desk.services, DEFAULT_OWNER_ID, job_id)
+            )
         waiting = await service.waiting(desk.services, row)
         kept = Answer(render.job_bytes(row, waiting), render.etag(row, waiting))
         if row["status"] == MediaStatus.COMPLETED:
             desk.finished.keep("light", DEFAULT_OWNER_ID, job_id, kept)
-    return _respond(request, kept)
+    return _respond(request, kept, wait)
 
 
 @router.get(
@@ -221,8 +240,8 @@ async def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
     return answer
 
 
-def _respond(request: Request, answer: Answer) -> Response:
-    headers = {"etag": answer.etag, "cache-control": "private, no-cache"}
+def _respond(request: Request, answer: Answer, wait: Wait | None = None) -> Response:
+    headers = {"etag": answer.etag, "cache-control": "private, no-cache", **(wait.applied if wait else {})}
     known = request.headers.get("if-none-match", "")
     if known.strip() == "*" or answer.etag in known:
         return Response(status_code=304, headers=headers)

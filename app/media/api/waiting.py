@@ -1,0 +1,58 @@
+"""Long-poll: an answer that waits until there is something to say."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from starlette.requests import Request
+
+from app.core.prefer import HEADER, applied, wanted_wait
+from app.media.api import render
+from app.media.api.desk import Desk
+from app.media.states import FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A client's wish to wait."""
+
+    seconds: int
+    known: str
+    """The ETag that the client has; empty: none."""
+
+    @classmethod
+    def wanted(cls, request: Request) -> "Wait | None":
+        """The wish of a request; None: it has none."""
+        seconds = wanted_wait(request.headers.get(HEADER))
+        return None if seconds is None else cls(seconds, request.headers.get("if-none-match", ""))
+
+    @property
+    def applied(self) -> dict[str, str]:
+        """The header that says that the wish was understood."""
+        return applied(self.seconds)
+
+    async def for_news(
+        self, desk: Desk, media_id: UUID, row: render.Row, read: Callable[[], Awaitable[render.Row]]
+    ) -> render.Row:
+        """The media as soon as it is final, or differs from what the client has; else as it is when time is up.
+
+        Args:
+            desk: Of the application.
+            media_id: Whom to wait for.
+            row: As it was a moment ago.
+            read: Reads it again.
+        """
+        if self._worth_telling(row):
+            return row
+        until = asyncio.get_running_loop().time() + self.seconds
+        with desk.watch.on(media_id, row["updated_at"]) as watcher:
+            while True:
+                # Once more, now that no change can be missed.
+                row = await read()
+                watcher.seen = row["updated_at"]
+                if self._worth_telling(row) or not await watcher.changed(until):
+                    return row
+
+    def _worth_telling(self, row: render.Row) -> bool:
+        return row["status"] in FINAL or bool(self.known and render.version(row) not in self.known)

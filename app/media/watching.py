@@ -1,0 +1,126 @@
+"""Waiting for a media to change: thousands of requests at once, without a connection or a thread for any of them.
+
+News from other processes wakes whoever waits. It may be lost, so a look at the database compares all that are
+waited for at once: every few seconds, and every second while news cannot be heard.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Generator, Iterable
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from app.core.connections import UNAVAILABLE, Connections
+from app.core.news import News
+from app.media import queries
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 5.0
+LOOK_SECONDS_WITHOUT_NEWS: Final = 1.0
+
+
+class Watcher:
+    """One who waits for one media."""
+
+    def __init__(self, seen: datetime) -> None:
+        self.seen = seen
+        """`updated_at` of what is known already."""
+        self._changed = asyncio.Event()
+        self._leaving = False
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._changed.set()
+
+    def leave(self) -> None:
+        """Wait no longer: the process stops."""
+        self._leaving = True
+        self._changed.set()
+
+    async def changed(self, until: float) -> bool:
+        """Wait until woken; False: not before `until`, by the event loop's clock, or the process stops."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        self._changed.clear()
+        return not self._leaving
+
+
+class Watch:
+    """Everybody who waits in this process."""
+
+    def __init__(self, hot: Connections, news: News) -> None:
+        self._hot = hot
+        self._news = news
+        self._watchers: dict[UUID, set[Watcher]] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self._leaving = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(len(watchers) for watchers in self._watchers.values())
+
+    def start(self) -> None:
+        """Begin to listen and to look."""
+        self._loops = [asyncio.create_task(self._news.listen(self._heard)), asyncio.create_task(self._look_on())]
+
+    def leave(self) -> None:
+        """Let nobody wait any longer; may be called from a signal handler."""
+        self._leaving = True
+        for loop in self._loops[:1]:
+            loop.get_loop().call_soon_threadsafe(self._let_go)
+
+    def _let_go(self) -> None:
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.leave()
+
+    async def stop(self) -> None:
+        """End."""
+        self._let_go()
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def on(self, media_id: UUID, seen: datetime) -> Generator[Watcher]:
+        """Wait for a media, of which the state at `seen` is known; read it once more inside."""
+        watcher = Watcher(seen)
+        if self._leaving:
+            watcher.leave()
+        self._watchers.setdefault(media_id, set()).add(watcher)
+        try:
+            yield watcher
+        finally:
+            watchers = self._watchers[media_id]
+            watchers.discard(watcher)
+            if not watchers:
+                del self._watchers[media_id]
+
+    def _heard(self, ids: Iterable[UUID]) -> None:
+        for media_id in ids:
+            for watcher in self._watchers.get(media_id, ()):
+                watcher.wake()
+
+    async def _look_on(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS if self._news.connected else LOOK_SECONDS_WITHOUT_NEWS)
+            if not self._watchers:
+                continue
+            try:
+                await self._look()
+            except UNAVAILABLE as error:
+                log.warning("watch_blind", error=type(error).__name__)
+
+    async def _look(self) -> None:
+        for media_id, updated_at in await queries.changes(self._hot, list(self._watchers)):
+            for watcher in self._watchers.get(media_id, ()):
+                if updated_at != watcher.seen:
+                    watcher.wake()
