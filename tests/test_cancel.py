@@ -113,7 +113,8 @@ async def test_a_media_that_fails_while_it_is_to_be_cancelled_is_canceled_in_the
 
     assert await transitions.cancel_all_waiting(hot) == 1
 
-    assert (await client.media(media))["cancel"] == {"answer": "canceled", "money_spent": "no"}
+    over = await client.media(media)
+    assert (over["cancel"], over["error"]) == ({"answer": "canceled", "money_spent": "no"}, None)
 
 
 async def test_a_wish_outlives_the_worker_that_would_have_fulfilled_it(client, hot, runtime, bell):

@@ -233,7 +233,7 @@ SELECT id FROM moved"""
 
 # Nothing of it is at a provider, so nobody has to be asked.
 _CANCEL_WAITING: Final = f"""
-    UPDATE media m SET {move(MediaEvent.CANCELED)}, cancel = {_answer(CancelAnswer.CANCELED, SPENT_SO_FAR)}
+    UPDATE media m SET {move(MediaEvent.CANCELED, "error = NULL")}, cancel = {_answer(CancelAnswer.CANCELED, SPENT_SO_FAR)}
     WHERE m.status = '{MediaStatus.IN_QUEUE}' AND NOT {_HAS_OPEN}"""
 _CANCELED: Final = f"""RETURNING m.id
 ), noted AS ({note(MediaEvent.CANCELED, "moved", detail=_answer(CancelAnswer.CANCELED, "NULL::text"))})
@@ -258,7 +258,7 @@ _REPORTED: Final = """unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $
 _STOPPED: Final = _answer(CancelAnswer.CANCELED, f"coalesce(asked.money_spent, {SPENT_SO_FAR})")
 CANCEL_HELD: Final = f"""
 WITH moved AS (
-    UPDATE media m SET {move(MediaEvent.CANCELED)}, cancel = {_STOPPED}
+    UPDATE media m SET {move(MediaEvent.CANCELED, "error = NULL")}, cancel = {_STOPPED}
     FROM {_REPORTED} WHERE m.id = asked.media_id AND {_HELD}
     RETURNING m.id, asked.attempt_id, asked.cost, m.cancel
 ), attempted AS (
