@@ -8,7 +8,7 @@ import pytest
 from app.core.ids import new_id
 from app.media import transitions, workers
 from app.media.endings import WORKER_LOST
-from app.media.states import ALONE_FROM, SUSPECT, SUSPECT_FROM
+from app.media.states import SUSPECT, SUSPECT_FROM
 from tests.support import Client, claim, eventually, served, worker
 
 
@@ -67,7 +67,7 @@ async def test_the_worst_suspects_are_taken_apart_from_the_others(client, hot):
     await workers.register(hot, worker_id, "test")
     await hot.execute("UPDATE media SET next_run = now()")
 
-    rows = await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=8, below=ALONE_FROM)
+    rows = await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=8, below=SUSPECT_FROM + 1)
 
     assert [row["takeovers"] for row in rows] == [2, 2, 2]
     assert await claim(hot, "network", worker_id=worker_id, limit=10) == []
@@ -128,7 +128,7 @@ def poisonous(tmp_path):
 
 
 async def test_poison_is_stopped_and_the_fleet_goes_on(settings, hot, tmp_path, poisonous):
-    plugin = {"PYTHONPATH": poisonous, "LEASE_SECONDS": "1", "MAX_TAKEOVERS": "4", "CLAIM_INTERVAL_SECONDS": "0.2"}
+    plugin = {"PYTHONPATH": poisonous, "LEASE_SECONDS": "1", "MAX_TAKEOVERS": "5", "CLAIM_INTERVAL_SECONDS": "0.2"}
     with served(settings, tmp_path / "api.log", **plugin) as address:
         async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
             client = Client(api)
@@ -143,7 +143,7 @@ async def test_poison_is_stopped_and_the_fleet_goes_on(settings, hot, tmp_path, 
             with worker(settings, tmp_path / "last.log", **plugin):
                 done = [await client.until(media) for media in others]
 
-    assert (seen["error"]["code"], deaths) == ("worker_lost", 4)
+    assert (seen["error"]["code"], deaths) == ("worker_lost", 5)
     assert {(media["status"], media["number_of_tries"]) for media in done} == {("COMPLETED", 1)}
 
 

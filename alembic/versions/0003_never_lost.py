@@ -28,6 +28,8 @@ def upgrade() -> None:
     )
     op.add_column("attempts", sa.Column("look_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("attempts", sa.Column("stop", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.add_column("attempts", sa.Column("told_to_stop", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.add_column("attempts", sa.Column("looks", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.create_index(
         "ix_attempts_look", "attempts", ["look_at"], unique=False, postgresql_where=sa.text("look_at IS NOT NULL")
     )
@@ -114,6 +116,8 @@ def downgrade() -> None:
     op.drop_column("media", "provider")
     op.drop_index("ix_attempts_unknown", table_name="attempts", postgresql_where=sa.text("status = 'UNKNOWN'"))
     op.drop_index("ix_attempts_look", table_name="attempts", postgresql_where=sa.text("look_at IS NOT NULL"))
+    op.drop_column("attempts", "looks")
+    op.drop_column("attempts", "told_to_stop")
     op.drop_column("attempts", "stop")
     op.drop_column("attempts", "look_at")
     op.drop_table("tallies")

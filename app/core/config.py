@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     """The pause before the second try, in seconds; it doubles with each, give or take a quarter."""
     retry_max_seconds: float = Field(default=300.0, gt=0, le=86_400)
     """The longest pause between two tries, in seconds."""
-    max_takeovers: int = Field(default=5, ge=4, le=1_000_000)
+    max_takeovers: int = Field(default=5, ge=5, le=1_000_000)
     """How many workers may die with one job in hand before it ends with `worker_lost`; the last ones had it alone."""
     reconcile_seconds: float = Field(default=60.0, ge=0, le=86_400)
     """How long a provider is asked about a purchase whose answer was lost, before `on_unknown` decides, in seconds."""

@@ -65,8 +65,12 @@ class Connections:
 
         async def in_turn(connection: "Connection") -> list[asyncpg.Record]:
             async with connection.transaction():
-                # A statement of its own: the next one's view of the data begins after the wait.
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", lock)
+                # Statements of their own: the next one's view of the data begins after the wait. Who is frozen
+                # with the lock in his hands loses it, and who waits for it does not wait long.
+                await connection.execute(
+                    "SET LOCAL idle_in_transaction_session_timeout = '3s'; SET LOCAL lock_timeout = '2s'; "
+                    f"SELECT pg_advisory_xact_lock({lock:d})"
+                )
                 return await connection.fetch(query, *args)
 
         return await self._use(in_turn)

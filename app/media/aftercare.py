@@ -12,9 +12,9 @@ After `late_result` nobody looks any more.
 """
 
 import asyncio
-import contextlib
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -23,11 +23,12 @@ import structlog
 from app.core.connections import Connections
 from app.media import calls, late, tallies
 from app.media.commands import Closing, LateResult
-from app.media.copying import Copier, CopyDelayedError
+from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.jobs import OpenAttempt, open_attempt
-from app.media.purchasing import MARGIN, record_purchase
+from app.media.purchasing import MARGIN, ask, record_purchase
 from app.media.rules import Rules
-from app.media.states import AttemptStatus
+from app.media.settlement import as_json
+from app.media.states import SUSPECT_FROM, AttemptStatus
 from app.media.writes import Writes
 from app.media_generator.errors import NotReachedError, ProviderError
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Failed, Reference, Submission, Succeeded
@@ -36,9 +37,13 @@ from app.media_generator.registry import Offer, Registry, UnknownModelError
 log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 50
-"""Attempts in one round."""
+"""Attempts that one process looks at at the same time."""
 PAUSE: Final = timedelta(seconds=5)
-"""Between two looks at one attempt; longer than a look takes as a rule, and if not, nothing breaks."""
+"""Between two looks at one attempt."""
+LONGEST_LOOK: Final = 300.0
+"""Seconds after which a look is broken off."""
+MOST_LOOKS: Final = 2
+"""Looks in a row that may fail to come to an end, before nobody dares another."""
 
 
 class Aftercare:
@@ -50,48 +55,68 @@ class Aftercare:
         self._registry = registry
         self._copier = copier
         self._rules = rules
+        self._looks = dict[UUID, asyncio.Task[None]]()
 
-    async def round(self) -> int:
-        """Look at whatever is due; how much that was."""
-        rows = await late.take(self._hot, limit=AT_ONCE, pause=PAUSE)
-        # One that fails must not keep the others from being looked at.
-        for outcome in await asyncio.gather(*(self._look(row) for row in rows), return_exceptions=True):
-            if isinstance(outcome, Exception):
-                log.warning("aftercare_failed", error=repr(outcome))
-        return len(rows)
+    async def round(self) -> None:
+        """Begin to look at whatever is due; one that takes long holds up no other."""
+        room = AT_ONCE - len(self._looks)
+        if room <= 0:
+            return
+        for row in await late.take(self._hot, limit=room, pause=PAUSE, in_hand=list(self._looks)):
+            task = asyncio.create_task(self._look(row))
+            self._looks[row["attempt_id"]] = task
+            task.add_done_callback(self._ended)
+
+    def _ended(self, ended: "asyncio.Task[None]") -> None:
+        self._looks = {attempt_id: task for attempt_id, task in self._looks.items() if task is not ended}
+
+    async def close(self) -> None:
+        """Look no longer; whoever comes next goes on."""
+        for look in list(self._looks.values()):
+            look.cancel()
+        await asyncio.gather(*self._looks.values(), return_exceptions=True)
 
     async def _look(self, row: asyncpg.Record) -> None:
         structlog.contextvars.bind_contextvars(media_id=str(row["id"]), attempt=row["attempt_number"])
         attempt = open_attempt(row)
-        with contextlib.suppress(UnknownModelError):
-            offer = self._registry.find(row["model"])
-            if attempt.reference is not None:
-                await self._follow(row, offer, attempt, attempt.reference)
-            elif await self._find(row, offer, attempt):
-                return
+        if row["looks"] > MOST_LOOKS or row["takeovers"] >= SUSPECT_FROM:
+            log.error("late_purchase_forsaken", looks=row["looks"], takeovers=row["takeovers"])
+            await late.forsake(self._hot, attempt.id, bought=attempt.reference is not None)
+            return
+        try:
+            async with asyncio.timeout(LONGEST_LOOK):
+                await self._look_at(row, attempt)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is a next time
+            log.warning("aftercare_failed", error=repr(error))
+        await late.looked(self._hot, attempt.id)
         if row["over_since"] > self._rules.late_result:
-            await late.forsake(self._hot, attempt.id)
+            await late.forsake(self._hot, attempt.id, bought=attempt.reference is not None)
 
-    async def _find(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt) -> bool:
-        """Whether it is known now what became of the attempt."""
+    async def _look_at(self, row: asyncpg.Record, attempt: OpenAttempt) -> None:
+        try:
+            offer = self._registry.find(row["model"])
+        except UnknownModelError:
+            return
+        if attempt.reference is not None:
+            await self._follow(row, offer, attempt, attempt.reference)
+        elif attempt.age >= offer.provider.capabilities.submit_timeout.total_seconds() + MARGIN:
+            # Before that the call may be in the air; whoever makes it writes down what it brings.
+            await self._find(row, offer, attempt)
+
+    async def _find(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt) -> None:
         can = offer.provider.capabilities
-        if attempt.age < can.submit_timeout.total_seconds() + MARGIN:
-            return True  # the call may be in the air; whoever makes it writes down what it brings
-        if not can.findable:
-            await late.forsake(self._hot, attempt.id)
-            return True
+        if not can.findable and not can.idempotent_submit:
+            await late.forsake(self._hot, attempt.id, bought=False)
+            return
         name = row["model"].partition("/")[2]
         submission = Submission(attempt.id, attempt.number, name, row["prompt"], msgspec.json.decode(row["input"]))
-        try:
-            reference = await calls.find(offer.provider, submission, attempt.created_at)
-        except ProviderError as error:
-            log.info("late_purchase_not_found_yet", error=error.message)
-            return False
-        if reference is None:
+        answer = await ask(offer, submission, attempt)
+        if isinstance(answer, Reference):
+            await record_purchase(self._writes, attempt, answer)
+        elif answer is None:
             await self._close(attempt, NotReachedError(f"{offer.provider.name} never got the request"))
         else:
-            await record_purchase(self._writes, attempt, reference)
-        return True
+            log.info("late_purchase_not_found_yet", error=answer)
 
     async def _follow(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt, reference: Reference) -> None:
         if row["stop"]:
@@ -102,6 +127,8 @@ class Aftercare:
                 return
             if answer is not None:
                 await late.told_to_stop(self._hot, attempt.id)
+        if row["over_since"] > self._rules.late_result:
+            return
         outcome = await calls.poll(offer.provider, reference)
         if isinstance(outcome, Failed):
             await self._close(attempt, outcome.error)
@@ -111,8 +138,13 @@ class Aftercare:
             await self._store(row, offer, attempt, outcome)
 
     async def _store(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
+        if row["stored"]:
+            # Another purchase for the same media was quicker; that this one was paid is worth knowing.
+            await self._writes.close(Closing(attempt.id, AttemptStatus.SUCCEEDED, "YES", cost=succeeded.cost))
+            return
+        folder = Folder(row["id"], row["created_at"], attempt.number)
         try:
-            files = await self._copier.copy_all(offer.provider, succeeded.outputs, row["id"], row["created_at"])
+            files = await self._copier.copy_all(offer.provider, succeeded.outputs, folder)
         except CopyDelayedError:
             return
         except ProviderError as error:
@@ -123,5 +155,4 @@ class Aftercare:
             await tallies.add(self._hot, tallies.Counted.LATE_STORED, 1)
 
     async def _close(self, attempt: OpenAttempt, error: ProviderError) -> None:
-        said = msgspec.json.encode({"code": error.code, "message": error.message.replace("\x00", "")}).decode()
-        await self._writes.close(Closing(attempt.id, AttemptStatus.FAILED, error.sent, said))
+        await self._writes.close(Closing(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error)))

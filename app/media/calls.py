@@ -2,23 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final
 
+import msgspec
 import structlog
 
+from app.core.storable import storable
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
     CreditError,
+    GenerationFailedError,
     NotReachedError,
     OutputError,
     ProviderDefectError,
     ProviderError,
+    Sent,
     UnauthorizedError,
 )
 from app.media_generator.media_generator_model import (
     CancelAnswer,
+    Canceled,
     Failed,
     MediaGeneratorModel,
     Outcome,
@@ -26,12 +33,15 @@ from app.media_generator.media_generator_model import (
     Reference,
     Running,
     Submission,
+    Succeeded,
 )
 
 log = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=60)
 """For an answer, or for the next chunk of an output."""
+MOST_DOLLARS: Final = Decimal(10) ** 11
+"""Beyond what is stored of a cost."""
 WHILE_REFUSED: Final = timedelta(seconds=10)
 """Between two questions while the provider does not let us in: what was bought is not lost with a key."""
 
@@ -46,7 +56,7 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, patie
         raise NotReachedError("writing the intent down took so long that it was not sent")
     try:
         async with asyncio.timeout(patience.total_seconds()):
-            return await provider.submit(submission)
+            return _whole(await provider.submit(submission))
     except ProviderError:
         raise
     except TimeoutError as error:
@@ -64,7 +74,8 @@ async def find(provider: MediaGeneratorModel, submission: Submission, since: dat
     """
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            return await provider.find(submission, since)
+            found = await provider.find(submission, since)
+            return None if found is None else _whole(found)
     except ProviderError:
         raise
     except TimeoutError as error:
@@ -74,25 +85,33 @@ async def find(provider: MediaGeneratorModel, submission: Submission, since: dat
         raise ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
 
 
+class AdapterDefectError(OutputError):
+    """The adapter failed in a way that it does not explain; it may be better next time."""
+
+
 async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
-    """What became of a purchase; a provider that cannot be asked now counts as still at work."""
+    """What became of a purchase; a provider that cannot be asked now counts as still at work.
+
+    Raises:
+        AdapterDefectError: The adapter is broken, or what it got from the provider is.
+    """
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            return await provider.poll(reference)
-    except (NotReachedError, BusyError) as error:
+            return _of_a_purchase(await provider.poll(reference))
+    except (NotReachedError, BusyError, AnswerLostError) as error:
         log.info("poll_delayed", error=error.message)
         return Running(wait=error.retry_after)
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
         return Running(wait=WHILE_REFUSED)
     except ProviderError as error:
-        return Failed(error)
+        return _of_a_purchase(Failed(error))
     except TimeoutError:
         log.info("poll_delayed", error="no answer in time")
         return Running()
     except Exception as error:
         log.exception("provider_defect", provider=provider.name)
-        return Failed(OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}"))
+        raise AdapterDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
 
 
 async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelAnswer | None:
@@ -128,13 +147,60 @@ async def chunks(provider: MediaGeneratorModel, output: Output) -> AsyncGenerato
             yield chunk
     except StopAsyncIteration:
         return
-    except ProviderError:
-        raise
-    except TimeoutError as error:
-        raise NotReachedError(f"the bytes of {provider.name} stopped coming") from error
     except Exception as error:
-        log.exception("provider_defect", provider=provider.name)
-        raise OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
+        raise _of_bytes(provider, error) from error
     finally:
         if isinstance(source, AsyncGenerator):
             await source.aclose()
+
+
+def _of_bytes(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
+    """What an error means for bytes that were paid for: to be had later, or not at all."""
+    if isinstance(error, NotReachedError | BusyError | OutputError):
+        return error
+    if isinstance(error, AnswerLostError | UnauthorizedError | CreditError):
+        return NotReachedError(f"{provider.name} does not give the bytes now: {error.message}")
+    if isinstance(error, ProviderError):
+        return OutputError(error.message)
+    if isinstance(error, TimeoutError):
+        return NotReachedError(f"the bytes of {provider.name} stopped coming")
+    log.error("provider_defect", provider=provider.name, exc_info=error)
+    return OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}")
+
+
+def _whole(reference: Any) -> Reference:
+    """The reference, if another process can read what will be stored of it.
+
+    Raises:
+        TypeError, ValueError: It cannot; a defect of the adapter.
+    """
+    return msgspec.json.decode(msgspec.json.encode(storable(msgspec.to_builtins(reference))), type=Reference)
+
+
+def _of_a_purchase(outcome: Any) -> Outcome:
+    """The outcome, if it is one.
+
+    What was bought was bought: an error that says that the request was not sent is about the question, not about
+    the purchase.
+
+    Raises:
+        TypeError, ValueError: It is none; a defect of the adapter.
+    """
+    if isinstance(outcome, Failed):
+        error = outcome.error
+        return outcome if error.sent is Sent.YES else Failed(GenerationFailedError(error.message))
+    if isinstance(outcome, Running):
+        progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
+        return Running(progress, outcome.wait)
+    if isinstance(outcome, Succeeded | Canceled):
+        return replace(outcome, cost=_cost(outcome.cost))
+    raise TypeError(f"{type(outcome).__name__} is no outcome")
+
+
+def _cost(told: Decimal | None) -> Decimal | None:
+    """A cost that can be stored; what cannot is logged and left out, the result is worth more."""
+    cost = None if told is None else Decimal(told)
+    if cost is not None and not (cost.is_finite() and 0 <= cost < MOST_DOLLARS):
+        log.warning("cost_not_stored", cost=str(told))
+        return None
+    return cost

@@ -18,6 +18,7 @@ from typing import Final
 from app.media.sql import AT_PROVIDER, SUSPECTED, may, move, names, note
 from app.media.states import HIGHEST_PRIORITY, OPEN_ATTEMPT, RESUMED, SUSPECT, MediaEvent
 from app.media.streams import MOST_STREAMS, SAME_STREAM, streams
+from app.media_generator.errors import CreditError, UnauthorizedError
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
@@ -29,9 +30,12 @@ _TAKE: Final = f"""moved AS (
         m.created_at, m.deadline, m.on_unknown, m.takeovers, m.cancel_asked
 ), noted AS ({note(MediaEvent.CLAIMED, "moved", "$2")})"""
 
-_JOB: Final = """moved.*, moved.deadline - now() AS time_left,
+_SPARED: Final = ", ".join(f"'{error.code}'" for error in (UnauthorizedError, CreditError))
+_JOB: Final = f"""moved.*, moved.deadline - now() AS time_left,
     a.id AS attempt_id, a.number AS attempt_number, a.reference, now() - a.created_at AS attempt_age,
-    a.created_at AS attempted_at, EXISTS (SELECT FROM files f WHERE f.media_id = moved.id) AS stored"""
+    a.created_at AS attempted_at, a.told_to_stop,
+    (SELECT count(*) FROM attempts s WHERE s.media_id = moved.id AND s.error->>'code' IN ({_SPARED}))::int AS spared,
+    EXISTS (SELECT FROM files f WHERE f.media_id = moved.id) AS stored"""
 _OPEN: Final = f"LEFT JOIN attempts a ON a.media_id = moved.id AND a.status IN ({names(OPEN_ATTEMPT)})"
 
 CLAIM: Final = f"""
@@ -48,7 +52,7 @@ WITH RECURSIVE {streams("AND m.owner_id >= $4")}, room AS (
     WHERE s.next_run <= now() AND s.rank < {SUSPECT} AND (s.rank >= {RESUMED} OR coalesce(r.places, 1) > 0)
 ), chosen AS (
     SELECT w.*, count(*) OVER () AS streams FROM waiting w WHERE w.step = (SELECT max(step) FROM waiting)
-    ORDER BY w.owner_id <= $5, w.owner_id LIMIT $3
+    ORDER BY row_number() OVER (PARTITION BY w.owner_id ORDER BY w.next_run), w.owner_id <= $5, w.owner_id LIMIT $3
 ), head AS MATERIALIZED (
     SELECT c.owner_id, c.provider, c.rank, oldest.* FROM chosen c CROSS JOIN LATERAL (
         SELECT m.id, m.next_run FROM media m
@@ -62,26 +66,29 @@ WITH RECURSIVE {streams("AND m.owner_id >= $4")}, room AS (
 ), numbered AS (
     SELECT i.*, row_number() OVER (PARTITION BY provider, rank >= {RESUMED} ORDER BY turn, next_run, id) AS place
     FROM in_turn i
+), trial AS (
+    UPDATE provider_gates g SET trial_at = now() + $9::interval
+    WHERE g.trial_at <= now() AND g.provider IN (SELECT provider FROM numbered WHERE rank < {RESUMED})
+    RETURNING g.provider
 ), due AS MATERIALIZED (
     SELECT n.id, n.turn FROM numbered n LEFT JOIN room r ON r.provider = n.provider
-    WHERE n.rank >= {RESUMED} OR r.places IS NULL OR n.place <= r.places
+    LEFT JOIN provider_gates g ON g.provider = n.provider LEFT JOIN trial t ON t.provider = n.provider
+    WHERE n.rank >= {RESUMED}
+        OR ((r.places IS NULL OR n.place <= r.places) AND (g.provider IS NULL OR t.provider IS NOT NULL))
     ORDER BY n.turn, n.owner_id <= $5, n.owner_id LIMIT $3
-), {_TAKE}, trial AS (
-    UPDATE provider_gates g SET trial_at = now() + $9::interval
-    FROM moved WHERE g.provider = moved.provider AND moved.rank < {RESUMED}
-), line AS (
+), {_TAKE}, line AS (
     SELECT (SELECT owner_id FROM stream WHERE number = {MOST_STREAMS}) AS next_owner,
         (SELECT count(*) FROM due) = $3 OR (SELECT count(*) FROM waiting) > (SELECT count(*) FROM chosen) AS more
 )
-SELECT line.*, due.turn, {_JOB}, g.provider IS NOT NULL AS trial
-FROM line LEFT JOIN moved ON true LEFT JOIN due ON due.id = moved.id
-LEFT JOIN provider_gates g ON g.provider = moved.provider AND moved.rank < {RESUMED}
+SELECT line.*, due.turn, {_JOB}, t.provider IS NOT NULL AND moved.rank < {RESUMED} AS trial
+FROM line LEFT JOIN moved ON true LEFT JOIN due ON due.id = moved.id LEFT JOIN trial t ON t.provider = moved.provider
 {_OPEN} ORDER BY due.turn, moved.owner_id <= $5, moved.owner_id"""
 
 CLAIM_SUSPECTS: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT m.id FROM media m
     WHERE {SUSPECTED} AND m.queue = $1 AND m.takeovers < $4 AND m.next_run <= now()
+        AND (m.deadline IS NULL OR m.deadline > now())
     ORDER BY m.takeovers, m.next_run LIMIT $3 FOR UPDATE SKIP LOCKED
 ), {_TAKE}
 SELECT {_JOB}, false AS trial FROM moved {_OPEN}"""

@@ -40,16 +40,30 @@ class CopyDelayedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Whose output it is."""
+class Folder:
+    """Whose outputs they are."""
 
     media_id: UUID
     created_at: datetime
+    attempt: int
+    """The attempt's number: two purchases of one media never share a key, whichever comes late."""
+
+    def key(self, index: int, extension: str) -> str:
+        """Where an output lies in the bucket."""
+        again = f"-try{self.attempt}" if self.attempt > 1 else ""
+        return f"media/{self.created_at:%Y/%m}/{self.media_id}/{index}{again}.{extension}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One output."""
+
+    folder: Folder
     index: int
 
     def key(self, extension: str) -> str:
         """Where it lies in the bucket."""
-        return f"media/{self.created_at:%Y/%m}/{self.media_id}/{self.index}.{extension}"
+        return self.folder.key(self.index, extension)
 
 
 class Copier:
@@ -61,7 +75,7 @@ class Copier:
         self._places = asyncio.Semaphore(COPIES_AT_ONCE)
 
     async def copy_all(
-        self, provider: MediaGeneratorModel, outputs: Sequence[Output], media_id: UUID, created_at: datetime
+        self, provider: MediaGeneratorModel, outputs: Sequence[Output], folder: Folder
     ) -> tuple[StoredFile, ...]:
         """Copy every output of a media.
 
@@ -76,7 +90,7 @@ class Copier:
         for index, output in enumerate(outputs):
             try:
                 async with self._places:
-                    place = Place(media_id, created_at, index)
+                    place = Place(folder, index)
                     file = await copy_output(provider, output, self._store, place, self._limits)
             except (StoreError, NotReachedError, BusyError) as error:
                 log.warning("copy_delayed", index=index, error=str(error))

@@ -35,7 +35,13 @@ WORKER_LOST: Final = Ending(
     "goes on with it",
     "Too many workers died while they had it in hand.",
 )
-ENDINGS: Final = (DEADLINE_EXCEEDED, WORKER_LOST)
+JOB_BROKEN: Final = Ending(
+    "job_broken",
+    "working on it failed in a way that nobody foresaw; the workers' log says how. What was bought is kept, and "
+    "POST /media/{media_id}/retry goes on with it",
+    "A defect: working on it failed again and again; the workers' log says how.",
+)
+ENDINGS: Final = (JOB_BROKEN, DEADLINE_EXCEEDED, WORKER_LOST)
 
 HELD_AS_UNKNOWN: Final = (
     "it may have been paid, so it is not bought again by itself; POST /media/{media_id}/retry buys it again, knowingly"

@@ -9,18 +9,21 @@ from typing import Final
 import asyncpg
 
 from app.core.connections import Connections
+from app.core.storable import storable
 from app.media_generator.errors import ProviderError
 
 _CLOSE: Final = """INSERT INTO provider_gates AS g (provider, code, message, trial_at)
 VALUES ($1, $2, $3, now() + $4::interval)
-ON CONFLICT (provider) DO UPDATE SET code = excluded.code, message = excluded.message, trial_at = excluded.trial_at"""
+ON CONFLICT (provider) DO UPDATE SET code = excluded.code, message = excluded.message, trial_at = excluded.trial_at
+RETURNING xmax = 0 AS first"""
 
 _CLOSED: Final = "SELECT provider, code, message, closed_at, trial_at FROM provider_gates ORDER BY provider"
 
 
-async def close(hot: Connections, provider: str, error: ProviderError, *, pause: timedelta) -> None:
-    """Buy nothing from a provider until a trial after `pause` goes well."""
-    await hot.execute(_CLOSE, provider, error.code, error.message.replace("\x00", ""), pause)
+async def close(hot: Connections, provider: str, error: ProviderError, *, pause: timedelta) -> bool:
+    """Buy nothing from a provider until a trial after `pause` goes well; False: it was closed already."""
+    row = await hot.fetchrow(_CLOSE, provider, error.code, storable(error.message), pause)
+    return row is not None and bool(row["first"])
 
 
 async def open_again(hot: Connections, provider: str) -> None:

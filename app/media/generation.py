@@ -26,30 +26,37 @@ import structlog
 
 from app.media import calls
 from app.media.commands import CancelReport, Completion, Progress
-from app.media.copying import Copier, CopyDelayedError
+from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.jobs import Job, OpenAttempt
 from app.media.purchasing import Purchasing
 from app.media.settlement import Settlement
 from app.media.states import MoneySpent
 from app.media.writes import Writes
-from app.media_generator.errors import GenerationFailedError, ModelGoneError, ProviderError, SilentError
+from app.media_generator.errors import (
+    GenerationFailedError,
+    ModelGoneError,
+    OutputError,
+    ProviderError,
+    SilentError,
+)
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
     Failed,
     MediaGeneratorModel,
+    Outcome,
     Reference,
     Running,
     Succeeded,
 )
-from app.media_generator.registry import Registry, UnknownModelError
+from app.media_generator.registry import Offer, Registry, UnknownModelError
 
 log = structlog.get_logger(__name__)
 
 PROGRESS_SECONDS: Final = 0.5
 """The shortest time between two progress writes of one job."""
-MISSING_MODEL_PAUSE: Final = timedelta(seconds=30)
-"""Before a job whose model this worker lacks is offered to others again."""
+MOST_DEFECTS: Final = 5
+"""Polls in a row that an adapter may fail at for no reason that it tells."""
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
@@ -91,31 +98,46 @@ class Generation:
             HandBackError: It has to wait; somebody else may go on with it.
             LeaseLostError: It is not this worker's any more.
         """
-        try:
-            offer = self._registry.find(job.model)
-        except UnknownModelError:
-            if job.attempt is not None:
-                # It may be paid: a worker that has the plug-in goes on with it.
-                raise HandBackError("model_missing_here", MISSING_MODEL_PAUSE) from None
-            error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
-            await self._settlement.settle(job, None, error)
-            return
-        if job.attempt is None and await self._need_not_buy(job):
+        offer = await self._offer(job)
+        if offer is None or (job.attempt is None and await self._need_not_buy(job)):
             return
         attempt = await self.purchasing.obtain(job, offer)
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
+        await self._finish(job, offer.provider, attempt, attempt.reference)
+
+    async def _offer(self, job: Job) -> Offer | None:
+        """The model; None: nobody has it, and that is written down."""
         try:
-            succeeded = await self._outcome(job, offer.provider, attempt, attempt.reference)
-            files = await self._copier.copy_all(offer.provider, succeeded.outputs, job.held.media_id, job.created_at)
+            return self._registry.find(job.model)
+        except UnknownModelError:
+            # While new code is rolled out another worker may have it; what may be paid waits for one that does.
+            if job.attempt is not None or job.held.fence < self._rules.retry.max_tries:
+                raise HandBackError("model_missing_here", self._rules.retry.pause(job.held.fence)) from None
+            error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
+            await self._settlement.settle(job, None, error)
+            return None
+
+    async def _finish(
+        self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
+    ) -> None:
+        """From a purchase to its end."""
+        try:
+            succeeded = await self._outcome(job, provider, attempt, reference)
+            folder = Folder(job.held.media_id, job.created_at, attempt.number)
+            files = await self._copier.copy_all(provider, succeeded.outputs, folder)
         except _StoppedError as stopped:
-            await self._stopped(job, offer.provider, attempt, stopped.cost)
+            await self._stopped(job, provider, attempt, stopped.cost)
             return
         except ProviderError as error:
             await self._settlement.settle(job, attempt, error)
             return
         except CopyDelayedError as error:
+            if attempt.age > self._rules.silence.total_seconds():
+                gone = OutputError(f"the result of {provider.name} could not be had in time")
+                await self._settlement.settle(job, attempt, gone)
+                return
             # The claims so far stand for the tries so far: nothing is bought by another one.
             raise HandBackError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
         await self._writes.complete(Completion(job.held, attempt.id, files, succeeded.cost))
@@ -137,11 +159,11 @@ class Generation:
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
     ) -> Succeeded:
         """Wait until the provider is done; between polls nothing is held but this coroutine."""
-        wait, shown, told, asked = SHORTEST_WAIT, None, 0.0, False
+        wait, shown, told, asked, defects = SHORTEST_WAIT, None, 0.0, False, 0
         while True:
             if job.cancel_asked.is_set() and not asked:
                 asked = await self._ask_to_stop(job, provider, attempt, reference)
-            outcome = await calls.poll(provider, reference)
+            outcome, defects = await _poll(provider, reference, defects)
             if not isinstance(outcome, Running):
                 return _result(outcome, provider)
             left = self._rules.silence.total_seconds() - attempt.age
@@ -150,8 +172,8 @@ class Generation:
             if outcome.progress is not None and outcome.progress != shown and time.monotonic() > told:
                 shown, told = outcome.progress, time.monotonic() + PROGRESS_SECONDS
                 await self._writes.progress(Progress(job.held, min(max(shown, 0.0), 1.0)))
-            pause = min(outcome.wait.total_seconds() if outcome.wait is not None else wait, left)
-            await (asyncio.sleep(pause) if asked else _sleep_unless(job.cancel_asked, pause))
+            pause = outcome.wait.total_seconds() if outcome.wait is not None else wait
+            await _sleep_unless(job.cancel_asked, min(max(pause, SHORTEST_WAIT), max(left, SHORTEST_WAIT)))
             wait = min(wait * 2, LONGEST_WAIT)
 
     async def _ask_to_stop(
@@ -169,6 +191,10 @@ class Generation:
     async def _stopped(
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, cost: Decimal | None
     ) -> None:
+        if not job.cancel_asked.is_set() and attempt.told_to_stop:
+            # We had stopped it after its deadline, and then its owner asked for another try.
+            await self._settlement.begin_anew(job, attempt, cost)
+            return
         if not job.cancel_asked.is_set():
             error = GenerationFailedError(f"{provider.name} says that it was canceled, and not by us")
             await self._settlement.settle(job, attempt, error)
@@ -191,7 +217,20 @@ def _result(outcome: Succeeded | Failed | Canceled, provider: MediaGeneratorMode
     return outcome
 
 
+async def _poll(provider: MediaGeneratorModel, reference: Reference, defects: int) -> tuple[Outcome, int]:
+    """The outcome, and how many defects there were in a row."""
+    try:
+        return await calls.poll(provider, reference), 0
+    except calls.AdapterDefectError:
+        if defects + 1 >= MOST_DEFECTS:
+            raise
+        return Running(), defects + 1
+
+
 async def _sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    if event.is_set():
+        await asyncio.sleep(seconds)
+        return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

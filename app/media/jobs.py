@@ -1,7 +1,6 @@
 """A job in a worker's hands, as the claim answered it."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from app.core import clock
 from app.media.commands import Held
 from app.media.states import OnUnknown
 from app.media_generator.media_generator_model import Reference, Submission
@@ -26,12 +26,15 @@ class OpenAttempt:
     created_at: datetime
     """Not later than its intent was committed, by the database's clock."""
     begun: float
-    """When its intent was committed, by this process's monotonic clock."""
+    """When its intent was committed, by this process's `clock`."""
+
+    told_to_stop: bool = False
+    """We have told the provider that nobody waits for it, when its media was over."""
 
     @property
     def age(self) -> float:
         """Seconds since its intent was committed."""
-        return time.monotonic() - self.begun
+        return clock.seconds() - self.begun
 
 
 def open_attempt(row: asyncpg.Record) -> OpenAttempt:
@@ -42,7 +45,8 @@ def open_attempt(row: asyncpg.Record) -> OpenAttempt:
         number=row["attempt_number"],
         reference=read_reference(row["reference"]),
         created_at=row["attempted_at"],
-        begun=time.monotonic() - age.total_seconds(),
+        begun=clock.seconds() - age.total_seconds(),
+        told_to_stop=row["told_to_stop"],
     )
 
 
@@ -62,6 +66,8 @@ class Conditions:
     """How many workers died with it in hand."""
     trial: bool
     """It may try whether a closed provider is well again."""
+    spared: int
+    """Attempts that are not held against it: its provider sold nothing to anybody."""
     stored: bool
     """Its files are in the store already: they came after it was over."""
 
@@ -74,6 +80,7 @@ class Conditions:
             time_left=None if left is None else left.total_seconds(),
             takeovers=row["takeovers"],
             trial=row["trial"],
+            spared=row["spared"],
             stored=row["stored"],
         )
 

@@ -14,9 +14,22 @@ from app.media import late_statements as statements
 from app.media.commands import Closing, LateResult
 
 
-async def take(hot: Connections, *, limit: int, pause: timedelta) -> list[asyncpg.Record]:
-    """Up to `limit` attempts that are to be looked after now; nobody else gets them for `pause`."""
-    return await hot.fetch(statements.TAKE_LATE, limit, pause)
+async def take(hot: Connections, *, limit: int, pause: timedelta, in_hand: Sequence[UUID] = ()) -> list[asyncpg.Record]:
+    """Up to `limit` attempts that are to be looked after now, but not those in hand.
+
+    Nobody gets them again for `pause`, and for longer each time that a look does not come to its end.
+    """
+    return await hot.fetch(statements.TAKE_LATE, limit, pause, in_hand)
+
+
+async def looked(hot: Connections, attempt_id: UUID) -> None:
+    """A look came to its end: it did not kill anybody."""
+    await hot.execute(statements.LOOKED, attempt_id)
+
+
+async def adopt(hot: Connections) -> int:
+    """Look after open attempts that were overlooked when their media ended; how many."""
+    return len(await hot.fetch(statements.ADOPT))
 
 
 async def close(hot: Connections, closings: Sequence[Closing]) -> list[bool]:
@@ -38,9 +51,15 @@ async def told_to_stop(hot: Connections, attempt_id: UUID) -> None:
     await hot.execute(statements.TOLD_TO_STOP, attempt_id)
 
 
-async def forsake(hot: Connections, attempt_id: UUID) -> None:
-    """Nobody looks after it any more; what is known of it stays."""
-    await hot.execute(statements.FORSAKE, attempt_id)
+async def forsake(hot: Connections, attempt_id: UUID, *, bought: bool) -> None:
+    """Nobody looks after it any more; what is known of it stays.
+
+    Args:
+        hot: The database.
+        attempt_id: Of which attempt.
+        bought: Whether a purchase is known; if that has changed meanwhile, it is looked after all the same.
+    """
+    await hot.execute(statements.FORSAKE, attempt_id, bought)
 
 
 async def store(hot: Connections, late: LateResult) -> bool:

@@ -5,44 +5,63 @@ No worker owns such an attempt. Who looks after it moves `look_at` ahead, and if
 
 from typing import Final
 
-from app.media.sql import names
-from app.media.states import FINAL, OPEN_ATTEMPT, AttemptStatus, MediaEvent, MediaStatus
+from app.media.sql import OVER, names
+from app.media.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
-_OVER: Final = names(FINAL - {MediaStatus.COMPLETED})
+_OVER: Final = names(OVER)
 _OPEN: Final = names(OPEN_ATTEMPT)
+_UNSETTLED: Final = names(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})
 
-TAKE_LATE: Final = """
+# A look that does not come to its end may have killed its worker: the next one waits longer.
+TAKE_LATE: Final = f"""
 WITH due AS MATERIALIZED (
-    SELECT id FROM attempts WHERE look_at <= now() ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT a.id FROM attempts a JOIN media m ON m.id = a.media_id
+    WHERE a.look_at <= now() AND m.status IN ({_OVER}) AND NOT a.id = ANY($3::uuid[])
+    ORDER BY a.look_at LIMIT $1 FOR UPDATE OF a SKIP LOCKED
 )
-UPDATE attempts a SET look_at = now() + $2::interval FROM due, media m WHERE a.id = due.id AND m.id = a.media_id
+UPDATE attempts a SET looks = a.looks + 1, look_at = now() + $2::interval * power(4, least(a.looks, 4))
+FROM due, media m WHERE a.id = due.id AND m.id = a.media_id
 RETURNING a.id AS attempt_id, a.number AS attempt_number, a.reference, a.created_at AS attempted_at, a.stop,
-    now() - a.created_at AS attempt_age, now() - m.completed_at AS over_since,
-    m.id, m.model, m.prompt, m.input, m.created_at"""
+    a.told_to_stop, a.looks, now() - a.created_at AS attempt_age, now() - m.completed_at AS over_since,
+    m.id, m.model, m.prompt, m.input, m.created_at, m.takeovers,
+    EXISTS (SELECT FROM files f WHERE f.media_id = m.id) AS stored"""
 
+LOOKED: Final = "UPDATE attempts SET looks = 0 WHERE id = $1 AND looks > 0"
+
+# A verdict that it was not sent closes no attempt of which a purchase is known.
 CLOSE: Final = f"""
 UPDATE attempts a SET status = t.status, sent = t.sent, error = t.error::jsonb, cost = t.cost, finished_at = now(),
     look_at = NULL, stop = false
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::numeric[]) AS t (id, status, sent, error, cost)
-WHERE a.id = t.id AND a.status IN ({names(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})})
+WHERE a.id = t.id AND a.status IN ({_UNSETTLED}) AND (t.sent = 'YES' OR a.reference IS NULL)
 RETURNING a.id"""
 
-TOLD_TO_STOP: Final = "UPDATE attempts SET stop = false WHERE id = $1"
+TOLD_TO_STOP: Final = "UPDATE attempts SET stop = false, told_to_stop = true WHERE id = $1"
 
-FORSAKE: Final = """UPDATE attempts SET look_at = NULL, stop = false,
-    status = CASE WHEN status = 'INTENDED' THEN 'UNKNOWN' ELSE status END
-WHERE id = $1 AND look_at IS NOT NULL"""
+FORSAKE: Final = f"""UPDATE attempts SET look_at = NULL, stop = false,
+    status = CASE WHEN status = '{AttemptStatus.INTENDED}' THEN '{AttemptStatus.UNKNOWN}' ELSE status END
+WHERE id = $1 AND look_at IS NOT NULL AND (reference IS NOT NULL) = $2"""
 
-# Only as long as its media is still over: a retry has taken the attempt back by clearing `look_at`.
+# An intent that was committed in the very moment in which its media ended.
+ADOPT: Final = f"""
+UPDATE attempts a SET look_at = now(), stop = true FROM media m
+WHERE m.id = a.media_id AND a.status IN ({_OPEN}) AND a.look_at IS NULL AND a.looks = 0 AND m.status IN ({_OVER})
+    AND m.takeovers < {SUSPECT_FROM} AND m.completed_at > now() - interval '5 minutes'
+RETURNING a.id"""
+
+# Only as long as its media is still over: a retry has taken the attempt back by clearing `look_at`. The media is
+# locked first, as a retry does.
 STORE_LATE: Final = f"""
-WITH closed AS (
+WITH over AS MATERIALIZED (
+    SELECT m.id, m.status FROM media m WHERE m.id = $2 AND m.status IN ({_OVER}) FOR UPDATE
+), closed AS (
     UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', cost = $3, finished_at = now(), look_at = NULL,
         stop = false
-    FROM media m WHERE a.id = $1 AND m.id = $2 AND a.status IN ({_OPEN}) AND a.look_at IS NOT NULL
-        AND m.status IN ({_OVER})
-    RETURNING m.id, m.status
+    FROM over WHERE a.id = $1 AND a.status IN ({_UNSETTLED}) AND a.look_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM files f WHERE f.media_id = $2)
+    RETURNING over.id, over.status
 ), touched AS (
     UPDATE media m SET updated_at = now() FROM closed WHERE m.id = closed.id
 ), stored AS (

@@ -83,8 +83,8 @@ def _others_before(seen: _Seen, row: asyncpg.Record | Mapping[str, Any], own: in
     """Higher ranks come first; inside a rank each other owner gets one turn more than this one's have before it."""
     higher, beside = 0, Counter[UUID]()
     for owner_id, provider, rank, due in seen.streams:
-        if provider in seen.closed or (owner_id, provider, rank) == (row["owner_id"], row["provider"], row["rank"]):
-            continue
+        if provider in seen.closed or (owner_id, rank) == (row["owner_id"], row["rank"]):
+            continue  # of its owner's own it is known exactly
         if rank > row["rank"]:
             higher += due
         elif rank == row["rank"]:

@@ -151,6 +151,10 @@ class Attempt(Base):
     """When somebody looks after it next, although its media is over; null: nobody does."""
     stop: Mapped[bool] = mapped_column(server_default=text("false"))
     """The provider is to be told that nobody waits for it any more."""
+    told_to_stop: Mapped[bool] = mapped_column(server_default=text("false"))
+    """That has been told."""
+    looks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Looks after it that were begun and have not come to an end."""
     submitted_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

@@ -11,16 +11,17 @@ passed nobody is believed who says that there is no purchase.
 import asyncio
 import contextlib
 import hashlib
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
 import msgspec
 import structlog
 
+from app.core import clock
 from app.core.connections import Connections
 from app.core.ids import new_id
+from app.core.storable import storable
 from app.media import calls, gates, queries
 from app.media.commands import Held, Intent, Purchase
 from app.media.jobs import Job, OpenAttempt, read_reference
@@ -28,7 +29,7 @@ from app.media.rules import Rules
 from app.media.settlement import CLOSES_GATE, Settlement
 from app.media.writes import TRY_LATER, LeaseLostError, Writes
 from app.media_generator.errors import AnswerLostError, NotReachedError, ProviderError
-from app.media_generator.media_generator_model import Reference
+from app.media_generator.media_generator_model import Reference, Submission
 from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
@@ -116,15 +117,18 @@ class Purchasing:
         return Tried(bought)
 
     async def _refused(self, job: Job, attempt: OpenAttempt, error: ProviderError) -> None:
+        found_out = False
         if isinstance(error, CLOSES_GATE):
-            log.error("provider_closed", provider=job.provider, code=error.code, message=error.message)
             with contextlib.suppress(*TRY_LATER):
-                await gates.close(self._hot, job.provider, error, pause=self._rules.gate_pause)
-        await self._settlement.settle(job, attempt, error)
+                found_out = await gates.close(self._hot, job.provider, error, pause=self._rules.gate_pause)
+            log.error("provider_closed", provider=job.provider, code=error.code, message=error.message)
+        # Who comes after the one that found out is not to blame, and waits until the provider is well.
+        spare = isinstance(error, CLOSES_GATE) and not found_out
+        await self._settlement.settle(job, attempt, error, spare=spare)
 
     async def _intend(self, job: Job, offer: Offer) -> OpenAttempt:
         attempt_id = new_id()
-        begun = time.monotonic()
+        begun = clock.seconds()
         bought = msgspec.json.encode([job.prompt, job.input], order="deterministic")
         number = await self._writes.intend(
             Intent(job.held, attempt_id, offer.full_name, offer.card.version, hashlib.sha256(bought).hexdigest())
@@ -134,7 +138,7 @@ class Purchasing:
 
     async def _record(self, attempt: OpenAttempt, reference: Reference) -> OpenAttempt:
         await record_purchase(self._writes, attempt, reference)
-        return OpenAttempt(attempt.id, attempt.number, reference, attempt.created_at, attempt.begun)
+        return replace(attempt, reference=reference)
 
     async def _look_up(self, job: Job, offer: Offer, attempt: OpenAttempt, lost: AnswerLostError) -> OpenAttempt:
         """The purchase whose answer was lost.
@@ -154,12 +158,12 @@ class Purchasing:
         while True:
             if (known := await self._recorded(attempt)) is not None:
                 return known
-            answer = await _ask(job, offer, attempt)
+            answer = await ask(offer, job.submission(attempt.id, attempt.number), attempt)
             if isinstance(answer, Reference):
                 return await self._record(attempt, answer)
             if answer is None and attempt.age >= settled:
                 raise NotReachedError(f"{offer.provider.name} never got the request")
-            if attempt.age >= patience:
+            if attempt.age >= patience and await self._recorded(attempt) is None:
                 raise type(lost)(f"{lost.message}; {answer or 'it may still turn up'}") from lost
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -169,21 +173,21 @@ class Purchasing:
         with contextlib.suppress(*TRY_LATER):
             reference = read_reference(await queries.reference(self._hot, attempt.id))
             if reference is not None:
-                return OpenAttempt(attempt.id, attempt.number, reference, attempt.created_at, attempt.begun)
+                return replace(attempt, reference=reference)
         return None
 
 
 async def record_purchase(writes: Writes, attempt: OpenAttempt, reference: Reference) -> None:
     """Commit what was bought."""
     # A character that PostgreSQL cannot store must not cost us the knowledge of what was bought.
-    stored = msgspec.json.encode(reference).decode().replace("\\u0000", "")
-    await writes.purchase(Purchase(attempt.id, reference.external_id.replace("\x00", ""), stored))
+    clean: dict[str, str] = storable(msgspec.to_builtins(reference))
+    await writes.purchase(Purchase(attempt.id, clean["external_id"], msgspec.json.encode(clean).decode()))
     log.info("attempt_submitted", external_id=reference.external_id)
 
 
-async def _ask(job: Job, offer: Offer, attempt: OpenAttempt) -> Reference | str | None:
+async def ask(offer: Offer, submission: Submission, attempt: OpenAttempt) -> Reference | str | None:
     """What the provider knows of an attempt: the purchase, None where it has none, or why it cannot be said."""
-    provider, submission = offer.provider, job.submission(attempt.id, attempt.number)
+    provider = offer.provider
     try:
         if provider.capabilities.findable:
             return await calls.find(provider, submission, attempt.created_at)

@@ -26,7 +26,7 @@ MOST_AHEAD: Final = 1000
 _AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run <= now() THEN (
         SELECT count(*) FROM (SELECT FROM media a
             WHERE a.status = '{MediaStatus.IN_QUEUE}' AND a.queue = m.queue AND a.owner_id = m.owner_id
-                AND a.provider = m.provider AND a.rank = m.rank AND (a.next_run, a.id) < (m.next_run, m.id)
+                AND a.rank = m.rank AND (a.next_run, a.id) < (m.next_run, m.id)
             LIMIT {MOST_AHEAD}) before
     ) END AS ahead, m.queue, m.owner_id, m.provider, m.rank"""
 """For a media that waits: its place among its owner's own, and what else `line.py` needs."""
@@ -60,7 +60,7 @@ _ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_
     created_at, submitted_at, finished_at
 FROM attempts WHERE media_id = $1 ORDER BY number"""
 
-_TO_CANCEL: Final = f"""SELECT id FROM media
+_TO_CANCEL: Final = f"""SELECT id, fence FROM media
 WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
 
 
@@ -124,9 +124,9 @@ async def reference(hot: Connections, attempt_id: UUID) -> str | None:
     return None if row is None else row["reference"]
 
 
-async def to_cancel(hot: Connections, worker_id: UUID) -> list[UUID]:
-    """The media in a worker's hands that their owners want stopped."""
-    return [row["id"] for row in await hot.fetch(_TO_CANCEL, worker_id)]
+async def to_cancel(hot: Connections, worker_id: UUID) -> list[tuple[UUID, int]]:
+    """The media in a worker's hands that their owners want stopped, with their fencing numbers."""
+    return [(row["id"], row["fence"]) for row in await hot.fetch(_TO_CANCEL, worker_id)]
 
 
 async def changes(hot: Connections, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:

@@ -68,7 +68,7 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         input=_json(offer.provider.complete_input(offer.card.name, given), "input"),
         metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
         queue=offer.queue,
-        terms=replace(asked.terms, time_limit=asked.terms.time_limit or offer.card.time_limit),
+        terms=asked.terms if asked.terms.time_limit else replace(asked.terms, time_limit=offer.card.time_limit),
         once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
     )
     made = await transitions.request(services.hot, new)

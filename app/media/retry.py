@@ -8,6 +8,8 @@ from app.media.states import OnUnknown
 from app.media_generator.errors import ProviderError, Sent
 
 JITTER = 0.25
+LONGEST_RETRY_AFTER = timedelta(days=1)
+"""What a provider may ask us to wait; more is a mistake of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class RetryPolicy:
             again = on_unknown is OnUnknown.RETRY
         if not again or tries >= self.max_tries:
             return None
-        return max(self.pause(tries), error.retry_after or timedelta(0))
+        return max(self.pause(tries), min(error.retry_after or timedelta(0), LONGEST_RETRY_AFTER))
 
     def pause(self, tries: int) -> timedelta:
         """Exponential back-off with jitter, so that what failed together does not come back together."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+import asyncpg
 import structlog
 
 from app.core.connections import Connections
@@ -18,10 +19,11 @@ from app.core.ids import new_id
 from app.media import queries, sweep, tallies, transitions, workers
 from app.media.aftercare import Aftercare
 from app.media.commands import Held, Standing
+from app.media.endings import JOB_BROKEN
 from app.media.generation import Generation, HandBackError
 from app.media.jobs import Job
 from app.media.lanes import NOBODY, Lane, Pace
-from app.media.states import ALONE_FROM, SUSPECT_FROM
+from app.media.states import SUSPECT_FROM
 from app.media.writes import TRY_LATER, LeaseLostError, Writes
 
 log = structlog.get_logger(__name__)
@@ -31,8 +33,8 @@ Result = TypeVar("Result")
 MOST_AT_ONCE: Final = 200
 """Jobs in one claim."""
 BEATS_PER_LEASE: Final = 6
-SUSPECTS_AT_ONCE: Final = 8
-"""Media in one worker's hands that outlived workers before."""
+SUSPECTS_AT_ONCE: Final = ((SUSPECT_FROM, 128), (SUSPECT_FROM + 1, 8), (2**31 - 2, 1))
+"""Media in one worker's hands that outlived so many workers: the more often, the fewer beside each other."""
 
 
 class Runner:
@@ -67,8 +69,9 @@ class Runner:
         """Begin; returns at once, also while the database is away."""
         self._loops = [
             asyncio.create_task(self._keep_lease()),
-            asyncio.create_task(self._again_and_again(self._tend)),
-            asyncio.create_task(self._again_and_again(self._aftercare.round)),
+            asyncio.create_task(self._again_and_again(self._put_right, self._pace.lease / BEATS_PER_LEASE)),
+            asyncio.create_task(self._again_and_again(self._tend, self._pace.interval)),
+            asyncio.create_task(self._again_and_again(self._aftercare.round, self._pace.interval)),
             *(asyncio.create_task(self._serve(queue)) for queue in self._lanes),
         ]
 
@@ -85,6 +88,7 @@ class Runner:
                 pass  # a claim that is cut off would be committed without our knowing
         await _cancel(self._loops)
         held = [held for lane in self._lanes.values() for held in lane.jobs]
+        await self._aftercare.close()
         await self._drop_jobs()
         try:
             async with asyncio.timeout(self._pace.patience.total_seconds()):
@@ -128,30 +132,44 @@ class Runner:
         )
         async with self._claiming:
             rows = await transitions.claim(self._hot, queue, standing, limit=limit)
-            jobs = [Job.of(row) for row in rows if row["id"] is not None]
-            self._take(queue, jobs)
+            jobs = await self._take(queue, [row for row in rows if row["id"] is not None])
         further = rows[0]["next_owner"]
         lane.after = further or NOBODY
         if jobs:
             lane.served = jobs[-1].owner_id
         return further is not None or (bool(jobs) and rows[0]["more"])
 
-    def _take(self, queue: str, jobs: Sequence[Job]) -> None:
-        for job in jobs:
+    async def _take(self, queue: str, rows: Sequence[asyncpg.Record]) -> list[Job]:
+        """Begin to work on what was claimed; a row that cannot be read must not take the others with it."""
+        jobs: list[Job] = []
+        for row in rows:
+            try:
+                job = Job.of(row)
+            except Exception:
+                log.exception("job_unreadable", media_id=str(row["id"]))
+                await _survives(self._give_up_for_now(Held(row["id"], row["fence"])))
+                continue
+            jobs.append(job)
             self._lanes[queue].jobs[job.held] = job, asyncio.create_task(self._run(queue, job))
+        return jobs
+
+    async def _give_up_for_now(self, held: Held) -> None:
+        """Return a job at which this worker failed; it is counted, so that it comes to an end."""
+        await transitions.return_broken(self._hot, held, JOB_BROKEN.as_json)
+        await tallies.add(self._hot, tallies.Counted.JOBS_BROKEN, 1)
 
     async def _claim_suspects(self, queue: str, lane: Lane) -> None:
         """Media that outlived their workers: a few at a time, the worst of them alone."""
-        suspects = [job for job, _ in lane.jobs.values() if job.terms.takeovers >= SUSPECT_FROM]
-        room = min(SUSPECTS_AT_ONCE - len(suspects), lane.room)
-        if room <= 0 or any(job.terms.takeovers >= ALONE_FROM for job in suspects):
-            return
+        suspects = [job.terms.takeovers for job, _ in lane.jobs.values() if job.terms.takeovers >= SUSPECT_FROM]
+        claim = transitions.claim_suspects
         async with self._claiming:
-            claim = transitions.claim_suspects
-            rows = await claim(self._hot, queue, worker_id=self.worker_id, limit=room, below=ALONE_FROM)
-            if not rows and not suspects:
-                rows = await claim(self._hot, queue, worker_id=self.worker_id, limit=1, below=2**31 - 1)
-            self._take(queue, [Job.of(row) for row in rows])
+            rows: list[asyncpg.Record] = []
+            for worst, at_once in SUSPECTS_AT_ONCE:
+                room = min(at_once - len(suspects), lane.room)
+                if room <= 0 or max(suspects, default=0) > worst or rows:
+                    break
+                rows = await claim(self._hot, queue, worker_id=self.worker_id, limit=room, below=worst + 1)
+            await self._take(queue, rows)
 
     async def _run(self, queue: str, job: Job) -> None:
         structlog.contextvars.bind_contextvars(media_id=str(job.held.media_id))
@@ -163,8 +181,8 @@ class Runner:
         except LeaseLostError:
             log.info("lease_lost")
         except Exception:
-            # Returned by the next sweep, as its worker no longer has it in hand.
             log.exception("job_broken")
+            await _survives(self._give_up_for_now(job.held))
         finally:
             lane = self._lanes[queue]
             lane.jobs.pop(job.held, None)
@@ -184,18 +202,18 @@ class Runner:
             log.info("deadline_exceeded")
             await tallies.add(self._hot, tallies.Counted.EXPIRED, 1)
 
-    async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, object]], pause: timedelta) -> None:
         while True:
             await _survives(work())
-            await asyncio.sleep(self._pace.interval.total_seconds())
+            await asyncio.sleep(pause.total_seconds())
 
     async def _tend(self) -> None:
         """What cannot wait for the next sweep."""
         await sweep.tend(self._hot)
-        wanted = set(await queries.to_cancel(self._hot, self.worker_id))
-        for lane in self._lanes.values():
-            for held, (job, _) in lane.jobs.items() if wanted else ():
-                if held.media_id in wanted:
+        wanted = {Held(*row) for row in await queries.to_cancel(self._hot, self.worker_id)}
+        for lane in self._lanes.values() if wanted else ():
+            for held, (job, _) in lane.jobs.items():
+                if held in wanted:
                     job.cancel_asked.set()
         for queue, lane in self._lanes.items():
             await self._claim_suspects(queue, lane)
@@ -220,6 +238,9 @@ class Runner:
             await self._drop_jobs()
             self.worker_id = new_id()
             await self._register()
+
+    async def _put_right(self) -> None:
+        """What dead workers, lost answers and crashes have left behind."""
         await self._audit()
         returned = await sweep.sweep(
             self._hot, self.worker_id, lease=self._pace.lease, most_takeovers=self._pace.most_takeovers
@@ -232,10 +253,10 @@ class Runner:
         """Return what carries this worker's name and is not in its hands."""
         async with self._claiming:
             in_hand = [held.media_id for lane in self._lanes.values() for held in lane.jobs]
-            queues = await transitions.return_forgotten(self._hot, self.worker_id, in_hand)
-        await tallies.add(self._hot, tallies.Counted.CLAIM_ANSWERS_LOST, len(queues))
-        for queue in queues:
-            self.wake(queue)
+            forgotten = await transitions.return_forgotten(self._hot, self.worker_id, in_hand)
+        await tallies.add(self._hot, tallies.Counted.CLAIM_ANSWERS_LOST, len(forgotten))
+        for row in forgotten:
+            self.wake(row["queue"])
 
     async def _drop_jobs(self) -> None:
         """Let go of every job; calls that are spending money go on by themselves."""

@@ -1,18 +1,20 @@
 """How a failed attempt ends: with another try, or with the media's ERROR."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 import structlog
 
+from app.core.storable import storable
 from app.media.commands import Closing, Failure
 from app.media.endings import HELD_AS_UNKNOWN
 from app.media.jobs import Job, OpenAttempt
 from app.media.rules import Rules
 from app.media.states import AttemptStatus, OnUnknown
 from app.media.writes import LeaseLostError, Writes
-from app.media_generator.errors import CreditError, ProviderError, Sent, UnauthorizedError
+from app.media_generator.errors import CreditError, GenerationFailedError, ProviderError, Sent, UnauthorizedError
 
 log = structlog.get_logger(__name__)
 
@@ -29,18 +31,19 @@ class Settlement:
         self._writes = writes
         self.rules = rules
 
-    async def settle(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> None:
+    async def settle(self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, spare: bool = False) -> None:
         """End an attempt.
 
         Args:
             job: Whose attempt it was.
             attempt: None: it failed before there was one, and none will follow.
             error: Why.
+            spare: It is not this media's fault: it is tried again, however often it was.
 
         Raises:
             LeaseLostError: The media is not this worker's any more; how the attempt ended is known all the same.
         """
-        pause = self._pause(job, attempt, error)
+        pause = self.rules.gate_pause if spare else self._pause(job, attempt, error)
         log.warning(
             "attempt_failed",
             code=error.code,
@@ -55,7 +58,7 @@ class Settlement:
             attempt_id=attempt.id if attempt is not None else None,
             attempt_status=AttemptStatus.UNKNOWN if unknown else AttemptStatus.FAILED,
             sent=error.sent,
-            error=_as_json(error, HELD_AS_UNKNOWN if held else ""),
+            error=as_json(error, HELD_AS_UNKNOWN if held else ""),
             retry_after=pause,
             look_after=FIRST_LOOK if held else None,
         )
@@ -66,15 +69,26 @@ class Settlement:
                 await self._writes.close(Closing(attempt.id, AttemptStatus.FAILED, error.sent, failure.error))
             raise
 
+    async def begin_anew(self, job: Job, attempt: OpenAttempt, cost: Decimal | None) -> None:
+        """End an attempt that we ourselves had stopped, and let another follow at once.
+
+        Raises:
+            LeaseLostError: The media is not this worker's any more.
+        """
+        await self._writes.close(Closing(attempt.id, AttemptStatus.CANCELED, Sent.YES, cost=cost))
+        error = GenerationFailedError("it was stopped after its deadline")
+        await self._writes.end(
+            Failure(job.held, None, AttemptStatus.CANCELED, Sent.YES, as_json(error), retry_after=timedelta(0))
+        )
+
     def _pause(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> timedelta | None:
         if attempt is None:
             return None
-        if job.terms.trial and isinstance(error, CLOSES_GATE):
-            # It only tried whether the provider is well again; that is not held against it.
-            return self.rules.gate_pause
-        return self.rules.retry.after(error, attempt.number, on_unknown=job.terms.on_unknown)
+        tries = max(attempt.number - job.terms.spared, 1)
+        return self.rules.retry.after(error, tries, on_unknown=job.terms.on_unknown)
 
 
-def _as_json(error: ProviderError, what_next: str) -> str:
+def as_json(error: ProviderError, what_next: str = "") -> str:
+    """The `error` that a media's owner reads."""
     message = f"{error.message}; {what_next}" if what_next else error.message
-    return msgspec.json.encode({"code": error.code, "message": message.replace("\x00", "")}).decode()
+    return msgspec.json.encode({"code": error.code, "message": storable(message)}).decode()

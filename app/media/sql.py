@@ -4,16 +4,21 @@ from typing import Any, Final
 
 from app.media.states import (
     FINAL,
+    OPEN_ATTEMPT,
     RESUMED,
     SUSPECT,
     TRANSITIONS,
     AttemptStatus,
+    CancelAnswer,
     MediaEvent,
     MediaStatus,
     MoneySpent,
 )
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
+
+OVER: Final = FINAL - {MediaStatus.COMPLETED}
+"""Over without a result."""
 
 # Conditions of partial indexes: a statement uses the index only if it says the same.
 SUSPECTED: Final = f"status = '{MediaStatus.IN_QUEUE}' AND rank = {SUSPECT}"
@@ -51,3 +56,17 @@ def note(event: MediaEvent, moved: str, worker: str = "NULL::uuid", detail: str 
     """The row of the history, for each row of the CTE `moved`."""
     values = f"SELECT id, '{event}', '{TRANSITIONS[event].target}', {worker}, {detail} FROM {moved}"
     return f"INSERT INTO media_history (media_id, event, status, worker_id, detail) {values}"
+
+
+def cancel_answer(answer: CancelAnswer, money_spent: str) -> str:
+    """What came of a wish to cancel, as it is stored; `money_spent` is SQL."""
+    return f"jsonb_build_object('answer', '{answer}', 'money_spent', {money_spent})"
+
+
+OPEN: Final = names(OPEN_ATTEMPT)
+HAS_OPEN: Final = f"EXISTS (SELECT FROM attempts a WHERE a.media_id = m.id AND a.status IN ({OPEN}))"
+HELD: Final = f"m.fence = asked.fence AND m.status = '{MediaStatus.PROCESSING}'"
+"""Whether the media `m` is in the hands of the worker that asks."""
+CANCEL_IN_VAIN: Final = (
+    f"cancel = CASE WHEN m.cancel_asked THEN {cancel_answer(CancelAnswer.TOO_LATE, SPENT_SO_FAR)} ELSE m.cancel END"
+)

@@ -1,14 +1,26 @@
 """The SQL of `transitions.py`, put together from the table of states; nobody else runs it.
 
 The expected state stands in each WHERE, and the history row rides in the same statement. Who is claimed next
-stands in `claiming.py`; what happens to attempts whose media is over, in `late_statements.py`.
+stands in `claiming.py`, how a media is stopped in `stop_statements.py`, and what happens to attempts whose media is
+over in `late_statements.py`.
 """
 
 from typing import Final
 
-from app.media.sql import MAY_EXPIRE, SPENT_SO_FAR, may, move, names, note
+from app.media.sql import (
+    CANCEL_IN_VAIN,
+    HAS_OPEN,
+    HELD,
+    OPEN,
+    OVER,
+    SPENT_SO_FAR,
+    cancel_answer,
+    may,
+    move,
+    names,
+    note,
+)
 from app.media.states import (
-    FINAL,
     OPEN_ATTEMPT,
     RESUMED,
     SUSPECT,
@@ -17,7 +29,6 @@ from app.media.states import (
     AttemptStatus,
     CancelAnswer,
     MediaEvent,
-    MediaStatus,
     MoneySpent,
 )
 
@@ -28,10 +39,7 @@ _COLUMNS: Final = """id, job_id, owner_id, status, prompt, model, input, metadat
 _VALUES: Final = f"""$1, $2, $3, '{TRANSITIONS[MediaEvent.REQUESTED].target}', $4, $5, $6::jsonb, $7::jsonb, $8, $9,
     $10, $10, $11, $12::interval, now() + $12::interval"""
 _MADE: Final = "RETURNING id, created_at, deadline"
-_OPEN: Final = names(OPEN_ATTEMPT)
-_HAS_OPEN: Final = f"EXISTS (SELECT FROM attempts a WHERE a.media_id = m.id AND a.status IN ({_OPEN}))"
-_RANK: Final = f"CASE WHEN {_HAS_OPEN} THEN {RESUMED} ELSE m.priority END"
-_HELD: Final = f"m.fence = asked.fence AND m.status = '{MediaStatus.PROCESSING}'"
+_RANK: Final = f"CASE WHEN {HAS_OPEN} THEN {RESUMED} ELSE m.priority END"
 
 REQUEST: Final = f"""
 WITH moved AS (
@@ -58,10 +66,10 @@ WITH asked AS (
         AS t (media_id, fence, attempt_id, model, model_version, input_hash)
 ), before AS (
     SELECT a.id, a.number FROM asked JOIN attempts a ON a.id = asked.attempt_id
-    JOIN media m ON m.id = asked.media_id AND {_HELD}
+    JOIN media m ON m.id = asked.media_id AND {HELD}
 ), held AS (
     UPDATE media m SET number_of_tries = m.number_of_tries + 1, progress = NULL, updated_at = now()
-    FROM asked WHERE m.id = asked.media_id AND {_HELD}
+    FROM asked WHERE m.id = asked.media_id AND {HELD}
         AND NOT EXISTS (SELECT FROM before WHERE before.id = asked.attempt_id)
     RETURNING m.id, m.number_of_tries
 ), made AS (
@@ -73,28 +81,21 @@ WITH asked AS (
 )
 SELECT id, number FROM made UNION ALL SELECT id, number FROM before"""
 
-# Of a media that is over somebody has to look after the purchase; of one that has another open attempt by now
-# only the fact is kept.
+# Of a media that is over somebody has to look after the purchase. Beside another open attempt the fact is kept,
+# and looked after when the media is over without a result.
 PURCHASE: Final = f"""
 UPDATE attempts a SET external_id = t.external_id, reference = t.reference::jsonb, submitted_at = now(),
     status = CASE WHEN EXISTS (SELECT FROM attempts o
-        WHERE o.media_id = a.media_id AND o.id <> a.id AND o.status IN ({_OPEN}))
+        WHERE o.media_id = a.media_id AND o.id <> a.id AND o.status IN ({OPEN}))
         THEN a.status ELSE '{AttemptStatus.SUBMITTED}' END,
-    look_at = CASE WHEN m.status IN ({names(FINAL)}) THEN now() ELSE a.look_at END
+    look_at = CASE WHEN m.status IN ({names(OVER)}) OR a.status = '{AttemptStatus.UNKNOWN}' THEN now()
+        ELSE a.look_at END
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, external_id, reference), media m
 WHERE a.id = t.id AND m.id = a.media_id AND a.status IN ({names(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})})
 RETURNING a.id"""
 
 
-def _answer(answer: CancelAnswer, money_spent: str) -> str:
-    return f"jsonb_build_object('answer', '{answer}', 'money_spent', {money_spent})"
-
-
-_TOO_LATE: Final = _answer(CancelAnswer.TOO_LATE, f"'{MoneySpent.YES}'::text")
-_CANCEL_IN_VAIN: Final = (
-    f"cancel = CASE WHEN m.cancel_asked THEN {_answer(CancelAnswer.TOO_LATE, SPENT_SO_FAR)} ELSE m.cancel END"
-)
-
+_TOO_LATE: Final = cancel_answer(CancelAnswer.TOO_LATE, f"'{MoneySpent.YES}'::text")
 COMPLETE: Final = f"""
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::numeric[])
@@ -102,11 +103,14 @@ WITH asked AS (
 ), moved AS (
     UPDATE media m SET {move(MediaEvent.COMPLETED, "progress = 1", "error = NULL")},
         cancel = CASE WHEN m.cancel_asked THEN {_TOO_LATE} ELSE m.cancel END
-    FROM asked WHERE m.id = asked.media_id AND {_HELD}
+    FROM asked WHERE m.id = asked.media_id AND {HELD}
     RETURNING m.id, asked.attempt_id, asked.cost
 ), attempted AS (
     UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', finished_at = now(), cost = moved.cost
     FROM moved WHERE a.id = moved.attempt_id
+), forsaken AS (
+    UPDATE attempts a SET look_at = NULL FROM moved
+    WHERE a.media_id = moved.id AND a.id IS DISTINCT FROM moved.attempt_id AND a.look_at IS NOT NULL
 ), stored AS (
     INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256)
     SELECT f.* FROM unnest($5::uuid[], $6::uuid[], $7::int[], $8::text[], $9::text[], $10::bigint[],
@@ -119,18 +123,24 @@ SELECT id FROM moved"""
 PROGRESS: Final = f"""
 UPDATE media m SET progress = asked.fraction, updated_at = now()
 FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS asked (id, fence, fraction)
-WHERE m.id = asked.id AND {_HELD}
+WHERE m.id = asked.id AND {HELD}
 RETURNING m.id"""
 
 
+# That it was not sent, or that nobody knows, is a verdict without knowledge of a purchase: if the purchase has been
+# written down meanwhile, or the attempt's end, the verdict is refused. So the attempt is locked first.
 def _end(event: MediaEvent, *changes: str) -> str:
     return f"""
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[],
         $8::interval[]) AS t (media_id, fence, attempt_id, attempt_status, sent, error, delay, look_after)
+), seen AS MATERIALIZED (
+    SELECT a.id FROM attempts a JOIN asked ON asked.attempt_id = a.id
+    WHERE a.status IN ({OPEN}) AND (asked.sent = 'YES' OR a.reference IS NULL) FOR UPDATE OF a
 ), moved AS (
     UPDATE media m SET {move(event, "error = asked.error::jsonb", *changes)}
-    FROM asked WHERE m.id = asked.media_id AND {_HELD}
+    FROM asked WHERE m.id = asked.media_id AND {HELD}
+        AND (asked.attempt_id IS NULL OR asked.attempt_id IN (SELECT id FROM seen))
     RETURNING m.id, asked.attempt_id, asked.attempt_status, asked.sent, asked.error::jsonb AS error, asked.look_after
 ), attempted AS (
     UPDATE attempts a SET status = moved.attempt_status, finished_at = now(), sent = moved.sent, error = moved.error,
@@ -141,9 +151,20 @@ SELECT id FROM moved"""
 
 
 RETRY: Final = _end(MediaEvent.RETRY_SCHEDULED, "next_run = now() + asked.delay", "rank = m.priority", "takeovers = 0")
-FAIL: Final = _end(MediaEvent.FAILED, _CANCEL_IN_VAIN)
+FAIL: Final = _end(
+    MediaEvent.FAILED,
+    CANCEL_IN_VAIN.replace(
+        SPENT_SO_FAR,
+        f"""CASE asked.sent
+    WHEN 'YES' THEN '{MoneySpent.YES}' WHEN 'UNKNOWN' THEN '{MoneySpent.MAYBE}'
+    ELSE {SPENT_SO_FAR.replace("a.media_id = m.id", "a.media_id = m.id AND a.id <> asked.attempt_id")} END""",
+    ),
+)
 
-# What was bought and not fetched yet goes on; nobody looks after older tries any more.
+# What was bought and not fetched yet goes on, also if nobody knew of it then; nobody looks after other tries.
+_BOUGHT: Final = f"""(SELECT a.id FROM attempts a
+    WHERE a.media_id = m.id AND a.reference IS NOT NULL AND a.status IN ({OPEN}, '{AttemptStatus.UNKNOWN}')
+    ORDER BY a.status = '{AttemptStatus.UNKNOWN}', a.number DESC LIMIT 1)"""
 RETRY_ASKED: Final = f"""
 WITH moved AS (
     UPDATE media m SET {
@@ -155,13 +176,15 @@ WITH moved AS (
         "takeovers = 0",
         "cancel = NULL",
         "deadline = now() + m.time_limit",
-        f"rank = {_RANK}",
+        f"rank = CASE WHEN {_BOUGHT} IS NOT NULL THEN {RESUMED} ELSE {_RANK} END",
     )
 }
     WHERE m.id = $1 AND m.owner_id = $2 AND {may(MediaEvent.RETRY_ASKED)}
-    RETURNING m.id, m.queue
+    RETURNING m.id, m.queue, {_BOUGHT} AS bought, {HAS_OPEN} AS has_open
 ), taken_back AS (
-    UPDATE attempts a SET look_at = NULL, stop = false FROM moved WHERE a.media_id = moved.id AND a.look_at IS NOT NULL
+    UPDATE attempts a SET look_at = NULL, stop = false, looks = 0,
+        status = CASE WHEN a.id = moved.bought AND NOT moved.has_open THEN '{AttemptStatus.SUBMITTED}' ELSE a.status END
+    FROM moved WHERE a.media_id = moved.id AND (a.look_at IS NOT NULL OR a.id = moved.bought)
 ), noted AS ({note(MediaEvent.RETRY_ASKED, "moved")})
 SELECT id, queue FROM moved"""
 
@@ -202,73 +225,19 @@ WITH orphan AS (
 ), noted AS ({note(MediaEvent.RETURNED, "moved", detail="jsonb_build_object('reason', $1::text)")})
 SELECT id, queue FROM moved"""
 
-GIVE_UP: Final = f"""
+# A worker that fails at it in a way that nobody foresaw: counted like a death, so that it comes to an end.
+RETURN_BROKEN: Final = f"""
 WITH moved AS (
-    UPDATE media m SET {move(MediaEvent.GIVEN_UP, "error = $2::jsonb", _CANCEL_IN_VAIN)}
-    WHERE {may(MediaEvent.GIVEN_UP)} AND m.rank = {SUSPECT} AND m.takeovers >= $1
-    RETURNING m.id
-), noted AS ({note(MediaEvent.GIVEN_UP, "moved", detail="$2::jsonb")})
-SELECT id FROM moved"""
-
-_EXPIRED: Final = f"""RETURNING m.id
-), attempted AS (
-    UPDATE attempts a SET look_at = now(), stop = true FROM moved WHERE a.media_id = moved.id AND a.status IN ({_OPEN})
-), noted AS ("""
-
-EXPIRE_WAITING: Final = f"""
-WITH over AS (
-    SELECT m.id FROM media m WHERE {MAY_EXPIRE} AND m.deadline <= now()
-    ORDER BY m.deadline LIMIT 1000 FOR UPDATE SKIP LOCKED
-), moved AS (
-    UPDATE media m SET {move(MediaEvent.EXPIRED, "error = $1::jsonb", _CANCEL_IN_VAIN)} FROM over WHERE m.id = over.id
-    {_EXPIRED}{note(MediaEvent.EXPIRED, "moved")})
-SELECT id FROM moved"""
-
-EXPIRE_HELD: Final = f"""
-WITH moved AS (
-    UPDATE media m SET {move(MediaEvent.EXPIRED, "error = $1::jsonb", _CANCEL_IN_VAIN)}
-    FROM unnest($2::uuid[], $3::bigint[]) AS asked (media_id, fence) WHERE m.id = asked.media_id AND {_HELD}
-    {_EXPIRED}{note(MediaEvent.EXPIRED, "moved")})
-SELECT id FROM moved"""
-
-# Nothing of it is at a provider, so nobody has to be asked.
-_CANCEL_WAITING: Final = f"""
-    UPDATE media m SET {move(MediaEvent.CANCELED, "error = NULL")}, cancel = {_answer(CancelAnswer.CANCELED, SPENT_SO_FAR)}
-    WHERE m.status = '{MediaStatus.IN_QUEUE}' AND NOT {_HAS_OPEN}"""
-_CANCELED: Final = f"""RETURNING m.id
-), noted AS ({note(MediaEvent.CANCELED, "moved", detail=_answer(CancelAnswer.CANCELED, "NULL::text"))})
-SELECT id FROM moved"""
-
-CANCEL_WAITING: Final = f"WITH moved AS ({_CANCEL_WAITING} AND m.id = $1 AND m.owner_id = $2 {_CANCELED}"
-CANCEL_ALL_WAITING: Final = f"WITH moved AS ({_CANCEL_WAITING} AND m.cancel_asked {_CANCELED}"
-
-ASK_CANCEL: Final = f"""
-WITH asked AS (
-    UPDATE media m SET cancel_asked = true, updated_at = now(),
-        cancel = {_answer(CancelAnswer.REQUESTED, SPENT_SO_FAR)}
-    WHERE m.id = $1 AND m.owner_id = $2 AND {may(MediaEvent.CANCELED)} AND m.cancel IS NULL
-    RETURNING m.id, m.status
-)
-INSERT INTO media_history (media_id, event, status) SELECT id, '{MediaEvent.CANCEL_ASKED}', status FROM asked
-RETURNING media_id AS id"""
-
-_REPORTED: Final = """unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::numeric[])
-        AS asked (media_id, fence, attempt_id, money_spent, cost)"""
-
-_STOPPED: Final = _answer(CancelAnswer.CANCELED, f"coalesce(asked.money_spent, {SPENT_SO_FAR})")
-CANCEL_HELD: Final = f"""
-WITH moved AS (
-    UPDATE media m SET {move(MediaEvent.CANCELED, "error = NULL")}, cancel = {_STOPPED}
-    FROM {_REPORTED} WHERE m.id = asked.media_id AND {_HELD}
-    RETURNING m.id, asked.attempt_id, asked.cost, m.cancel
-), attempted AS (
-    UPDATE attempts a SET status = '{AttemptStatus.CANCELED}', finished_at = now(), cost = moved.cost
-    FROM moved WHERE a.id = moved.attempt_id
-), noted AS ({note(MediaEvent.CANCELED, "moved", detail="moved.cancel")})
-SELECT id FROM moved"""
-
-CANCEL_REFUSED: Final = f"""
-UPDATE media m SET cancel_asked = false, updated_at = now(),
-    cancel = {_answer(CancelAnswer.TOO_LATE, "asked.money_spent")}
-FROM {_REPORTED} WHERE m.id = asked.media_id AND {_HELD} AND m.cancel_asked
-RETURNING m.id"""
+    UPDATE media m SET {
+    move(
+        MediaEvent.RETURNED,
+        "takeovers = m.takeovers + 1",
+        "error = $3::jsonb",
+        f"rank = CASE WHEN m.takeovers + 1 >= {SUSPECT_FROM} THEN {SUSPECT} ELSE {_RANK} END",
+        "next_run = now() + least(m.takeovers + 1, 30) * interval '1 second'",
+    )
+}
+    WHERE m.id = $1 AND m.fence = $2 AND {may(MediaEvent.RETURNED)}
+    RETURNING m.id, m.queue
+), noted AS ({note(MediaEvent.RETURNED, "moved", detail="$3::jsonb")})
+SELECT id, queue FROM moved"""

@@ -112,8 +112,6 @@ SUSPECT: Final = 11
 """The rank of a media whose worker died more than once; claimed apart from all others, a few at a time."""
 SUSPECT_FROM: Final = 2
 """Takeovers that make a media a suspect."""
-ALONE_FROM: Final = 3
-"""Takeovers from which a worker takes no second suspect beside it."""
 
 
 def chart() -> str:

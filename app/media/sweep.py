@@ -10,7 +10,7 @@ import structlog
 
 from app.core.connections import Connections
 from app.idempotency import keys
-from app.media import tallies, transitions, workers
+from app.media import late, tallies, transitions, workers
 from app.media.endings import DEADLINE_EXCEEDED, WORKER_LOST
 from app.media.tallies import Counted
 
@@ -34,11 +34,11 @@ async def sweep(hot: Connections, worker_id: UUID, *, lease: timedelta, most_tak
     for row in returned:
         log.warning("media_taken_over", media_id=str(row["id"]))
     await tallies.add(hot, Counted.TAKEN_OVER, len(returned))
-    if returned:
-        given_up = await transitions.give_up(hot, takeovers=most_takeovers, error=WORKER_LOST.as_json)
-        for media_id in given_up:
-            log.error("media_given_up", media_id=str(media_id))
-        await tallies.add(hot, Counted.GIVEN_UP, len(given_up))
+    given_up = await transitions.give_up(hot, takeovers=most_takeovers, error=WORKER_LOST.as_json)
+    for media_id in given_up:
+        log.error("media_given_up", media_id=str(media_id))
+    await tallies.add(hot, Counted.GIVEN_UP, len(given_up))
+    await late.adopt(hot)
     return {row["queue"] for row in returned}
 
 

@@ -15,6 +15,7 @@ class Counted(StrEnum):
     LEASES_EXPIRED = "leases_expired"  # workers that fell silent
     TAKEN_OVER = "taken_over"  # media whose worker was gone
     CLAIM_ANSWERS_LOST = "claim_answers_lost"  # media that carried a worker's name and were not in its hands
+    JOBS_BROKEN = "jobs_broken"  # media at which a worker failed in a way that nobody foresaw
     GIVEN_UP = "given_up"  # media that too many workers died with
     EXPIRED = "expired"  # media whose deadline passed
     CANCELED_LATER = "canceled_later"  # media cancelled after their worker gave them back

@@ -5,6 +5,7 @@ the fencing number of its claim. What comes back is what really moved: an id tha
 Every move leaves its history row in the same statement. The SQL is in `statements.py`.
 """
 
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -13,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Connections
-from app.media import claiming, statements
+from app.media import claiming, statements, stop_statements
 from app.media.commands import (
     CancelReport,
     Completion,
@@ -26,6 +27,8 @@ from app.media.commands import (
     Standing,
 )
 
+MOST_DEADLOCKS: Final = 3
+"""Times that a statement is repeated because another one was in its way; nothing of it had been done."""
 _CLAIMS_IN_TURN: Final = 0x666C65656B
 """The advisory lock of claims that have to count what others have in flight."""
 
@@ -143,38 +146,38 @@ async def fail(hot: Connections, failures: Sequence[Failure]) -> list[bool]:
 
 async def cancel_waiting(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
     """Cancel a media of which nothing is at a provider; False: it is not waiting like that."""
-    return bool(await _move(hot, statements.CANCEL_WAITING, media_id, owner_id))
+    return bool(await _move(hot, stop_statements.CANCEL_WAITING, media_id, owner_id))
 
 
 async def cancel_all_waiting(hot: Connections) -> int:
     """Cancel what was asked to be cancelled while a worker had it, and came back to the queue; how many."""
-    return len(await _move(hot, statements.CANCEL_ALL_WAITING))
+    return len(await _move(hot, stop_statements.CANCEL_ALL_WAITING))
 
 
 async def ask_cancel(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
     """Leave the wish to cancel for the worker that has it, or will; False: it is over, or that was asked before."""
-    return bool(await _move(hot, statements.ASK_CANCEL, media_id, owner_id))
+    return bool(await _move(hot, stop_statements.ASK_CANCEL, media_id, owner_id))
 
 
 async def cancel(hot: Connections, reports: Sequence[CancelReport]) -> list[bool]:
     """Make media CANCELED that the provider has stopped, or never got; False where the lease is lost."""
-    return await _report(hot, statements.CANCEL_HELD, reports)
+    return await _report(hot, stop_statements.CANCEL_HELD, reports)
 
 
 async def refuse_cancel(hot: Connections, reports: Sequence[CancelReport]) -> list[bool]:
     """Say that it is too late to cancel; the media goes on."""
-    return await _report(hot, statements.CANCEL_REFUSED, reports)
+    return await _report(hot, stop_statements.CANCEL_REFUSED, reports)
 
 
 async def expire_waiting(hot: Connections, error: str) -> int:
     """End media in the queue whose deadline has passed, up to 1,000; how many. `error` is a JSON text."""
-    return len(await _move(hot, statements.EXPIRE_WAITING, error))
+    return len(await _move(hot, stop_statements.EXPIRE_WAITING, error))
 
 
 async def expire(hot: Connections, held: Sequence[Held], error: str) -> list[bool]:
     """End media in a worker's hands whose deadline has passed; False where the lease is lost."""
     ids, fences = [h.media_id for h in held], [h.fence for h in held]
-    return _moved(await _move(hot, statements.EXPIRE_HELD, error, ids, fences), held)
+    return _moved(await _move(hot, stop_statements.EXPIRE_HELD, error, ids, fences), held)
 
 
 async def ask_retry(hot: Connections, media_id: UUID, owner_id: UUID) -> str | None:
@@ -189,14 +192,17 @@ async def hand_back(hot: Connections, held: Sequence[Held], *, reason: str, dela
     return _moved(rows, held)
 
 
-async def return_forgotten(hot: Connections, worker_id: UUID, in_hand: Sequence[UUID]) -> set[str]:
-    """Return media that carry the worker's name but are not in its hands; the queues they went to.
+async def return_broken(hot: Connections, held: Held, error: str) -> bool:
+    """Give a media back at which this worker failed, and count it; False where the lease is lost."""
+    return bool(await _move(hot, statements.RETURN_BROKEN, held.media_id, held.fence, error))
+
+
+async def return_forgotten(hot: Connections, worker_id: UUID, in_hand: Sequence[UUID]) -> list[asyncpg.Record]:
+    """Return media that carry the worker's name but are not in its hands; `id` and `queue` of each.
 
     So it is when the database crashed between committing a claim and answering it.
     """
-    return {
-        row["queue"] for row in await _move(hot, statements.RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)
-    }
+    return await _move(hot, statements.RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)
 
 
 async def return_orphans(hot: Connections) -> list[asyncpg.Record]:
@@ -206,7 +212,7 @@ async def return_orphans(hot: Connections) -> list[asyncpg.Record]:
 
 async def give_up(hot: Connections, *, takeovers: int, error: str) -> list[UUID]:
     """End media that so many workers have died with; their ids. `error` is a JSON text."""
-    return [row["id"] for row in await _move(hot, statements.GIVE_UP, takeovers, error)]
+    return [row["id"] for row in await _move(hot, stop_statements.GIVE_UP, takeovers, error)]
 
 
 async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Failure]) -> list[bool]:
@@ -239,6 +245,9 @@ async def _report(hot: Connections, statement: str, reports: Sequence[CancelRepo
 
 
 async def _move(hot: Connections, statement: str, *values: object) -> list[asyncpg.Record]:
+    for _ in range(MOST_DEADLOCKS):
+        with contextlib.suppress(asyncpg.TransactionRollbackError):
+            return _told(hot, await hot.fetch(statement, *values))
     return _told(hot, await hot.fetch(statement, *values))
 
 

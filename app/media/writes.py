@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-TRY_LATER: Final = (*UNAVAILABLE, asyncpg.TransactionRollbackError)
+TRY_LATER: Final = (*UNAVAILABLE, asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
 """Errors of the database after which the same statement may succeed."""
 SHORTEST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0

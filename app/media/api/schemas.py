@@ -66,7 +66,7 @@ class MediaIn(BaseModel):
     deadline_seconds: float | None = Field(
         default=None,
         strict=True,
-        gt=0,
+        ge=0.001,
         le=LONGEST_DEADLINE,
         description="If it is not finished so long after this request, it ends with ERROR `deadline_exceeded`; "
         "the model's default, if it has one, where this is left out.",
