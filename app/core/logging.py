@@ -12,6 +12,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from app.core.storable import storable
+
 SECRET_WORDS: Final = ("password", "secret", "token", "authorization", "api_key", "dsn", "signature")
 """A field whose name holds one of these is never written out."""
 
@@ -65,7 +67,11 @@ def set_up_logging(*, level: str, json: bool | None = None) -> None:
 
 
 def _dumps(event: object, **_options: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=repr).decode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, as it comes when somebody cuts a text inside an emoji.
+        return msgspec.json.encode(storable(event), enc_hook=repr).decode()
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -17,6 +17,7 @@ import msgspec
 
 from app.core.connections import UNAVAILABLE, Connections
 from app.core.logging import Tap
+from app.core.storable import storable
 
 MOST: Final = 10_000
 """Events that wait at most."""
@@ -96,7 +97,7 @@ def _row(event: dict[str, Any]) -> _Row | None:
             event["event"],
             UUID(str(event["media_id"])),
             event.get("attempt"),
-            msgspec.json.encode(fields, enc_hook=repr).decode().replace("\\u0000", ""),
+            msgspec.json.encode(storable(fields), enc_hook=repr).decode(),
         )
     except (KeyError, ValueError):
         return None

@@ -19,6 +19,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar
 
+from app.core.storable import storable
+
 
 class Sent(StrEnum):
     """Whether a request reached the provider, and so may have cost money."""
@@ -40,7 +42,7 @@ class ProviderError(Exception):
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
-        self.message = message
+        self.message: str = storable(message)
         """What happened, fit to be read by the media's owner."""
         self.retry_after = retry_after
         """The pause that the provider asked for."""
