@@ -1,0 +1,199 @@
+"""The product as a fleet of processes that can be killed one by one: simulator, API and workers.
+
+The engines are somebody else's. Everything started here is ended here, by pid, and dies with its parent.
+"""
+
+import asyncio
+import itertools
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, Self
+
+import asyncpg
+import httpx2
+
+from app.core.migrations import ROOT
+from app.embedded.process import Command, ManagedProcess
+
+PLUGIN: Final = Path(__file__).with_name("plugin")
+PATIENCE_SECONDS: Final = 60.0
+REQUEST_SECONDS: Final = 10.0
+TICK: Final = 0.05
+LOOK_SECONDS: Final = 0.1
+"""Between two looks at the database, which is slower to ask."""
+
+
+def pace() -> dict[str, str]:
+    """The settings of a fleet in which death is an everyday matter."""
+    return {
+        "LEASE_SECONDS": "2",
+        "CLAIM_INTERVAL_SECONDS": "0.2",
+        "RETRY_BASE_SECONDS": "0.05",
+        "RETRY_MAX_SECONDS": "2",
+        "SHUTDOWN_SECONDS": "3",
+        "MAX_TRIES": "100",
+        "MAX_TAKEOVERS": "100000",
+        "RECONCILE_SECONDS": "5",
+        "DATABASE_CONNECTIONS": "8",
+        "LOG_LEVEL": "WARNING",
+    }
+
+
+class Fleet:
+    """An async context manager; the simulator and the API run as long as it does."""
+
+    def __init__(self, engines: Mapping[str, str], folder: Path) -> None:
+        """Choose where; nothing runs yet.
+
+        Args:
+            engines: The variables that lead to migrated engines with a bucket, with BUCKET_NAME.
+            folder: For logs.
+        """
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self._stack = AsyncExitStack()
+        self._sockets = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(2)]
+        # Bound by us for as long as the fleet lives: what is killed comes back at the same address.
+        simulator, api = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in self._sockets)
+        self.dsn = engines["DATABASE_URL"]
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(PLUGIN),
+            **pace(),
+            **engines,
+            "SIMULATOR_URL": simulator,
+            "PUBLIC_URL": api,
+        }
+        self.web = httpx2.AsyncClient(base_url=api, timeout=REQUEST_SECONDS)
+        self._simulator_url = simulator
+        self.api: ManagedProcess | None = None
+        self.workers: list[ManagedProcess] = []
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for one in self._sockets:
+                stack.callback(one.close)
+            await stack.enter_async_context(self.web)
+            stack.callback(self._end_all)
+            number = self._sockets[0].fileno()
+            self._simulator = self._run("tests.crash.simulator", "--fd", str(number), inherited=[number])
+            self.start_api()
+            await eventually(self.answers)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._stack.aclose()
+
+    def start_api(self, point: str | None = None, after: int = 1) -> None:
+        """Start the API, in place of one that has died."""
+        number = self._sockets[1].fileno()
+        options = ("--fd", str(number), "--no-access-log", "--log-level", "warning")
+        changes = {"CRASH_AT": point, "CRASH_AFTER": str(after)} if point else {}
+        self.api = self._run("uvicorn", "tests.crash.fleet_api:app", *options, inherited=[number], changes=changes)
+
+    def start_worker(self, point: str | None = None, *, after: int = 1, **changes: str) -> ManagedProcess:
+        """Start a worker; with a point it dies there, the time it comes by for the `after`th time."""
+        if point is not None:
+            changes |= {"CRASH_AT": point, "CRASH_AFTER": str(after)}
+        name = f"w{next(self._numbers)}@%h"
+        options = ("-A", "tests.crash.fleet_worker", "worker", "-l", "WARNING", "-n", name)
+        worker = self._run("celery", *options, changes=changes)
+        self.workers.append(worker)
+        return worker
+
+    def end_workers(self) -> None:
+        """Kill those that are left."""
+        for worker in self.workers:
+            kill(worker)
+        self.workers.clear()
+
+    async def answers(self) -> bool:
+        """Whether the API does."""
+        try:
+            return (await self.web.get("/tools/status")).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    async def books(self) -> dict[str, Any]:
+        """What the simulator says was bought."""
+        return (await self.web.get(f"{self._simulator_url}/stats", timeout=60)).json()
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Rows from the database, over a connection that no outage has touched yet."""
+        connection = await asyncpg.connect(self.dsn, timeout=5)
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def registered(self) -> set[int]:
+        """The pids of the workers that are at work; those of the dead stay until they are buried."""
+        rows = await self.fetch("SELECT name FROM workers")
+        return {int(row["name"].rpartition("/")[2]) for row in rows}
+
+    def logs(self) -> str:
+        """What all processes said, the end of it."""
+        texts = (f"== {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in self._folder.glob("*.log"))
+        return "\n".join(texts)
+
+    def _run(
+        self, module: str, *arguments: str, inherited: list[int] | None = None, changes: Mapping[str, str] | None = None
+    ) -> ManagedProcess:
+        command = Command(
+            argv=[sys.executable, "-m", module, *arguments],
+            environment={**self.environment, **(changes or {})},
+            folder=ROOT,
+            log=self._folder / f"{module.rpartition('.')[2]}.log",
+            orphan_signal=signal.SIGKILL,
+        )
+        return ManagedProcess(command, inherited=inherited or [])
+
+    def _end_all(self) -> None:
+        self.end_workers()
+        for one in (self.api, getattr(self, "_simulator", None)):
+            if one is not None:
+                kill(one)
+
+
+def kill(process: ManagedProcess) -> None:
+    """End it without a warning, and wait until it is gone."""
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    process.stop()
+
+
+async def died(process: ManagedProcess) -> None:
+    """Wait until a process has killed itself."""
+    assert await until(lambda: process.poll() is not None, seconds=PATIENCE_SECONDS), "it lives on"
+    status = process.poll()
+    assert status == -signal.SIGKILL, f"it ended by itself, with status {status}:\n{process.log_tail(40)}"
+
+
+async def until(true: Callable[[], object], *, seconds: float = math.inf) -> bool:
+    """Wait for something outside this process; False: it took longer than that."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(TICK)
+    return True
+
+
+async def eventually(
+    look: Callable[[], Awaitable[Any]], good: Callable[[Any], Any] = bool, *, seconds: float = PATIENCE_SECONDS
+) -> Any:
+    """What `look` answers, once it is `good`."""
+    deadline = time.monotonic() + seconds
+    while not good(seen := await look()):
+        assert time.monotonic() < deadline, f"never came true in {seconds:.0f} s; last seen: {seen}"
+        await asyncio.sleep(LOOK_SECONDS)
+    return seen
