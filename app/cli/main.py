@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from app.cli import doctor as doctors
+from app.cli import preparation
 from app.cli.up import Options, run
 
 DATA: Final = Path(".fleek")
@@ -62,6 +63,14 @@ def doctor(
 ) -> None:
     """Show which settings are in force, and whether all that is needed answers."""
     raise typer.Exit(doctors.run(data, as_json=json))
+
+
+@app.command()
+def prepare(
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that database and store may take to answer.")] = 60,
+) -> None:
+    """Migrate the database and make the bucket where it is missing, then end; `fleek up` does so by itself."""
+    raise typer.Exit(preparation.run(wait))
 
 
 def main() -> None:
