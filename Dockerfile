@@ -33,7 +33,7 @@ RUN rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/en
     && useradd --system --uid 10001 --gid fleek --home-dir /tmp --no-create-home --shell /usr/sbin/nologin fleek
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /srv/fleek /srv/fleek
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/srv/fleek PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/srv/fleek PYTHONUNBUFFERED=1
 WORKDIR /srv/fleek
 # By number: Kubernetes cannot see that a name is not root.
 USER 10001:10001
