@@ -140,9 +140,9 @@ async def seed(dsn: str, fresh: int) -> Seed:
     )
 
 
-_COLUMNS: Final = "id, job_id, owner_id, status, prompt, model, input, metadata, queue"
+_COLUMNS: Final = "id, job_id, owner_id, status, prompt, model, input, metadata, queue, provider"
 _VALUES: Final = """'a lighthouse at dawn, long exposure, film grain', 'dummy/faulty',
-    '{"size": 200000, "delay": 1}', '{"order": "A-17"}', 'network'"""
+    '{"size": 200000, "delay": 1}', '{"order": "A-17"}', 'network', 'dummy'"""
 _QUEUED: Final = f"""INSERT INTO media ({_COLUMNS})
 SELECT gen_random_uuid(), gen_random_uuid(), $1, 'IN_QUEUE', {_VALUES} FROM generate_series(1, $2)
 RETURNING job_id"""
