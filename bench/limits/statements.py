@@ -5,7 +5,8 @@ from uuid import UUID
 
 OWNER: Final = UUID("00000000-0000-7000-8000-000000000001")
 TABLE: Final = "CREATE TABLE limit_media (LIKE media INCLUDING ALL)"
-INSERT: Final = """INSERT INTO limit_media (id, job_id, owner_id, status, prompt, model, input, metadata, queue, provider)
+INSERT: Final = """INSERT INTO limit_media (
+    id, job_id, owner_id, status, prompt, model, input, metadata, queue, provider)
 VALUES ($1, $2, $3, 'IN_QUEUE', $4, $5, $6, $7, 'network', 'dummy') RETURNING created_at"""
 SELECT: Final = """SELECT id, job_id, status, prompt, model, input, metadata, progress, number_of_tries, next_run,
     error, created_at, updated_at, started_at, completed_at
