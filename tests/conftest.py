@@ -15,6 +15,7 @@ from app.embedded.engines import Engines
 from app.engine import build_runner
 from app.main import create_app
 from app.media.runner import Runner
+from app.media_generator.registry import Registry
 from app.runtime import Runtime, open_runtime
 from app.storage.s3 import S3Store
 from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
@@ -107,3 +108,21 @@ def product(client: Client, runner: Runner) -> Client:
     """The API with a runner at work."""
     assert runner.in_flight == 0
     return client
+
+
+@pytest.fixture
+async def working(settings, bell):
+    """Starts runners with providers of the test's own."""
+    stack = []
+
+    async def start(provider, **changes):
+        opened = open_runtime(settings.model_copy(update={"lease_seconds": 1.2, **changes}), Registry([provider]))
+        runner = bell.runner = build_runner(await opened.__aenter__())
+        await runner.start()
+        stack.append((runner, opened))
+        return runner
+
+    yield start
+    for runner, opened in stack:
+        await runner.stop()
+        await opened.__aexit__(None, None, None)

@@ -126,6 +126,11 @@ class Client:
         return await eventually(lambda: self.media(media), lambda seen: seen["status"] in wanted)
 
 
+async def attempts_of(client: Client, media: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every try of a media, as its owner sees them."""
+    return (await client.api.get(f"/media/{media['id']}/attempts")).json()["items"]
+
+
 async def eventually(
     look: Callable[[], Awaitable[Any]], good: Callable[[Any], bool] = bool, *, seconds: float = 20
 ) -> Any:

@@ -12,7 +12,6 @@ import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.engine import build_runner
 from app.media import gates, late, statements, transitions, workers
 from app.media.commands import Failure, Held, Intent, LateResult, NewMedia, Purchase, StoredFile, Terms
 from app.media.states import AttemptStatus
@@ -27,36 +26,12 @@ from app.media_generator.errors import (
     UnauthorizedError,
 )
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Failed, Reference, Running, Succeeded
-from app.media_generator.registry import Registry
-from app.runtime import open_runtime
-from tests.support import claim, eventually
+from tests.support import attempts_of, claim, eventually
 
 DUMMY = DummyMediaGeneratorModel.capabilities
 FACT = (
     '{"external_id": "dummy-x", "data": {"model": "faulty", "number": 1, "input": {"size": 40000}, "submitted_at": 0}}'
 )
-
-
-@pytest.fixture
-async def working(settings, bell):
-    """Starts runners with providers of the test's own."""
-    stack = []
-
-    async def start(provider, **changes):
-        opened = open_runtime(settings.model_copy(update={"lease_seconds": 1.2, **changes}), Registry([provider]))
-        runner = bell.runner = build_runner(await opened.__aenter__())
-        await runner.start()
-        stack.append((runner, opened))
-        return runner
-
-    yield start
-    for runner, opened in stack:
-        await runner.stop()
-        await opened.__aexit__(None, None, None)
-
-
-async def attempts_of(client, media):
-    return (await client.api.get(f"/media/{media['id']}/attempts")).json()["items"]
 
 
 async def bought(client, media):

@@ -10,7 +10,7 @@ from app.engine import build_runner
 from app.media import transitions, workers
 from app.media.commands import CancelReport, Completion, Failure, Held, Intent, StoredFile
 from app.media.states import AttemptStatus
-from tests.support import claim, eventually
+from tests.support import attempts_of, claim, eventually
 
 
 async def cancel(client, media):
@@ -20,10 +20,6 @@ async def cancel(client, media):
 
 async def events_of(client, media):
     return [event["event"] for event in (await client.api.get(f"/media/{media['id']}/history")).json()["items"]]
-
-
-async def attempts_of(client, media):
-    return (await client.api.get(f"/media/{media['id']}/attempts")).json()["items"]
 
 
 async def test_what_waits_is_cancelled_at_once_and_cost_nothing(client):

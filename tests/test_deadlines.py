@@ -14,15 +14,11 @@ from app.media_generator.dummy_media_generator.provider import DummyMediaGenerat
 from app.media_generator.media_generator_model import CancelAnswer
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
-from tests.support import claim, eventually
+from tests.support import attempts_of, claim, eventually
 
 
 async def timed(client, seconds, **plan):
     return await client.generate(model="dummy/faulty", input=plan, deadline_seconds=seconds)
-
-
-async def attempts_of(client, media):
-    return (await client.api.get(f"/media/{media['id']}/attempts")).json()["items"]
 
 
 async def last_event(client, media):

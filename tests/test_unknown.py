@@ -4,23 +4,14 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-
 from app.core.ids import new_id
-from app.engine import build_runner
 from app.media import transitions, workers
 from app.media.commands import Held, Intent, Purchase
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import AnswerLostError, NotReachedError
-from app.media_generator.registry import Registry
-from app.runtime import open_runtime
-from tests.support import claim, eventually
+from tests.support import attempts_of, claim, eventually
 
 DUMMY = DummyMediaGeneratorModel.capabilities
-
-
-async def attempts_of(client, media):
-    return (await client.api.get(f"/media/{media['id']}/attempts")).json()["items"]
 
 
 async def left_by_a_dead_worker(client, hot, **plan):
@@ -33,24 +24,6 @@ async def left_by_a_dead_worker(client, hot, **plan):
     await transitions.intend(hot, [Intent(Held(row["id"], row["fence"]), attempt_id, "dummy/faulty", "1", "00")])
     await hot.execute("DELETE FROM workers")
     return media, attempt_id
-
-
-@pytest.fixture
-async def working(settings, bell):
-    """Starts runners with providers of the test's own."""
-    stack = []
-
-    async def start(provider, **changes):
-        opened = open_runtime(settings.model_copy(update=changes), Registry([provider]))
-        runner = bell.runner = build_runner(await opened.__aenter__())
-        await runner.start()
-        stack.append((runner, opened))
-        return runner
-
-    yield start
-    for runner, opened in stack:
-        await runner.stop()
-        await opened.__aexit__(None, None, None)
 
 
 class Late(DummyMediaGeneratorModel):

@@ -62,8 +62,7 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, patie
     except TimeoutError as error:
         raise AnswerLostError(f"{provider.name} did not answer in time") from error
     except Exception as error:
-        log.exception("provider_defect", provider=provider.name)
-        raise ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
+        raise _defect(provider, error) from error
 
 
 async def find(provider: MediaGeneratorModel, submission: Submission, since: datetime) -> Reference | None:
@@ -81,8 +80,7 @@ async def find(provider: MediaGeneratorModel, submission: Submission, since: dat
     except TimeoutError as error:
         raise NotReachedError(f"{provider.name} did not answer in time") from error
     except Exception as error:
-        log.exception("provider_defect", provider=provider.name)
-        raise ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
+        raise _defect(provider, error) from error
 
 
 class AdapterDefectError(OutputError):
@@ -152,6 +150,11 @@ async def chunks(provider: MediaGeneratorModel, output: Output) -> AsyncGenerato
     finally:
         if isinstance(source, AsyncGenerator):
             await source.aclose()
+
+
+def _defect(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
+    log.error("provider_defect", provider=provider.name, exc_info=error)
+    return ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
 
 
 def _of_bytes(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
