@@ -1,6 +1,6 @@
 """Opens what a process works with and closes it in reverse: the same for API, worker, command line and tests."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,7 +9,7 @@ import redis.asyncio as redis
 
 from app.core.bell import Bell
 from app.core.config import Settings
-from app.core.connections import Connections
+from app.core.connections import Announce, Change, Connections
 from app.core.news import News
 from app.core.reporting import report_errors
 from app.logs.recorder import Recorder
@@ -46,6 +46,13 @@ class Runtime:
         )
 
 
+def _tell_of(news: News) -> Announce:
+    def announce(changes: Collection[Change], *, posted: bool) -> None:  # noqa: ARG001 - who delivers sets his own
+        news.tell(changes)
+
+    return announce
+
+
 @asynccontextmanager
 async def open_runtime(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Runtime]:
     """Open everything; nothing here needs the other side to answer yet.
@@ -68,6 +75,6 @@ async def open_runtime(settings: Settings, registry: Registry | None = None) -> 
         recorder.start()
         stack.push_async_callback(recorder.stop)
         news = News(cache)
-        hot.announce = news.tell
+        hot.announce = _tell_of(news)
         stack.push_async_callback(news.close)
         yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder, news)

@@ -6,8 +6,8 @@ A connection whose query was cut off half-way is thrown away.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -31,7 +31,22 @@ UNAVAILABLE = (
 """What asyncpg raises when the database is away, restarting, full or failing over, not the statement wrong."""
 
 
-def _keep_to_yourself(_ids: Iterable[UUID]) -> None:
+class Change(NamedTuple):
+    """A media that something has happened to."""
+
+    media_id: UUID
+    owner_id: UUID
+
+
+class Announce(Protocol):
+    """Called after each commit that changed media."""
+
+    def __call__(self, changes: Collection[Change], *, posted: bool) -> None:
+        """Tell those who wait, without waiting; `posted`: webhook deliveries were written."""
+        ...
+
+
+def _keep_to_yourself(changes: Collection[Change], *, posted: bool) -> None:
     """Nobody wants to know."""
 
 
@@ -45,8 +60,8 @@ class Connections:
         self._idle: list[Connection] = []
         self._free = size
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self.announce: Callable[[Iterable[UUID]], None] = _keep_to_yourself
-        """Called after each commit that changed media, with their ids; see `news.py`."""
+        self.announce: Announce = _keep_to_yourself
+        """Who is told; set by the process, see `news.py`."""
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""

@@ -7,23 +7,27 @@ never waits: what gathers while one message is on its way goes out with the next
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
 
+from app.core.connections import Change
+
 if TYPE_CHECKING:
     import redis.asyncio as redis
 
 log = structlog.get_logger(__name__)
 
-CHANNEL: Final = "fleek:news"
-MOST: Final = 2_000
-"""Media in one message, 16 bytes each."""
+CHANNEL: Final = "fleek:changes"
+MOST: Final = 1_000
+"""Changes in one message, 32 bytes each: the media's id and its owner's."""
 PAUSE_SECONDS: Final = 1.0
 """After a failure, so long nothing is told, or heard."""
+GATHER_SECONDS: Final = 0.01
+"""Between two messages; a lone one goes at once."""
 ID_BYTES: Final = 16
 
 
@@ -32,7 +36,7 @@ class News:
 
     def __init__(self, cache: "redis.Redis") -> None:
         self._cache = cache
-        self._untold: set[UUID] = set()
+        self._untold: set[Change] = set()
         self._telling: asyncio.Task[None] | None = None
         self._silent_until = 0.0
         self.failures = 0
@@ -40,15 +44,15 @@ class News:
         self.connected = False
         """Whether this process hears the others now."""
 
-    def tell(self, ids: Iterable[UUID]) -> None:
+    def tell(self, changes: Collection[Change]) -> None:
         """Say that these media have changed; call it after the commit."""
         if time.monotonic() < self._silent_until:
             return
-        self._untold.update(ids)
+        self._untold.update(changes)
         if self._untold and self._telling is None:
             self._telling = asyncio.create_task(self._tell_on())
 
-    async def listen(self, heard: Callable[[Iterable[UUID]], None]) -> None:
+    async def listen(self, heard: Callable[[Collection[Change]], None]) -> None:
         """Hand on whatever is told, forever; while Redis is away nothing comes."""
         while True:
             try:
@@ -65,7 +69,7 @@ class News:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._telling
 
-    async def _listen(self, heard: Callable[[Iterable[UUID]], None]) -> None:
+    async def _listen(self, heard: Callable[[Collection[Change]], None]) -> None:
         subscription: Any = self._cache.pubsub()  # pyright: ignore[reportUnknownMemberType] - its options are untyped
         async with subscription:
             await subscription.subscribe(CHANNEL)
@@ -79,10 +83,11 @@ class News:
     async def _tell_on(self) -> None:
         try:
             while self._untold:
-                ids = [self._untold.pop() for _ in range(min(MOST, len(self._untold)))]
+                changes = [self._untold.pop() for _ in range(min(MOST, len(self._untold)))]
                 await self._cache.publish(  # pyright: ignore[reportUnknownMemberType] - likewise
-                    CHANNEL, b"".join(one.bytes for one in ids)
+                    CHANNEL, b"".join(part.bytes for change in changes for part in change)
                 )
+                await asyncio.sleep(GATHER_SECONDS)
         except (RedisError, OSError, TimeoutError) as error:
             self.failures += 1
             self._untold.clear()
@@ -92,6 +97,7 @@ class News:
             self._telling = None
 
 
-def _read(message: bytes) -> list[UUID]:
-    whole = len(message) - len(message) % ID_BYTES
-    return [UUID(bytes=message[start : start + ID_BYTES]) for start in range(0, whole, ID_BYTES)]
+def _read(message: bytes) -> list[Change]:
+    whole = len(message) - len(message) % (2 * ID_BYTES)
+    ids = [UUID(bytes=message[start : start + ID_BYTES]) for start in range(0, whole, ID_BYTES)]
+    return [Change(*pair) for pair in zip(ids[::2], ids[1::2], strict=True)]

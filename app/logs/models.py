@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.schema import Base
+from app.core.schema import TXID, Base
 
 
 class Log(Base):
@@ -19,6 +19,8 @@ class Log(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     """When it happened, by the clock of the process that logged it."""
+    txid: Mapped[int] = mapped_column(server_default=TXID)
+    """The transaction that wrote it; see `media_history`."""
     level: Mapped[str]
     """debug, info, warning or error."""
     event: Mapped[str]

@@ -15,7 +15,7 @@ claim goes on at `next_owner`, and the order holds among those that were seen.
 
 from typing import Final
 
-from app.media.sql import AT_PROVIDER, SUSPECTED, may, move, names, note
+from app.media.sql import AT_PROVIDER, MOVED, SUSPECTED, may, move, names, note
 from app.media.states import HIGHEST_PRIORITY, OPEN_ATTEMPT, RESUMED, SUSPECT, MediaEvent
 from app.media.streams import MOST_STREAMS, SAME_STREAM, streams
 from app.media_generator.errors import CreditError, UnauthorizedError
@@ -26,10 +26,11 @@ _TAKE: Final = f"""moved AS (
     UPDATE media m SET {move(MediaEvent.CLAIMED)}, worker_id = $2, fence = m.fence + 1,
         started_at = coalesce(m.started_at, now())
     FROM due, workers w WHERE m.id = due.id AND w.id = $2
-    RETURNING m.id, m.fence, m.owner_id, m.provider, m.rank, m.prompt, m.model, m.input, m.number_of_tries,
+    {MOVED}, m.fence, m.provider, m.rank, m.prompt, m.model, m.input, m.number_of_tries,
         m.created_at, m.deadline, m.on_unknown, m.takeovers, m.cancel_asked
-), noted AS ({note(MediaEvent.CLAIMED, "moved", "$2")})"""
+), {note(MediaEvent.CLAIMED, "$2")}"""
 
+_POSTED: Final = "EXISTS (SELECT FROM posted) AS posted"
 _SPARED: Final = ", ".join(f"'{error.code}'" for error in (UnauthorizedError, CreditError))
 _JOB: Final = f"""moved.*, moved.deadline - now() AS time_left,
     a.id AS attempt_id, a.number AS attempt_number, a.reference, now() - a.created_at AS attempt_age,
@@ -80,7 +81,7 @@ WITH RECURSIVE {streams("AND m.owner_id >= $4")}, room AS (
     SELECT (SELECT owner_id FROM stream WHERE number = {MOST_STREAMS}) AS next_owner,
         (SELECT count(*) FROM due) = $3 OR (SELECT count(*) FROM waiting) > (SELECT count(*) FROM chosen) AS more
 )
-SELECT line.*, due.turn, {_JOB}, t.provider IS NOT NULL AND moved.rank < {RESUMED} AS trial
+SELECT line.*, due.turn, {_JOB}, {_POSTED}, t.provider IS NOT NULL AND moved.rank < {RESUMED} AS trial
 FROM line LEFT JOIN moved ON true LEFT JOIN due ON due.id = moved.id LEFT JOIN trial t ON t.provider = moved.provider
 {_OPEN} ORDER BY due.turn, moved.owner_id <= $5, moved.owner_id"""
 
@@ -91,4 +92,4 @@ WITH due AS MATERIALIZED (
         AND (m.deadline IS NULL OR m.deadline > now())
     ORDER BY m.takeovers, m.next_run LIMIT $3 FOR UPDATE SKIP LOCKED
 ), {_TAKE}
-SELECT {_JOB}, false AS trial FROM moved {_OPEN}"""
+SELECT {_JOB}, {_POSTED}, false AS trial FROM moved {_OPEN}"""

@@ -30,6 +30,17 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Telling:
+    """Who is to hear of a request, and under which signs."""
+
+    webhook: str | None = None
+    """Its own receiver, a JSON text; see `requests.py` of webhooks."""
+    tags: tuple[str, ...] = ()
+    trace: str | None = None
+    """The W3C traceparent under which it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewMedia:
     """A checked request, ready to be written; `input` and `metadata` are JSON texts."""
 
@@ -43,6 +54,7 @@ class NewMedia:
     queue: str
     terms: Terms = field(default_factory=Terms)
     once: Once | None = None
+    telling: Telling = field(default_factory=Telling)
 
     @property
     def provider(self) -> str:

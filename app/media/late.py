@@ -11,6 +11,7 @@ import asyncpg
 
 from app.core.connections import Connections
 from app.media import late_statements as statements
+from app.media.announcing import told
 from app.media.commands import Closing, LateResult
 
 
@@ -78,6 +79,4 @@ async def store(hot: Connections, late: LateResult) -> bool:
         [f.height for f in late.files],
         [f.sha256 for f in late.files],
     )
-    if row is not None:
-        hot.announce([late.media_id])
-    return row is not None
+    return row is not None and bool(told(hot, [row]))

@@ -55,13 +55,13 @@ RETURNING a.id"""
 # locked first, as a retry does.
 STORE_LATE: Final = f"""
 WITH over AS MATERIALIZED (
-    SELECT m.id, m.status FROM media m WHERE m.id = $2 AND m.status IN ({_OVER}) FOR UPDATE
+    SELECT m.id, m.owner_id, m.status FROM media m WHERE m.id = $2 AND m.status IN ({_OVER}) FOR UPDATE
 ), closed AS (
     UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', cost = $3, finished_at = now(), look_at = NULL,
         stop = false
     FROM over WHERE a.id = $1 AND a.status IN ({_UNSETTLED}) AND a.look_at IS NOT NULL
         AND NOT EXISTS (SELECT FROM files f WHERE f.media_id = $2)
-    RETURNING over.id, over.status
+    RETURNING over.id, over.owner_id, over.status
 ), touched AS (
     UPDATE media m SET updated_at = now() FROM closed WHERE m.id = closed.id
 ), stored AS (
@@ -70,6 +70,7 @@ WITH over AS MATERIALIZED (
     FROM closed, unnest($4::uuid[], $5::int[], $6::text[], $7::text[], $8::bigint[], $9::int[], $10::int[],
         $11::text[]) AS f (id, index, key, media_type, bytes, width, height, sha256)
 ), noted AS (
-    INSERT INTO media_history (media_id, event, status) SELECT id, '{MediaEvent.LATE_STORED}', status FROM closed
+    INSERT INTO media_history (media_id, owner_id, event, status)
+    SELECT id, owner_id, '{MediaEvent.LATE_STORED}', status FROM closed
 )
-SELECT id FROM closed"""
+SELECT id, owner_id, false AS posted FROM closed"""

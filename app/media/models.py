@@ -14,12 +14,14 @@ from sqlalchemy import (
     Integer,
     Numeric,
     SmallInteger,
+    Text,
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.schema import Base
+from app.core.schema import TXID, Base
 from app.media.sql import AT_PROVIDER, MAY_EXPIRE, SUSPECTED
 from app.media.states import DEFAULT_PRIORITY, OPEN_ATTEMPT, AttemptStatus, MediaStatus, OnUnknown
 
@@ -98,6 +100,12 @@ class Media(Base):
     """How many workers died with it in hand."""
     cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
     """Its owner wants it stopped, and that is not settled yet."""
+    webhook: Mapped[dict[str, Any] | None]
+    """The request's own receiver: `url`, `events`, `receiver`; null: it has none."""
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default=text("'{}'"))
+    """The caller's own words, to filter by."""
+    trace: Mapped[str | None]
+    """The W3C traceparent of the request; null: it is not traced."""
     cancel: Mapped[dict[str, Any] | None]
     """What came of the owner's wish to cancel: `answer`, `money_spent`."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -163,10 +171,17 @@ class MediaHistory(Base):
     """One row for each event of a media."""
 
     __tablename__ = "media_history"
-    __table_args__ = (Index("ix_media_history_media", "media_id", "id"),)
+    __table_args__ = (
+        Index("ix_media_history_media", "media_id", "id"),
+        Index("ix_media_history_owner", "owner_id", "txid", "id"),
+    )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
+    owner_id: Mapped[UUID | None]
+    """Whose media it is; null: written before streams were there."""
+    txid: Mapped[int] = mapped_column(server_default=TXID)
+    """The transaction that wrote it: rows of all that have ended come in this order, ids alone do not."""
     event: Mapped[str]
     """A MediaEvent."""
     status: Mapped[str]

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from app.media.event_types import EVENT_TYPES
 from app.media.states import (
     FINAL,
     OPEN_ATTEMPT,
@@ -14,6 +15,7 @@ from app.media.states import (
     MediaStatus,
     MoneySpent,
 )
+from app.webhooks.outbox import posting
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
@@ -52,10 +54,18 @@ def move(event: MediaEvent, *changes: str) -> str:
     return ", ".join((f"status = '{target}'", "updated_at = now()", *over, *letting_go, *changes))
 
 
-def note(event: MediaEvent, moved: str, worker: str = "NULL::uuid", detail: str = "NULL::jsonb") -> str:
-    """The row of the history, for each row of the CTE `moved`."""
-    values = f"SELECT id, '{event}', '{TRANSITIONS[event].target}', {worker}, {detail} FROM {moved}"
-    return f"INSERT INTO media_history (media_id, event, status, worker_id, detail) {values}"
+MOVED: Final = "RETURNING m.id, m.owner_id, m.webhook"
+"""What the CTE `moved` of every statement answers at least."""
+TOLD: Final = "SELECT id, owner_id, EXISTS (SELECT FROM posted) AS posted"
+"""What the statement itself answers: who is to hear of it, and whether deliveries wait."""
+
+
+def note(event: MediaEvent, worker: str = "NULL::uuid", detail: str = "NULL::jsonb") -> str:
+    """The CTEs `noted` and `posted`: for each row of `moved` its row of the history, and its deliveries."""
+    values = f"SELECT id, owner_id, '{event}', '{TRANSITIONS[event].target}', {worker}, {detail} FROM moved"
+    return f"""noted AS (
+    INSERT INTO media_history (media_id, owner_id, event, status, worker_id, detail) {values} RETURNING id, media_id, at
+), {posting(EVENT_TYPES[event], "moved")}"""
 
 
 def cancel_answer(answer: CancelAnswer, money_spent: str) -> str:

@@ -11,9 +11,11 @@ from app.media.sql import (
     CANCEL_IN_VAIN,
     HAS_OPEN,
     HELD,
+    MOVED,
     OPEN,
     OVER,
     SPENT_SO_FAR,
+    TOLD,
     cancel_answer,
     may,
     move,
@@ -35,30 +37,31 @@ from app.media.states import (
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
 _COLUMNS: Final = """id, job_id, owner_id, status, prompt, model, input, metadata, queue, provider, priority, rank,
-    on_unknown, time_limit, deadline"""
+    on_unknown, time_limit, deadline, webhook, tags, trace"""
 _VALUES: Final = f"""$1, $2, $3, '{TRANSITIONS[MediaEvent.REQUESTED].target}', $4, $5, $6::jsonb, $7::jsonb, $8, $9,
-    $10, $10, $11, $12::interval, now() + $12::interval"""
-_MADE: Final = "RETURNING id, created_at, deadline"
+    $10, $10, $11, $12::interval, now() + $12::interval, $13::jsonb, $14::text[], $15"""
+_MADE: Final = "RETURNING id, owner_id, webhook, created_at, deadline"
+_ACCEPTED: Final = f"{TOLD}, created_at, deadline FROM moved"
 _RANK: Final = f"CASE WHEN {HAS_OPEN} THEN {RESUMED} ELSE m.priority END"
 
 REQUEST: Final = f"""
 WITH moved AS (
     INSERT INTO media ({_COLUMNS}) VALUES ({_VALUES}) {_MADE}
-), noted AS ({note(MediaEvent.REQUESTED, "moved")})
-SELECT created_at, deadline FROM moved"""
+), {note(MediaEvent.REQUESTED)}
+{_ACCEPTED}"""
 
 # Of two first requests the second waits for the first to commit, and then finds the key taken.
 REQUEST_ONCE: Final = f"""
 WITH first AS (
-    INSERT INTO idempotency_keys AS k (owner_id, key, fingerprint, media_id) VALUES ($3, $13, $14, $1)
+    INSERT INTO idempotency_keys AS k (owner_id, key, fingerprint, media_id) VALUES ($3, $16, $17, $1)
     ON CONFLICT (owner_id, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, media_id = excluded.media_id, created_at = now()
-    WHERE k.created_at < now() - $15::interval
+    WHERE k.created_at < now() - $18::interval
     RETURNING media_id
 ), moved AS (
     INSERT INTO media ({_COLUMNS}) SELECT {_VALUES} FROM first {_MADE}
-), noted AS ({note(MediaEvent.REQUESTED, "moved")})
-SELECT created_at, deadline FROM moved"""
+), {note(MediaEvent.REQUESTED)}
+{_ACCEPTED}"""
 
 INTEND: Final = f"""
 WITH asked AS (
@@ -104,7 +107,7 @@ WITH asked AS (
     UPDATE media m SET {move(MediaEvent.COMPLETED, "progress = 1", "error = NULL")},
         cancel = CASE WHEN m.cancel_asked THEN {_TOO_LATE} ELSE m.cancel END
     FROM asked WHERE m.id = asked.media_id AND {HELD}
-    RETURNING m.id, asked.attempt_id, asked.cost
+    {MOVED}, asked.attempt_id, asked.cost
 ), attempted AS (
     UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', finished_at = now(), cost = moved.cost
     FROM moved WHERE a.id = moved.attempt_id
@@ -117,14 +120,14 @@ WITH asked AS (
         $11::int[], $12::int[], $13::text[])
         AS f (id, media_id, index, key, media_type, bytes, width, height, sha256)
     JOIN moved ON moved.id = f.media_id
-), noted AS ({note(MediaEvent.COMPLETED, "moved")})
-SELECT id FROM moved"""
+), {note(MediaEvent.COMPLETED)}
+{TOLD} FROM moved"""
 
 PROGRESS: Final = f"""
 UPDATE media m SET progress = asked.fraction, updated_at = now()
 FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS asked (id, fence, fraction)
 WHERE m.id = asked.id AND {HELD}
-RETURNING m.id"""
+RETURNING m.id, m.owner_id, false AS posted"""
 
 
 # That it was not sent, or that nobody knows, is a verdict without knowledge of a purchase: if the purchase has been
@@ -141,13 +144,13 @@ WITH asked AS (
     UPDATE media m SET {move(event, "error = asked.error::jsonb", *changes)}
     FROM asked WHERE m.id = asked.media_id AND {HELD}
         AND (asked.attempt_id IS NULL OR asked.attempt_id IN (SELECT id FROM seen))
-    RETURNING m.id, asked.attempt_id, asked.attempt_status, asked.sent, asked.error::jsonb AS error, asked.look_after
+    {MOVED}, asked.attempt_id, asked.attempt_status, asked.sent, asked.error::jsonb AS error, asked.look_after
 ), attempted AS (
     UPDATE attempts a SET status = moved.attempt_status, finished_at = now(), sent = moved.sent, error = moved.error,
         look_at = now() + moved.look_after
     FROM moved WHERE a.id = moved.attempt_id
-), noted AS ({note(event, "moved", detail="moved.error")})
-SELECT id FROM moved"""
+), {note(event, detail="moved.error")}
+{TOLD} FROM moved"""
 
 
 RETRY: Final = _end(MediaEvent.RETRY_SCHEDULED, "next_run = now() + asked.delay", "rank = m.priority", "takeovers = 0")
@@ -180,13 +183,13 @@ WITH moved AS (
     )
 }
     WHERE m.id = $1 AND m.owner_id = $2 AND {may(MediaEvent.RETRY_ASKED)}
-    RETURNING m.id, m.queue, {_BOUGHT} AS bought, {HAS_OPEN} AS has_open
+    {MOVED}, m.queue, {_BOUGHT} AS bought, {HAS_OPEN} AS has_open
 ), taken_back AS (
     UPDATE attempts a SET look_at = NULL, stop = false, looks = 0,
         status = CASE WHEN a.id = moved.bought AND NOT moved.has_open THEN '{AttemptStatus.SUBMITTED}' ELSE a.status END
     FROM moved WHERE a.media_id = moved.id AND (a.look_at IS NOT NULL OR a.id = moved.bought)
-), noted AS ({note(MediaEvent.RETRY_ASKED, "moved")})
-SELECT id, queue FROM moved"""
+), {note(MediaEvent.RETRY_ASKED)}
+{TOLD}, queue FROM moved"""
 
 
 def _return(condition: str, *changes: str) -> str:
@@ -195,9 +198,9 @@ def _return(condition: str, *changes: str) -> str:
 WITH moved AS (
     UPDATE media m SET {moving}
     WHERE {may(MediaEvent.RETURNED)} AND {condition}
-    RETURNING m.id, m.queue
-), noted AS ({note(MediaEvent.RETURNED, "moved", detail="jsonb_build_object('reason', $1::text)")})
-SELECT id, queue FROM moved"""
+    {MOVED}, m.queue
+), {note(MediaEvent.RETURNED, detail="jsonb_build_object('reason', $1::text)")}
+{TOLD}, queue FROM moved"""
 
 
 # Without a delay it keeps its place in the queue: it was due before most that wait.
@@ -221,9 +224,9 @@ WITH orphan AS (
             THEN now() + least({_AGAIN}, 30) * interval '1 second' ELSE m.next_run END
     FROM orphan o WHERE m.id = o.id AND {may(MediaEvent.RETURNED)}
         AND NOT EXISTS (SELECT FROM workers w WHERE w.id = m.worker_id)
-    RETURNING m.id, m.queue
-), noted AS ({note(MediaEvent.RETURNED, "moved", detail="jsonb_build_object('reason', $1::text)")})
-SELECT id, queue FROM moved"""
+    {MOVED}, m.queue
+), {note(MediaEvent.RETURNED, detail="jsonb_build_object('reason', $1::text)")}
+{TOLD}, queue FROM moved"""
 
 # A worker that fails at it in a way that nobody foresaw: counted like a death, so that it comes to an end.
 RETURN_BROKEN: Final = f"""
@@ -238,6 +241,6 @@ WITH moved AS (
     )
 }
     WHERE m.id = $1 AND m.fence = $2 AND {may(MediaEvent.RETURNED)}
-    RETURNING m.id, m.queue
-), noted AS ({note(MediaEvent.RETURNED, "moved", detail="$3::jsonb")})
-SELECT id, queue FROM moved"""
+    {MOVED}, m.queue
+), {note(MediaEvent.RETURNED, detail="$3::jsonb")}
+{TOLD}, queue FROM moved"""

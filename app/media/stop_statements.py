@@ -3,7 +3,20 @@
 from typing import Final
 
 from app.media.endings import JOB_BROKEN
-from app.media.sql import CANCEL_IN_VAIN, HAS_OPEN, HELD, MAY_EXPIRE, OPEN, SPENT_SO_FAR, cancel_answer, may, move, note
+from app.media.sql import (
+    CANCEL_IN_VAIN,
+    HAS_OPEN,
+    HELD,
+    MAY_EXPIRE,
+    MOVED,
+    OPEN,
+    SPENT_SO_FAR,
+    TOLD,
+    cancel_answer,
+    may,
+    move,
+    note,
+)
 from app.media.states import SUSPECT, AttemptStatus, CancelAnswer, MediaEvent, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -13,14 +26,14 @@ GIVE_UP: Final = f"""
 WITH moved AS (
     UPDATE media m SET {move(MediaEvent.GIVEN_UP, _WHY, CANCEL_IN_VAIN)}
     WHERE {may(MediaEvent.GIVEN_UP)} AND m.rank = {SUSPECT} AND m.takeovers >= $1
-    RETURNING m.id, m.error
-), noted AS ({note(MediaEvent.GIVEN_UP, "moved", detail="moved.error")})
-SELECT id FROM moved"""
+    {MOVED}, m.error
+), {note(MediaEvent.GIVEN_UP, detail="moved.error")}
+{TOLD} FROM moved"""
 
-_EXPIRED: Final = f"""RETURNING m.id
+_EXPIRED: Final = f"""{MOVED}
 ), attempted AS (
     UPDATE attempts a SET look_at = now(), stop = true FROM moved WHERE a.media_id = moved.id AND a.status IN ({OPEN})
-), noted AS ("""
+), """
 
 EXPIRE_WAITING: Final = f"""
 WITH over AS (
@@ -28,24 +41,24 @@ WITH over AS (
     ORDER BY m.deadline LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE media m SET {move(MediaEvent.EXPIRED, "error = $1::jsonb", CANCEL_IN_VAIN)} FROM over WHERE m.id = over.id
-    {_EXPIRED}{note(MediaEvent.EXPIRED, "moved")})
-SELECT id FROM moved"""
+    {_EXPIRED}{note(MediaEvent.EXPIRED)}
+{TOLD} FROM moved"""
 
 EXPIRE_HELD: Final = f"""
 WITH moved AS (
     UPDATE media m SET {move(MediaEvent.EXPIRED, "error = $1::jsonb", CANCEL_IN_VAIN)}
     FROM unnest($2::uuid[], $3::bigint[]) AS asked (media_id, fence) WHERE m.id = asked.media_id AND {HELD}
-    {_EXPIRED}{note(MediaEvent.EXPIRED, "moved")})
-SELECT id FROM moved"""
+    {_EXPIRED}{note(MediaEvent.EXPIRED)}
+{TOLD} FROM moved"""
 
 # Nothing of it is at a provider, so nobody has to be asked.
 _CANCEL_WAITING: Final = f"""
     UPDATE media m SET {move(MediaEvent.CANCELED, "error = NULL")},
         cancel = {cancel_answer(CancelAnswer.CANCELED, SPENT_SO_FAR)}
     WHERE m.status = '{MediaStatus.IN_QUEUE}' AND NOT {HAS_OPEN}"""
-_CANCELED: Final = f"""RETURNING m.id
-), noted AS ({note(MediaEvent.CANCELED, "moved", detail=cancel_answer(CancelAnswer.CANCELED, "NULL::text"))})
-SELECT id FROM moved"""
+_CANCELED: Final = f"""{MOVED}
+), {note(MediaEvent.CANCELED, detail=cancel_answer(CancelAnswer.CANCELED, "NULL::text"))}
+{TOLD} FROM moved"""
 
 CANCEL_WAITING: Final = f"WITH moved AS ({_CANCEL_WAITING} AND m.id = $1 AND m.owner_id = $2 {_CANCELED}"
 CANCEL_ALL_WAITING: Final = f"WITH moved AS ({_CANCEL_WAITING} AND m.cancel_asked {_CANCELED}"
@@ -55,10 +68,11 @@ WITH asked AS (
     UPDATE media m SET cancel_asked = true, updated_at = now(),
         cancel = {cancel_answer(CancelAnswer.REQUESTED, SPENT_SO_FAR)}
     WHERE m.id = $1 AND m.owner_id = $2 AND {may(MediaEvent.CANCELED)} AND m.cancel IS NULL
-    RETURNING m.id, m.status
+    RETURNING m.id, m.owner_id, m.status
 )
-INSERT INTO media_history (media_id, event, status) SELECT id, '{MediaEvent.CANCEL_ASKED}', status FROM asked
-RETURNING media_id AS id"""
+INSERT INTO media_history (media_id, owner_id, event, status)
+SELECT id, owner_id, '{MediaEvent.CANCEL_ASKED}', status FROM asked
+RETURNING media_id AS id, owner_id, false AS posted"""
 
 _REPORTED: Final = """unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::numeric[])
         AS asked (media_id, fence, attempt_id, money_spent, cost)"""
@@ -68,15 +82,15 @@ CANCEL_HELD: Final = f"""
 WITH moved AS (
     UPDATE media m SET {move(MediaEvent.CANCELED, "error = NULL")}, cancel = {_STOPPED}
     FROM {_REPORTED} WHERE m.id = asked.media_id AND {HELD} AND m.cancel_asked
-    RETURNING m.id, asked.attempt_id, asked.cost, m.cancel
+    {MOVED}, asked.attempt_id, asked.cost, m.cancel
 ), attempted AS (
     UPDATE attempts a SET status = '{AttemptStatus.CANCELED}', finished_at = now(), cost = moved.cost
     FROM moved WHERE a.id = moved.attempt_id
-), noted AS ({note(MediaEvent.CANCELED, "moved", detail="moved.cancel")})
-SELECT id FROM moved"""
+), {note(MediaEvent.CANCELED, detail="moved.cancel")}
+{TOLD} FROM moved"""
 
 CANCEL_REFUSED: Final = f"""
 UPDATE media m SET cancel_asked = false, updated_at = now(),
     cancel = {cancel_answer(CancelAnswer.TOO_LATE, "asked.money_spent")}
 FROM {_REPORTED} WHERE m.id = asked.media_id AND {HELD} AND m.cancel_asked
-RETURNING m.id"""
+RETURNING m.id, m.owner_id, false AS posted"""

@@ -15,6 +15,7 @@ import asyncpg
 
 from app.core.connections import Connections
 from app.media import claiming, statements, stop_statements
+from app.media.announcing import told
 from app.media.commands import (
     CancelReport,
     Completion,
@@ -43,11 +44,14 @@ async def request(hot: Connections, new: NewMedia) -> asyncpg.Record | None:
     values = (
         *(new.id, new.job_id, new.owner_id, new.prompt, new.model, new.input, new.metadata, new.queue, new.provider),
         *(terms.priority, terms.on_unknown, terms.time_limit),
+        *(new.telling.webhook, new.telling.tags, new.telling.trace),
     )
     if new.once is None:
-        return await hot.fetchrow(statements.REQUEST, *values)
-    key = new.once.key
-    return await hot.fetchrow(statements.REQUEST_ONCE, *values, key.name, key.fingerprint, new.once.lifetime)
+        made = await hot.fetchrow(statements.REQUEST, *values)
+    else:
+        key = new.once.key
+        made = await hot.fetchrow(statements.REQUEST_ONCE, *values, key.name, key.fingerprint, new.once.lifetime)
+    return None if made is None else told(hot, [made])[0]
 
 
 async def claim(hot: Connections, queue: str, standing: Standing, *, limit: int) -> Sequence[asyncpg.Record]:
@@ -62,7 +66,7 @@ async def claim(hot: Connections, queue: str, standing: Standing, *, limit: int)
         *(list(standing.limits), list(standing.limits.values()), standing.trial_pause),
     )
     if standing.limits:
-        return _told(hot, await hot.fetch_in_turn(_CLAIMS_IN_TURN, claiming.CLAIM, *values))
+        return told(hot, await hot.fetch_in_turn(_CLAIMS_IN_TURN, claiming.CLAIM, *values))
     return await _move(hot, claiming.CLAIM, *values)
 
 
@@ -247,14 +251,8 @@ async def _report(hot: Connections, statement: str, reports: Sequence[CancelRepo
 async def _move(hot: Connections, statement: str, *values: object) -> list[asyncpg.Record]:
     for _ in range(MOST_DEADLOCKS):
         with contextlib.suppress(asyncpg.TransactionRollbackError):
-            return _told(hot, await hot.fetch(statement, *values))
-    return _told(hot, await hot.fetch(statement, *values))
-
-
-def _told(hot: Connections, rows: list[asyncpg.Record]) -> list[asyncpg.Record]:
-    """Let those know who wait for these media: it is committed."""
-    hot.announce(row["id"] for row in rows if row["id"] is not None)
-    return rows
+            return told(hot, await hot.fetch(statement, *values))
+    return told(hot, await hot.fetch(statement, *values))
 
 
 def _moved(rows: Sequence[asyncpg.Record], held: Sequence[Held]) -> list[bool]:

@@ -1,19 +1,19 @@
-"""Waiting for a media to change: thousands of requests at once, without a connection or a thread for any of them.
+"""Waiting for media to change: thousands of requests at once, without a connection or a thread for any of them.
 
-News from other processes wakes whoever waits. It may be lost, so a look at the database compares all that are
-waited for at once: every few seconds, and every second while news cannot be heard.
+News from other processes wakes whoever waits for a media, or for all of an owner's. It may be lost, so a look at the
+database compares all that are waited for at once: every few seconds, and every second while news cannot be heard.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from app.core.connections import UNAVAILABLE, Connections
+from app.core.connections import UNAVAILABLE, Change, Connections
 from app.core.news import News
 from app.media import queries
 
@@ -24,32 +24,38 @@ LOOK_SECONDS_WITHOUT_NEWS: Final = 1.0
 
 
 class Watcher:
-    """One who waits for one media."""
+    """One who waits."""
 
-    def __init__(self, seen: datetime) -> None:
+    def __init__(self, seen: datetime | None) -> None:
         self.seen = seen
-        """`updated_at` of what is known already."""
+        """`updated_at` of what is known already; None: he looks for himself whenever he is woken."""
+        self.changes = set[UUID]()
+        """The media that woke him; he clears it."""
+        self.left = False
+        """He is to wait no longer."""
         self._changed = asyncio.Event()
-        self._leaving = False
 
-    def wake(self) -> None:
+    def wake(self, media_id: UUID | None = None) -> None:
         """Something may have changed."""
+        if media_id is not None:
+            self.changes.add(media_id)
         self._changed.set()
 
     def leave(self) -> None:
-        """Wait no longer: the process stops."""
-        self._leaving = True
+        """Wait no longer: the process stops, or the client has gone."""
+        self.left = True
         self._changed.set()
 
     async def changed(self, until: float) -> bool:
-        """Wait until woken; False: not before `until`, by the event loop's clock, or the process stops."""
+        """Wait until woken; False: not before `until`, by the event loop's clock, or he is to leave."""
         try:
             async with asyncio.timeout_at(until):
                 await self._changed.wait()
         except TimeoutError:
             return False
-        self._changed.clear()
-        return not self._leaving
+        if not self.left:
+            self._changed.clear()
+        return not self.left
 
 
 class Watch:
@@ -59,6 +65,7 @@ class Watch:
         self._hot = hot
         self._news = news
         self._watchers: dict[UUID, set[Watcher]] = {}
+        """By the id of a media or of an owner."""
         self._loops: list[asyncio.Task[None]] = []
         self._leaving = False
 
@@ -90,24 +97,29 @@ class Watch:
         await asyncio.gather(*self._loops, return_exceptions=True)
 
     @contextlib.contextmanager
-    def on(self, media_id: UUID, seen: datetime) -> Generator[Watcher]:
-        """Wait for a media, of which the state at `seen` is known; read it once more inside."""
+    def on(self, of: UUID, seen: datetime | None = None) -> Generator[Watcher]:
+        """Wait for a media, or for all of an owner's; read once more inside, now that no change can be missed.
+
+        Args:
+            of: The id of the media or of the owner.
+            seen: `updated_at` of the media as it is known; None: wake at every look, whether it has changed or not.
+        """
         watcher = Watcher(seen)
         if self._leaving:
             watcher.leave()
-        self._watchers.setdefault(media_id, set()).add(watcher)
+        self._watchers.setdefault(of, set()).add(watcher)
         try:
             yield watcher
         finally:
-            watchers = self._watchers[media_id]
+            watchers = self._watchers[of]
             watchers.discard(watcher)
             if not watchers:
-                del self._watchers[media_id]
+                del self._watchers[of]
 
-    def _heard(self, ids: Iterable[UUID]) -> None:
-        for media_id in ids:
-            for watcher in self._watchers.get(media_id, ()):
-                watcher.wake()
+    def _heard(self, changes: Collection[Change]) -> None:
+        for change in changes:
+            for watcher in (*self._watchers.get(change.media_id, ()), *self._watchers.get(change.owner_id, ())):
+                watcher.wake(change.media_id)
 
     async def _look_on(self) -> None:
         while True:
@@ -120,7 +132,14 @@ class Watch:
                 log.warning("watch_blind", error=type(error).__name__)
 
     async def _look(self) -> None:
-        for media_id, updated_at in await queries.changes(self._hot, list(self._watchers)):
+        compared = list[UUID]()
+        for of, watchers in self._watchers.items():
+            if any(watcher.seen is not None for watcher in watchers):
+                compared.append(of)
+            for watcher in watchers:
+                if watcher.seen is None:
+                    watcher.wake()
+        for media_id, updated_at in await queries.changes(self._hot, compared) if compared else ():
             for watcher in self._watchers.get(media_id, ()):
                 if updated_at != watcher.seen:
                     watcher.wake()

@@ -1,0 +1,124 @@
+"""The tables of webhooks: endpoints, deliveries, and the log of tries."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.schema import Base
+from app.webhooks.states import DeliveryStatus, EndpointKind, EndpointStatus
+
+NOW = text("now()")
+PENDING = f"status = '{DeliveryStatus.PENDING}'"
+
+
+def _one_of(column: str, allowed: type[DeliveryStatus | EndpointKind | EndpointStatus]) -> str:
+    names = ", ".join(f"'{name}'" for name in sorted(allowed))
+    return f"{column} IN ({names})"
+
+
+class WebhookEndpoint(Base):
+    """Where events of one owner go."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", EndpointKind), name="kind"),
+        CheckConstraint(_one_of("status", EndpointStatus), name="status"),
+        Index("ix_webhook_endpoints_owner", "owner_id", "id"),
+        Index(
+            "ix_webhook_endpoints_request",
+            "owner_id",
+            unique=True,
+            postgresql_where=text(f"kind = '{EndpointKind.REQUEST}'"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[UUID]
+    kind: Mapped[str] = mapped_column(server_default=EndpointKind.REGISTERED)
+    """An EndpointKind."""
+    url: Mapped[str | None]
+    """Null: each delivery has its own."""
+    events: Mapped[list[str]] = mapped_column(ARRAY(Text()))
+    """Values of EventType."""
+    description: Mapped[str] = mapped_column(server_default="")
+    status: Mapped[str] = mapped_column(server_default=EndpointStatus.ACTIVE)
+    """An EndpointStatus."""
+    reason: Mapped[dict[str, Any] | None]
+    """Why it is not active: `code` and `message`."""
+    secret: Mapped[str]
+    """`whsec_` and base64: what deliveries are signed with."""
+    previous_secret: Mapped[str | None]
+    """Signs too, until `previous_until`."""
+    previous_until: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    """When it began to fail without a success in between; null: the last try went well."""
+    not_before: Mapped[datetime | None]
+    """It has asked us to wait until then."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class WebhookDelivery(Base):
+    """One event for one endpoint; written by the statement that moves the media. See `outbox.py`."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", DeliveryStatus), name="status"),
+        Index("ix_webhook_deliveries_due", "receiver", "next_at", "id", postgresql_where=text(PENDING)),
+        Index("ix_webhook_deliveries_endpoint", "endpoint_id", "created_at", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    """The `webhook-id` of every try, so that a receiver knows doubles."""
+    endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    receiver: Mapped[str]
+    """Who is slow or fast by himself: the endpoint's id, or owner and origin of a request's own address."""
+    url: Mapped[str | None]
+    """A request's own address; null: the endpoint's."""
+    type: Mapped[str]
+    """An EventType, or TEST_TYPE."""
+    media_id: Mapped[UUID | None]
+    """Null: a test. No foreign key: a delivery outlives its media."""
+    sequence: Mapped[int]
+    """The id of the event in `media_history`: it rises from event to event of a media. 0: a test."""
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    """When it happened."""
+    status: Mapped[str] = mapped_column(server_default=DeliveryStatus.PENDING)
+    """A DeliveryStatus."""
+    tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Tries begun."""
+    next_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    """While pending: when it is sent; while a worker sends it: when another one takes it for lost."""
+    give_up_at: Mapped[datetime] = mapped_column(server_default=text("now() + '3 days'::interval"))
+    """A try that fails later than this is the last."""
+    payload: Mapped[str | None]
+    """The body, made when it is first sent; every try sends the same."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    finished_at: Mapped[datetime | None]
+    """When it was delivered or given up."""
+
+
+class WebhookTry(Base):
+    """One request to a receiver, and its answer."""
+
+    __tablename__ = "webhook_tries"
+    __table_args__ = (Index("ix_webhook_tries_delivery", "delivery_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    delivery_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_deliveries.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
+    """1 for the first."""
+    url: Mapped[str]
+    at: Mapped[datetime]
+    """When it began; the `webhook-timestamp` it was signed with."""
+    milliseconds: Mapped[int] = mapped_column(Integer)
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    """Null: there was no answer."""
+    error: Mapped[str | None]
+    """Why it counts as a failure; null: it went well."""
+    answer: Mapped[str]
+    """The first part of the answer's body."""
