@@ -91,12 +91,14 @@ class WebhookDelivery(Base):
     """A DeliveryStatus."""
     tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     """Tries begun."""
+    sending: Mapped[bool] = mapped_column(server_default=text("false"))
+    """A worker is sending it."""
     next_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    """While pending: when it is sent; while a worker sends it: when another one takes it for lost."""
+    """When it is sent; while it is being sent: when another worker takes it for lost and sends it again."""
     give_up_at: Mapped[datetime] = mapped_column(server_default=text("now() + '3 days'::interval"))
     """A try that fails later than this is the last."""
     payload: Mapped[str | None]
-    """The body, made when it is first sent; every try sends the same."""
+    """The body, made for the first try and kept with its outcome: later tries send the same."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     finished_at: Mapped[datetime | None]
     """When it was delivered or given up."""
