@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)
     """The largest picture that is accepted from a provider, in pixels."""
+    allow_private_addresses: bool = False
+    """Whether webhooks and URLs given by callers may lead to private or loopback addresses; for development."""
 
     @field_validator("backend_cors_origins", mode="before")
     @classmethod

@@ -1,0 +1,137 @@
+"""Which URLs and which network addresses others may send us to; nothing here resolves a name or opens a connection.
+
+A URL is judged twice: `refusal` when a caller gives it, so that the caller is told what to change, and `is_public` on
+each address when a connection is opened (`outgoing.py`). Only the second one protects: a name may lead anywhere.
+"""
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+LONGEST_URL: Final = 2048
+"""Characters of a URL that a caller gives."""
+
+_NOT_PUBLIC_V4: Final = tuple(
+    map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",  # this host
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # behind a carrier's NAT; the metadata of Alibaba Cloud
+            "127.0.0.0/8",  # loopback
+            "168.63.129.16/32",  # a public number that leads to Azure's own host
+            "169.254.0.0/16",  # link-local; the metadata of most clouds
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocol assignments; the metadata of Oracle Cloud
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # relays of 6to4
+            "192.168.0.0/16",  # private
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
+    )
+)
+_PUBLIC_V6: Final = IPv6Network("2000::/3")
+"""All that is assigned as global unicast; loopback, link-local, unique local, multicast and the like lie outside."""
+_NOT_PUBLIC_V6: Final = tuple(
+    map(
+        IPv6Network,
+        (
+            "2001::/23",  # protocol assignments, Teredo among them
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+_CARRIES_V4: Final = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+"""IPv4-mapped addresses, and NAT64, which networks without IPv4 put before every public address."""
+
+_NOT_WRITTEN_OUT: Final = re.compile(r"[^!-~]|\\")
+"""What has to be percent-encoded: spaces, control characters, all beyond ASCII; and what some take for a slash."""
+_NUMBER: Final = re.compile(r"(?:[0-9]+|0[xX][0-9a-fA-F]*)")
+_SETTING: Final = "for development, set ALLOW_PRIVATE_ADDRESSES=true"
+
+
+def is_public(address: str) -> bool:
+    """Whether a numeric IPv4 or IPv6 address is a global unicast one; False for whatever is no address."""
+    try:
+        return _v6_is_public(IPv6Address(address)) if ":" in address else _v4_is_public(IPv4Address(address))
+    except AddressValueError:
+        return False
+
+
+def _v4_is_public(address: IPv4Address) -> bool:
+    return not any(address in network for network in _NOT_PUBLIC_V4)
+
+
+def _v6_is_public(address: IPv6Address) -> bool:
+    if any(address in network for network in _CARRIES_V4):
+        return _v4_is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
+    return address in _PUBLIC_V6 and not any(address in network for network in _NOT_PUBLIC_V6)
+
+
+def malformed(url: str) -> str | None:
+    """What is wrong with the spelling of a URL that is to be called; None if nothing is."""
+    if _NOT_WRITTEN_OUT.search(url):
+        return (
+            "must be written in ASCII without spaces and backslashes: percent-encode others, "
+            "and spell an international host name as xn--..."
+        )
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "must have a host and, if at all, a port between 1 and 65535"
+    if parts.scheme not in {"http", "https"}:
+        return "must begin with http:// or https://"
+    if not host or port == 0:
+        return "must have a host and, if at all, a port between 1 and 65535"
+    if "@" in parts.netloc:
+        return "must not carry a user name or a password; send credentials in a header"
+    return _fault_of_number(host)
+
+
+def refusal(url: str, *, allow_private: bool) -> str | None:
+    """Why a URL that a caller gives is not taken, as the end of a sentence that begins with its name; None: it is.
+
+    A name that leads to a private address passes here and is refused when it is called.
+
+    Args:
+        url: As it was given.
+        allow_private: The setting ALLOW_PRIVATE_ADDRESSES.
+    """
+    if len(url) > LONGEST_URL:
+        return f"must have at most {LONGEST_URL} characters"
+    fault = malformed(url)
+    if fault is not None:
+        return fault
+    if "#" in url:
+        return "must not have a fragment: what follows the # is never sent"
+    if not allow_private and _is_private(urlsplit(url)):
+        return f"must lead to the public internet, not to a private or loopback address; {_SETTING}"
+    return None
+
+
+def _fault_of_number(host: str) -> str | None:
+    """Systems read 2130706433, 0x7f.1 and 127.1 as 127.0.0.1; we read none of them."""
+    if ":" in host or not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        return None
+    try:
+        IPv4Address(host)
+    except AddressValueError:
+        return "must write an IPv4 address as four decimal numbers between 0 and 255, without leading zeros"
+    return None
+
+
+def _is_private(parts: SplitResult) -> bool:
+    host = (parts.hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    if ":" in host or _NUMBER.fullmatch(host.rpartition(".")[2]):
+        return not is_public(host)
+    return False
