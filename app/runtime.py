@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import redis.asyncio as redis
 
@@ -20,6 +21,9 @@ from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
 from app.storage.store import Store
 
+if TYPE_CHECKING:
+    from app.core.outgoing import Outgoing
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -32,6 +36,8 @@ class Runtime:
     cache: "redis.Redis"
     recorder: Recorder
     news: News
+    outgoing: "Outgoing | None"
+    """Calls to other services; None in the API, which makes none."""
 
     def media_services(self, bell: Bell) -> MediaServices:
         """What the use cases of media work with."""
@@ -54,12 +60,16 @@ def _tell_of(news: News) -> Announce:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Runtime]:
+async def open_runtime(
+    settings: Settings, registry: Registry | None = None, outgoing: "Outgoing | None" = None
+) -> AsyncGenerator[Runtime]:
     """Open everything; nothing here needs the other side to answer yet.
 
     Args:
         settings: Of this process.
         registry: The providers; None: those that are installed.
+        outgoing: The client for other services, closed with the rest. It is handed in and not made here, because
+            its library takes 8 MiB that the API can save; None: this process calls nobody.
     """
     async with AsyncExitStack() as stack:
         report_errors(settings)
@@ -69,6 +79,8 @@ async def open_runtime(settings: Settings, registry: Registry | None = None) -> 
             settings.redis_url.get_secret_value(), socket_timeout=0.5, socket_connect_timeout=0.5
         )
         stack.push_async_callback(cache.aclose)
+        if outgoing is not None:
+            stack.push_async_callback(outgoing.close)
         providers = registry or load_registry()
         stack.push_async_callback(providers.close)
         recorder = Recorder(hot)
@@ -77,4 +89,4 @@ async def open_runtime(settings: Settings, registry: Registry | None = None) -> 
         news = News(cache)
         hot.announce = _tell_of(news)
         stack.push_async_callback(news.close)
-        yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder, news)
+        yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder, news, outgoing)

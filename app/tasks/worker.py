@@ -14,6 +14,7 @@ from celery.worker.consumer.mingle import Mingle
 
 from app.core import memory
 from app.core.config import load_settings
+from app.core.outgoing import Outgoing
 from app.engine import build_runner
 from app.runtime import open_runtime
 
@@ -62,7 +63,9 @@ class RunnerThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        async with open_runtime(load_settings()) as runtime:
+        settings = load_settings()
+        outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
+        async with open_runtime(settings, outgoing=outgoing) as runtime:
             self._runner = build_runner(runtime)
             await self._runner.start()
             log.info("runner_started", worker_id=str(self._runner.worker_id))
