@@ -408,11 +408,29 @@ def test_children_inherit_nothing_that_leads_elsewhere(monkeypatch):
     settings = Settings(_env_file=None)
     for name in ("AWS_SESSION_TOKEN", "BROKER_URL", "CELERY_BROKER_URL", "UVICORN_RELOAD", "database_url", "KEPT"):
         monkeypatch.setenv(name, "theirs")
-    mine = children_environment({"DATABASE_URL": "ours"}, settings, own_s3=True)
+    mine = children_environment({"DATABASE_URL": "ours"}, settings, own_s3=True, exposed=False)
     assert "theirs" not in {value for name, value in mine.items() if name != "KEPT"}
     assert mine["KEPT"] == "theirs"
     assert mine["DATABASE_URL"] == "ours"
-    assert children_environment({}, settings, own_s3=False)["AWS_SESSION_TOKEN"] == "theirs"
+    assert children_environment({}, settings, own_s3=False, exposed=False)["AWS_SESSION_TOKEN"] == "theirs"
+
+
+def test_private_addresses_are_allowed_while_only_this_machine_reaches_the_api(monkeypatch):
+    monkeypatch.delenv("ALLOW_PRIVATE_ADDRESSES", raising=False)
+    settings = Settings(_env_file=None)
+
+    mine = children_environment({}, settings, own_s3=True, exposed=False)
+    assert mine["ALLOW_PRIVATE_ADDRESSES"] == "true"
+    assert "ALLOW_PRIVATE_ADDRESSES" not in children_environment({}, settings, own_s3=True, exposed=True)
+
+
+@pytest.mark.parametrize(("said", "exposed"), [("false", False), ("true", True)])
+def test_what_the_user_says_of_private_addresses_comes_first(monkeypatch, said, exposed):
+    monkeypatch.setenv("ALLOW_PRIVATE_ADDRESSES", said)
+
+    mine = children_environment({}, Settings(_env_file=None), own_s3=True, exposed=exposed)
+
+    assert mine["ALLOW_PRIVATE_ADDRESSES"] == said
 
 
 def test_the_env_file_keeps_every_character(tmp_path):

@@ -66,8 +66,17 @@ def addresses(
     return found | {name: real[name] for name in KEPT if name in real}
 
 
-def children_environment(found: Mapping[str, str], settings: Settings, *, own_s3: bool) -> dict[str, str]:
-    """The whole environment of API, workers and helpers."""
+def children_environment(
+    found: Mapping[str, str], settings: Settings, *, own_s3: bool, exposed: bool
+) -> dict[str, str]:
+    """The whole environment of API, workers and helpers.
+
+    Args:
+        found: What leads them to each other.
+        settings: Of this process, from before the engines were started.
+        own_s3: Whether the store is one that we have started.
+        exposed: Whether other machines reach the API.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -78,6 +87,9 @@ def children_environment(found: Mapping[str, str], settings: Settings, *, own_s3
     }
     if "shutdown_seconds" not in settings.model_fields_set:
         inherited["SHUTDOWN_SECONDS"] = SHUTDOWN_SECONDS
+    # who develops has receivers on this machine; others than the user must not be led to them
+    if not exposed and "allow_private_addresses" not in settings.model_fields_set:
+        inherited["ALLOW_PRIVATE_ADDRESSES"] = "true"
     return inherited | python_environment() | dict(found)
 
 

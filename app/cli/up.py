@@ -111,7 +111,7 @@ class Up:
         write_env_file(self._env_file, found)
         logs = data.absolute() / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
-        environment = children_environment(found, settings, own_s3=self._own_s3)
+        environment = children_environment(found, settings, own_s3=self._own_s3, exposed=self._listening.exposed)
         programs = Programs(environment=environment, logs=logs, signals=self._signals)
         with _timed("schema and bucket"):
             self._finish([programs.migration(), programs.bucket()])
