@@ -1,11 +1,16 @@
-"""Puts the engine of a worker process together from its open parts and its settings."""
+"""Puts the engines of a worker process together from its open parts and its settings."""
 
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+from app.core.bell import WEBHOOKS
+from app.core.connections import Announce, Change
 from app.media.aftercare import Aftercare
 from app.media.copying import Copier
 from app.media.generation import Generation
 from app.media.lanes import Pace
+from app.media.payloads import Event, Payloads
 from app.media.purchasing import Purchasing
 from app.media.retry import RetryPolicy
 from app.media.rules import Limits, Rules
@@ -13,6 +18,44 @@ from app.media.runner import Runner
 from app.media.settlement import Settlement
 from app.media.writes import Writes
 from app.runtime import Runtime
+from app.webhooks.delivery import Deliverer, Taken
+from app.webhooks.delivery import Pace as DeliveryPace
+
+if TYPE_CHECKING:
+    from app.core.outgoing import Outgoing
+
+
+def waker(runner: Runner, deliverer: Deliverer) -> Callable[[str], None]:
+    """What rings when the bell of a queue rings."""
+    return lambda queue: deliverer.wake() if queue == WEBHOOKS else runner.wake(queue)
+
+
+def announcer(runtime: Runtime, deliverer: Deliverer) -> Announce:
+    """Tells other processes of changes, and this one's deliverer of what it has to send."""
+
+    def announce(changes: Collection[Change], *, posted: bool) -> None:
+        runtime.news.tell(changes)
+        if posted:
+            deliverer.wake()
+
+    return announce
+
+
+def build_deliverer(runtime: Runtime, outgoing: "Outgoing") -> Deliverer:
+    """What sends the webhooks of this process; call it in the event loop that will run it."""
+    settings = runtime.settings
+    payloads = Payloads(runtime.hot, settings.public_url)
+
+    async def bodies(deliveries: Sequence[Taken]) -> list[bytes]:
+        return await payloads.of([Event(taken.type, taken.at, taken.sequence, taken.media_id) for taken in deliveries])
+
+    pace = DeliveryPace(
+        per_receiver=settings.webhook_connections,
+        interval=timedelta(seconds=settings.claim_interval_seconds),
+        lifetime=timedelta(days=settings.webhook_log_days),
+        patience=timedelta(seconds=settings.shutdown_seconds),
+    )
+    return Deliverer(runtime.hot, outgoing, bodies, pace)
 
 
 def build_runner(runtime: Runtime) -> Runner:

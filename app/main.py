@@ -1,6 +1,6 @@
 """The API: `uvicorn app.main:app`."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 
@@ -9,15 +9,19 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from app.core import memory
 from app.core.access import AccessLog
-from app.core.bell import Bell
+from app.core.bell import WEBHOOKS, Bell
 from app.core.config import Settings, load_settings
+from app.core.connections import Announce, Change
 from app.core.docs_page import add_docs_page
 from app.core.hot_route import HotPaths
 from app.core.leaving import on_stop_signal
 from app.core.logging import set_up_logging
+from app.core.news import News
 from app.core.problems import DocumentedApp, add_problem_answers, explain
-from app.media.api import models_router, router, timeline_router
+from app.media.api import models_router, router, stream_router, timeline_router, webhook_docs
 from app.media.api.desk import Desk
+from app.media.feed import Feed
+from app.media.payloads import Payloads
 from app.media.watching import Watch
 from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
@@ -27,6 +31,15 @@ DESCRIPTION = """Post a prompt, get a job, find the picture in your own bucket b
 
 `POST /media/generate` answers at once; poll `/media/status/{job_id}` until `status` is final; each file's
 `url` leads to its bytes. Errors are `application/problem+json` with a stable `code`."""
+
+
+def _announcer(news: News, bell: Bell) -> Announce:
+    def announce(changes: Collection[Change], *, posted: bool) -> None:
+        news.tell(changes)
+        if posted:
+            bell.ring(WEBHOOKS)
+
+    return announce
 
 
 def create_app(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
@@ -46,7 +59,9 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
                 app.state.runtime = runtime
                 app.state.bell = rung
                 watch = Watch(runtime.hot, runtime.news)
-                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch)
+                feed = Feed(runtime.hot, Payloads(runtime.hot, chosen.public_url))
+                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch, feed)
+                runtime.hot.announce = _announcer(runtime.news, rung)
                 watch.start()
                 on_stop_signal(watch.leave)
                 memory.settle()
@@ -61,13 +76,19 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        webhooks=webhook_docs.webhooks,
     )
     add_problem_answers(app)
     add_docs_page(app)
-    for part in (router.router, timeline_router.router, models_router.router, tools_router.router):
-        app.include_router(part)
+    _add_routes(app, chosen)
+    return app
 
-    app.add_middleware(HotPaths, routes=router.router.routes, explain=explain)
+
+def _add_routes(app: FastAPI, chosen: Settings) -> None:
+    for part in (router, stream_router, timeline_router, models_router, tools_router):
+        app.include_router(part.router)
+    hot = [*router.router.routes, *stream_router.router.routes]
+    app.add_middleware(HotPaths, routes=hot, explain=explain)
     if chosen.backend_cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -77,7 +98,6 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
             expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(AccessLog, lines=chosen.access_log)
-    return app
 
 
 app = create_app()

@@ -20,6 +20,7 @@ from app.media_generator.registry import Registry, load_registry
 from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
 from app.storage.store import Store
+from app.webhooks.receivers import Receivers
 
 if TYPE_CHECKING:
     from app.core.outgoing import Outgoing
@@ -47,6 +48,7 @@ class Runtime:
             bell=bell,
             urls=SignedUrls(self.store, self.cache, self.settings),
             line=Line(self.hot),
+            receivers=Receivers(self.hot, allow_private=self.settings.allow_private_addresses),
             default_model=self.settings.default_model,
             key_lifetime=timedelta(hours=self.settings.idempotency_hours),
         )

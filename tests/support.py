@@ -19,6 +19,7 @@ import pytest
 from alembic.config import Config
 
 from alembic import command
+from app.core.bell import WEBHOOKS
 from app.core.config import Settings
 from app.core.migrations import ROOT
 from app.embedded.engines import Engines
@@ -28,6 +29,7 @@ from app.media.lanes import NOBODY
 
 if TYPE_CHECKING:
     from app.media.runner import Runner
+    from app.webhooks.delivery import Deliverer
 
 BUCKET = "fleek-test"
 PUBLIC_URL = "http://api.test"
@@ -83,17 +85,20 @@ async def claim(hot, queue, *, worker_id, limit, **standing):
 
 
 class ListBell:
-    """Remembers its rings, and passes them on to a runner if there is one."""
+    """Remembers its rings, and passes them on to a worker if there is one."""
 
     def __init__(self) -> None:
         self.rings: list[str] = []
         self.failures = 0
         self.runner: Runner | None = None
+        self.deliverer: Deliverer | None = None
 
     def ring(self, queue: str) -> None:
         self.rings.append(queue)
         if self.runner is not None:
             self.runner.wake(queue)
+        if self.deliverer is not None and queue == WEBHOOKS:
+            self.deliverer.wake()
 
 
 @dataclass

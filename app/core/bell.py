@@ -1,6 +1,9 @@
 """The bell: "there is work". It may be lost or doubled; nothing depends on it but latency."""
 
-from typing import Protocol
+from typing import Final, Protocol
+
+WEBHOOKS: Final = "webhooks"
+"""The queue of deliveries to receivers of webhooks."""
 
 
 class Bell(Protocol):

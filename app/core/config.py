@@ -107,6 +107,10 @@ class Settings(BaseSettings):
     """Jobs in flight at most over all workers, by provider: `replicate=100,other=20`; not named: not limited."""
     provider_pause_seconds: float = Field(default=30.0, gt=0, le=86_400)
     """How long nothing is bought from a provider whose key or credit is bad, until one job may try, in seconds."""
+    webhook_connections: int = Field(default=8, ge=1, le=200)
+    """Deliveries that one receiver of webhooks gets from one worker process at the same time."""
+    webhook_log_days: float = Field(default=30.0, ge=7, le=3650)
+    """How long webhook deliveries and their log are kept, in days."""
     max_output_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)

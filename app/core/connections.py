@@ -7,7 +7,7 @@ A connection whose query was cut off half-way is thrown away.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -36,6 +36,10 @@ class Change(NamedTuple):
 
     media_id: UUID
     owner_id: UUID
+
+
+NOBODY: Final = UUID(int=0)
+"""The owner in a change that only those are to hear of who wait for this one media."""
 
 
 class Announce(Protocol):

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from app.core.connections import UNAVAILABLE, Connections
+from app.core.connections import NOBODY, UNAVAILABLE, Change, Connections
 from app.core.logging import Tap
 from app.core.storable import storable
 
@@ -27,6 +27,8 @@ PAUSE_SECONDS: Final = 0.25
 _INSERT: Final = """INSERT INTO logs (at, level, event, media_id, attempt, fields)
 SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::uuid[], $5::int[], $6::jsonb[])"""
 
+_MEDIA_ID: Final = 3
+"""Its place in a row."""
 _Row = tuple[datetime, str, str, UUID, int | None, str]
 
 
@@ -86,6 +88,8 @@ class Recorder:
         except asyncpg.PostgresError:
             # Nothing that is logged may stop the recording of what follows.
             self.dropped += len(events)
+        else:
+            self._hot.announce({Change(row[_MEDIA_ID], NOBODY) for row in rows}, posted=False)
 
 
 def _row(event: dict[str, Any]) -> _Row | None:

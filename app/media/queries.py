@@ -33,7 +33,7 @@ _AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run
 
 _COLUMNS: Final = f"""m.id, m.job_id, m.status, m.prompt, m.model, m.input, m.metadata, m.progress,
     m.number_of_tries, m.next_run, m.error, m.created_at, m.updated_at, m.started_at, m.completed_at,
-    m.priority, m.deadline, m.on_unknown, m.cancel, {_FILES}"""
+    m.priority, m.deadline, m.on_unknown, m.cancel, m.tags, {_FILES}"""
 _RESOURCE: Final = f"SELECT {_COLUMNS}, {_AHEAD} FROM media m"
 _LISTED: Final = f"SELECT {_COLUMNS} FROM media m"
 
@@ -87,6 +87,11 @@ async def job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record 
 async def content(hot: Connections, media_id: UUID, owner_id: UUID, index: int) -> asyncpg.Record | None:
     """The status of a media and the place of one of its files; `key` is null where there is no such file."""
     return await hot.fetchrow(_CONTENT, media_id, owner_id, index)
+
+
+async def resources(hot: Connections, media_ids: Sequence[UUID]) -> list[asyncpg.Record]:
+    """These media, complete, in any order, whoever they belong to."""
+    return await hot.fetch(f"{_LISTED} WHERE m.id = ANY($1::uuid[])", media_ids)
 
 
 async def newest(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -13,15 +13,26 @@ from app.core.errors import InvalidInputError, brief
 from app.core.ids import new_id
 from app.idempotency.keys import Key, KeyReusedError
 from app.media import queries, transitions
-from app.media.commands import NewMedia, Once, Terms
+from app.media.commands import NewMedia, Once, Telling, Terms
 from app.media.errors import UnknownModelInRequestError
 from app.media.service import MediaServices, Row
 from app.media.states import MediaStatus
 from app.media_generator.registry import Offer, Registry, UnknownModelError, faults, whole_numbers
+from app.webhooks.event_types import FINAL_TYPES, EventType
 
 METADATA_BYTES: Final = 4096
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a client wants to hear of it."""
+
+    tags: tuple[str, ...] = ()
+    webhook_url: str | None = None
+    webhook_events: Sequence[EventType] | None = None
+    """None: the final ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,7 @@ class MediaRequest:
     terms: Terms = field(default_factory=Terms)
     key: Key | None = None
     """Under which asking again joins the first request."""
+    wanted: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +82,25 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         queue=offer.queue,
         terms=asked.terms if asked.terms.time_limit else replace(asked.terms, time_limit=offer.card.time_limit),
         once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
+        telling=Telling(await _receiver(services, owner_id, asked.wanted), asked.wanted.tags),
     )
     made = await transitions.request(services.hot, new)
     if asked.key is not None and made is None:
         return Requested(await _first_under(services, owner_id, asked.key), replayed=True)
     services.bell.ring(offer.queue)
     return Requested(_accepted(new, made), replayed=False)
+
+
+async def _receiver(services: MediaServices, owner_id: UUID, wanted: Wanted) -> str | None:
+    """The request's own receiver, as it is stored; None: it has none."""
+    if wanted.webhook_url is None:
+        if wanted.webhook_events is not None:
+            message = "needs a webhook_url"
+            wrong = {"field": "webhook_events", "message": message, "given": None, "allowed": None}
+            raise InvalidInputError(f"webhook_events {message}", errors=[wrong])
+        return None
+    events = wanted.webhook_events or FINAL_TYPES
+    return await services.receivers.of_request(owner_id, wanted.webhook_url, events)
 
 
 async def _first_under(services: MediaServices, owner_id: UUID, key: Key) -> asyncpg.Record:
@@ -99,6 +124,7 @@ def _accepted(new: NewMedia, made: asyncpg.Record | None) -> dict[str, Any]:
         "model": new.model,
         "input": new.input,
         "number_of_tries": 0,
+        "tags": new.telling.tags,
         "metadata": new.metadata,
         **dict.fromkeys(("next_run", "created_at", "updated_at"), created_at),
     }

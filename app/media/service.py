@@ -25,6 +25,7 @@ from app.media.line import Line, Waiting
 from app.media.states import FINAL, CancelAnswer, MediaStatus
 from app.media_generator.registry import Offer, Registry, UnknownModelError
 from app.storage.signing import SignedUrl, SignedUrls
+from app.webhooks.receivers import Receivers
 
 Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 
@@ -38,6 +39,7 @@ class MediaServices:
     bell: Bell
     urls: SignedUrls
     line: Line
+    receivers: Receivers
     default_model: str
     key_lifetime: timedelta
 

@@ -28,7 +28,7 @@ class Watcher:
 
     def __init__(self, seen: datetime | None) -> None:
         self.seen = seen
-        """`updated_at` of what is known already; None: he looks for himself whenever he is woken."""
+        """`updated_at` of the media as it is known already; None: woken at every look, whether it changed or not."""
         self.changes = set[UUID]()
         """The media that woke him; he clears it."""
         self.left = False
@@ -97,14 +97,8 @@ class Watch:
         await asyncio.gather(*self._loops, return_exceptions=True)
 
     @contextlib.contextmanager
-    def on(self, of: UUID, seen: datetime | None = None) -> Generator[Watcher]:
-        """Wait for a media, or for all of an owner's; read once more inside, now that no change can be missed.
-
-        Args:
-            of: The id of the media or of the owner.
-            seen: `updated_at` of the media as it is known; None: wake at every look, whether it has changed or not.
-        """
-        watcher = Watcher(seen)
+    def on(self, of: UUID, watcher: Watcher) -> Generator[Watcher]:
+        """Wait for a media, or for all of an owner's, by its id; read once more inside: no change is missed then."""
         if self._leaving:
             watcher.leave()
         self._watchers.setdefault(of, set()).add(watcher)

@@ -10,6 +10,7 @@ from celery import Celery
 from celery.signals import setup_logging
 from kombu import Queue
 
+from app.core.bell import WEBHOOKS
 from app.core.config import load_settings
 from app.core.logging import set_up_logging
 
@@ -30,7 +31,7 @@ def bell_queue(queue: str) -> Queue:
 
 app = Celery("fleek", broker=settings.redis_url.get_secret_value())
 app.conf.update(
-    task_queues=[Queue(CHORES), bell_queue("network"), bell_queue("local")],
+    task_queues=[Queue(CHORES), bell_queue("network"), bell_queue("local"), bell_queue(WEBHOOKS)],
     task_default_queue=CHORES,
     task_ignore_result=True,
     task_serializer="json",

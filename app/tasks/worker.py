@@ -15,11 +15,11 @@ from celery.worker.consumer.mingle import Mingle
 from app.core import memory
 from app.core.config import load_settings
 from app.core.outgoing import Outgoing
-from app.engine import build_runner
+from app.engine import announcer, build_deliverer, build_runner, waker
 from app.runtime import open_runtime
 
 if TYPE_CHECKING:
-    from app.media.runner import Runner
+    from collections.abc import Callable
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class RunnerThread:
         self._thread = threading.Thread(target=self._main, name="fleek-runner", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._runner: Runner | None = None
+        self._wake: Callable[[str], None] | None = None
 
     def start(self) -> None:
         """Start the thread; does not wait for database, broker or store."""
@@ -49,8 +49,8 @@ class RunnerThread:
 
     def wake(self, queue: str) -> None:
         """Ring the bell of a queue, from any thread."""
-        if self._loop is not None and self._runner is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._runner.wake, queue)
+        if self._loop is not None and self._wake is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._wake, queue)
 
     def _main(self) -> None:
         try:
@@ -66,14 +66,17 @@ class RunnerThread:
         settings = load_settings()
         outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
         async with open_runtime(settings, outgoing=outgoing) as runtime:
-            self._runner = build_runner(runtime)
-            await self._runner.start()
-            log.info("runner_started", worker_id=str(self._runner.worker_id))
+            runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
+            self._wake = waker(runner, deliverer)
+            runtime.hot.announce = announcer(runtime, deliverer)
+            await deliverer.start()
+            await runner.start()
+            log.info("runner_started", worker_id=str(runner.worker_id))
             memory.settle()
-            stopping, broken = (asyncio.create_task(wait) for wait in (self._stop.wait(), self._runner.watch()))
+            stopping, broken = (asyncio.create_task(wait) for wait in (self._stop.wait(), runner.watch()))
             await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
             broken.cancel()
-            await self._runner.stop()
+            await asyncio.gather(runner.stop(), deliverer.stop())
             if not stopping.done():
                 stopping.cancel()
                 raise RuntimeError("the runner ceased to work")

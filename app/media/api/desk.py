@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from app.media.api.finished import Finished
+from app.media.feed import Feed
 from app.media.service import MediaServices
 from app.media.watching import Watch
 
@@ -16,6 +17,7 @@ class Desk:
     services: MediaServices
     public_url: str
     watch: Watch
+    feed: Feed
     finished: Finished = field(default_factory=Finished)
 
 

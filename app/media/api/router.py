@@ -21,6 +21,7 @@ from app.media.api.finished import Answer
 from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage
 from app.media.api.waiting import Wait
 from app.media.commands import Terms
+from app.media.resource import Row
 from app.media.states import FINAL, CancelAnswer, MediaStatus
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
@@ -62,7 +63,8 @@ async def generate(request: Request, body: MediaIn) -> Response:
     key = None if given is None else read_key(given, body.model_dump(mode="json"))
     limit = None if body.deadline_seconds is None else timedelta(seconds=body.deadline_seconds)
     terms = Terms(body.priority, limit, body.on_unknown)
-    asked = requesting.MediaRequest(body.prompt, body.model, body.input, body.metadata, terms, key)
+    wanted = requesting.Wanted(tuple(body.tags), body.webhook_url, body.webhook_events)
+    asked = requesting.MediaRequest(body.prompt, body.model, body.input, body.metadata, terms, key, wanted)
     requested = await requesting.request_media(desk.services, DEFAULT_OWNER_ID, asked)
     headers = {"location": _status_path(request, requested.media["job_id"])}
     if requested.replayed:
@@ -108,7 +110,7 @@ async def status(request: Request, job_id: UUID) -> Response:
     kept = desk.finished.get("job", DEFAULT_OWNER_ID, job_id)
     wait = Wait.wanted(request)
     if kept is None:
-        row: render.Row = await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id)
+        row: Row = await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id)
         if wait is not None:
             media_id: UUID = row["id"]
             row = await wait.for_news(
@@ -130,7 +132,7 @@ async def job(request: Request, job_id: UUID) -> Response:
     kept = desk.finished.get("light", DEFAULT_OWNER_ID, job_id)
     wait = Wait.wanted(request)
     if kept is None:
-        row: render.Row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
+        row: Row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
         if wait is not None:
             row = await wait.for_news(
                 desk, row["media_id"], row, lambda: service.job(desk.services, DEFAULT_OWNER_ID, job_id)
@@ -232,7 +234,7 @@ def _status_path(request: Request, job_id: UUID) -> str:
     return f"{request.scope.get('root_path', '')}/media/status/{job_id}"
 
 
-async def _answer(desk: Desk, row: render.Row, kind: str, key: UUID) -> Answer:
+async def _answer(desk: Desk, row: Row, kind: str, key: UUID) -> Answer:
     waiting = await service.waiting(desk.services, row)
     answer = Answer(render.media_bytes(row, desk.public_url, waiting), render.etag(row, waiting))
     if row["status"] == MediaStatus.COMPLETED:

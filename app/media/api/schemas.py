@@ -14,6 +14,7 @@ from app.media.states import (
     MoneySpent,
     OnUnknown,
 )
+from app.webhooks.event_types import EventType
 
 LONGEST_DEADLINE: Final = 30 * 86_400
 """Seconds."""
@@ -25,6 +26,9 @@ def _storable(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be blank")
     return value
+
+
+Tag: TypeAlias = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storable)]
 
 
 class MediaIn(BaseModel):
@@ -71,6 +75,26 @@ class MediaIn(BaseModel):
         description="If it is not finished so long after this request, it ends with ERROR `deadline_exceeded`; "
         "the model's default, if it has one, where this is left out.",
         examples=[600],
+    )
+    tags: list[Tag] = Field(
+        default_factory=list,
+        max_length=10,
+        description="Words of yours, to filter streams by.",
+        examples=[["checkout"]],
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description="Where events of this media are posted, beside your registered endpoints; signed with the secret "
+        "of your endpoint of kind `request`, see /webhooks.",
+        examples=["https://app.example.com/hooks/fleek"],
+    )
+    webhook_events: list[EventType] | None = Field(
+        default=None,
+        min_length=1,
+        description="Which events are posted to `webhook_url`; the final ones if left out.",
+        examples=[["media.completed", "media.failed"]],
     )
     on_unknown: OnUnknown = Field(
         default=OnUnknown.HOLD,
@@ -163,6 +187,7 @@ class MediaOut(BaseModel):
     cancel: Cancel
     error: ErrorOut | None = Field(description="Why the last try failed; null once completed.")
     files: list[FileOut]
+    tags: list[str]
     metadata: dict[str, Any]
     created_at: datetime
     updated_at: datetime

@@ -10,7 +10,9 @@ from starlette.requests import Request
 from app.core.prefer import HEADER, applied, wanted_wait
 from app.media.api import render
 from app.media.api.desk import Desk
+from app.media.resource import Row
 from app.media.states import FINAL
+from app.media.watching import Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,7 @@ class Wait:
         """The header that says that the wish was understood."""
         return applied(self.seconds)
 
-    async def for_news(
-        self, desk: Desk, media_id: UUID, row: render.Row, read: Callable[[], Awaitable[render.Row]]
-    ) -> render.Row:
+    async def for_news(self, desk: Desk, media_id: UUID, row: Row, read: Callable[[], Awaitable[Row]]) -> Row:
         """The media as soon as it is final, or differs from what the client has; else as it is when time is up.
 
         Args:
@@ -46,7 +46,7 @@ class Wait:
         if self._worth_telling(row):
             return row
         until = asyncio.get_running_loop().time() + self.seconds
-        with desk.watch.on(media_id, row["updated_at"]) as watcher:
+        with desk.watch.on(media_id, Watcher(row["updated_at"])) as watcher:
             while True:
                 # Once more, now that no change can be missed.
                 row = await read()
@@ -54,5 +54,5 @@ class Wait:
                 if self._worth_telling(row) or not await watcher.changed(until):
                     return row
 
-    def _worth_telling(self, row: render.Row) -> bool:
+    def _worth_telling(self, row: Row) -> bool:
         return row["status"] in FINAL or bool(self.known and render.version(row) not in self.known)

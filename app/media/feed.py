@@ -1,0 +1,28 @@
+"""What streams read: looks and payloads of all streams of a process, gathered into few statements."""
+
+from app.core.batch import Batch
+from app.core.connections import UNAVAILABLE, Connections
+from app.media import event_queries
+from app.media.event_queries import MediaLook, MediaSeen, OwnerLook, OwnerSeen, ProgressLook, Step
+from app.media.payloads import Event, Payloads
+
+
+class Feed:
+    """Each of these is asked for one stream, and answered together with whatever else is asked at the time."""
+
+    def __init__(self, hot: Connections, payloads: Payloads) -> None:
+        self._hot = hot
+        self.media = Batch[MediaLook, MediaSeen | None](
+            lambda looks: event_queries.look_at_media(hot, looks), shared=UNAVAILABLE
+        )
+        self.owner = Batch[OwnerLook, OwnerSeen](
+            lambda looks: event_queries.look_at_owners(hot, looks), shared=UNAVAILABLE
+        )
+        self.progress = Batch[ProgressLook, list[Step]](
+            lambda looks: event_queries.progress(hot, looks), shared=UNAVAILABLE
+        )
+        self.payload = Batch[Event, bytes](payloads.of, shared=UNAVAILABLE)
+
+    async def now(self) -> tuple[int, int]:
+        """Where a stream of an owner's media begins that is to tell what happens from now on."""
+        return await event_queries.newest_transaction(self._hot) - 1, 2**53

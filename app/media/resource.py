@@ -1,0 +1,78 @@
+"""A media as the API shows it, from a row of `queries.py`; shaped like `MediaOut` of `api/schemas.py`."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from app.media.line import MOST_AHEAD, Waiting
+from app.media.states import MediaStatus
+
+Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
+
+_decode = msgspec.json.Decoder().decode
+
+
+def content_url(public_url: str, media_id: UUID, index: int) -> str:
+    """The permanent address of a file."""
+    return f"{public_url}/media/content/{media_id}?index={index}"
+
+
+def resource(row: Row, public_url: str, waiting: Waiting | None = None) -> dict[str, Any]:
+    """The complete media."""
+    return {
+        "id": row["id"],
+        "job_id": row["job_id"],
+        "status": row["status"],
+        "prompt": row["prompt"],
+        "model": row["model"],
+        "input": raw(row["input"]),
+        "progress": row["progress"],
+        "number_of_tries": row["number_of_tries"],
+        "next_run": next_run(row),
+        "priority": row["priority"],
+        **waits(waiting),
+        "deadline": utc(row["deadline"]),
+        "on_unknown": row["on_unknown"],
+        "cancel": raw(row["cancel"]),
+        "error": raw(row["error"]),
+        "files": _files(row, public_url),
+        "tags": row["tags"],
+        "metadata": raw(row["metadata"]),
+        "created_at": utc(row["created_at"]),
+        "updated_at": utc(row["updated_at"]),
+        "started_at": utc(row["started_at"]),
+        "completed_at": utc(row["completed_at"]),
+    }
+
+
+def waits(waiting: Waiting | None) -> dict[str, Any]:
+    """What it waits for."""
+    if waiting is None:
+        return {"queue_position": None, "waiting_for": None}
+    full = waiting.position is not None and waiting.position >= MOST_AHEAD
+    return {"queue_position": f"{MOST_AHEAD}+" if full else waiting.position, "waiting_for": waiting.reason}
+
+
+def next_run(row: Row) -> datetime | None:
+    """When it may be claimed, while it waits."""
+    return utc(row["next_run"]) if row["status"] == MediaStatus.IN_QUEUE else None
+
+
+def raw(text: str | None) -> msgspec.Raw | None:
+    """A JSON text, to be put into an answer as it is."""
+    return None if text is None else msgspec.Raw(text.encode())
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """The same moment, shown in UTC."""
+    return None if moment is None else moment.astimezone(UTC)
+
+
+def _files(row: Row, public_url: str) -> list[dict[str, Any]]:
+    if row["files"] is None:
+        return []
+    return [{**file, "url": content_url(public_url, row["id"], file["index"])} for file in _decode(row["files"])]

@@ -1,0 +1,296 @@
+"""Delivery: sends what the outbox holds, from the event loop of a worker.
+
+1. Deliveries that are due are taken for LEASE (`dispatch.py`); from here on this worker sends them.
+2. The payload is made, signed and posted, once; 2xx alone is success, a redirect is not followed.
+3. What came of it is written down: delivered, due again later, or given up.
+
+If the worker dies after 1 or 2, another one takes the delivery when the lease is over: the receiver may get it twice,
+under the same id. A bell wakes this loop when deliveries are written; a lost bell costs the interval.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from app.core import clock
+from app.core.batch import Batch
+from app.core.connections import UNAVAILABLE, Connections
+from app.core.http import Answer, OutgoingError, Request
+from app.core.storable import storable
+from app.webhooks import answers, dispatch
+from app.webhooks.dispatch import OUTAGE, PATIENCE, Outcome
+from app.webhooks.signing import headers
+
+if TYPE_CHECKING:
+    from app.core.outgoing import Outgoing
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_SECONDS: Final = 15.0
+SLOTS: Final = 500
+"""Deliveries that one worker process sends at the same time."""
+ANSWER_BYTES: Final = 1_024
+"""What is kept of an answer."""
+FORGET_EVERY: Final = 600.0
+"""Seconds between two removals of old deliveries."""
+RECORD_TRIES: Final = 5
+RECORD_PAUSE_SECONDS: Final = 2.0
+_TOO_FAST: Final = 0.01
+"""Seconds between two looks: what comes in a burst is taken together."""
+USER_AGENT: Final = f"Fleek/{version('fleek')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A delivery in this worker's hands."""
+
+    id: UUID
+    number: int
+    """Of this try."""
+    endpoint_id: UUID
+    receiver: str
+    url: str
+    type: str
+    media_id: UUID
+    sequence: int
+    at: datetime
+    payload: str | None
+    """None: it was never sent."""
+    tried_for: timedelta
+    """Since it was first due."""
+    failing_for: timedelta
+    """For how long its endpoint has failed."""
+    secrets: tuple[str, ...]
+
+
+Payloads: TypeAlias = Callable[[Sequence[Taken]], Awaitable[Sequence[bytes]]]
+"""Makes the bodies of deliveries that were never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many at once, and how often."""
+
+    per_receiver: int
+    interval: timedelta
+    """Between two looks when nobody rings."""
+    lifetime: timedelta
+    """How long deliveries are kept."""
+    patience: timedelta
+    """How long a stop waits for what is being sent."""
+
+
+class Deliverer:
+    """Takes, sends, records; `wake` is the bell."""
+
+    def __init__(self, hot: Connections, http: "Outgoing", payloads: Payloads, pace: Pace) -> None:
+        self._hot = hot
+        self._http = http
+        self._pace = pace
+        self._record = Batch[Outcome, None](lambda outcomes: dispatch.record(hot, outcomes), shared=UNAVAILABLE)
+        self._bell = asyncio.Event()
+        self._body = Batch[Taken, bytes](payloads, shared=UNAVAILABLE)
+        self._sending = dict[UUID, tuple[Taken, asyncio.Task[None]]]()
+        self._busy = Counter[str]()
+        """Deliveries being sent, by receiver."""
+        self._failing = dict[str, float]()
+        """Receivers whose last try failed, and since when, by `clock`."""
+        self._after = ""
+        self._forget_at = 0.0
+        self._loop: asyncio.Task[None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Deliveries being sent."""
+        return len(self._sending)
+
+    def wake(self) -> None:
+        """Look for due deliveries now."""
+        self._bell.set()
+
+    async def start(self) -> None:
+        """Begin; returns at once, also while the database is away."""
+        self._loop = asyncio.create_task(self._serve())
+
+    async def stop(self) -> None:
+        """Take nothing more, wait a little for what is being sent, and give the rest back."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        tasks = [task for _, task in self._sending.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._pace.patience.total_seconds())
+        cut = [(taken.id, taken.number) for taken, task in self._sending.values() if not task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if cut:
+            with contextlib.suppress(*UNAVAILABLE):
+                await dispatch.give_back(self._hot, cut)
+
+    async def _serve(self) -> None:
+        while True:
+            self._bell.clear()
+            try:
+                more = await self._round()
+            except UNAVAILABLE as error:
+                log.warning("database_unavailable", error=type(error).__name__)
+                more = False
+            except Exception:
+                # Whatever it was, receivers go on being served.
+                log.exception("deliverer_stumbled")
+                more = False
+            if more:
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.interval.total_seconds()):
+                    await self._bell.wait()
+            await asyncio.sleep(_TOO_FAST)
+
+    async def _round(self) -> bool:
+        """Take and begin to send; True: there may be more to take now."""
+        room = SLOTS - len(self._sending)
+        await self._forget()
+        if room <= 0:
+            return False
+        busy = {of: (self._busy[of], of in self._failing) for of in {*self._busy, *self._failing}}
+        rows = await dispatch.take(
+            self._hot, after=self._after, busy=busy, per_receiver=self._pace.per_receiver, limit=room
+        )
+        self._after = rows[0]["next_receiver"] or ""
+        for taken in (_taken(row) for row in rows if row["id"] is not None):
+            self._busy[taken.receiver] += 1
+            self._sending[taken.id] = taken, asyncio.create_task(self._deliver(taken))
+        return bool(self._after)
+
+    async def _forget(self) -> None:
+        if clock.seconds() < self._forget_at:
+            return
+        self._forget_at = clock.seconds() + FORGET_EVERY
+        await dispatch.forget(self._hot, self._pace.lifetime)
+        long_ago = clock.seconds() - PATIENCE.total_seconds()
+        self._failing = {receiver: since for receiver, since in self._failing.items() if since > long_ago}
+
+    async def _deliver(self, taken: Taken) -> None:
+        try:
+            outcome = await self._try(taken)
+            await self._write_down(outcome)
+            await self._consider(taken, outcome)
+        except UNAVAILABLE as error:
+            # Sent again when its lease is over, under the same id.
+            log.warning("delivery_unrecorded", delivery_id=str(taken.id), error=type(error).__name__)
+        except Exception:
+            log.exception("delivery_broken", delivery_id=str(taken.id))
+        finally:
+            if self._busy[taken.receiver] >= self._room(taken.receiver) or len(self._sending) >= SLOTS:
+                self._bell.set()
+            self._busy -= Counter([taken.receiver])
+            self._sending.pop(taken.id, None)
+
+    async def _write_down(self, outcome: Outcome) -> None:
+        """A short outage of the database costs no double."""
+        for _ in range(RECORD_TRIES - 1):
+            with contextlib.suppress(*UNAVAILABLE):
+                return await self._record(outcome)
+            await asyncio.sleep(RECORD_PAUSE_SECONDS)
+        return await self._record(outcome)
+
+    def _room(self, receiver: str) -> int:
+        return 1 if receiver in self._failing else self._pace.per_receiver
+
+    async def _try(self, taken: Taken) -> Outcome:
+        try:
+            body = taken.payload.encode() if taken.payload is not None else await self._body(taken)
+        except UNAVAILABLE:
+            raise
+        except Exception:
+            # Put off like any other failure: it must neither hold up others nor come back at once.
+            log.exception("payload_broken", delivery_id=str(taken.id))
+            body = None
+        now, begun = datetime.now(UTC), time.perf_counter()
+        answer, error = (None, "its payload could not be made") if body is None else await self._send(taken, now, body)
+        quiet = answers.quiet(answer) if answer is not None and error is not None else None
+        again = answers.pause(taken.tried_for)
+        return Outcome(
+            delivery_id=taken.id,
+            number=taken.number,
+            url=taken.url,
+            at=now,
+            milliseconds=round((time.perf_counter() - begun) * 1000),
+            status_code=None if answer is None else answer.status,
+            error=error,
+            answer="" if answer is None else storable(answer.body.decode(errors="replace")),
+            payload=None if body is None else body.decode(),
+            pause=again if quiet is None else max(again, quiet),
+            quiet=quiet,
+            gone=answer is not None and answer.status == HTTPStatus.GONE,
+        )
+
+    async def _send(self, taken: Taken, now: datetime, body: bytes) -> tuple[Answer | None, str | None]:
+        """The answer, and why it is no success."""
+        request = Request(
+            method="POST",
+            url=taken.url,
+            headers={
+                "content-type": "application/json",
+                "user-agent": USER_AGENT,
+                **headers(taken.secrets, str(taken.id), int(now.timestamp()), body),
+            },
+            body=body,
+            timeout=TIMEOUT_SECONDS,
+            most_bytes=ANSWER_BYTES,
+            keep_alive=True,
+        )
+        try:
+            answer = await self._http.send(request)
+        except OutgoingError as failure:
+            return None, storable(str(failure)) or type(failure).__name__
+        return answer, answers.fault(answer)
+
+    async def _consider(self, taken: Taken, outcome: Outcome) -> None:
+        """What a try says of its receiver."""
+        if outcome.error is not None:
+            self._failing.setdefault(taken.receiver, clock.seconds())
+            log.info("delivery_failed", delivery_id=str(taken.id), tries=taken.number, error=outcome.error)
+            if outcome.gone:
+                await dispatch.fail_rest(self._hot, taken.endpoint_id)
+            return
+        since = self._failing.pop(taken.receiver, None)
+        failed_for = max(taken.failing_for.total_seconds(), 0 if since is None else clock.seconds() - since)
+        if failed_for >= OUTAGE.total_seconds():
+            # Not after a short failure: one delivery that its receiver never takes would come back with each success.
+            while await dispatch.release(self._hot, taken.receiver):
+                pass
+
+
+def _taken(row: asyncpg.Record) -> Taken:
+    return Taken(
+        id=row["id"],
+        number=row["tries"],
+        endpoint_id=row["endpoint_id"],
+        receiver=row["receiver"],
+        url=row["url"],
+        type=row["type"],
+        media_id=row["media_id"],
+        sequence=row["sequence"],
+        at=row["at"],
+        payload=row["payload"],
+        tried_for=row["tried_for"],
+        failing_for=row["failing_for"] or timedelta(0),
+        secrets=tuple(secret for secret in (row["secret"], row["previous_secret"]) if secret is not None),
+    )
+
+
+assert dispatch.LEASE.total_seconds() > TIMEOUT_SECONDS + RECORD_TRIES * RECORD_PAUSE_SECONDS  # noqa: S101 - else two workers would send at the same time
+assert answers.LONGEST_PAUSE < PATIENCE  # noqa: S101 - else a receiver that is back would hear of nothing

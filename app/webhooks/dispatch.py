@@ -1,0 +1,236 @@
+"""The SQL of sending: which deliveries are next, and what came of a try.
+
+What is pending falls into receivers, each with deliveries sorted by `next_at`. A look hops from receiver to receiver
+along the index and takes from each no more than it has room for, so one that is slow, or has a long backlog, holds up
+nobody else. Who takes a delivery moves its `next_at` LEASE ahead; if he dies, another one takes it then. So every
+event arrives at least once, and a double has the same id.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from app.core.connections import Connections
+from app.webhooks.states import DeliveryStatus, EndpointKind, EndpointStatus
+
+# ruff: noqa: S608 - the statements are put together from constants; values are always arguments
+
+LEASE: Final = timedelta(seconds=45)
+"""Longer than any try takes."""
+PATIENCE: Final = timedelta(days=3)
+"""How long a delivery is tried, and an endpoint may fail without a break until it is paused."""
+OUTAGE: Final = timedelta(minutes=1)
+"""A receiver that comes back after so long gets at once what it has missed."""
+MOST_RECEIVERS: Final = 1_000
+"""Receivers that one look sees; the next look goes on behind them."""
+_RELEASED: Final = 500
+_FORGOTTEN: Final = 1_000
+
+_GIVEN_UP: Final = f"""(asked.held AND (asked.gone
+        OR (d.give_up_at <= now() AND h.status IS DISTINCT FROM '{EndpointStatus.PAUSED}')))"""
+"""What a paused endpoint has missed is kept for when its owner resumes it."""
+_PENDING: Final = f"d.status = '{DeliveryStatus.PENDING}'"
+
+_TAKE: Final = f"""
+WITH RECURSIVE receiver AS (
+    (SELECT d.receiver, d.next_at, d.endpoint_id, 1 AS number FROM webhook_deliveries d
+    WHERE {_PENDING} AND d.receiver > $1 ORDER BY d.receiver, d.next_at LIMIT 1)
+    UNION ALL
+    SELECT following.*, r.number + 1 FROM receiver r CROSS JOIN LATERAL (
+        SELECT d.receiver, d.next_at, d.endpoint_id FROM webhook_deliveries d
+        WHERE {_PENDING} AND d.receiver > r.receiver ORDER BY d.receiver, d.next_at LIMIT 1
+    ) following WHERE r.number < {MOST_RECEIVERS}
+), room AS (
+    SELECT r.receiver,
+        CASE WHEN e.failing_since IS NULL AND NOT coalesce(b.failing, false) THEN $5 ELSE 1 END
+            - coalesce(b.busy, 0) AS places
+    FROM receiver r JOIN webhook_endpoints e ON e.id = r.endpoint_id
+    LEFT JOIN unnest($2::text[], $3::int[], $4::bool[]) AS b (receiver, busy, failing) ON b.receiver = r.receiver
+    WHERE r.next_at <= now() AND (e.status = '{EndpointStatus.ACTIVE}' OR r.receiver LIKE '%:test')
+        AND (e.not_before IS NULL OR e.not_before <= now())
+), due AS MATERIALIZED (
+    SELECT head.id FROM room CROSS JOIN LATERAL (
+        SELECT d.id, d.next_at FROM webhook_deliveries d
+        WHERE {_PENDING} AND d.receiver = room.receiver AND d.next_at <= now()
+        ORDER BY d.next_at, d.id LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
+    ) head LIMIT $6
+), taken AS (
+    UPDATE webhook_deliveries d SET tries = d.tries + 1, sending = true, next_at = now() + $7::interval
+    FROM due WHERE d.id = due.id
+    RETURNING d.*
+), line AS (
+    SELECT (SELECT receiver FROM receiver WHERE number = {MOST_RECEIVERS}) AS next_receiver
+)
+SELECT line.*, t.id, t.endpoint_id, t.receiver, coalesce(t.url, e.url) AS url, t.type, t.media_id, t.sequence, t.at,
+    t.tries, t.payload, now() - (t.give_up_at - $8::interval) AS tried_for, now() - e.failing_since AS failing_for,
+    e.secret,
+    CASE WHEN e.previous_until > now() THEN e.previous_secret END AS previous_secret
+FROM line LEFT JOIN taken t ON true LEFT JOIN webhook_endpoints e ON e.id = t.endpoint_id"""
+
+# A success is a fact, whoever sends it by now. A failure counts only for who still has the delivery.
+_RECORD: Final = f"""
+WITH asked AS (
+    SELECT a.*, d.endpoint_id, d.tries = a.number AS held FROM unnest($1::uuid[], $2::int[], $3::bool[], $4::bool[],
+        $5::interval[], $6::interval[], $7::text[], $8::text[], $9::timestamptz[], $10::int[], $11::int[], $12::text[],
+        $13::text[]) AS a (id, number, delivered, gone, pause, quiet, payload, url, at, milliseconds, status_code,
+        error, answer)
+    JOIN webhook_deliveries d ON d.id = a.id
+), health AS (
+    UPDATE webhook_endpoints e SET updated_at = now(),
+        failing_since = CASE WHEN a.delivered THEN NULL ELSE coalesce(e.failing_since, now()) END,
+        not_before = CASE WHEN a.quiet IS NOT NULL THEN now() + a.quiet ELSE e.not_before END,
+        status = CASE WHEN a.gone THEN '{EndpointStatus.DISABLED}'
+            WHEN NOT a.delivered AND e.failing_since <= now() - $14::interval AND e.status = '{EndpointStatus.ACTIVE}'
+            THEN '{EndpointStatus.PAUSED}' ELSE e.status END,
+        reason = CASE WHEN a.gone THEN jsonb_build_object('code', 'gone', 'message', a.error)
+            WHEN NOT a.delivered AND e.failing_since <= now() - $14::interval AND e.status = '{EndpointStatus.ACTIVE}'
+            THEN jsonb_build_object('code', 'failing', 'message', a.error) ELSE e.reason END
+    FROM (
+        SELECT endpoint_id, bool_or(delivered) AS delivered, bool_or(gone) AS gone, max(quiet) AS quiet,
+            max(error) AS error
+        FROM asked GROUP BY endpoint_id
+    ) a
+    WHERE e.id = a.endpoint_id AND e.kind = '{EndpointKind.REGISTERED}' AND (
+        a.gone OR a.quiet IS NOT NULL OR (a.delivered AND e.failing_since IS NOT NULL)
+        OR (NOT a.delivered AND (e.failing_since IS NULL OR e.failing_since <= now() - $14::interval)))
+    RETURNING e.id, e.status
+), tried AS (
+    INSERT INTO webhook_tries (delivery_id, number, url, at, milliseconds, status_code, error, answer)
+    SELECT id, number, url, at, milliseconds, status_code, error, answer FROM asked
+)
+UPDATE webhook_deliveries d SET sending = NOT asked.held AND d.sending AND NOT asked.delivered,
+    payload = coalesce(d.payload, asked.payload),
+    status = CASE WHEN asked.delivered THEN '{DeliveryStatus.DELIVERED}'
+        WHEN {_GIVEN_UP} THEN '{DeliveryStatus.FAILED}' ELSE d.status END,
+    finished_at = CASE WHEN asked.delivered OR {_GIVEN_UP} THEN now() END,
+    next_at = CASE WHEN asked.held THEN now() + asked.pause ELSE d.next_at END
+FROM asked LEFT JOIN health h ON h.id = asked.endpoint_id
+WHERE d.id = asked.id AND {_PENDING}"""
+
+_FAIL_REST: Final = f"""
+UPDATE webhook_deliveries d SET status = '{DeliveryStatus.FAILED}', finished_at = now()
+FROM webhook_endpoints e
+WHERE e.id = $1 AND e.status = '{EndpointStatus.DISABLED}' AND d.endpoint_id = e.id AND {_PENDING} AND NOT d.sending"""
+
+_RELEASE: Final = f"""
+WITH missed AS (
+    SELECT d.id FROM webhook_deliveries d
+    WHERE {_PENDING} AND d.receiver = $1 AND NOT d.sending AND d.next_at > now()
+    ORDER BY d.next_at LIMIT {_RELEASED} FOR UPDATE SKIP LOCKED
+)
+UPDATE webhook_deliveries d SET next_at = now() FROM missed WHERE d.id = missed.id
+RETURNING d.id"""
+
+_GIVE_BACK: Final = f"""
+UPDATE webhook_deliveries d SET sending = false, next_at = now() FROM unnest($1::uuid[], $2::int[]) AS a (id, number)
+WHERE d.id = a.id AND d.tries = a.number AND {_PENDING}"""
+
+_FORGET: Final = f"""
+DELETE FROM webhook_deliveries WHERE id IN (
+    SELECT old.id FROM webhook_endpoints e CROSS JOIN LATERAL (
+        SELECT d.id FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.created_at < now() - $1::interval
+        ORDER BY d.created_at LIMIT {_FORGOTTEN}) old)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one try."""
+
+    delivery_id: UUID
+    number: int
+    """Of the try."""
+    url: str
+    at: datetime
+    milliseconds: int
+    status_code: int | None
+    """None: there was no answer."""
+    error: str | None
+    """Why it counts as a failure; None: delivered."""
+    answer: str
+    payload: str | None
+    """What was sent; None: it could not be made."""
+    pause: timedelta
+    """Until the next try, if there is one."""
+    quiet: timedelta | None
+    """How long the receiver wants to be left alone; None: it did not say."""
+    gone: bool
+    """The receiver wants nothing more, ever."""
+
+
+async def take(
+    hot: Connections, *, after: str, busy: Mapping[str, tuple[int, bool]], per_receiver: int, limit: int
+) -> list[asyncpg.Record]:
+    """Take up to `limit` deliveries that are due.
+
+    Args:
+        hot: The database.
+        after: Where the look along the receivers begins: `next_receiver` of the one before, or empty.
+        busy: For receivers of this process: deliveries being sent, and whether it fails.
+        per_receiver: Deliveries that one receiver gets at the same time; one that fails gets one.
+        limit: Over all receivers.
+
+    Returns:
+        One row for each, and one without `id` if there is none.
+    """
+    return await hot.fetch(
+        _TAKE,
+        after,
+        list(busy),
+        [count for count, _ in busy.values()],
+        [failing for _, failing in busy.values()],
+        per_receiver,
+        limit,
+        LEASE,
+        PATIENCE,
+    )
+
+
+async def record(hot: Connections, outcomes: Sequence[Outcome]) -> list[None]:
+    """Write down what came of tries: the log, the deliveries, the health of their endpoints."""
+    await hot.execute(
+        _RECORD,
+        [o.delivery_id for o in outcomes],
+        [o.number for o in outcomes],
+        [o.error is None for o in outcomes],
+        [o.gone for o in outcomes],
+        [o.pause for o in outcomes],
+        [o.quiet for o in outcomes],
+        [o.payload for o in outcomes],
+        [o.url for o in outcomes],
+        [o.at for o in outcomes],
+        [o.milliseconds for o in outcomes],
+        [o.status_code for o in outcomes],
+        [o.error for o in outcomes],
+        [o.answer for o in outcomes],
+        PATIENCE,
+    )
+    return [None] * len(outcomes)
+
+
+async def fail_rest(hot: Connections, endpoint_id: UUID) -> None:
+    """Give up what waits for an endpoint that has been disabled."""
+    await hot.execute(_FAIL_REST, endpoint_id)
+
+
+async def release(hot: Connections, receiver: str) -> bool:
+    """A receiver is back: what it has missed is due now. True: there is more of it."""
+    return len(await hot.fetch(_RELEASE, receiver)) == _RELEASED
+
+
+async def give_back(hot: Connections, tries: Sequence[tuple[UUID, int]]) -> None:
+    """Let others send what this process has taken and does not finish; each by its id and the number of the try."""
+    await hot.execute(_GIVE_BACK, [delivery_id for delivery_id, _ in tries], [number for _, number in tries])
+
+
+async def forget(hot: Connections, lifetime: timedelta) -> None:
+    """Remove deliveries that are older than this, with their log."""
+    await hot.execute(_FORGET, lifetime)
+
+
+def test_receiver(endpoint_id: UUID) -> str:
+    """The receiver of test events: apart from the others, so that a paused endpoint and a backlog let them pass."""
+    return f"{endpoint_id}:test"
