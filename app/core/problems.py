@@ -8,6 +8,7 @@ import msgspec
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -145,7 +146,23 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail = f"{request.method} is not possible at {request.url.path}"
     response = answer(error.status_code, code, title, detail, {})
     response.headers.update(error.headers or {})
+    if "allow" in response.headers:
+        response.headers["allow"] = _allowed(request)
     return response
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes with this path; the router names those of the first alone."""
+    app: FastAPI = request.app
+    path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return ", ".join(
+        sorted(
+            method
+            for route in iter_route_contexts(app.routes)
+            for method in route.methods or ()
+            if route.path_regex.match(path)
+        )
+    )
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
