@@ -1,10 +1,23 @@
-"""Keyset cursors: opaque to clients, the id of the last item to us."""
+"""Keyset cursors: opaque to clients, the place of the last item to us."""
 
 import base64
 import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from app.core.errors import InvalidInputError
+from app.core.errors import InvalidInputError, brief
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_BYTES: Final = 8
+
+
+class Place(NamedTuple):
+    """Where an item stands in a list that is ordered by time."""
+
+    at: datetime
+    id: UUID
+    """Tells apart what has the same time."""
 
 
 class InvalidCursorError(InvalidInputError):
@@ -16,7 +29,13 @@ class InvalidCursorError(InvalidInputError):
 
 def encode_cursor(last: UUID) -> str:
     """The cursor that continues after `last`."""
-    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+    return _encode(last.bytes)
+
+
+def encode_place(last: Place) -> str:
+    """The cursor that continues after `last`; to the microsecond, as PostgreSQL has it."""
+    microseconds = (last.at - _EPOCH) // timedelta(microseconds=1)
+    return _encode(microseconds.to_bytes(_TIME_BYTES, signed=True) + last.id.bytes)
 
 
 def decode_cursor(cursor: str) -> UUID:
@@ -26,12 +45,33 @@ def decode_cursor(cursor: str) -> UUID:
         InvalidCursorError: It is none that we gave out.
     """
     try:
-        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+        return UUID(bytes=_decode(cursor))
     except (ValueError, binascii.Error):
-        wrong = {
-            "field": "cursor",
-            "message": "not a cursor of ours",
-            "given": cursor,
-            "allowed": "a `next_cursor`",
-        }
-        raise InvalidCursorError("give a `next_cursor` of an answer, unchanged", errors=[wrong]) from None
+        raise _invalid(cursor) from None
+
+
+def decode_place(cursor: str) -> Place:
+    """The place after which to continue.
+
+    Raises:
+        InvalidCursorError: It is none that we gave out.
+    """
+    try:
+        place = _decode(cursor)
+        microseconds = int.from_bytes(place[:_TIME_BYTES], signed=True)
+        return Place(_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=place[_TIME_BYTES:]))
+    except (ValueError, OverflowError, binascii.Error):
+        raise _invalid(cursor) from None
+
+
+def _encode(place: bytes) -> str:
+    return base64.urlsafe_b64encode(place).rstrip(b"=").decode()
+
+
+def _decode(cursor: str) -> bytes:
+    return base64.b64decode(cursor + "==", altchars=b"-_", validate=True)
+
+
+def _invalid(cursor: str) -> InvalidCursorError:
+    wrong = {"field": "cursor", "message": "not a cursor of ours", "given": brief(cursor), "allowed": "a `next_cursor`"}
+    return InvalidCursorError("give a `next_cursor` of an answer, unchanged", errors=[wrong])
