@@ -2,7 +2,9 @@
 
 1. The statement of the move contains `posted`: one delivery for each endpoint that wants to hear of the event.
 2. It commits as one: there is no event without its deliveries, and no delivery of something that did not happen.
-3. Whoever made the move wakes a worker; a lost wake costs a second, see `delivery.py`.
+3. An endpoint that is being deleted is waited for, and left out; without the lock the foreign key of its delivery
+   would undo the move.
+4. Whoever made the move wakes a worker; a lost wake costs a second, see `delivery.py`.
 """
 
 from app.webhooks.event_types import EventType
@@ -27,5 +29,6 @@ def posting(event_type: EventType, moved: str) -> str:
     FROM {moved} v JOIN noted n ON n.media_id = v.id JOIN webhook_endpoints e ON e.owner_id = v.owner_id
     WHERE e.status <> '{EndpointStatus.DISABLED}' AND CASE WHEN {own}
         THEN v.webhook->'events' ? '{event_type}' ELSE '{event_type}' = ANY(e.events) END
+    FOR KEY SHARE OF e
     RETURNING id
 )"""
