@@ -1,0 +1,242 @@
+"""The webhook endpoints: wire in, one use case, wire out."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.auth.principal import DEFAULT_OWNER_ID
+from app.core.connections import Connections
+from app.core.hot_route import HotRoute
+from app.core.pagination import decode_cursor, decode_place, encode_place
+from app.core.problems import problems
+from app.webhooks import endpoints, history
+from app.webhooks.api import render
+from app.webhooks.api.schemas import (
+    DeliveryDetailOut,
+    DeliveryOut,
+    DeliveryPage,
+    DeliveryType,
+    ReplayIn,
+    ReplayOut,
+    RotateIn,
+    WebhookChangeIn,
+    WebhookIn,
+    WebhookOut,
+    WebhookPage,
+    WebhookSecretOut,
+)
+from app.webhooks.endpoints import Changes, NewEndpoint, WebhookServices
+from app.webhooks.history import Filter, Range
+from app.webhooks.states import DeliveryStatus
+
+# Not for speed: it bounds bodies, and takes JSON alone, so that no foreign page can send one.
+router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=HotRoute)
+
+Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+
+
+def _location(what: str) -> dict[str, Any]:
+    return {"Location": {"description": what, "schema": {"type": "string"}}}
+
+
+_CREATED: Final[dict[int | str, dict[str, Any]]] = {
+    201: {"description": "Registered; keep the secret.", "headers": _location("Where it is.")}
+}
+_SENDING: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"description": "It will be sent; poll the address in `Location`.", "headers": _location("Its delivery.")}
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=WebhookSecretOut,
+    responses={**_CREATED, **problems(409, 413, 415, 422, 503)},
+    summary="Register a webhook",
+)
+async def create(request: Request, body: WebhookIn) -> Response:
+    """Events are posted to its `url` from now on, signed as Standard Webhooks says.
+
+    The `secret` is in this answer alone. If the answer got lost, find the webhook in the list and rotate its secret,
+    or delete it. An owner has at most 100.
+    """
+    new = NewEndpoint(body.url, body.events, body.description)
+    row, secret = await endpoints.create(_services(request), DEFAULT_OWNER_ID, new)
+    shown = render.webhook_with_secret(row, secret)
+    return _answer(shown, status=201, location=_path(request, row["id"]))
+
+
+@router.get("", response_model=WebhookPage, responses=problems(422, 503), summary="List webhooks, newest first")
+async def listing(request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
+    """Those that you have registered, and, once a request came with a `webhook_url`, one of the kind `request`."""
+    before = decode_cursor(cursor) if cursor else None
+    rows = await endpoints.page(_hot(request), DEFAULT_OWNER_ID, before=before, limit=limit + 1)
+    return _answer(render.webhook_page(rows, limit))
+
+
+@router.get("/{webhook_id:uuid}", response_model=WebhookOut, responses=problems(404, 422, 503), summary="A webhook")
+async def one(request: Request, webhook_id: UUID) -> Response:
+    """Whether it is active, and if not, why."""
+    return _answer(render.webhook(await endpoints.get(_hot(request), DEFAULT_OWNER_ID, webhook_id)))
+
+
+@router.patch(
+    "/{webhook_id:uuid}",
+    response_model=WebhookOut,
+    responses=problems(404, 409, 413, 415, 422, 503),
+    summary="Change, pause or resume a webhook",
+)
+async def update(request: Request, webhook_id: UUID, body: WebhookChangeIn) -> Response:
+    """What is left out stays. Made `active` again, it gets at once what has waited for it.
+
+    Another `url` holds for what waits, too, at the time of its next try; replay `pending` ones to send them now. The
+    webhook of the kind `request` takes a `description` alone.
+    """
+    changes = Changes(**body.model_dump(exclude_unset=True))
+    return _answer(render.webhook(await endpoints.update(_services(request), DEFAULT_OWNER_ID, webhook_id, changes)))
+
+
+@router.delete(
+    "/{webhook_id:uuid}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409, 422, 503),
+    summary="Delete a webhook",
+)
+async def delete(request: Request, webhook_id: UUID) -> Response:
+    """It goes with the log of its deliveries; what has not been sent will not be."""
+    await endpoints.delete(_hot(request), DEFAULT_OWNER_ID, webhook_id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{webhook_id:uuid}/rotate",
+    response_model=WebhookSecretOut,
+    responses=problems(404, 413, 415, 422, 503),
+    summary="Give a webhook another secret",
+)
+async def rotate(request: Request, webhook_id: UUID, body: RotateIn) -> Response:
+    """For a day, or as long as you say, deliveries carry two signatures: by this secret, and by the one before.
+
+    The `secret` is in this answer alone. Rotated again within that time, the oldest of the three ends at once. This
+    is also how you get the secret of the webhook of the kind `request`.
+    """
+    overlap = timedelta(seconds=body.overlap_seconds)
+    row, secret = await endpoints.rotate(_hot(request), DEFAULT_OWNER_ID, webhook_id, overlap)
+    return _answer(render.webhook_with_secret(row, secret))
+
+
+@router.post(
+    "/{webhook_id:uuid}/test",
+    status_code=202,
+    response_model=DeliveryOut,
+    responses={**_SENDING, **problems(404, 409, 422, 503)},
+    summary="Send a test event",
+)
+async def send_test(request: Request, webhook_id: UUID) -> Response:
+    """An event of the type `webhook.test`, delivered like any other; also while its webhook is paused or disabled.
+
+    So you can see whether a receiver is well again before you resume it.
+    """
+    delivery_id = await endpoints.send_test(_services(request), DEFAULT_OWNER_ID, webhook_id)
+    row = await history.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
+
+
+@router.get(
+    "/{webhook_id:uuid}/deliveries",
+    response_model=DeliveryPage,
+    responses=problems(404, 422, 503),
+    summary="List deliveries, newest first",
+)
+async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
+    request: Request,
+    webhook_id: UUID,
+    *,
+    status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this status.")] = None,
+    type: Annotated[DeliveryType | None, Query(description="Only events of this type.")] = None,  # noqa: A002 - its name
+    media_id: Annotated[UUID | None, Query(description="Only events of this media.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """What was to be sent to it, and what came of it."""
+    before = decode_place(cursor) if cursor else None
+    wanted = Filter(status, type, media_id)
+    rows = await history.deliveries(_hot(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1)
+    return _answer(render.delivery_page(rows, limit))
+
+
+@router.get(
+    "/{webhook_id:uuid}/deliveries/{delivery_id:uuid}",
+    response_model=DeliveryDetailOut,
+    responses=problems(404, 422, 503),
+    summary="A delivery with its tries",
+)
+async def delivery(request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
+    """The body that is sent, and each request with the receiver's answer."""
+    row = await history.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery_detail(row, await history.tries(_hot(request), delivery_id)))
+
+
+@router.post(
+    "/{webhook_id:uuid}/deliveries/{delivery_id:uuid}/replay",
+    status_code=202,
+    response_model=DeliveryOut,
+    responses={**_SENDING, **problems(404, 409, 422, 503)},
+    summary="Send a delivery once more",
+)
+async def replay(request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
+    """The same body under the same `webhook-id`, whatever became of it; tried for three days from now.
+
+    What waits for its next try is sent now; what is being sent at this moment is left alone. Paused webhooks keep it
+    until they are active; a disabled one answers 409.
+    """
+    row = await history.replay(_services(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
+
+
+@router.post(
+    "/{webhook_id:uuid}/replay",
+    status_code=202,
+    response_model=ReplayOut,
+    responses=problems(404, 409, 413, 415, 422, 503),
+    summary="Send the deliveries of a range of time once more",
+)
+async def replay_range(request: Request, webhook_id: UUID, body: ReplayIn) -> Response:
+    """Like the replay of one delivery, for up to 10,000 of them; where there are more, ask again with `next_cursor`.
+
+    It sends again what was written down and makes nothing up: what happened before the webhook was there, or while it
+    was disabled, was never written down for it. `GET /media` tells of that.
+    """
+    after = decode_place(body.cursor) if body.cursor else None
+    wanted = Range(body.since, body.until, body.statuses, body.types, after)
+    replayed = await history.replay_range(_services(request), DEFAULT_OWNER_ID, webhook_id, wanted)
+    cursor = None if replayed.last is None else encode_place(replayed.last)
+    return _answer(ReplayOut(replayed=replayed.count, next_cursor=cursor), status=202)
+
+
+def _hot(request: Request) -> Connections:
+    hot: Connections = request.app.state.runtime.hot
+    return hot
+
+
+def _services(request: Request) -> WebhookServices:
+    allow_private: bool = request.app.state.runtime.settings.allow_private_addresses
+    return WebhookServices(_hot(request), request.app.state.bell, allow_private)
+
+
+def _path(request: Request, webhook_id: UUID, delivery_id: UUID | None = None) -> str:
+    """Below the prefix that a proxy puts in front, if there is one."""
+    path = f"{request.scope.get('root_path', '')}/webhooks/{webhook_id}"
+    return path if delivery_id is None else f"{path}/deliveries/{delivery_id}"
+
+
+def _answer(shown: BaseModel, *, status: int = 200, location: str | None = None) -> Response:
+    headers = None if location is None else {"location": location}
+    return Response(shown.model_dump_json(), status_code=status, media_type="application/json", headers=headers)
