@@ -78,7 +78,7 @@ WITH asked AS (
         $5::interval[], $6::interval[], $7::text[], $8::text[], $9::timestamptz[], $10::int[], $11::int[], $12::text[],
         $13::text[]) AS a (id, number, delivered, gone, pause, quiet, payload, url, at, milliseconds, status_code,
         error, answer)
-    JOIN webhook_deliveries d ON d.id = a.id
+    JOIN webhook_deliveries d ON d.id = a.id FOR KEY SHARE OF d
 ), health AS (
     UPDATE webhook_endpoints e SET updated_at = now(),
         failing_since = CASE WHEN a.delivered THEN NULL ELSE coalesce(e.failing_since, now()) END,
