@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, make_url, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.core.config import load_settings
+from app.core.config import settings_or_exit
 from app.models import TABLES
 
 LOCK_TIMEOUT = "5s"
@@ -27,8 +27,10 @@ def run(connection: Connection) -> None:
 
 async def run_online() -> None:
     """Connect and run."""
-    url = make_url(load_settings().database_dsn).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(url, poolclass=pool.NullPool)
+    url = make_url(settings_or_exit().database_dsn).set(drivername="postgresql+asyncpg")
+    # Nameless statements: a pooler in transaction mode may hand each transaction to another session.
+    nameless = {"statement_cache_size": 0, "prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    engine = create_async_engine(url, poolclass=pool.NullPool, connect_args=nameless)
     async with engine.connect() as connection:
         await connection.run_sync(run)
     await engine.dispose()

@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from app.core import memory
 from app.core.access import AccessLog
 from app.core.bell import WEBHOOKS, Bell
-from app.core.config import Settings, load_settings
+from app.core.config import Settings, load_settings, settings_or_exit
 from app.core.connections import Announce, Change
 from app.core.docs_page import add_docs_page
 from app.core.hot_route import HotPaths
@@ -101,4 +101,4 @@ def _add_routes(app: FastAPI, chosen: Settings) -> None:
     app.add_middleware(AccessLog, lines=chosen.access_log)
 
 
-app = create_app()
+app = create_app(settings_or_exit())

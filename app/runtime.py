@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import redis.asyncio as redis
+import structlog
 
+from app.core import production
 from app.core.bell import Bell
 from app.core.config import Settings
 from app.core.connections import Announce, Change, Connections
@@ -24,6 +26,8 @@ from app.webhooks.receivers import Receivers
 
 if TYPE_CHECKING:
     from app.core.outgoing import Outgoing
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,13 @@ async def open_runtime(
     """
     async with AsyncExitStack() as stack:
         report_errors(settings)
-        hot = Connections(settings.database_dsn, size=settings.database_connections)
+        for caution in production.cautions(settings):
+            log.warning("production_caution", caution=caution)
+        hot = Connections(
+            settings.database_dsn,
+            size=settings.database_connections,
+            prepared=settings.database_prepared_statements,
+        )
         stack.push_async_callback(hot.close)
         cache = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
             settings.redis_url.get_secret_value(), socket_timeout=0.5, socket_connect_timeout=0.5

@@ -22,7 +22,13 @@ _SEEN: Final = "SELECT FROM workers WHERE starts_with(name, $1) AND seen_at >= n
 async def seen() -> bool:
     """Whether a worker whose name begins with this host's has been heard within its lease."""
     settings = load_settings()
-    hot = Connections(settings.database_dsn, size=1, statement_seconds=3.0, connect_seconds=3.0)
+    hot = Connections(
+        settings.database_dsn,
+        size=1,
+        statement_seconds=3.0,
+        connect_seconds=3.0,
+        prepared=settings.database_prepared_statements,
+    )
     try:
         lease = timedelta(seconds=settings.lease_seconds)
         return await hot.fetchrow(_SEEN, f"{socket.gethostname()}/", lease) is not None

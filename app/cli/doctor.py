@@ -15,6 +15,7 @@ from app.cli.environment import python, python_environment, read_env_file
 from app.cli.settings_report import Line, report
 from app.core.config import load_settings
 from app.core.errors import SettingsError
+from app.core.production import cautions
 from app.embedded.errors import DataFolderInUseError
 from app.embedded.lock import DataFolderLock
 
@@ -50,9 +51,9 @@ def run(data: Path, *, as_json: bool) -> int:
     findings = _examine()
     healthy = all(finding.ok for finding in findings)
     if as_json:
-        _show_json(lines, findings, data if running else None)
+        _show_json(lines, findings, cautions(settings), data if running else None)
     else:
-        _show(lines, findings, data if running else None)
+        _show(lines, findings, cautions(settings), data if running else None)
     return 0 if healthy else 1
 
 
@@ -100,7 +101,7 @@ def _examine() -> list[Finding]:
     return [found.get(name) or Finding(name, ok=False, detail=trouble, hint="") for name in CHECKS]
 
 
-def _show(lines: list[Line], findings: list[Finding], up: Path | None) -> None:
+def _show(lines: list[Line], findings: list[Finding], notes: list[str], up: Path | None) -> None:
     if up is not None:
         say(f"`fleek up` is running on {quoted(up)}: its addresses are used.")
         say()
@@ -115,6 +116,8 @@ def _show(lines: list[Line], findings: list[Finding], up: Path | None) -> None:
         say(f"  {'ok' if finding.ok else 'FAIL':<6}{finding.name:<12}{finding.detail}")
         if not finding.ok and finding.hint:
             say(f"  {'':<18}-> {finding.hint}")
+    for note in notes:
+        say(f"  note  {note}")
     say()
     failed = sum(not finding.ok for finding in findings)
     say("All is well." if not failed else f"{failed} of {len(findings)} checks failed.")
@@ -122,12 +125,13 @@ def _show(lines: list[Line], findings: list[Finding], up: Path | None) -> None:
         say(START_HINT)
 
 
-def _show_json(lines: list[Line], findings: list[Finding], up: Path | None) -> None:
+def _show_json(lines: list[Line], findings: list[Finding], notes: list[str], up: Path | None) -> None:
     document = {
         "ok": all(finding.ok for finding in findings),
         "up": None if up is None else str(up),
         "settings": [asdict(line) for line in lines],
         "checks": [asdict(finding) for finding in findings],
+        "notes": notes,
     }
     say(json.dumps(document, indent=2))
 

@@ -70,7 +70,7 @@ async def _patiently(attempt: Callable[[], Awaitable[None]], patience: float) ->
 
 
 async def _reach_database(settings: Settings) -> None:
-    hot = Connections(settings.database_dsn, size=1)
+    hot = Connections(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
     try:
         await hot.execute("SELECT 1")
     finally:

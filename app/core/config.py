@@ -3,6 +3,7 @@
 Real environment variables come first, then `.env.local`, then `.env`, then the defaults here.
 """
 
+import sys
 from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
@@ -10,9 +11,12 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.core import production
 from app.core.errors import SettingsError
 
 ENV_FILES = (".env", ".env.local")
+REDIS_SCHEMES = ("redis://", "rediss://")
+AMQP_SCHEMES = ("amqp://", "amqps://")
 
 
 class Settings(BaseSettings):
@@ -23,7 +27,7 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["local", "staging", "production"] = "local"
-    """Where this runs; shown in logs and error reports."""
+    """Where this runs; shown in logs and error reports. `production` refuses default secrets and local addresses."""
     project_name: str = "Fleek"
     """The name that the API documentation carries."""
     public_url: str = "http://127.0.0.1:8000"
@@ -51,9 +55,15 @@ class Settings(BaseSettings):
     """Name of the database."""
     database_connections: int = Field(default=10, ge=1, le=200)
     """Connections to PostgreSQL that one process opens at most."""
+    database_prepared_statements: bool = True
+    """Whether statements stay prepared; `false` behind a pooler in transaction mode that does not keep them: PgBouncer
+    before 1.21, or with `max_prepared_statements = 0`."""
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6834/0")
-    """The broker of Celery and the shared cache of signed URLs: Redis or Valkey."""
+    """Redis or Valkey: news between processes, signed URLs that all share, and the broker if BROKER_URL is unset."""
+    broker_url: SecretStr | None = None
+    """The broker of Celery, if it is not REDIS_URL: `amqp://user:password@host:5672/vhost` for RabbitMQ, or another
+    Redis."""
 
     bucket_name: str = Field(default="fleek-media", min_length=3, max_length=63)
     """The bucket that holds the files; it is private."""
@@ -161,8 +171,15 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _be_redis(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://")):
+        if not value.get_secret_value().startswith(REDIS_SCHEMES):
             raise ValueError("must look like redis://host:port/0")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _be_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith((*AMQP_SCHEMES, *REDIS_SCHEMES)):
+            raise ValueError("must look like amqp://user:password@host:5672/vhost or redis://host:port/0")
         return value
 
     @cached_property
@@ -177,6 +194,11 @@ class Settings(BaseSettings):
         return f"postgresql://{user}:{password}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
 
     @property
+    def broker_dsn(self) -> str:
+        """The address of Celery's broker, password included."""
+        return (self.broker_url or self.redis_url).get_secret_value()
+
+    @property
     def s3_signing_url(self) -> str | None:
         """The address that pre-signed URLs are made for."""
         return self.s3_public_url or self.s3_endpoint_url
@@ -186,10 +208,22 @@ def load_settings() -> Settings:
     """Read the settings of this process.
 
     Raises:
-        SettingsError: A setting is invalid; the message names each one and what it takes.
+        SettingsError: A setting is invalid, or unfit for ENVIRONMENT=production; the message names each one and what
+            it takes.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         faults = [f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError("; ".join(faults)) from None
+    if faults := production.faults(settings):
+        raise SettingsError(f"not fit for ENVIRONMENT=production: {'; '.join(faults)}")
+    return settings
+
+
+def settings_or_exit() -> Settings:
+    """Read the settings of a program; what is wrong with them is its last line, without a traceback."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        sys.exit(f"fleek: invalid setting: {error.detail}")

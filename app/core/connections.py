@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+STATEMENTS_KEPT: Final = 100
+"""Prepared statements that one connection keeps."""
+
 UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -57,8 +60,18 @@ def _keep_to_yourself(changes: Collection[Change], *, posted: bool) -> None:
 class Connections:
     """At most `size` connections to one database, opened when needed, the last used first."""
 
-    def __init__(self, dsn: str, *, size: int, statement_seconds: float = 30.0, connect_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        statement_seconds: float = 30.0,
+        connect_seconds: float = 5.0,
+        prepared: bool = True,
+    ) -> None:
         self._dsn = dsn
+        # Without: a statement is sent along with its text each time, so it does not matter which session runs it.
+        self._statements_kept = STATEMENTS_KEPT if prepared else 0
         self._statement_seconds = statement_seconds
         self._connect_seconds = connect_seconds
         self._idle: list[Connection] = []
@@ -128,6 +141,7 @@ class Connections:
                 self._dsn,
                 timeout=self._connect_seconds,
                 command_timeout=self._statement_seconds,
+                statement_cache_size=self._statements_kept,
                 server_settings={"application_name": "fleek"},
             )
         except BaseException:
