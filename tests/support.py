@@ -195,6 +195,7 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     return {
         "DATABASE_URL": settings.database_dsn,
         "REDIS_URL": settings.redis_url.get_secret_value(),
+        **({"BROKER_URL": settings.broker_dsn} if settings.broker_url is not None else {}),
         "S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
         "S3_PUBLIC_URL": str(settings.s3_signing_url),
         "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,

@@ -28,6 +28,7 @@ from app.embedded.process import LOOPBACK, port_is_free
 READY = "Ctrl-C stops everything"
 MISLEADING = """
 DATABASE_URL=postgresql://compose:compose@nowhere.invalid/compose
+BROKER_URL=amqp://nowhere.invalid//
 REDIS_URL=redis://nowhere.invalid/0
 S3_ENDPOINT_URL=http://nowhere.invalid
 S3_PUBLIC_URL=http://nowhere.invalid
@@ -169,7 +170,7 @@ def up(tmp_path_factory) -> Generator[Up]:
     (folder / "app").mkdir()
     (folder / "app" / "__init__.py").write_text("raise RuntimeError('not this one')")
     misleading = {
-        "BROKER_URL": "redis://127.0.0.1:1",
+        "RESULT_BACKEND": "redis://127.0.0.1:1",
         "AWS_SESSION_TOKEN": "x",
         "WEB_CONCURRENCY": "2",
         "REDIS_URL": "",
@@ -402,11 +403,13 @@ def test_a_real_postgres_server_beats_the_database_url_of_a_file():
     assert found["DATABASE_URL"] == "postgresql://me:fleek@db:5469/fleek"
     assert found["S3_PUBLIC_URL"] == "https://s3"
     assert found["PUBLIC_URL"] == "https://p"
+    assert found["BROKER_URL"] == "redis://r/0"
+    assert addresses({**real, "BROKER_URL": "amqp://b//"}, {}, settings, "")["BROKER_URL"] == "amqp://b//"
 
 
 def test_children_inherit_nothing_that_leads_elsewhere(monkeypatch):
     settings = Settings(_env_file=None)
-    for name in ("AWS_SESSION_TOKEN", "BROKER_URL", "CELERY_BROKER_URL", "UVICORN_RELOAD", "database_url", "KEPT"):
+    for name in ("AWS_SESSION_TOKEN", "RESULT_BACKEND", "CELERY_BROKER_URL", "UVICORN_RELOAD", "database_url", "KEPT"):
         monkeypatch.setenv(name, "theirs")
     mine = children_environment({"DATABASE_URL": "ours"}, settings, own_s3=True, exposed=False)
     assert "theirs" not in {value for name, value in mine.items() if name != "KEPT"}

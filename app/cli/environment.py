@@ -24,9 +24,9 @@ WHERE: Final = {
 """The variables of which one is enough to say that an engine runs elsewhere."""
 KEPT: Final = ("PUBLIC_URL", "S3_PUBLIC_URL")
 """Addresses as clients see them: the user's own come first, also for embedded engines."""
-SHARED: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "BUCKET_NAME")
+SHARED: Final = ("BROKER_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "BUCKET_NAME")
 """What else a second terminal needs to reach the same things."""
-MISLEADING: Final = {"APP", "BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE", "WORKDIR", "WEB_CONCURRENCY"}
+MISLEADING: Final = {"APP", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE", "WORKDIR", "WEB_CONCURRENCY"}
 """Variables meant for others, from which Celery and uvicorn take options."""
 MISLEADING_PREFIXES: Final = ("CELERY_", "UVICORN_")
 SHUTDOWN_SECONDS: Final = "5"
@@ -62,6 +62,8 @@ def addresses(
         mine.setdefault("DATABASE_URL", settings.model_copy(update={"database_url": None}).database_dsn)
     found = {**mine, **embedded}
     found.setdefault("S3_PUBLIC_URL", found["S3_ENDPOINT_URL"])
+    # a BROKER_URL in `.env` leads elsewhere, too
+    found.setdefault("BROKER_URL", found["REDIS_URL"])
     found["PUBLIC_URL"] = public_url
     return found | {name: real[name] for name in KEPT if name in real}
 

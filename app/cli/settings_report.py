@@ -11,7 +11,7 @@ from app.cli.console import without_passwords
 from app.cli.environment import real_variables
 from app.core.config import ENV_FILES, Settings
 
-ADDRESSES: Final = frozenset({"database_url", "redis_url"})
+ADDRESSES: Final = frozenset({"database_url", "redis_url", "broker_url"})
 """Secrets of which only the password needs to be hidden."""
 HIDDEN: Final = "***"
 UNUSED: Final = "not used: DATABASE_URL is set"

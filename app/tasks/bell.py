@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 import structlog
 from celery import Task
 from kombu import Connection
-from kombu.exceptions import KombuError
 
+from app.tasks.broker import BROKER_ERRORS
 from app.tasks.celery import BELL_HEADER, BELL_TASK, app, bell_queue
 
 log = structlog.get_logger(__name__)
@@ -50,12 +50,6 @@ class CeleryBell:
         self._count_again_at: dict[str, float] = {}
         self.failures = 0
         """Rings that the broker did not take; what they told of, workers find by themselves."""
-        broker = app.connection_for_write()
-        self._broker_errors: tuple[type[BaseException], ...] = (
-            *broker.connection_errors,
-            *broker.channel_errors,
-            KombuError,
-        )
         self._thread = threading.Thread(target=self._main, name="fleek-bell", daemon=True)
         self._thread.start()
 
@@ -79,11 +73,11 @@ class CeleryBell:
             try:
                 if self._ring_on(connection):
                     return
-            except self._broker_errors as error:
+            except BROKER_ERRORS as error:
                 self.failures += 1
                 log.warning("bell_failed", error=type(error).__name__)
             finally:
-                with contextlib.suppress(*self._broker_errors):
+                with contextlib.suppress(*BROKER_ERRORS):
                     connection.close()
             time.sleep(SILENCE_AFTER_FAILURE)
 
@@ -101,6 +95,8 @@ class CeleryBell:
         return True
 
     def _publish(self, connection: Connection, queue: str) -> None:
+        # Once: asking for a channel would try for ever, in silence.
+        connection.connect()
         rung: Any = bell_queue(queue)(connection.default_channel)
         if time.monotonic() > self._count_again_at.get(queue, 0.0):
             if rung.queue_declare().message_count >= ENOUGH_WAITING:

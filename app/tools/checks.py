@@ -10,11 +10,13 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.core.connections import UNAVAILABLE
-from app.core.migrations import present_revision, wanted_revision
+from app.core.migrations import Revisions, present_revision, revisions
 from app.media import gates
 from app.media_generator.registry import UnknownModelError
 from app.runtime import Runtime
 from app.storage.store import StoreError
+from app.tasks.broker import reach
+from app.tasks.celery import on_rabbitmq
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +35,7 @@ class Check:
 
 async def check_all(runtime: Runtime) -> list[Check]:
     """Ask database, migrations, broker, store and providers, all at once."""
-    wanted = asyncio.to_thread(wanted_revision)
+    known = asyncio.to_thread(revisions)
     return list(
         await asyncio.gather(
             _bounded(
@@ -41,8 +43,12 @@ async def check_all(runtime: Runtime) -> list[Check]:
                 _database(runtime),
                 "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* right?",
             ),
-            _bounded("migrations", _migrations(runtime, wanted), "run: alembic upgrade head"),
-            _bounded("broker", _broker(runtime), "is Redis or Valkey running, and is REDIS_URL right?"),
+            _bounded("migrations", _migrations(runtime, known), "run: fleek prepare"),
+            _bounded(
+                "broker",
+                _broker(runtime),
+                "is what REDIS_URL and BROKER_URL lead to running, and are they right?",
+            ),
             _bounded("store", _store(runtime), "check S3_ENDPOINT_URL, BUCKET_NAME and the AWS_ keys"),
             _bounded(
                 "providers",
@@ -80,17 +86,28 @@ async def _database(runtime: Runtime) -> str:
     return f"PostgreSQL {row[0].split()[0]}" if row else "answers"
 
 
-async def _migrations(runtime: Runtime, wanted: Awaitable[str]) -> str:
-    newest = await wanted
+async def _migrations(runtime: Runtime, known: Awaitable[Revisions]) -> str:
+    mine = await known
     present = await present_revision(runtime.hot)
-    if present != newest:
-        raise _FoundWrongError(f"the database is at revision {present}, this code wants {newest}")
-    return f"at revision {present}"
+    if not mine.serve_on(present):
+        raise _FoundWrongError(f"the database is at revision {present}, this code wants {mine.newest}")
+    return f"at revision {present}" if present == mine.newest else f"at revision {present} of a newer release"
 
 
 async def _broker(runtime: Runtime) -> str:
-    await runtime.cache.get("fleek:ready")
-    return "answers"
+    if runtime.settings.broker_dsn == runtime.settings.redis_url.get_secret_value():
+        await runtime.cache.get("fleek:ready")
+        return "answers"
+    name = "RabbitMQ" if on_rabbitmq else "the broker"
+    asked = await asyncio.gather(asyncio.to_thread(reach), runtime.cache.get("fleek:ready"), return_exceptions=True)
+    silent = [
+        f"{who} does not answer ({type(error).__name__})"
+        for who, error in zip((name, "Redis"), asked, strict=True)
+        if isinstance(error, Exception)
+    ]
+    if silent:
+        raise _FoundWrongError("; ".join(silent))
+    return f"{name} and Redis answer"
 
 
 async def _store(runtime: Runtime) -> str:

@@ -5,12 +5,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from app.core.errors import UnavailableError
 from app.core.ids import new_id
 from app.runtime import Runtime
+from app.tasks.broker import BROKER_ERRORS
 from app.tasks.celery import app as celery_app
 
 PATIENCE_SECONDS: Final = 5.0
@@ -42,7 +42,9 @@ async def round_trip(runtime: Runtime) -> RoundTrip:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.to_thread(_send, reply_to)
             answer = await _answer(runtime.cache, reply_to)
-    except (TimeoutError, OSError, RedisError, KombuError):
+    except BROKER_ERRORS:
+        answer = None
+    except RedisError:
         answer = None
     if answer is None:
         seconds = round(PATIENCE_SECONDS)
