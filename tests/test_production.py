@@ -1,0 +1,184 @@
+"""What ENVIRONMENT=production refuses, and what it must not refuse."""
+
+import subprocess
+import sys
+
+import pytest
+
+from app.core import production
+from app.core.config import Settings, load_settings
+from app.core.errors import SettingsError
+from app.core.migrations import revisions
+from tests.support import Client, eventually, worker
+from tests.test_up import bare_environment, fleek
+
+SOUND = {
+    "ENVIRONMENT": "production",
+    "PUBLIC_URL": "https://media.example.com",
+    "POSTGRES_PASSWORD": "correct-horse",
+    "REDIS_URL": "redis://:battery@redis.internal:6379/0",
+    "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "staple",
+    "S3_ENDPOINT_URL": "aws",
+}
+DEFAULTS = {"ENVIRONMENT": "production"}
+EVERY_DEFAULT = ("POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PUBLIC_URL", "S3_PUBLIC_URL")
+
+
+@pytest.fixture
+def read(monkeypatch, tmp_path):
+    """Reads the settings of an environment that has nothing else."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def from_environment(variables) -> Settings:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return load_settings()
+
+    return from_environment
+
+
+def test_sound_settings_serve(read):
+    assert production.cautions(read(SOUND)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"DATABASE_URL": "postgresql://me:secret@db/fleek", "POSTGRES_PASSWORD": ""},
+        {"DATABASE_URL": "postgresql://me@db/fleek", "POSTGRES_PASSWORD": "fleek"},
+        {"REDIS_URL": "redis://redis.internal:6379/0"},
+        {"REDIS_URL": "redis://127.0.0.1:6379/0"},
+        {"BROKER_URL": "amqps://me:secret@rabbit.internal/fleek"},
+        {"S3_ENDPOINT_URL": "http://s3:4566", "S3_PUBLIC_URL": "https://files.example.com"},
+        {"PUBLIC_URL": "http://10.1.2.3:8000"},
+        {"BUCKET_NAME": "fleek-media", "POSTGRES_USER": "fleek"},
+    ],
+)
+def test_what_may_be_meant_is_not_refused(read, change):
+    assert read(SOUND | change).environment == "production"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"POSTGRES_PASSWORD": ""}, "POSTGRES_PASSWORD"),
+        ({"DATABASE_URL": "postgresql://fleek:fleek@db/fleek"}, "DATABASE_URL"),
+        ({"AWS_ACCESS_KEY_ID": "fleek"}, "AWS_ACCESS_KEY_ID"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_SECRET_ACCESS_KEY"),
+        ({"REDIS_URL": "redis://:fleek@redis/0"}, "REDIS_URL"),
+        ({"BROKER_URL": "amqp://rabbit//"}, "BROKER_URL"),
+        ({"BROKER_URL": "amqp://guest:guest@rabbit//"}, "BROKER_URL"),
+        ({"PUBLIC_URL": ""}, "PUBLIC_URL"),
+        ({"PUBLIC_URL": "http://localhost:8000"}, "PUBLIC_URL"),
+        ({"PUBLIC_URL": "http://[::1]:8000"}, "PUBLIC_URL"),
+        ({"S3_ENDPOINT_URL": ""}, "S3_PUBLIC_URL"),
+        ({"S3_PUBLIC_URL": "http://0.0.0.0:4566"}, "S3_PUBLIC_URL"),
+    ],
+)
+def test_what_everybody_knows_and_what_nobody_reaches_is_refused(read, change, named):
+    with pytest.raises(SettingsError, match=named) as refused:
+        read(SOUND | change)
+
+    assert refused.value.detail.startswith("not fit for ENVIRONMENT=production: ")
+    assert ";" not in refused.value.detail, "the other settings are sound"
+    assert not [value for value in change.values() if value and value in refused.value.detail]
+
+
+def test_one_error_names_every_fault(read):
+    with pytest.raises(SettingsError) as refused:
+        read(DEFAULTS)
+
+    for name in EVERY_DEFAULT:
+        assert name in refused.value.detail
+
+
+def test_elsewhere_defaults_serve(read):
+    assert read({"ENVIRONMENT": "staging"}).public_url == "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"REDIS_URL": "redis://redis.internal/0"}, "REDIS_URL"), ({"PUBLIC_URL": "http://media.example"}, "PUBLIC_URL")],
+)
+def test_what_is_unwise_is_said(read, change, named):
+    (caution,) = production.cautions(read(SOUND | change))
+
+    assert named in caution
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ("uvicorn", "app.main:app", "--port", "1"),
+        ("celery", "-A", "app.tasks.celery", "worker"),
+        ("app.cli.main", "prepare"),
+        ("app.cli.main", "doctor"),
+    ],
+    ids=lambda program: program[-1],
+)
+def test_no_program_starts_and_each_says_why_in_one_line(program, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *program],
+        cwd=tmp_path,
+        env=bare_environment(tmp_path) | DEFAULTS,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("fleek: invalid setting: not fit for ENVIRONMENT=production: ")
+    for name in EVERY_DEFAULT:
+        assert name in line
+
+
+def test_the_doctor_says_what_is_unwise(tmp_path):
+    sound = SOUND | {"S3_ENDPOINT_URL": "http://127.0.0.1:1", "S3_PUBLIC_URL": "https://files.example.com"}
+    nowhere = {"REDIS_URL": "redis://:battery@127.0.0.1:1/0", "DATABASE_URL": "postgresql://me:secret@127.0.0.1:1/x"}
+    done = fleek("doctor", folder=tmp_path, **sound | nowhere | {"PUBLIC_URL": "http://media.example.com"})
+
+    assert "  note  PUBLIC_URL begins with http://" in done.stdout
+
+
+async def test_the_old_release_serves_on_the_schema_of_a_newer_one(client, hot):
+    await hot.execute("UPDATE alembic_version SET version_num = '9999'")
+    ahead = await client.api.get("/tools/ready")
+    await hot.execute("UPDATE alembic_version SET version_num = '0001'")
+    behind = await client.api.get("/tools/ready")
+
+    checks = {check["name"]: check for check in ahead.json()["checks"]}
+    assert checks["migrations"]["detail"] == "at revision 9999 of a newer release"
+    assert behind.status_code == 503
+    assert f"the database is at revision 0001, this code wants {revisions().newest}" in behind.json()["detail"]
+
+
+async def test_a_worker_waits_for_its_schema(client: Client, settings, hot, tmp_path):
+    await hot.execute("UPDATE alembic_version SET version_num = '0001'")
+    asked = await client.faulty()
+    with worker(settings, tmp_path / "worker.log") as running:
+
+        async def told():
+            return "waiting_for_schema" in running.output
+
+        await eventually(told)
+        assert (await client.media(asked))["status"] == "IN_QUEUE"
+        await hot.execute("UPDATE alembic_version SET version_num = $1", revisions().newest)
+        assert (await client.until(asked))["status"] == "COMPLETED"
+
+
+async def test_a_worker_that_waits_for_its_schema_can_be_stopped(settings, hot, tmp_path):
+    await hot.execute("DROP TABLE alembic_version")
+    with worker(settings, tmp_path / "worker.log") as running:
+
+        async def told():
+            return "waiting_for_schema" in running.output
+
+        await eventually(told)
+        running.process.terminate()
+        assert running.process.wait(10) == 0
+    assert "runner_broken" not in running.output
