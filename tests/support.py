@@ -222,7 +222,7 @@ def served(settings: Settings, log: Path, **changes: str) -> Generator[str]:
         listening.listen(128)
         number = listening.fileno()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        environment = environment_of(settings, PUBLIC_URL=address, **changes)
+        environment = environment_of(settings, **{"PUBLIC_URL": address, **changes})
         command = ("uvicorn", "app.main:app", "--fd", str(number), "--no-access-log")
         with Program(*command, environment=environment, log=log, hand_over=(number,)):
             yield address
