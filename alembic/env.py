@@ -1,9 +1,11 @@
 """How Alembic reaches the database: the settings of the product, one transaction, a bounded wait for locks."""
 
 import asyncio
+from typing import Any
 
+import asyncpg
 from alembic import context
-from sqlalchemy import Connection, make_url, pool, text
+from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.core.config import settings_or_exit
@@ -27,10 +29,17 @@ def run(connection: Connection) -> None:
 
 async def run_online() -> None:
     """Connect and run."""
-    url = make_url(settings_or_exit().database_dsn).set(drivername="postgresql+asyncpg")
+    dsn = settings_or_exit().database_dsn
+
+    async def connect(**options: Any) -> Any:
+        # By asyncpg itself: it reads an address as the processes at work do, `?sslmode=require` included.
+        return await asyncpg.connect(dsn, **options)
+
     # Nameless statements: a pooler in transaction mode may hand each transaction to another session.
     nameless = {"statement_cache_size": 0, "prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
-    engine = create_async_engine(url, poolclass=pool.NullPool, connect_args=nameless)
+    engine = create_async_engine(
+        "postgresql+asyncpg://", poolclass=pool.NullPool, connect_args={"async_creator_fn": connect, **nameless}
+    )
     async with engine.connect() as connection:
         await connection.run_sync(run)
     await engine.dispose()

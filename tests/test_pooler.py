@@ -88,7 +88,8 @@ async def test_without_the_setting_a_pooler_that_keeps_no_statements_is_no_use(e
 async def test_the_migration_goes_through_a_pooler(engines, base_settings, template, tmp_path):
     await on_server(base_settings, "CREATE DATABASE pooled")
     with PgBouncer(tmp_path, dsn_of(base_settings, "pooled"), keeps_statements=False) as pooler:
-        await asyncio.to_thread(migrate, pooler.dsn)
+        # as managed services write it
+        await asyncio.to_thread(migrate, f"{pooler.dsn}?sslmode=prefer")
         await asyncio.to_thread(migrate, pooler.dsn, "base", down=True)
         settings = make_settings(engines, database_url=pooler.dsn)
         prepared = fleek("prepare", folder=tmp_path, **environment_of(settings, DATABASE_PREPARED_STATEMENTS="false"))
