@@ -65,7 +65,7 @@ def _local_addresses(settings: "Settings") -> Iterator[str]:
 
 
 def _open_doors(settings: "Settings") -> Iterator[str]:
-    if getattr(settings, "allow_private_addresses", False):
+    if settings.allow_private_addresses:
         yield "ALLOW_PRIVATE_ADDRESSES lets callers reach your network: unset it"
 
 
