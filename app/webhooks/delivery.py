@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
@@ -26,29 +25,26 @@ import structlog
 from app.core import clock
 from app.core.batch import Batch
 from app.core.connections import UNAVAILABLE, Connections
-from app.core.http import Answer, OutgoingError, Request
 from app.core.storable import storable
 from app.webhooks import answers, dispatch
 from app.webhooks.dispatch import OUTAGE, PATIENCE, Outcome
+from app.webhooks.posting import TIMEOUT_SECONDS, post
 from app.webhooks.signing import headers
 
 if TYPE_CHECKING:
+    from app.core.http import Answer
     from app.core.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS: Final = 15.0
 SLOTS: Final = 500
 """Deliveries that one worker process sends at the same time."""
-ANSWER_BYTES: Final = 1_024
-"""What is kept of an answer."""
 FORGET_EVERY: Final = 600.0
 """Seconds between two removals of old deliveries."""
 RECORD_TRIES: Final = 5
 RECORD_PAUSE_SECONDS: Final = 2.0
 _TOO_FAST: Final = 0.01
 """Seconds between two looks: what comes in a burst is taken together."""
-USER_AGENT: Final = f"Fleek/{version('fleek')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +215,11 @@ class Deliverer:
             log.exception("payload_broken", delivery_id=str(taken.id))
             body = None
         now, begun = datetime.now(UTC), time.perf_counter()
-        answer, error = (None, "its payload could not be made") if body is None else await self._send(taken, now, body)
+        answer: Answer | None = None
+        error: str | None = "its payload could not be made"
+        if body is not None:
+            named = headers(taken.secrets, str(taken.id), int(now.timestamp()), body)
+            answer, error = await post(self._http, taken.url, named, body)
         quiet = answers.quiet(answer) if answer is not None and error is not None else None
         again = answers.pause(taken.tried_for)
         return Outcome(
@@ -236,27 +236,6 @@ class Deliverer:
             quiet=quiet,
             gone=answer is not None and answer.status == HTTPStatus.GONE,
         )
-
-    async def _send(self, taken: Taken, now: datetime, body: bytes) -> tuple[Answer | None, str | None]:
-        """The answer, and why it is no success."""
-        request = Request(
-            method="POST",
-            url=taken.url,
-            headers={
-                "content-type": "application/json",
-                "user-agent": USER_AGENT,
-                **headers(taken.secrets, str(taken.id), int(now.timestamp()), body),
-            },
-            body=body,
-            timeout=TIMEOUT_SECONDS,
-            most_bytes=ANSWER_BYTES,
-            keep_alive=True,
-        )
-        try:
-            answer = await self._http.send(request)
-        except OutgoingError as failure:
-            return None, storable(str(failure)) or type(failure).__name__
-        return answer, answers.fault(answer)
 
     async def _consider(self, taken: Taken, outcome: Outcome) -> None:
         """What a try says of its receiver."""
