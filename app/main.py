@@ -16,7 +16,7 @@ from app.core.docs_page import add_docs_page
 from app.core.hot_route import HotPaths
 from app.core.leaving import on_stop_signal
 from app.core.logging import set_up_logging
-from app.core.news import News
+from app.core.news import GATHER_REQUESTS_SECONDS, News
 from app.core.problems import DocumentedApp, add_problem_answers, explain
 from app.media.api import models_router, router, stream_router, timeline_router, webhook_docs
 from app.media.api.desk import Desk
@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
                 watch = Watch(runtime.hot, runtime.news)
                 feed = Feed(runtime.hot, Payloads(runtime.hot, chosen.public_url))
                 app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch, feed)
+                runtime.news.gather_seconds = GATHER_REQUESTS_SECONDS
                 runtime.hot.announce = _announcer(runtime.news, rung)
                 watch.start()
                 on_stop_signal(watch.leave)

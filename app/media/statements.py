@@ -41,7 +41,7 @@ _COLUMNS: Final = """id, job_id, owner_id, status, prompt, model, input, metadat
 _VALUES: Final = f"""$1, $2, $3, '{TRANSITIONS[MediaEvent.REQUESTED].target}', $4, $5, $6::jsonb, $7::jsonb, $8, $9,
     $10, $10, $11, $12::interval, now() + $12::interval, $13::jsonb, $14::text[], $15"""
 _MADE: Final = "RETURNING id, owner_id, webhook, created_at, deadline"
-_ACCEPTED: Final = f"{TOLD}, created_at, deadline FROM moved"
+_ACCEPTED: Final = "SELECT EXISTS (SELECT FROM posted) AS posted, created_at, deadline FROM moved"
 _RANK: Final = f"CASE WHEN {HAS_OPEN} THEN {RESUMED} ELSE m.priority END"
 
 REQUEST: Final = f"""

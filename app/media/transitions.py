@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.connections import Connections
+from app.core.connections import Change, Connections
 from app.media import claiming, statements, stop_statements
 from app.media.announcing import told
 from app.media.commands import (
@@ -51,7 +51,9 @@ async def request(hot: Connections, new: NewMedia) -> asyncpg.Record | None:
     else:
         key = new.once.key
         made = await hot.fetchrow(statements.REQUEST_ONCE, *values, key.name, key.fingerprint, new.once.lifetime)
-    return None if made is None else told(hot, [made])[0]
+    if made is not None:
+        hot.announce((Change(new.id, new.owner_id),), posted=made["posted"])
+    return made
 
 
 async def claim(hot: Connections, queue: str, standing: Standing, *, limit: int) -> Sequence[asyncpg.Record]:
