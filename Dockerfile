@@ -11,15 +11,17 @@ ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_PROJECT
 WORKDIR /srv/fleek
 # Dependencies first, of exact versions (`constraint-dependencies`): this layer lives until pyproject.toml changes.
 COPY pyproject.toml ./
+# Traces and error reports: `--build-arg EXTRAS="--extra otel --extra sentry"`.
+ARG EXTRAS=""
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --no-default-groups --no-install-project \
+    uv sync --no-default-groups ${EXTRAS} --no-install-project \
     # the packages' own tests are of no use here
     && find /opt/venv -type d -name tests -prune -exec rm -rf {} +
 COPY README.md LICENSE ./
 # Then the project's version and entry points; made anew, the cache may hold those of another pyproject.toml. Its code
 # joins below and is found by PYTHONPATH: a change of it leaves the layer of the packages as it is.
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --no-default-groups --refresh-package fleek && rm uv.lock /opt/venv/.lock
+    uv sync --no-default-groups ${EXTRAS} --refresh-package fleek && rm uv.lock /opt/venv/.lock
 COPY alembic.ini ./
 COPY alembic alembic
 COPY fleek fleek

@@ -94,6 +94,7 @@ def test_secrets_do_not_show(folder, monkeypatch):
 
 def test_sentry_without_its_sdk_says_what_to_install(folder, monkeypatch):
     monkeypatch.setenv("SENTRY_DSN", "https://key@sentry.example/1")
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
 
     with pytest.raises(SettingsError, match=r"fleek\[sentry\]"):
         report_errors(load_settings())

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """Origins (`https://app.example.com`), parted by commas, whose pages may call the API."""
     sentry_dsn: SecretStr | None = None
     """Where errors are reported; unset: nowhere."""
+    otel_exporter_otlp_endpoint: str | None = None
+    """Where traces go, OTLP over HTTP, such as `http://127.0.0.1:4318`; unset: nothing is traced."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe level that is logged."""
     access_log: bool = True
@@ -148,7 +150,7 @@ class Settings(BaseSettings):
             limits[name] = int(number)
         return limits
 
-    @field_validator("public_url", "s3_endpoint_url", "s3_public_url")
+    @field_validator("public_url", "s3_endpoint_url", "s3_public_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _be_http(cls, value: str | None) -> str | None:
         if value is None or value == "aws":

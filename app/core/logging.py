@@ -24,6 +24,9 @@ class Tap:
     """Where events are also sent to; set by the process once it has a recorder."""
 
     record: Record | None = None
+    """For what carries a `media_id`."""
+    alarm: Record | None = None
+    """For errors; see `reporting.py`."""
 
 
 def set_up_logging(*, level: str, json: bool | None = None) -> None:
@@ -84,4 +87,6 @@ def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
 def _tap(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if Tap.record is not None and "media_id" in event:
         Tap.record(dict(event))
+    if Tap.alarm is not None and event.get("level") in {"error", "critical"}:
+        Tap.alarm(dict(event))
     return event

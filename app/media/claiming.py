@@ -27,7 +27,7 @@ _TAKE: Final = f"""moved AS (
         started_at = coalesce(m.started_at, now())
     FROM due, workers w WHERE m.id = due.id AND w.id = $2
     {MOVED}, m.fence, m.provider, m.rank, m.prompt, m.model, m.input, m.number_of_tries,
-        m.created_at, m.deadline, m.on_unknown, m.takeovers, m.cancel_asked
+        m.created_at, m.deadline, m.on_unknown, m.takeovers, m.cancel_asked, m.trace
 ), {note(MediaEvent.CLAIMED, "$2")}"""
 
 _POSTED: Final = "EXISTS (SELECT FROM posted) AS posted"

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import structlog
 
+from app.core import tracing
 from app.core.ids import new_id
 from app.core.inspection import HEAD_BYTES, TAIL_BYTES, Kind, NotMediaError, inspect, is_whole
 from app.media import calls
@@ -90,8 +91,9 @@ class Copier:
         for index, output in enumerate(outputs):
             try:
                 async with self._places:
-                    place = Place(folder, index)
-                    file = await copy_output(provider, output, self._store, place, self._limits)
+                    with tracing.span("store output", index=index):
+                        place = Place(folder, index)
+                        file = await copy_output(provider, output, self._store, place, self._limits)
             except (StoreError, NotReachedError, BusyError) as error:
                 log.warning("copy_delayed", index=index, error=str(error))
                 raise CopyDelayedError from error

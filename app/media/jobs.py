@@ -102,6 +102,8 @@ class Job:
     terms: Conditions
     cancel_asked: asyncio.Event
     """Set when its owner wants it stopped."""
+    trace: str | None
+    """The W3C traceparent of the request; None: it was not traced."""
 
     @classmethod
     def of(cls, row: asyncpg.Record) -> "Job":
@@ -117,6 +119,7 @@ class Job:
             attempt=open_attempt(row) if row["attempt_id"] is not None else None,
             terms=Conditions.of(row),
             cancel_asked=asyncio.Event(),
+            trace=row["trace"],
         )
         if row["cancel_asked"]:
             job.cancel_asked.set()

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from app.core import clock
+from app.core import clock, tracing
 from app.core.connections import Connections
 from app.core.ids import new_id
 from app.core.storable import storable
@@ -134,6 +134,7 @@ class Purchasing:
             Intent(job.held, attempt_id, offer.full_name, offer.card.version, hashlib.sha256(bought).hexdigest())
         )
         structlog.contextvars.bind_contextvars(attempt=number)
+        tracing.note(attempt=number)
         return OpenAttempt(attempt_id, number, None, job.created_at, begun)
 
     async def _record(self, attempt: OpenAttempt, reference: Reference) -> OpenAttempt:

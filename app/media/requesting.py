@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.core import tracing
 from app.core.errors import InvalidInputError, brief
 from app.core.ids import new_id
 from app.idempotency.keys import Key, KeyReusedError
@@ -82,8 +83,9 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         queue=offer.queue,
         terms=asked.terms if asked.terms.time_limit else replace(asked.terms, time_limit=offer.card.time_limit),
         once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
-        telling=Telling(await _receiver(services, owner_id, asked.wanted), asked.wanted.tags),
+        telling=Telling(await _receiver(services, owner_id, asked.wanted), asked.wanted.tags, tracing.carried()),
     )
+    tracing.note(media_id=str(new.id), model=new.model)
     made = await transitions.request(services.hot, new)
     if asked.key is not None and made is None:
         return Requested(await _first_under(services, owner_id, asked.key), replayed=True)

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import structlog
 
+from app.core import tracing
 from app.core.connections import Connections
 from app.core.ids import new_id
 from app.media import queries, sweep, tallies, transitions, workers
@@ -174,8 +175,10 @@ class Runner:
     async def _run(self, queue: str, job: Job) -> None:
         structlog.contextvars.bind_contextvars(media_id=str(job.held.media_id))
         log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
+        about: dict[str, str | bool] = {"media_id": str(job.held.media_id), "model": job.model}
         try:
-            await self._within_deadline(job)
+            with tracing.span("generate media", link=job.trace, **about):
+                await self._within_deadline(job)
         except HandBackError as error:
             await _survives(transitions.hand_back(self._hot, [job.held], reason=error.reason, delay=error.delay))
         except LeaseLostError:
