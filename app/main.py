@@ -26,6 +26,7 @@ from app.media.watching import Watch
 from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
 from app.tools import router as tools_router
+from app.tools.metrics import MetricsPage
 from app.webhooks.api import router as webhooks_router
 
 DESCRIPTION = """Post a prompt, get a job, find the picture in your own bucket behind a URL that never dies.
@@ -55,10 +56,11 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         set_up_logging(level=chosen.log_level)
-        async with open_runtime(chosen) as runtime:
+        async with open_runtime(chosen, process="api") as runtime:
             with nullcontext(bell) if bell is not None else CeleryBell() as rung:
                 app.state.runtime = runtime
                 app.state.bell = rung
+                app.state.metrics = MetricsPage(runtime.hot)
                 watch = Watch(runtime.hot, runtime.news)
                 feed = Feed(runtime.hot, Payloads(runtime.hot, chosen.public_url))
                 app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch, feed)

@@ -1,5 +1,6 @@
 """Opens what a process works with and closes it in reverse: the same for API, worker, command line and tests."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import redis.asyncio as redis
 import structlog
 
-from app.core import production
+from app.core import production, tracing
 from app.core.bell import Bell
 from app.core.config import Settings
 from app.core.connections import Announce, Change, Connections
@@ -17,6 +18,7 @@ from app.core.news import News
 from app.core.reporting import report_errors
 from app.logs.recorder import Recorder
 from app.media.line import Line
+from app.media.pulse import Process, Pulse
 from app.media.service import MediaServices
 from app.media_generator.registry import Registry, load_registry
 from app.storage.s3 import S3Store
@@ -67,7 +69,11 @@ def _tell_of(news: News) -> Announce:
 
 @asynccontextmanager
 async def open_runtime(
-    settings: Settings, registry: Registry | None = None, outgoing: "Outgoing | None" = None
+    settings: Settings,
+    registry: Registry | None = None,
+    outgoing: "Outgoing | None" = None,
+    *,
+    process: Process = "tool",
 ) -> AsyncGenerator[Runtime]:
     """Open everything; nothing here needs the other side to answer yet.
 
@@ -76,11 +82,14 @@ async def open_runtime(
         registry: The providers; None: those that are installed.
         outgoing: The client for other services, closed with the rest. It is handed in and not made here, because
             its library takes 8 MiB that the API can save; None: this process calls nobody.
+        process: Under which name it counts.
     """
     async with AsyncExitStack() as stack:
         report_errors(settings)
         for caution in production.cautions(settings):
             log.warning("production_caution", caution=caution)
+        tracing.begin(settings)
+        stack.push_async_callback(asyncio.to_thread, tracing.end)
         hot = Connections(
             settings.database_dsn,
             size=settings.database_connections,
@@ -101,4 +110,7 @@ async def open_runtime(
         news = News(cache)
         hot.announce = _tell_of(news)
         stack.push_async_callback(news.close)
+        pulse = Pulse(process, hot, news)
+        pulse.start()
+        stack.push_async_callback(pulse.stop)
         yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder, news, outgoing)

@@ -4,17 +4,21 @@ A test compares them, so they cannot grow stale.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from app.core import problems
 from app.core.config import Settings
 from app.core.errors import FleekError
+from app.core.measures import MEASURES
 from app.main import create_app
 from app.media.endings import ENDINGS
 from app.media.states import TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus, chart
+from app.media.tallies import Counted
 from app.media_generator.errors import ProviderError
+from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
+from app.tools.metrics import GAUGES
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by scripts/reference.py from the code; a change by hand is lost. -->\n\n"
@@ -126,10 +130,46 @@ def states_page() -> str:
     return NOTE + "\n".join(lines) + "\n"
 
 
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def metrics_page() -> str:
+    """Every metric with its labels."""
+    counts = [(*LEASES_EXPIRED, ()), (*SWEEP_FOUND, ("what",)), *((m.name, m.says, m.labels) for m in MEASURES)]
+    histograms = {measure.name for measure in MEASURES if measure.bounds}
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /tools/metrics`, of any API, for all processes. How to use them: [operate](../how-to/operate.md).",
+        "",
+        "| From the tables | Labels | What it tells |",
+        "| --- | --- | --- |",
+        *(f"| `{gauge.name}` | {_listed(gauge.labels)} | {gauge.says} |" for gauge in GAUGES),
+        "",
+        "What processes count is five seconds old at most. A counter's name ends with `_total`; a histogram has",
+        "`_bucket`, `_count` and `_sum`.",
+        "",
+        "| Counted by processes | Kind | Labels | What it tells |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, says, labels in counts:
+        kind = "histogram" if name in histograms else "counter"
+        lines.append(f"| `{name}` | {kind} | {_listed(labels)} | {says} |")
+    lines += ["", "| `what` of `fleek_sweep_found` | |", "| --- | --- |"]
+    source = (ROOT / "app" / "media" / "tallies.py").read_text().splitlines()
+    for counted in Counted:
+        line = next(line for line in source if line.strip().startswith(f'{counted.name} = "'))
+        if counted is not Counted.LEASES_EXPIRED:
+            lines.append(f"| `{counted}` | {line.partition('# ')[2]} |")
+    return NOTE + "\n".join(lines) + "\n"
+
+
 PAGES = {
     "docs/reference/settings.md": settings_page,
     "docs/reference/errors.md": errors_page,
     "docs/reference/endpoints.md": endpoints_page,
+    "docs/reference/metrics.md": metrics_page,
     "docs/architecture/3-states.md": states_page,
 }
 

@@ -89,7 +89,6 @@ class ListBell:
 
     def __init__(self) -> None:
         self.rings: list[str] = []
-        self.failures = 0
         self.runner: Runner | None = None
         self.deliverer: Deliverer | None = None
 

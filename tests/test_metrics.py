@@ -1,27 +1,60 @@
 """The numbers that an operator watches, in Prometheus' text format."""
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import httpx2
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.core import measures
+from app.core.connections import UNAVAILABLE
 from app.core.ids import new_id
+from app.core.measures import MICRO, MOST_SERIES, Counter, Histogram
+from app.embedded.engines import VALKEY, Engines
 from app.engine import build_runner
 from app.main import create_app
-from app.media import gates, workers
+from app.media import gates, tallies, workers
+from app.media.pulse import Pulse
+from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import UnauthorizedError
-from tests.support import claim, eventually
+from app.media_generator.media_generator_model import Succeeded
+from app.tools import metrics as page
+from app.tools.exposition import Family, Sample, text
+from app.tools.families import families_of
+from app.webhooks.dispatch import Outcome
+from tests.support import Client, claim, eventually, make_settings, worker
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """Nothing is left over from tests before, and every scrape reads anew."""
+    dict(measures.take_all())
+    monkeypatch.setattr(page, "KEPT_SECONDS", 0)
+    monkeypatch.setattr(page, "REST_PER_READ", 0)
+
+
+def samples(text):
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 async def numbers(client):
     answer = await client.api.get("/tools/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
+    return samples(answer.text)
+
+
+async def entered(client, hot):
+    """The numbers, with what this process has counted so far."""
+    await tallies.add_all(hot, dict(measures.take_all()))
+    return await numbers(client)
 
 
 async def test_queue_and_work_are_counted_by_model(client, hot):
@@ -81,14 +114,242 @@ async def test_expired_media_are_counted(product):
     await eventually(lambda: numbers(product), lambda seen: seen["fleek_sweep_found_total", "expired"] == 1)
 
 
-async def test_lost_bells_are_counted(client, bell):
-    bell.failures = 3
+async def test_requests_are_counted_by_the_template_of_their_route(client, hot):
+    media = await client.faulty()
+    for _ in range(3):
+        await client.api.get(f"/media/status/{media['job_id']}")
+        await client.api.get(f"/media/{media['id']}/history")
+    await client.api.head(f"/media/status/{media['job_id']}")
+    await client.api.get(f"/media/status/{media['job_id']}", headers={"Prefer": "wait=1"})
+    await client.api.get(f"/media/status/{new_id()}")
+    for _ in range(5):
+        await client.api.get(f"/nothing/{new_id()}")
+    await client.api.request("BREW", "/media")
 
-    assert (await numbers(client))["fleek_broker_publish_failures_total",] == 3
+    seen = await entered(client, hot)
+
+    # Labels in the order of their names: method, route, status, wait.
+    count = "fleek_http_request_duration_seconds_count"
+    assert {key[1:]: value for key, value in seen.items() if key[0] == count} == {
+        ("POST", "/media/generate", "2xx", "no"): 1,
+        ("GET", "/media/status/{job_id}", "2xx", "no"): 3,
+        ("GET", "/media/status/{job_id}", "2xx", "asked"): 1,
+        ("GET", "/media/status/{job_id}", "4xx", "no"): 1,
+        ("HEAD", "/media/status/{job_id}", "2xx", "no"): 1,
+        ("GET", "/media/{media_id}/history", "2xx", "no"): 3,
+        ("GET", "none", "4xx", "no"): 5,
+        ("other", "/media", "4xx", "no"): 1,
+    }
+
+
+async def test_webhooks_are_counted(client, hot):
+    paused, active = new_id(), new_id()
+    for endpoint, status in ((paused, "paused"), (active, "active")):
+        await hot.execute(
+            """INSERT INTO webhook_endpoints (id, owner_id, url, events, secret, status)
+            VALUES ($1, $1, 'x', '{}', 's', $2)""",
+            endpoint,
+            status,
+        )
+    for endpoint, due in ((paused, timedelta(hours=-1)), (active, timedelta(minutes=-5)), (active, timedelta(hours=1))):
+        await hot.execute(
+            """INSERT INTO webhook_deliveries (endpoint_id, receiver, type, sequence, next_at)
+            VALUES ($1, 'r', 'media.completed', 1, now() + $2::interval)""",
+            endpoint,
+            due,
+        )
+
+    seen = await numbers(client)
+
+    assert seen["fleek_webhook_deliveries_pending", "active"] == 2
+    assert seen["fleek_webhook_deliveries_pending", "paused"] == 1
+    assert 300 <= seen["fleek_webhook_oldest_due_seconds",] < 360
+    assert [seen["fleek_webhook_endpoints", status] for status in ("active", "paused", "disabled")] == [1, 1, 0]
+
+
+def test_what_came_of_a_webhook_is_one_of_few_words():
+    outcome = Outcome(*(None,) * 12)
+
+    assert outcome.word == "ok"
+    assert replace(outcome, status_code=503, error="503").word == "5xx"
+    assert replace(outcome, error="no answer").word == "unanswered"
+
+
+class PricedDummy(DummyMediaGeneratorModel):
+    async def poll(self, reference):
+        outcome = await super().poll(reference)
+        return replace(outcome, cost=Decimal("0.25")) if isinstance(outcome, Succeeded) else outcome
+
+
+async def test_tries_are_counted_by_outcome_with_cost_time_and_bytes(client, working, hot):
+    await working(PricedDummy())
+    painted = await client.until(await client.faulty(size=5000))
+    await client.until(await client.faulty(fail_times=1, fail_with="input_refused"))
+    await client.until(await client.faulty(lose_answer="unknown"))
+    running = await client.until(await client.faulty(hang=True), "PROCESSING")
+    await client.api.post(f"/media/{running['id']}/cancel")
+    await client.until(running)
+
+    seen = await entered(client, hot)
+
+    tries = {key[1:]: value for key, value in seen.items() if key[0] == "fleek_attempts_total"}
+    assert tries == {
+        ("", "SUCCEEDED", "dummy"): 1,
+        ("input_refused", "FAILED", "dummy"): 1,
+        ("outcome_unknown", "UNKNOWN", "dummy"): 1,
+        ("", "CANCELED", "dummy"): 1,
+    }
+    assert seen["fleek_cost_dollars_total", "dummy/faulty", "dummy"] == 0.25
+    assert seen["fleek_stored_bytes_total", "dummy"] == painted["files"][0]["bytes"]
+    assert seen["fleek_media_duration_seconds_count", "dummy/faulty", "dummy"] == 1
+    assert seen["fleek_store_call_duration_seconds_count", "put", "ok"] == 1
+    calls = "fleek_provider_call_duration_seconds_count"
+    assert seen[calls, "submit", "ok", "dummy"] == 2
+    assert seen[calls, "submit", "input_refused", "dummy"] == 1
+    assert seen[calls, "cancel", "ok", "dummy"] == 1
+
+
+async def test_what_several_processes_count_adds_up(settings, hot, client, tmp_path):
+    """Two workers in processes of their own; this process's API answers for them."""
+    with worker(settings, tmp_path / "w1.log", "w1"), worker(settings, tmp_path / "w2.log", "w2"):
+        await eventually(lambda: numbers(client), lambda seen: seen["fleek_workers",] == 2)
+        for media in [await client.faulty() for _ in range(20)]:
+            await client.until(media)
+    seen = await numbers(client)
+
+    assert seen["fleek_attempts_total", "", "SUCCEEDED", "dummy"] == 20
+    assert seen["fleek_event_loop_lag_seconds_count", "worker"] >= 2
+
+
+async def test_counts_survive_an_outage_of_the_database(settings, hot, runtime):
+    measured = Counter("fleek_outage", "Of this test.")
+    pulse = Pulse("api", runtime.hot, runtime.news)
+    before, runtime.hot._dsn = runtime.hot._dsn, "postgresql://nobody@127.0.0.1:9/none"
+    await runtime.hot.close()
+    measured.add(number=3)
+    pulse._owed.update(measured.take())
+
+    with pytest.raises(UNAVAILABLE):
+        await pulse.enter()
+    runtime.hot._dsn = before
+    await pulse.enter()
+    await pulse.enter()
+
+    assert (await tallies.read(hot))['["fleek_outage",""]'] == 3
+
+
+async def test_lost_bells_and_news_are_counted(database, tmp_path):
+    with Engines(tmp_path / "broker", only=[VALKEY], durable=False) as engines:
+        settings = make_settings(engines, database_url=database)
+        app = create_app(settings)
+        transport = httpx2.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://t") as api,
+        ):
+            client = Client(api)
+            engines.valkey.stop()
+            await client.faulty()
+
+            def lost(seen):
+                names = ("broker_publish_failures", "news_failures", "news_unheard_seconds")
+                return all(seen[f"fleek_{name}_total",] > 0 for name in names)
+
+            await eventually(lambda: entered(client, app.state.runtime.hot), lost)
+
+
+def test_every_value_falls_into_the_bucket_whose_bound_it_does_not_exceed():
+    histogram = Histogram("fleek_test_seconds", "Of this test.", ("kind",), (0.1, 1.0))
+    for value in (-5, 0.1, 0.11, 1.0, 99):
+        histogram.observe(value, "a")
+
+    assert histogram.take() == {
+        '["fleek_test_seconds","a","0.1"]': 2,
+        '["fleek_test_seconds","a","1.0"]': 2,
+        '["fleek_test_seconds","a","+Inf"]': 1,
+        '["fleek_test_seconds","a","sum"]': round((0.1 + 0.11 + 1.0 + 99) * MICRO),
+    }
+    assert histogram.take() == {}
+
+
+def test_series_are_bounded():
+    counter = Counter("fleek_test", "Of this test.", ("who",))
+    for number in range(MOST_SERIES + 50):
+        counter.add(str(number))
+    counter.add("0")
+
+    taken = counter.take()
+
+    assert len(taken) == MOST_SERIES + 1
+    assert (taken['["fleek_test","other",""]'], taken['["fleek_test","0",""]']) == (50, 2)
+
+
+async def test_no_count_is_lost_between_threads():
+    counter = Counter("fleek_test", "Of this test.")
+    taken = []
+
+    def count():
+        for _ in range(20_000):
+            counter.add()
+
+    counting = [asyncio.create_task(asyncio.to_thread(count)) for _ in range(4)]
+    while not all(task.done() for task in counting):
+        taken += counter.take().values()
+        await asyncio.sleep(0)
+    taken += counter.take().values()
+
+    assert sum(taken) == 80_000
+
+
+def test_what_other_versions_have_counted_does_no_harm():
+    kept = {
+        '["fleek_gone","x",""]': 4,
+        '["fleek_attempts","label missing",""]': 5,
+        '["fleek_event_loop_lag_seconds","api","0.003"]': 2,
+        '["fleek_event_loop_lag_seconds","api","0.005"]': 1,
+        "leases_expired": 3,
+        "something_else": 1,
+    }
+    found = samples(text(families_of(kept)).decode())
+
+    assert found["fleek_leases_expired_total",] == 3
+    assert found["fleek_event_loop_lag_seconds_bucket", "0.0025", "api"] == 0
+    assert found["fleek_event_loop_lag_seconds_bucket", "0.005", "api"] == 3
+    assert found["fleek_event_loop_lag_seconds_count", "api"] == 3
+    assert found["fleek_broker_publish_failures_total",] == 0
+    assert not [key for key in found if key[0].startswith(("fleek_gone", "fleek_attempts"))]
+
+
+def test_any_label_value_survives_the_text_format():
+    value = 'a "b" \\ \n { } = , é'
+
+    page = text([Family("fleek_x", "gauge", "Of this test.", ("what",), [Sample((value,), 0.5)])])
+
+    assert samples(page.decode()) == {("fleek_x", value): 0.5}
+
+
+async def test_scrapes_share_a_read_and_a_slow_one_is_rare(monkeypatch, hot):
+    monkeypatch.setattr(page, "KEPT_SECONDS", 60)
+    reads = []
+
+    class Counting:
+        async def fetch(self, query, *values):
+            reads.append(query)
+            return await hot.fetch(query, *values)
+
+        async def fetchrow(self, query, *values):
+            return await hot.fetchrow(query, *values)
+
+    metrics = page.MetricsPage(Counting())
+
+    await asyncio.gather(*(metrics.read() for _ in range(50)))
+    first = len(reads)
+    await metrics.read()
+
+    assert first == len(reads) == len(set(reads))
 
 
 async def test_without_a_database_it_says_so(settings, bell):
-
     nowhere = settings.model_copy(update={"database_url": None, "postgres_server": "127.0.0.1", "postgres_port": 9})
     app = create_app(nowhere, bell)
     transport = httpx2.ASGITransport(app)
@@ -96,4 +357,4 @@ async def test_without_a_database_it_says_so(settings, bell):
         answer = await api.get("/tools/metrics")
 
     assert answer.status_code == 200
-    assert "fleek_database_up 0.0" in answer.text
+    assert samples(answer.text) == {("fleek_database_up",): 0}

@@ -12,9 +12,10 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.auth.principal import DEFAULT_OWNER_ID
+from app.core.measures import WEBHOOK_TRIES, tally_name
 from app.core.outgoing import Outgoing
 from app.engine import announcer, build_deliverer, build_runner
-from app.media import transitions
+from app.media import tallies, transitions
 from app.runtime import open_runtime
 from app.webhooks.delivery import Deliverer
 from tests.receiver import Receiver, answering, dropping, hanging
@@ -157,6 +158,7 @@ async def test_a_request_has_a_receiver_of_its_own(client, delivering, receiver)
 async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well(
     client, hot, delivering, receiver, answer, said
 ):
+    WEBHOOK_TRIES.take()
     webhook = await register(client, receiver.url)
     if answer is None:
         await receiver.close()
@@ -175,7 +177,12 @@ async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well
     assert (delivery["status"], delivery["log"][0]["status_code"]) == ("delivered", 204)
     assert {got.id for got in receiver.got} == {delivery["id"]}
     assert len({got.body for got in receiver.got}) == 1
-    assert delivering.in_flight == 0
+    await eventually(lambda: asyncio.sleep(0, delivering.in_flight), lambda number: number == 0)
+    counted = {**await tallies.read(hot), **WEBHOOK_TRIES.take()}
+    outcome = {"answered 500": "5xx", "redirects are not followed": "3xx"}.get(said, "unanswered")
+    for word in (outcome, "ok"):
+        name = tally_name(WEBHOOK_TRIES.name, [word], "sum")
+        assert name in counted
 
 
 async def test_after_a_day_of_silence_everything_arrives(client, hot, delivering, receiver):

@@ -9,11 +9,6 @@ WEBHOOKS: Final = "webhooks"
 class Bell(Protocol):
     """Wakes workers; `tasks` rings through Celery, tests ring a list."""
 
-    @property
-    def failures(self) -> int:
-        """Rings of this process that got lost; what they told of, workers find by themselves."""
-        ...
-
     def ring(self, queue: str) -> None:
         """Say that jobs of `queue` are due; returns at once and never fails."""
         ...

@@ -75,10 +75,18 @@ class Connections:
         self._statement_seconds = statement_seconds
         self._connect_seconds = connect_seconds
         self._idle: list[Connection] = []
+        self.size = size
         self._free = size
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.announce: Announce = _keep_to_yourself
         """Who is told; set by the process, see `news.py`."""
+        self.waits = 0
+        """Statements that found no connection free."""
+
+    @property
+    def in_use(self) -> int:
+        """Connections that a statement runs on now."""
+        return self.size - self._free
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""
@@ -150,6 +158,7 @@ class Connections:
 
     async def _wait(self) -> None:
         """Wait for a place; who releases one hands it over, so nobody can overtake."""
+        self.waits += 1
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:

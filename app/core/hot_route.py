@@ -120,7 +120,7 @@ class HotPaths:
         self._app = app
         self._explain = explain
         self._routes = [
-            (method, route.path_regex, route.param_convertors, route.get_route_handler())
+            (method, route, route.path_regex, route.get_route_handler())
             for route in routes
             if isinstance(route, HotRoute)
             for method in route.methods or ()
@@ -132,8 +132,10 @@ class HotPaths:
             path: str = scope["path"].removeprefix(scope.get("root_path", ""))
             # HEAD is answered as GET; the server leaves out the body.
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            for wanted, pattern, convertors, handler in self._routes:
+            for wanted, route, pattern, handler in self._routes:
                 if wanted == method and (match := pattern.match(path)):
+                    convertors = route.param_convertors
+                    scope["route"] = route
                     scope["path_params"] = {
                         name: convertors[name].convert(value) for name, value in match.groupdict().items()
                     }

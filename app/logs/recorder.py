@@ -17,6 +17,7 @@ import msgspec
 
 from app.core.connections import NOBODY, UNAVAILABLE, Change, Connections
 from app.core.logging import Tap
+from app.core.measures import LOGS_DROPPED
 from app.core.storable import storable
 
 MOST: Final = 10_000
@@ -40,7 +41,7 @@ class Recorder:
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST)
         self._writer: asyncio.Task[None] | None = None
         self.dropped = 0
-        """Events that found no room, or that the database refused."""
+        """Events that found no room, or that the database refused; also counted as `LOGS_DROPPED`."""
 
     def start(self) -> None:
         """Begin to record whatever is logged with a `media_id`."""
@@ -63,7 +64,7 @@ class Recorder:
     def record(self, event: dict[str, Any]) -> None:
         """Put one event into the queue."""
         if len(self._waiting) == MOST:
-            self.dropped += 1
+            self._drop(1)
         self._waiting.append(event)
 
     async def _write_on(self) -> None:
@@ -87,9 +88,13 @@ class Recorder:
             raise
         except asyncpg.PostgresError:
             # Nothing that is logged may stop the recording of what follows.
-            self.dropped += len(events)
+            self._drop(len(events))
         else:
             self._hot.announce({Change(row[_MEDIA_ID], NOBODY) for row in rows}, posted=False)
+
+    def _drop(self, number: int) -> None:
+        self.dropped += number
+        LOGS_DROPPED.add(number=number)
 
 
 def _row(event: dict[str, Any]) -> _Row | None:

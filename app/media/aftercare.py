@@ -20,8 +20,9 @@ import asyncpg
 import msgspec
 import structlog
 
+from app.core import tracing
 from app.core.connections import Connections
-from app.media import calls, late, tallies
+from app.media import accounts, calls, late, tallies
 from app.media.commands import Closing, LateResult
 from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.jobs import OpenAttempt, open_attempt
@@ -85,7 +86,8 @@ class Aftercare:
             return
         try:
             async with asyncio.timeout(LONGEST_LOOK):
-                await self._look_at(row, attempt)
+                with tracing.span("look after purchase", media_id=str(row["id"]), model=row["model"]):
+                    await self._look_at(row, attempt)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is a next time
             log.warning("aftercare_failed", error=repr(error))
         await late.looked(self._hot, attempt.id)
@@ -114,7 +116,7 @@ class Aftercare:
         if isinstance(answer, Reference):
             await record_purchase(self._writes, attempt, answer)
         elif answer is None:
-            await self._close(attempt, NotReachedError(f"{offer.provider.name} never got the request"))
+            await self._fail(row, attempt, NotReachedError(f"{offer.provider.name} never got the request"))
         else:
             log.info("late_purchase_not_found_yet", error=answer)
 
@@ -123,7 +125,7 @@ class Aftercare:
             answer = await calls.cancel(offer.provider, reference)
             log.info("stop_answered", answer=answer)
             if answer is CancelAnswer.CANCELED:
-                await self._writes.close(Closing(attempt.id, AttemptStatus.CANCELED, "YES"))
+                await self._end(row, Closing(attempt.id, AttemptStatus.CANCELED, "YES"))
                 return
             if answer is not None:
                 await late.told_to_stop(self._hot, attempt.id)
@@ -131,16 +133,16 @@ class Aftercare:
             return
         outcome = await calls.poll(offer.provider, reference)
         if isinstance(outcome, Failed):
-            await self._close(attempt, outcome.error)
+            await self._fail(row, attempt, outcome.error)
         elif isinstance(outcome, Canceled):
-            await self._writes.close(Closing(attempt.id, AttemptStatus.CANCELED, "YES", cost=outcome.cost))
+            await self._end(row, Closing(attempt.id, AttemptStatus.CANCELED, "YES", cost=outcome.cost))
         elif isinstance(outcome, Succeeded):
             await self._store(row, offer, attempt, outcome)
 
     async def _store(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
         if row["stored"]:
             # Another purchase for the same media was quicker; that this one was paid is worth knowing.
-            await self._writes.close(Closing(attempt.id, AttemptStatus.SUCCEEDED, "YES", cost=succeeded.cost))
+            await self._end(row, Closing(attempt.id, AttemptStatus.SUCCEEDED, "YES", cost=succeeded.cost))
             return
         folder = Folder(row["id"], row["created_at"], attempt.number)
         try:
@@ -148,11 +150,17 @@ class Aftercare:
         except CopyDelayedError:
             return
         except ProviderError as error:
-            await self._close(attempt, error)
+            await self._fail(row, attempt, error)
             return
         if await late.store(self._hot, LateResult(attempt.id, row["id"], files, succeeded.cost)):
             log.info("late_result_stored", files=len(files))
+            accounts.attempt_ended(row["model"], AttemptStatus.SUCCEEDED, cost=succeeded.cost)
+            accounts.files_stored(row["model"], files)
             await tallies.add(self._hot, tallies.Counted.LATE_STORED, 1)
 
-    async def _close(self, attempt: OpenAttempt, error: ProviderError) -> None:
-        await self._writes.close(Closing(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error)))
+    async def _fail(self, row: asyncpg.Record, attempt: OpenAttempt, error: ProviderError) -> None:
+        await self._end(row, Closing(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error)), code=error.code)
+
+    async def _end(self, row: asyncpg.Record, closing: Closing, *, code: str = "") -> None:
+        await self._writes.close(closing)
+        accounts.attempt_ended(row["model"], closing.status, code=code, cost=closing.cost)

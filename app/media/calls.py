@@ -1,7 +1,8 @@
 """Every call of a provider's adapter: bounded in time, and nothing but ProviderErrors comes out of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,6 +11,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from app.core import tracing
+from app.core.measures import PROVIDER_CALLS, Timed
 from app.core.storable import storable
 from app.media_generator.errors import (
     AnswerLostError,
@@ -46,6 +49,19 @@ WHILE_REFUSED: Final = timedelta(seconds=10)
 """Between two questions while the provider does not let us in: what was bought is not lost with a key."""
 
 
+class _Call(Timed):
+    """Measures a call of an adapter."""
+
+    def word_for(self, error: BaseException) -> str:
+        return error.code if isinstance(error, ProviderError) else super().word_for(error)
+
+
+@contextmanager
+def _watched(provider: MediaGeneratorModel, operation: str) -> Generator[None]:
+    with tracing.span(f"provider {operation}", provider=provider.name), _Call(PROVIDER_CALLS, provider.name, operation):
+        yield
+
+
 async def submit(provider: MediaGeneratorModel, submission: Submission, *, patience: timedelta) -> Reference:
     """Buy one generation.
 
@@ -55,8 +71,9 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, patie
     if patience <= timedelta(0):
         raise NotReachedError("writing the intent down took so long that it was not sent")
     try:
-        async with asyncio.timeout(patience.total_seconds()):
-            return _whole(await provider.submit(submission))
+        with _watched(provider, "submit"):
+            async with asyncio.timeout(patience.total_seconds()):
+                return _whole(await provider.submit(submission))
     except ProviderError:
         raise
     except TimeoutError as error:
@@ -72,8 +89,9 @@ async def find(provider: MediaGeneratorModel, submission: Submission, since: dat
         ProviderError: It cannot be said now.
     """
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            found = await provider.find(submission, since)
+        with _watched(provider, "find"):
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                found = await provider.find(submission, since)
             return None if found is None else _whole(found)
     except ProviderError:
         raise
@@ -94,8 +112,9 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
         AdapterDefectError: The adapter is broken, or what it got from the provider is.
     """
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            return _of_a_purchase(await provider.poll(reference))
+        with _watched(provider, "poll"):
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                return _of_a_purchase(await provider.poll(reference))
     except (NotReachedError, BusyError, AnswerLostError) as error:
         log.info("poll_delayed", error=error.message)
         return Running(wait=error.retry_after)
@@ -117,8 +136,9 @@ async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelA
     if not provider.capabilities.cancel:
         return CancelAnswer.TOO_LATE
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            return await provider.cancel(reference)
+        with _watched(provider, "cancel"):
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                return await provider.cancel(reference)
     except (NotReachedError, BusyError, TimeoutError) as error:
         log.info("cancel_delayed", error=str(error))
         return None

@@ -14,7 +14,8 @@ _BY_MODEL: Final = f"""
 SELECT model, sum(waiting)::bigint AS waiting, greatest(extract(epoch FROM max(oldest)), 0)::float8 AS oldest,
     sum(running)::bigint AS running
 FROM (
-    SELECT model, count(*) AS waiting, max(now() - next_run) AS oldest, 0 AS running
+    SELECT model, count(*) AS waiting, max(now() - next_run) FILTER (WHERE rank >= 0 AND provider NOT IN (
+        SELECT provider FROM provider_gates WHERE code = 'paused')) AS oldest, 0 AS running
     FROM media WHERE status = '{MediaStatus.IN_QUEUE}' GROUP BY model
     UNION ALL
     SELECT model, 0, NULL, count(*) FROM media WHERE status = '{MediaStatus.PROCESSING}' GROUP BY model
@@ -50,7 +51,8 @@ class Gauges:
     workers: int
     closed: dict[str, str]
     """Providers from which nothing is bought now, with the error code."""
-    counts: dict[tallies.Counted, int]
+    tallies: dict[str, int]
+    """See `tallies.py` and `measures.py`."""
 
 
 async def read(hot: Connections) -> Gauges:
@@ -65,5 +67,5 @@ async def read(hot: Connections) -> Gauges:
         attempts_late=rest["late"] if rest else 0,
         workers=rest["workers"] if rest else 0,
         closed={row["provider"]: row["code"] for row in await gates.closed(hot)},
-        counts=await tallies.all_counts(hot),
+        tallies=await tallies.read(hot),
     )

@@ -24,13 +24,13 @@ from typing import Final
 
 import structlog
 
-from app.media import calls
+from app.media import accounts, calls
 from app.media.commands import CancelReport, Completion, Progress
 from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.jobs import Job, OpenAttempt
 from app.media.purchasing import Purchasing
 from app.media.settlement import Settlement
-from app.media.states import MoneySpent
+from app.media.states import AttemptStatus, MoneySpent
 from app.media.writes import Writes
 from app.media_generator.errors import (
     GenerationFailedError,
@@ -141,12 +141,16 @@ class Generation:
             # The claims so far stand for the tries so far: nothing is bought by another one.
             raise HandBackError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
         await self._writes.complete(Completion(job.held, attempt.id, files, succeeded.cost))
+        accounts.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=succeeded.cost)
+        accounts.files_stored(job.model, files)
+        accounts.media_completed(job.model, job.created_at)
         log.info("media_completed", files=len(files), bytes=sum(file.bytes for file in files))
 
     async def _need_not_buy(self, job: Job) -> bool:
         """Whether it is over before anything is bought for it."""
         if job.terms.stored:
             await self._writes.complete(Completion(job.held, None, ()))
+            accounts.media_completed(job.model, job.created_at)
             log.info("media_completed_with_late_result")
             return True
         if job.cancel_asked.is_set():
@@ -205,6 +209,7 @@ class Generation:
         elif provider.capabilities.cancel_stops_billing:
             spent = MoneySpent.MAYBE
         await self._writes.cancel(CancelReport(job.held, attempt.id, spent, cost))
+        accounts.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         log.info("media_canceled", money_spent=spent)
 
 

@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from app.core.storable import storable
+from app.media import accounts
 from app.media.commands import Closing, Failure
 from app.media.endings import HELD_AS_UNKNOWN
 from app.media.jobs import Job, OpenAttempt
@@ -68,6 +69,8 @@ class Settlement:
             if attempt is not None and not unknown:
                 await self._writes.close(Closing(attempt.id, AttemptStatus.FAILED, error.sent, failure.error))
             raise
+        if attempt is not None:
+            accounts.attempt_ended(job.model, failure.attempt_status, code=error.code)
 
     async def begin_anew(self, job: Job, attempt: OpenAttempt, cost: Decimal | None) -> None:
         """End an attempt that we ourselves had stopped, and let another follow at once.
@@ -76,6 +79,7 @@ class Settlement:
             LeaseLostError: The media is not this worker's any more.
         """
         await self._writes.close(Closing(attempt.id, AttemptStatus.CANCELED, Sent.YES, cost=cost))
+        accounts.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         error = GenerationFailedError("it was stopped after its deadline")
         await self._writes.end(
             Failure(job.held, None, AttemptStatus.CANCELED, Sent.YES, as_json(error), retry_after=timedelta(0))

@@ -1,9 +1,16 @@
 """Tallies: how often something worth watching has happened, counted in the database over all processes."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
 from app.core.connections import Connections
+
+MOST: Final = 20_000
+"""Tallies that are read."""
+_READ: Final = f"SELECT name, count FROM tallies LIMIT {MOST:d}"  # noqa: S608 - a number of ours
+_ADD_ALL: Final = """INSERT INTO tallies AS t (name, count) SELECT * FROM unnest($1::text[], $2::bigint[])
+ON CONFLICT (name) DO UPDATE SET count = t.count + excluded.count"""
 
 _ADD: Final = """INSERT INTO tallies AS t (name, count) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET count = t.count + excluded.count"""
@@ -28,7 +35,14 @@ async def add(hot: Connections, counted: Counted, number: int) -> None:
         await hot.execute(_ADD, counted, number)
 
 
-async def all_counts(hot: Connections) -> dict[Counted, int]:
-    """Every count, zeros included."""
-    rows = {row["name"]: row["count"] for row in await hot.fetch("SELECT name, count FROM tallies")}
-    return {counted: rows.get(counted, 0) for counted in Counted}
+async def add_all(hot: Connections, counts: Mapping[str, int]) -> None:
+    """Add to many tallies at once."""
+    # In one order for everybody, so that no two processes wait for each other in a circle.
+    names = sorted(name for name, number in counts.items() if number)
+    if names:
+        await hot.execute(_ADD_ALL, names, [counts[name] for name in names])
+
+
+async def read(hot: Connections) -> dict[str, int]:
+    """Every tally by its name, up to MOST."""
+    return {row["name"]: row["count"] for row in await hot.fetch(_READ)}

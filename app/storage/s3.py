@@ -14,6 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as ObstoreS3
 
 from app.core.config import Settings
+from app.core.measures import STORE_CALLS, Timed
 from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class S3Store:
             size += len(chunk)
             if size > PART_BYTES:
                 break
-        with _store_errors(key):
+        with _store_errors(key, "put"):
             if size <= PART_BYTES:
                 await obstore.put_async(self._objects, key, b"".join(start), attributes=attributes, use_multipart=False)
             else:
@@ -71,7 +72,7 @@ class S3Store:
 
     async def get(self, key: str) -> AsyncIterator[bytes]:
         """See `Store.get`."""
-        with _store_errors(key):
+        with _store_errors(key, "get"):
             answer = await obstore.get_async(self._objects, key)
             async for chunk in answer.stream(min_chunk_size=256 * 1024):
                 yield bytes(chunk)
@@ -79,7 +80,7 @@ class S3Store:
     async def delete(self, key: str) -> None:
         """See `Store.delete`."""
         try:
-            with _store_errors(key):
+            with _store_errors(key, "delete"):
                 await obstore.delete_async(self._objects, key)
         except ObjectNotFoundError:
             return
@@ -127,10 +128,20 @@ async def _rejoin(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterat
         yield chunk
 
 
+class _Call(Timed):
+    """Measures a call; of large objects with the time that their source takes."""
+
+    def word_for(self, error: BaseException) -> str:
+        if isinstance(error, FileNotFoundError):
+            return "not_found"
+        return "unavailable" if isinstance(error, BaseError | OSError) else super().word_for(error)
+
+
 @contextmanager
-def _store_errors(key: str) -> Generator[None]:
+def _store_errors(key: str, operation: str) -> Generator[None]:
     try:
-        yield
+        with _Call(STORE_CALLS, operation):
+            yield
     except FileNotFoundError as error:
         raise ObjectNotFoundError(f"there is no object {key!r}") from error
     except (BaseError, OSError) as error:

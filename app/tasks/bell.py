@@ -13,6 +13,7 @@ import structlog
 from celery import Task
 from kombu import Connection
 
+from app.core.measures import BROKER_FAILURES
 from app.tasks.broker import BROKER_ERRORS
 from app.tasks.celery import BELL_HEADER, BELL_TASK, app, bell_queue
 
@@ -48,8 +49,6 @@ class CeleryBell:
         self._awake = threading.Event()
         self._closed = False
         self._count_again_at: dict[str, float] = {}
-        self.failures = 0
-        """Rings that the broker did not take; what they told of, workers find by themselves."""
         self._thread = threading.Thread(target=self._main, name="fleek-bell", daemon=True)
         self._thread.start()
 
@@ -74,7 +73,7 @@ class CeleryBell:
                 if self._ring_on(connection):
                     return
             except BROKER_ERRORS as error:
-                self.failures += 1
+                BROKER_FAILURES.add()
                 log.warning("bell_failed", error=type(error).__name__)
             finally:
                 with contextlib.suppress(*BROKER_ERRORS):

@@ -76,7 +76,7 @@ class RunnerThread:
         settings = load_settings()
         outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
         stopping = asyncio.create_task(self._stop.wait())
-        async with open_runtime(settings, outgoing=outgoing) as runtime:
+        async with open_runtime(settings, outgoing=outgoing, process="worker") as runtime:
             # Code that comes before its schema would take what is missing there for defects of jobs.
             migrated = asyncio.create_task(until_migrated(runtime.hot))
             await asyncio.wait({stopping, migrated}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,83 +1,112 @@
-"""The gauges as Prometheus reads them."""
+"""What an operator watches, as Prometheus reads it. Any API process answers for all processes there are.
 
-from collections.abc import Iterator
+Reading is bounded: scrapes that come close together share one read, and a read takes a tenth of the time at most.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import structlog
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from app.core.bell import Bell
-from app.core.connections import UNAVAILABLE
+from app.core.connections import UNAVAILABLE, Connections
 from app.media import gauges
-from app.media.gauges import Gauges
-from app.media.tallies import Counted
-from app.runtime import Runtime
-
-__all__ = ["CONTENT_TYPE_LATEST", "metrics"]
+from app.tools.exposition import Family, Sample, text
+from app.tools.families import families_of
+from app.webhooks import gauges as webhook_gauges
 
 log = structlog.get_logger(__name__)
 
+Values: TypeAlias = Mapping[str, Sequence[tuple[tuple[str, ...], float]]]
+"""By the name of a gauge: label values and number."""
 
-async def metrics(runtime: Runtime, bell: Bell) -> bytes:
-    """Everything there is to watch; without a database only what this process knows by itself."""
-    try:
-        seen = await gauges.read(runtime.hot)
-    except UNAVAILABLE as error:
-        log.warning("metrics_incomplete", error=type(error).__name__)
-        seen = None
-    registry = CollectorRegistry()
-    registry.register(_Collected([*_of_this_process(runtime, bell), *_of_the_fleet(seen)]))
-    return generate_latest(registry)
+KEPT_SECONDS: Final = 2.0
+"""How long a page is handed out again."""
+REST_PER_READ: Final = 10.0
+"""A page that took long to read is kept so many times as long."""
+PATIENCE_SECONDS: Final = 4.0
+"""For the database; Prometheus itself gives up after ten."""
 
 
-class _Collected:
-    """Numbers that were read already, since reading them takes an event loop."""
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A number that is read from the tables."""
 
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterator[Metric]:
-        """See `prometheus_client.registry.Collector`."""
-        yield from self._families
+    name: str
+    says: str
+    labels: Sequence[str] = ()
 
 
-def _gauge(name: str, says: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"fleek_{name}", says, value=value)
+GAUGES: Final = (
+    Gauge("fleek_database_up", "Whether the database answers; if not, this is the only number."),
+    Gauge("fleek_queue_depth", "Jobs that wait, by model.", ("model",)),
+    Gauge("fleek_queue_oldest_seconds", "Wait of the oldest job that is due.", ("model",)),
+    Gauge("fleek_running", "Jobs in workers' hands, by model.", ("model",)),
+    Gauge("fleek_provider_closed", "Providers from which nothing is bought now, and why.", ("provider", "code")),
+    Gauge("fleek_workers", "Workers that report."),
+    Gauge("fleek_attempts_unknown", "Tries that may have been paid, held for a decision."),
+    Gauge("fleek_attempts_late", "Purchases looked after although their media is over."),
+    Gauge("fleek_webhook_deliveries_pending", "Deliveries that wait, by their endpoint's status.", ("endpoint",)),
+    Gauge("fleek_webhook_oldest_due_seconds", "For how long the oldest delivery that could be sent has been due."),
+    Gauge("fleek_webhook_endpoints", "Endpoints of webhooks, by status.", ("status",)),
+)
 
 
-def _of_this_process(runtime: Runtime, bell: Bell) -> Iterator[Metric]:
-    lost = "Bells of this API process that the broker did not take; workers find the jobs by themselves."
-    yield CounterMetricFamily("fleek_broker_publish_failures", lost, value=bell.failures)
-    dropped = "Log events of this process that did not get into the database."
-    yield CounterMetricFamily("fleek_log_events_dropped", dropped, value=runtime.recorder.dropped)
+class MetricsPage:
+    """The page of one process; belongs to one event loop."""
+
+    def __init__(self, hot: Connections) -> None:
+        self._hot = hot
+        self._page = b""
+        self._good_until = 0.0
+        self._reading = asyncio.Lock()
+
+    async def read(self) -> bytes:
+        """Everything there is to watch; without a database only that."""
+        async with self._reading:
+            if time.monotonic() > self._good_until:
+                begun = time.monotonic()
+                self._page = await self._made_anew()
+                now = time.monotonic()
+                self._good_until = now + max(KEPT_SECONDS, (now - begun) * REST_PER_READ)
+            return self._page
+
+    async def _made_anew(self) -> bytes:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                media, webhooks = await gauges.read(self._hot), await webhook_gauges.read(self._hot)
+        except UNAVAILABLE as error:
+            log.warning("metrics_incomplete", error=type(error).__name__)
+            return text(_gauges({"fleek_database_up": [((), 0)]}))
+        return text([*_gauges({**_of_media(media), **_of_webhooks(webhooks)}), *families_of(media.tallies)])
 
 
-def _of_the_fleet(seen: Gauges | None) -> Iterator[Metric]:
-    yield _gauge("database_up", "Whether the database answers; if not, the other gauges are missing.", seen is not None)
-    if seen is None:
-        return
-    depth = GaugeMetricFamily("fleek_queue_depth", "Jobs that wait, by model.", labels=["model"])
-    oldest = GaugeMetricFamily("fleek_queue_oldest_seconds", "Wait of the oldest job that is due.", labels=["model"])
-    running = GaugeMetricFamily("fleek_running", "Jobs in workers' hands, by model.", labels=["model"])
-    for model, numbers in seen.models.items():
-        depth.add_metric([model], numbers.waiting)
-        oldest.add_metric([model], numbers.oldest_seconds)
-        running.add_metric([model], numbers.running)
-    yield from (depth, oldest, running)
-    closed = GaugeMetricFamily(
-        "fleek_provider_closed", "Providers from which nothing is bought now, and why.", labels=["provider", "code"]
-    )
-    for provider, code in seen.closed.items():
-        closed.add_metric([provider, code], 1)
-    yield closed
-    yield _gauge("workers", "Workers that report.", seen.workers)
-    yield _gauge("attempts_unknown", "Tries that may have been paid, held for a decision.", seen.attempts_unknown)
-    yield _gauge("attempts_late", "Purchases looked after although their media is over.", seen.attempts_late)
-    expired = seen.counts[Counted.LEASES_EXPIRED]
-    yield CounterMetricFamily("fleek_leases_expired", "Workers that fell silent with their lease.", value=expired)
-    found = CounterMetricFamily("fleek_sweep_found", "What sweeps had to put right.", labels=["what"])
-    for counted, number in seen.counts.items():
-        if counted is not Counted.LEASES_EXPIRED:
-            found.add_metric([counted], number)
-    yield found
+def _of_media(seen: gauges.Gauges) -> Values:
+    models = seen.models.items()
+    return {
+        "fleek_database_up": [((), 1)],
+        "fleek_queue_depth": [((model,), numbers.waiting) for model, numbers in models],
+        "fleek_queue_oldest_seconds": [((model,), numbers.oldest_seconds) for model, numbers in models],
+        "fleek_running": [((model,), numbers.running) for model, numbers in models],
+        "fleek_provider_closed": [((provider, code), 1) for provider, code in seen.closed.items()],
+        "fleek_workers": [((), seen.workers)],
+        "fleek_attempts_unknown": [((), seen.attempts_unknown)],
+        "fleek_attempts_late": [((), seen.attempts_late)],
+    }
+
+
+def _of_webhooks(seen: webhook_gauges.WebhookGauges) -> Values:
+    return {
+        "fleek_webhook_deliveries_pending": [((status,), number) for status, number in seen.pending.items()],
+        "fleek_webhook_oldest_due_seconds": [((), seen.oldest_seconds)],
+        "fleek_webhook_endpoints": [((status,), number) for status, number in seen.endpoints.items()],
+    }
+
+
+def _gauges(values: Values) -> Iterator[Family]:
+    for gauge in GAUGES:
+        if gauge.name in values:
+            samples = [Sample(labels, value) for labels, value in values[gauge.name]]
+            yield Family(gauge.name, "gauge", gauge.says, gauge.labels, samples)

@@ -1,6 +1,6 @@
 """Is it alive, is it ready, does a worker answer: for load balancers and for people."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
@@ -10,8 +10,11 @@ from app.core.errors import UnavailableError
 from app.core.problems import problems
 from app.runtime import Runtime
 from app.tools.checks import Check, check_all
-from app.tools.metrics import CONTENT_TYPE_LATEST, metrics
+from app.tools.exposition import CONTENT_TYPE
 from app.tools.round_trip import round_trip
+
+if TYPE_CHECKING:
+    from app.tools.metrics import MetricsPage
 
 router = APIRouter(prefix="/tools", tags=["tools"])
 
@@ -92,6 +95,7 @@ async def celery_status(runtime: RuntimeDep) -> CeleryStatusOut:
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
-async def read_metrics(request: Request, runtime: RuntimeDep) -> Response:
-    """Queue depth and oldest job by model, what runs, and everything that can go wrong, in Prometheus' text format."""
-    return Response(await metrics(runtime, request.app.state.bell), headers={"content-type": CONTENT_TYPE_LATEST})
+async def read_metrics(request: Request) -> Response:
+    """What waits, runs, takes long and goes wrong, over all processes, in Prometheus' text format."""
+    page: MetricsPage = request.app.state.metrics
+    return Response(await page.read(), headers={"content-type": CONTENT_TYPE})

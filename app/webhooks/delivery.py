@@ -25,6 +25,7 @@ import structlog
 from app.core import clock
 from app.core.batch import Batch
 from app.core.connections import UNAVAILABLE, Connections
+from app.core.measures import WEBHOOK_TRIES
 from app.core.storable import storable
 from app.webhooks import answers, dispatch
 from app.webhooks.dispatch import OUTAGE, PATIENCE, Outcome
@@ -182,6 +183,7 @@ class Deliverer:
         try:
             outcome = await self._try(taken)
             await self._write_down(outcome)
+            WEBHOOK_TRIES.observe(outcome.milliseconds / 1000, outcome.word)
             await self._consider(taken, outcome)
         except UNAVAILABLE as error:
             # Sent again when its lease is over, under the same id.

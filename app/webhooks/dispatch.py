@@ -160,6 +160,13 @@ class Outcome:
     gone: bool
     """The receiver wants nothing more, ever."""
 
+    @property
+    def word(self) -> str:
+        """For counting: `ok`, the class of another answer, or `unanswered`."""
+        if self.error is None:
+            return "ok"
+        return "unanswered" if self.status_code is None else f"{self.status_code // 100}xx"
+
 
 async def take(
     hot: Connections, *, after: str, busy: Mapping[str, tuple[int, bool]], per_receiver: int, limit: int

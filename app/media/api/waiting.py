@@ -7,6 +7,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
+from app.core.access import ASKED_TO_WAIT
 from app.core.prefer import HEADER, applied, wanted_wait
 from app.media.api import render
 from app.media.api.desk import Desk
@@ -27,7 +28,10 @@ class Wait:
     def wanted(cls, request: Request) -> "Wait | None":
         """The wish of a request; None: it has none."""
         seconds = wanted_wait(request.headers.get(HEADER))
-        return None if seconds is None else cls(seconds, request.headers.get("if-none-match", ""))
+        if seconds is None:
+            return None
+        request.scope[ASKED_TO_WAIT] = True
+        return cls(seconds, request.headers.get("if-none-match", ""))
 
     @property
     def applied(self) -> dict[str, str]:

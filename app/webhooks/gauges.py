@@ -1,0 +1,39 @@
+"""What waits to be delivered and who gets nothing, in numbers, read from the tables when somebody asks."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from app.core.connections import Connections
+from app.webhooks.states import DeliveryStatus, EndpointStatus
+
+# ruff: noqa: S608 - the statements are put together from constants of `states.py`
+
+_PENDING: Final = f"""SELECT e.status, count(*) AS pending,
+    greatest(extract(epoch FROM max(now() - d.next_at)), 0)::float8 AS oldest
+FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+WHERE d.status = '{DeliveryStatus.PENDING}' GROUP BY e.status"""
+_ENDPOINTS: Final = "SELECT status, count(*) AS number FROM webhook_endpoints GROUP BY status"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookGauges:
+    """All numbers of one moment."""
+
+    pending: dict[str, int]
+    """Deliveries that wait, by the status of their endpoint."""
+    oldest_seconds: float
+    """For how long the oldest that could be sent has been due."""
+    endpoints: dict[str, int]
+    """By status."""
+
+
+async def read(hot: Connections) -> WebhookGauges:
+    """Read all numbers."""
+    waiting = {row["status"]: row for row in await hot.fetch(_PENDING)}
+    endpoints = {row["status"]: row["number"] for row in await hot.fetch(_ENDPOINTS)}
+    active = waiting.get(EndpointStatus.ACTIVE)
+    return WebhookGauges(
+        pending={status: waiting[status]["pending"] if status in waiting else 0 for status in EndpointStatus},
+        oldest_seconds=active["oldest"] if active is not None else 0.0,
+        endpoints={status: endpoints.get(status, 0) for status in EndpointStatus},
+    )
