@@ -7,7 +7,8 @@ however long the queue is. Of the heads:
 1. a media with an open attempt (RESUMED) comes before everything else: money may be spent on it already;
 2. then the highest priority; each `ageing` of waiting counts as one step more, so nothing starves;
 3. inside a step owners take turns, beginning after the one served last;
-4. providers that are closed, or have as many in flight as they may, are passed over.
+4. providers that are closed, or have as many in flight as they may, are passed over, and so are paused models:
+   their media are SHELVED soon, in streams of their own, and until then no head of a stream.
 
 One claim takes from one step. A look along the queue sees MOST_STREAMS heads; where there are more, the next
 claim goes on at `next_owner`, and the order holds among those that were seen.
@@ -15,8 +16,8 @@ claim goes on at `next_owner`, and the order holds among those that were seen.
 
 from typing import Final
 
-from app.media.sql import AT_PROVIDER, MOVED, SUSPECTED, may, move, names, note
-from app.media.states import HIGHEST_PRIORITY, OPEN_ATTEMPT, RESUMED, SUSPECT, MediaEvent
+from app.media.sql import AT_PROVIDER, HAS_OPEN, MOVED, PAUSED, SUSPECTED, may, move, names, note
+from app.media.states import HIGHEST_PRIORITY, OPEN_ATTEMPT, PAUSED_BY_OPERATOR, RESUMED, MediaEvent
 from app.media.streams import MOST_STREAMS, SAME_STREAM, streams
 from app.media_generator.errors import CreditError, UnauthorizedError
 
@@ -50,7 +51,7 @@ WITH RECURSIVE {streams("AND m.owner_id >= $4")}, room AS (
     SELECT s.*, CASE WHEN s.rank >= {RESUMED} THEN {RESUMED} ELSE
         least({HIGHEST_PRIORITY}, s.rank + floor(extract(epoch FROM now() - s.next_run) / $6)) END AS step
     FROM stream s LEFT JOIN room r ON r.provider = s.provider
-    WHERE s.next_run <= now() AND s.rank < {SUSPECT} AND (s.rank >= {RESUMED} OR coalesce(r.places, 1) > 0)
+    WHERE s.next_run <= now() AND s.rank BETWEEN 0 AND {RESUMED} AND (s.rank >= {RESUMED} OR coalesce(r.places, 1) > 0)
 ), chosen AS (
     SELECT w.*, count(*) OVER () AS streams FROM waiting w WHERE w.step = (SELECT max(step) FROM waiting)
     ORDER BY row_number() OVER (PARTITION BY w.owner_id ORDER BY w.next_run), w.owner_id <= $5, w.owner_id LIMIT $3
@@ -59,7 +60,7 @@ WITH RECURSIVE {streams("AND m.owner_id >= $4")}, room AS (
         SELECT m.id, m.next_run FROM media m
         WHERE {may(MediaEvent.CLAIMED)} AND m.queue = $1 AND {SAME_STREAM}
             AND m.next_run <= now() - greatest(0, c.step - c.rank) * make_interval(secs => $6)
-            AND (m.deadline IS NULL OR m.deadline > now())
+            AND (m.deadline IS NULL OR m.deadline > now()) AND NOT ({PAUSED})
         ORDER BY m.next_run, m.id LIMIT ceil($3 / c.streams::numeric)::int FOR UPDATE SKIP LOCKED
     ) oldest
 ), in_turn AS (
@@ -85,11 +86,14 @@ SELECT line.*, due.turn, {_JOB}, {_POSTED}, t.provider IS NOT NULL AND moved.ran
 FROM line LEFT JOIN moved ON true LEFT JOIN due ON due.id = moved.id LEFT JOIN trial t ON t.provider = moved.provider
 {_OPEN} ORDER BY due.turn, moved.owner_id <= $5, moved.owner_id"""
 
+# Gates and pauses are for what is bought anew.
+_MAY_BE_BOUGHT: Final = f"""NOT EXISTS (SELECT FROM paused_models p WHERE p.model = m.model)
+    AND NOT EXISTS (SELECT FROM provider_gates g WHERE g.provider = m.provider AND g.code = '{PAUSED_BY_OPERATOR}')"""
 CLAIM_SUSPECTS: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT m.id FROM media m
     WHERE {SUSPECTED} AND m.queue = $1 AND m.takeovers < $4 AND m.next_run <= now()
-        AND (m.deadline IS NULL OR m.deadline > now())
+        AND (m.deadline IS NULL OR m.deadline > now()) AND ({HAS_OPEN} OR {_MAY_BE_BOUGHT})
     ORDER BY m.takeovers, m.next_run LIMIT $3 FOR UPDATE SKIP LOCKED
 ), {_TAKE}
 SELECT {_JOB}, {_POSTED}, false AS trial FROM moved {_OPEN}"""

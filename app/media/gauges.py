@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.core.connections import Connections
-from app.media import gates, tallies
-from app.media.states import AttemptStatus, MediaStatus
+from app.media import gates, pauses, tallies
+from app.media.states import PAUSED_BY_OPERATOR, AttemptStatus, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`
 
@@ -15,7 +15,7 @@ SELECT model, sum(waiting)::bigint AS waiting, greatest(extract(epoch FROM max(o
     sum(running)::bigint AS running
 FROM (
     SELECT model, count(*) AS waiting, max(now() - next_run) FILTER (WHERE rank >= 0 AND provider NOT IN (
-        SELECT provider FROM provider_gates WHERE code = 'paused')) AS oldest, 0 AS running
+        SELECT provider FROM provider_gates WHERE code = '{PAUSED_BY_OPERATOR}')) AS oldest, 0 AS running
     FROM media WHERE status = '{MediaStatus.IN_QUEUE}' GROUP BY model
     UNION ALL
     SELECT model, 0, NULL, count(*) FROM media WHERE status = '{MediaStatus.PROCESSING}' GROUP BY model
@@ -50,7 +50,9 @@ class Gauges:
     """Purchases that are looked after although their media is over."""
     workers: int
     closed: dict[str, str]
-    """Providers from which nothing is bought now, with the error code."""
+    """Providers from which nothing is bought now, with the error code; `paused`: by the operator."""
+    paused: list[str]
+    """Models that the operator has paused."""
     tallies: dict[str, int]
     """See `tallies.py` and `measures.py`."""
 
@@ -67,5 +69,6 @@ async def read(hot: Connections) -> Gauges:
         attempts_late=rest["late"] if rest else 0,
         workers=rest["workers"] if rest else 0,
         closed={row["provider"]: row["code"] for row in await gates.closed(hot)},
+        paused=[row["model"] for row in await pauses.paused(hot)],
         tallies=await tallies.read(hot),
     )

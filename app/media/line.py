@@ -1,4 +1,4 @@
-"""How far a media is from its turn: who waits before it, and whether its provider sells at all.
+"""How far a media is from its turn: who waits before it, and whether anything is bought for it at all.
 
 The line as a whole is read from the database at most once a second for each process, whoever asks; only a
 media's place among its owner's own comes with its row.
@@ -15,8 +15,8 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Connections
-from app.media import gates, queries
-from app.media.states import SUSPECT, MediaStatus
+from app.media import gates, pauses, queries
+from app.media.states import PAUSED_BY_OPERATOR, SHELVED, SUSPECT, MediaStatus
 
 FRESH_SECONDS: Final = 1.0
 MOST_AHEAD: Final = queries.MOST_AHEAD
@@ -29,7 +29,7 @@ class Waiting:
     position: int | None
     """How many come before it, MOST_AHEAD: so many or more; None: it is not due yet, or set apart."""
     reason: Mapping[str, str] | None
-    """`code` and `message` of what keeps its provider closed; None: nothing."""
+    """`code` and `message` of what keeps its model paused or its provider closed; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class _Seen:
     streams: tuple[tuple[UUID, str, int, int], ...]
     """Owner, provider, rank, how many are due."""
     closed: Mapping[str, Mapping[str, str]]
+    """Why, by provider."""
+    paused: Mapping[str, Mapping[str, str]]
+    """Why, by model."""
 
 
 class Line:
@@ -61,9 +64,10 @@ class Line:
         seen = await self._look(row["queue"])
         own: int | None = row["ahead"]
         position = None
-        if own is not None and row["rank"] != SUSPECT:
+        paused = seen.paused.get(row["model"])
+        if own is not None and paused is None and row["rank"] not in {SUSPECT, SHELVED}:
             position = min(own + _others_before(seen, row, own), MOST_AHEAD)
-        return Waiting(position, seen.closed.get(row["provider"]))
+        return Waiting(position, paused or seen.closed.get(row["provider"]))
 
     async def _look(self, queue: str) -> _Seen:
         async with self._looking:
@@ -71,10 +75,12 @@ class Line:
             if seen is None or time.monotonic() - seen.at > FRESH_SECONDS:
                 streams = await queries.line(self._hot, queue)
                 closed = await gates.closed(self._hot)
+                paused = await pauses.paused(self._hot)
                 seen = self._seen[queue] = _Seen(
                     time.monotonic(),
                     tuple((row["owner_id"], row["provider"], row["rank"], row["waiting"]) for row in streams),
                     {gate["provider"]: {"code": gate["code"], "message": gate["message"]} for gate in closed},
+                    {row["model"]: {"code": PAUSED_BY_OPERATOR, "message": row["message"]} for row in paused},
                 )
         return seen
 

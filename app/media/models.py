@@ -46,6 +46,8 @@ class Media(Base):
             *("queue", "owner_id", "provider", "rank", "next_run", "id"),
             postgresql_where=text("status = 'IN_QUEUE'"),
         ),
+        # For pauses: what waits for a model, and what is set apart.
+        Index("ix_media_model", "model", "rank", postgresql_where=text("status = 'IN_QUEUE'")),
         Index("ix_media_suspect", "queue", "takeovers", "next_run", postgresql_where=text(SUSPECTED)),
         Index("ix_media_at_provider", "provider", postgresql_where=text(AT_PROVIDER)),
         Index("ix_media_deadline", "deadline", postgresql_where=text(MAY_EXPIRE)),
@@ -77,7 +79,7 @@ class Media(Base):
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text(str(DEFAULT_PRIORITY)))
     """0 to 9; 9 is claimed first."""
     rank: Mapped[int] = mapped_column(SmallInteger, server_default=text(str(DEFAULT_PRIORITY)))
-    """While IN_QUEUE: its priority, RESUMED or SUSPECT."""
+    """While IN_QUEUE: its priority, RESUMED, SUSPECT or SHELVED."""
     time_limit: Mapped[timedelta | None]
     """How long it may take from when it is asked for."""
     deadline: Mapped[datetime | None]
@@ -233,17 +235,29 @@ class Worker(Base):
 
 
 class ProviderGate(Base):
-    """A provider from which nothing is bought for a while; no row: all is well."""
+    """A provider from which nothing is bought for a while, or until it is resumed; no row: all is well."""
 
     __tablename__ = "provider_gates"
 
     provider: Mapped[str] = mapped_column(primary_key=True)
     code: Mapped[str]
-    """The ProviderError that closed it, such as `provider_unauthorized`."""
+    """The ProviderError that closed it, such as `provider_unauthorized`; or `paused`, by the operator."""
     message: Mapped[str]
     closed_at: Mapped[datetime] = mapped_column(server_default=NOW)
     trial_at: Mapped[datetime]
-    """When one media may try whether it is well again."""
+    """When one media may try whether it is well again; infinity: never by itself."""
+
+
+class PausedModel(Base):
+    """A model from which nothing is bought until the operator resumes it."""
+
+    __tablename__ = "paused_models"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    """`provider/name`."""
+    message: Mapped[str]
+    """What clients are told."""
+    paused_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class Tally(Base):

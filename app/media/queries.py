@@ -43,8 +43,8 @@ JOIN idempotency_keys k ON k.media_id = m.id WHERE k.owner_id = $1 AND k.key = $
 _BY_JOB: Final = f"{_RESOURCE} WHERE m.job_id = $1 AND m.owner_id = $2"
 _BY_ID: Final = f"{_RESOURCE} WHERE m.id = $1 AND m.owner_id = $2"
 
-_JOB: Final = f"""SELECT m.job_id, m.id AS media_id, m.status, m.progress, m.number_of_tries, m.next_run, m.error,
-    m.updated_at, m.deadline, m.cancel, {_AHEAD}
+_JOB: Final = f"""SELECT m.job_id, m.id AS media_id, m.model, m.status, m.progress, m.number_of_tries, m.next_run,
+    m.error, m.updated_at, m.deadline, m.cancel, {_AHEAD}
 FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 
 _CONTENT: Final = """SELECT m.status, f.key, f.media_type

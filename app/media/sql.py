@@ -5,6 +5,7 @@ from typing import Any, Final
 from app.media.event_types import EVENT_TYPES
 from app.media.states import (
     FINAL,
+    HIGHEST_PRIORITY,
     OPEN_ATTEMPT,
     RESUMED,
     SUSPECT,
@@ -75,6 +76,11 @@ def cancel_answer(answer: CancelAnswer, money_spent: str) -> str:
 
 OPEN: Final = names(OPEN_ATTEMPT)
 HAS_OPEN: Final = f"EXISTS (SELECT FROM attempts a WHERE a.media_id = m.id AND a.status IN ({OPEN}))"
+WAITING_RANK: Final = f"CASE WHEN {HAS_OPEN} THEN {RESUMED} ELSE m.priority END"
+"""The rank with which the media `m` joins its queue."""
+# IN, because the planner takes a sub-select for neither all nor nothing: an array would spoil the claim's plan.
+PAUSED: Final = f"m.rank BETWEEN 0 AND {HIGHEST_PRIORITY} AND m.model IN (SELECT p.model FROM paused_models p)"
+"""Whether the media `m` would be bought anew and may not: its model is paused, and it is not shelved yet."""
 HELD: Final = f"m.fence = asked.fence AND m.status = '{MediaStatus.PROCESSING}'"
 """Whether the media `m` is in the hands of the worker that asks."""
 CANCEL_IN_VAIN: Final = (

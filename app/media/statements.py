@@ -16,6 +16,7 @@ from app.media.sql import (
     OVER,
     SPENT_SO_FAR,
     TOLD,
+    WAITING_RANK,
     cancel_answer,
     may,
     move,
@@ -42,7 +43,6 @@ _VALUES: Final = f"""$1, $2, $3, '{TRANSITIONS[MediaEvent.REQUESTED].target}', $
     $10, $10, $11, $12::interval, now() + $12::interval, $13::jsonb, $14::text[], $15"""
 _MADE: Final = "RETURNING id, owner_id, webhook, created_at, deadline"
 _ACCEPTED: Final = "SELECT EXISTS (SELECT FROM posted) AS posted, created_at, deadline FROM moved"
-_RANK: Final = f"CASE WHEN {HAS_OPEN} THEN {RESUMED} ELSE m.priority END"
 
 REQUEST: Final = f"""
 WITH moved AS (
@@ -179,7 +179,7 @@ WITH moved AS (
         "takeovers = 0",
         "cancel = NULL",
         "deadline = now() + m.time_limit",
-        f"rank = CASE WHEN {_BOUGHT} IS NOT NULL THEN {RESUMED} ELSE {_RANK} END",
+        f"rank = CASE WHEN {_BOUGHT} IS NOT NULL THEN {RESUMED} ELSE {WAITING_RANK} END",
     )
 }
     WHERE m.id = $1 AND m.owner_id = $2 AND {may(MediaEvent.RETRY_ASKED)}
@@ -193,7 +193,7 @@ WITH moved AS (
 
 
 def _return(condition: str, *changes: str) -> str:
-    moving = move(MediaEvent.RETURNED, f"rank = {_RANK}", *changes)
+    moving = move(MediaEvent.RETURNED, f"rank = {WAITING_RANK}", *changes)
     return f"""
 WITH moved AS (
     UPDATE media m SET {moving}
@@ -219,7 +219,7 @@ WITH orphan AS (
     FROM media m WHERE {may(MediaEvent.RETURNED)} AND NOT EXISTS (SELECT FROM workers w WHERE w.id = m.worker_id)
 ), moved AS (
     UPDATE media m SET {move(MediaEvent.RETURNED, f"takeovers = {_AGAIN}")},
-        rank = CASE WHEN {_AGAIN} >= {SUSPECT_FROM} THEN {SUSPECT} ELSE {_RANK} END,
+        rank = CASE WHEN {_AGAIN} >= {SUSPECT_FROM} THEN {SUSPECT} ELSE {WAITING_RANK} END,
         next_run = CASE WHEN {_AGAIN} >= {SUSPECT_FROM}
             THEN now() + least({_AGAIN}, 30) * interval '1 second' ELSE m.next_run END
     FROM orphan o WHERE m.id = o.id AND {may(MediaEvent.RETURNED)}
@@ -236,7 +236,7 @@ WITH moved AS (
         MediaEvent.RETURNED,
         "takeovers = m.takeovers + 1",
         "error = $3::jsonb",
-        f"rank = CASE WHEN m.takeovers + 1 >= {SUSPECT_FROM} THEN {SUSPECT} ELSE {_RANK} END",
+        f"rank = CASE WHEN m.takeovers + 1 >= {SUSPECT_FROM} THEN {SUSPECT} ELSE {WAITING_RANK} END",
         "next_run = now() + least(m.takeovers + 1, 30) * interval '1 second'",
     )
 }

@@ -110,6 +110,10 @@ RESUMED: Final = 10
 """The rank of a media with an open attempt: money may be spent already, so it comes before every priority."""
 SUSPECT: Final = 11
 """The rank of a media whose worker died more than once; claimed apart from all others, a few at a time."""
+SHELVED: Final = -1
+"""The rank of a media whose model is paused: no claim looks at it."""
+PAUSED_BY_OPERATOR: Final = "paused"
+"""The code of what an operator has stopped buying."""
 SUSPECT_FROM: Final = 2
 """Takeovers that make a media a suspect."""
 

@@ -10,7 +10,7 @@ import structlog
 
 from app.core.connections import Connections
 from app.idempotency import keys
-from app.media import late, tallies, transitions, workers
+from app.media import late, pausing, tallies, transitions, workers
 from app.media.endings import DEADLINE_EXCEEDED, WORKER_LOST
 from app.media.tallies import Counted
 
@@ -39,16 +39,18 @@ async def sweep(hot: Connections, worker_id: UUID, *, lease: timedelta, most_tak
         log.error("media_given_up", media_id=str(media_id))
     await tallies.add(hot, Counted.GIVEN_UP, len(given_up))
     await late.adopt(hot)
+    await transitions.unshelve_bought(hot)
     return {row["queue"] for row in returned}
 
 
 async def tend(hot: Connections) -> None:
-    """What cannot wait for the next sweep: deadlines, and cancelled media that came back to the queue."""
+    """What cannot wait for the next sweep: deadlines, cancelled media that came back to the queue, pauses."""
     expired = await transitions.expire_waiting(hot, DEADLINE_EXCEEDED.as_json)
     if expired:
         log.info("media_expired", count=expired)
     await tallies.add(hot, Counted.EXPIRED, expired)
     await tallies.add(hot, Counted.CANCELED_LATER, await transitions.cancel_all_waiting(hot))
+    await pausing.tend(hot)
 
 
 async def forget(hot: Connections, *, key_lifetime: timedelta) -> None:

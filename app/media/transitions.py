@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Change, Connections
-from app.media import claiming, statements, stop_statements
+from app.media import claiming, shelf_statements, statements, stop_statements
 from app.media.announcing import told
 from app.media.commands import (
     CancelReport,
@@ -219,6 +219,21 @@ async def return_orphans(hot: Connections) -> list[asyncpg.Record]:
 async def give_up(hot: Connections, *, takeovers: int, error: str) -> list[UUID]:
     """End media that so many workers have died with; their ids. `error` is a JSON text."""
     return [row["id"] for row in await _move(hot, stop_statements.GIVE_UP, takeovers, error)]
+
+
+async def shelve(hot: Connections, *, limit: int) -> int:
+    """Set apart up to `limit` media that wait for paused models, so that no claim reads through them; how many."""
+    return len(await hot.fetch(shelf_statements.SHELVE, limit))
+
+
+async def unshelve(hot: Connections, *, limit: int) -> int:
+    """Put back up to `limit` media that are shelved and whose model is not paused; how many."""
+    return len(await hot.fetch(shelf_statements.UNSHELVE, limit))
+
+
+async def unshelve_bought(hot: Connections) -> int:
+    """Put back what turned out to be bought after it was shelved; how many."""
+    return len(await hot.fetch(shelf_statements.UNSHELVE_BOUGHT))
 
 
 async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Failure]) -> list[bool]:

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from app.core.connections import UNAVAILABLE
 from app.core.migrations import Revisions, present_revision, revisions
-from app.media import gates
+from app.media import gates, pauses
+from app.media.states import PAUSED_BY_OPERATOR
 from app.media_generator.registry import UnknownModelError
 from app.runtime import Runtime
 from app.storage.store import StoreError
@@ -117,21 +118,32 @@ async def _store(runtime: Runtime) -> str:
 
 async def _providers(runtime: Runtime) -> str:
     wrong = [f"{name}: {why}" for name, why in runtime.registry.broken.items()]
-    wrong += await _closed_gates(runtime)
+    closed, paused = await _not_bought_from(runtime)
+    wrong += closed
     if wrong:
         raise _FoundWrongError("; ".join(wrong))
     try:
         runtime.registry.find(runtime.settings.default_model)
     except UnknownModelError as error:
         raise _FoundWrongError(f"DEFAULT_MODEL is {error.name!r}, which nobody offers") from None
-    return ", ".join(offer.full_name for offer in runtime.registry.offers())
+    offers = ", ".join(offer.full_name for offer in runtime.registry.offers())
+    return f"{offers}; paused by the operator: {', '.join(paused)}" if paused else offers
 
 
-async def _closed_gates(runtime: Runtime) -> list[str]:
-    """The providers from which nothing is bought now; that the database cannot say is the finding of another check."""
+async def _not_bought_from(runtime: Runtime) -> tuple[list[str], list[str]]:
+    """Which providers are closed and why; which providers and models an operator has paused: that is no fault.
+
+    That the database cannot say is the finding of another check.
+    """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS / 2):
             closed = await gates.closed(runtime.hot)
+            models = [row["model"] for row in await pauses.paused(runtime.hot)]
     except (*UNAVAILABLE, asyncpg.PostgresError):
-        return []
-    return [f"nothing is bought from {gate['provider']}: {gate['message']}" for gate in closed]
+        return [], []
+    providers = [gate["provider"] for gate in closed if gate["code"] == PAUSED_BY_OPERATOR]
+    return [
+        f"nothing is bought from {gate['provider']}: {gate['message']}"
+        for gate in closed
+        if gate["code"] != PAUSED_BY_OPERATOR
+    ], providers + models

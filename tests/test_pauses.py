@@ -1,0 +1,331 @@
+"""Pausing a model or a provider: nothing new is bought from it, what is bought goes on, and nothing is left behind."""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from app.auth.principal import DEFAULT_OWNER_ID
+from app.core.ids import new_id
+from app.media import gates, pauses, pausing, queries, shelf_statements, transitions, workers
+from app.media.commands import Held, Intent, NewMedia, Purchase, Terms
+from app.media.line import Line
+from app.media.states import DEFAULT_PRIORITY, RESUMED, SHELVED, SUSPECT
+from app.media_generator.errors import CreditError
+from tests.support import attempts_of, claim, eventually
+
+MINUTE = timedelta(minutes=1)
+MODEL = "dummy/faulty"
+OTHER = "dummy/painter"
+
+
+def nobody(_moved):
+    """Nobody wants to know."""
+
+
+@pytest.fixture
+async def worker_id(hot):
+    worker_id = new_id()
+    await workers.register(hot, worker_id, "test")
+    return worker_id
+
+
+async def asked(hot, model=MODEL, *, owner=DEFAULT_OWNER_ID, priority=DEFAULT_PRIORITY):
+    new = NewMedia(new_id(), new_id(), owner, "p", model, "{}", "{}", "network", Terms(priority))
+    await transitions.request(hot, new)
+    return new.id
+
+
+async def ranks(hot):
+    return [row["rank"] for row in await hot.fetch("SELECT rank FROM media ORDER BY id")]
+
+
+async def taken_by(hot, worker_id):
+    return [row["id"] for row in await claim(hot, "network", worker_id=worker_id, limit=100)]
+
+
+async def waiting_for(hot, media_id):
+    return await Line(hot).waiting(await queries.media_by_id(hot, media_id, DEFAULT_OWNER_ID))
+
+
+@contextlib.asynccontextmanager
+async def hot_transaction(settings):
+    connection = await asyncpg.connect(settings.database_dsn)
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def begun(hot, worker_id, *, bought=True):
+    """A media with an open attempt."""
+    media_id = await asked(hot)
+    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+    held, attempt_id = Held(media_id, row["fence"]), new_id()
+    await transitions.intend(hot, [Intent(held, attempt_id, MODEL, "1", "00")])
+    if bought:
+        await transitions.record_purchases(hot, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
+    return held, attempt_id
+
+
+@pytest.mark.parametrize("name", [MODEL, "dummy"])
+async def test_what_is_paused_is_not_bought_until_it_is_resumed(product, hot, name):
+    await pausing.pause(hot, name, "the budget is spent", nobody)
+    media = await product.faulty()
+    other = await product.until(await product.generate(input={"width": 64, "height": 64})) if name == MODEL else None
+    told = await eventually(lambda: product.media(media), lambda seen: seen["waiting_for"])
+    light = (await product.api.get(f"/media/jobs/{media['job_id']}")).json()
+    await asyncio.sleep(0.3)
+    tries = await attempts_of(product, media)
+
+    assert await pausing.resume(hot, name, nobody)
+    done = await product.until(media)
+
+    assert other is None or other["status"] == "COMPLETED"
+    assert told["waiting_for"] == light["waiting_for"] == {"code": "paused", "message": "the budget is spent"}
+    assert (told["status"], tries, done["status"]) == ("IN_QUEUE", [], "COMPLETED")
+    assert not await pausing.resume(hot, name, nobody)
+
+
+@pytest.mark.parametrize("name", [MODEL, "dummy"])
+async def test_what_is_bought_goes_on_during_a_pause(product, hot, name):
+    media = await product.faulty(delay=0.6)
+    await eventually(lambda: attempts_of(product, media), lambda tries: tries and tries[0]["status"] == "SUBMITTED")
+
+    await pausing.pause(hot, name, "x", nobody)
+
+    assert (await product.until(media))["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("bought", [True, False])
+@pytest.mark.parametrize("name", [MODEL, "dummy"])
+async def test_money_that_may_be_spent_is_followed_during_a_pause(hot, worker_id, name, bought):
+    held, _ = await begun(hot, worker_id, bought=bought)
+    await pausing.pause(hot, name, "x", nobody)
+    await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
+    await pausing.tend(hot)
+
+    assert await ranks(hot) == [RESUMED]
+    assert await taken_by(hot, worker_id) == [held.media_id]
+
+
+async def test_the_others_of_an_owner_pass_by_what_is_paused_before_and_after_it_is_shelved(hot, worker_id):
+    await asked(hot)
+    other = await asked(hot, OTHER)
+    await hot.execute("UPDATE media SET next_run = now() - interval '1 hour' WHERE model = $1", MODEL)
+
+    await pauses.pause(hot, MODEL, "x")
+    before = await taken_by(hot, worker_id)
+    await pausing.tend(hot)
+    last = await asked(hot, OTHER)
+    after = await taken_by(hot, worker_id)
+
+    assert (before, after) == ([other], [last])
+    assert (await ranks(hot))[0] == SHELVED
+
+
+async def test_a_resumed_media_has_its_old_place(hot, worker_id):
+    first, second = await asked(hot, priority=3), await asked(hot, priority=8)
+    await pausing.pause(hot, MODEL, "x", nobody)
+    shelved = await ranks(hot)
+    later = await asked(hot, OTHER, priority=3)
+
+    await pausing.resume(hot, MODEL, nobody)
+
+    assert shelved == [SHELVED, SHELVED]
+    assert [await taken_by(hot, worker_id) for _ in range(2)] == [[second], [first, later]]
+
+
+async def test_a_suspect_is_not_bought_anew_during_a_pause(hot, worker_id):
+    await asked(hot)
+    await hot.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
+
+    for name in (MODEL, "dummy"):
+        await pausing.pause(hot, name, "x", nobody)
+        assert await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9) == []
+        await pausing.resume(hot, name, nobody)
+    assert await ranks(hot) == [SUSPECT]
+    assert len(await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9)) == 1
+
+
+async def test_a_suspect_with_an_open_attempt_goes_on_during_a_pause(hot, worker_id):
+    held, _ = await begun(hot, worker_id)
+    await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
+    await hot.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
+    await pausing.pause(hot, MODEL, "x", nobody)
+    await pausing.pause(hot, "dummy", "x", nobody)
+
+    assert len(await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9)) == 1
+
+
+async def test_no_trial_and_no_bad_key_lifts_an_operators_pause(hot):
+    await gates.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
+    await pausing.pause(hot, "dummy", "by hand", nobody)
+
+    await gates.open_again(hot, "dummy")
+    found_out = await gates.close(hot, "dummy", CreditError("no credit"), pause=timedelta(0))
+
+    (gate,) = await gates.closed(hot)
+    assert (gate["code"], gate["message"], found_out) == ("paused", "by hand", False)
+    assert await pausing.resume(hot, "dummy", nobody)
+    assert await gates.closed(hot) == []
+
+
+async def test_resuming_a_provider_leaves_it_closed_for_its_bad_key(hot):
+    await gates.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
+
+    assert not await pausing.resume(hot, "dummy", nobody)
+    assert [gate["code"] for gate in await gates.closed(hot)] == ["provider_credit"]
+
+
+async def test_a_shelved_media_has_no_place_and_is_before_nobody(hot):
+    shelved = await asked(hot, owner=DEFAULT_OWNER_ID)
+    other = await asked(hot, OTHER)
+    await pausing.pause(hot, MODEL, "x", nobody)
+    fresh = await asked(hot)
+
+    seen = [await waiting_for(hot, one) for one in (shelved, fresh, other)]
+
+    assert [one.position for one in seen] == [None, None, 0]
+    assert [one.reason and one.reason["code"] for one in seen] == ["paused", "paused", None]
+
+
+async def test_a_shelved_media_can_be_cancelled_and_its_deadline_holds(client, hot):
+    canceled, expired = await client.faulty(), await client.generate(model=MODEL, deadline_seconds=0.1)
+    await pausing.pause(hot, MODEL, "x", nobody)
+    answer = await client.api.post(f"/media/{canceled['id']}/cancel")
+    await asyncio.sleep(0.15)
+    await transitions.expire_waiting(hot, "{}")
+
+    assert (answer.status_code, (await client.media(canceled))["status"]) == (200, "CANCELED")
+    assert (await client.media(expired))["status"] == "ERROR"
+
+    await client.api.post(f"/media/{canceled['id']}/retry")
+    assert (await ranks(hot))[0] == DEFAULT_PRIORITY
+    await pausing.tend(hot)
+    assert (await ranks(hot))[0] == SHELVED
+
+
+async def test_a_purchase_that_becomes_known_takes_its_media_from_the_shelf(hot, worker_id):
+    media_id = await asked(hot)
+    await pausing.pause(hot, MODEL, "x", nobody)
+    await hot.execute(
+        """INSERT INTO attempts (id, media_id, number, status, model, input_hash)
+        VALUES ($1, $2, 1, 'SUBMITTED', 'dummy/faulty', '00')""",
+        new_id(),
+        media_id,
+    )
+
+    await transitions.unshelve_bought(hot)
+
+    assert await ranks(hot) == [RESUMED]
+    assert await taken_by(hot, worker_id) == [media_id]
+
+
+async def test_what_is_shelved_without_a_pause_is_put_back(hot, worker_id):
+    for model in (MODEL, OTHER, "a/b", "z/z"):
+        await asked(hot, model)
+    for model in (MODEL, "a/b", "z/z"):
+        await pausing.pause(hot, model, "x", nobody)
+    await hot.execute("DELETE FROM paused_models WHERE model IN ('a/b', 'z/z')")
+
+    await pausing.tend(hot)
+
+    assert await ranks(hot) == [SHELVED, DEFAULT_PRIORITY, DEFAULT_PRIORITY, DEFAULT_PRIORITY]
+
+
+async def test_pauses_and_claims_that_race_buy_nothing_after_the_pause(hot):
+    ids = [new_id() for _ in range(3)]
+    for worker_id in ids:
+        await workers.register(hot, worker_id, "test")
+    for _ in range(300):
+        await asked(hot)
+    paused = asyncio.Event()
+    late = []
+
+    async def take(worker_id):
+        for _ in range(40):
+            begun_after = paused.is_set()
+            rows = await claim(hot, "network", worker_id=worker_id, limit=2)
+            if begun_after:
+                late.extend(rows)
+
+    async def pause():
+        await asyncio.sleep(0.02)
+        await pauses.pause(hot, MODEL, "x")
+        paused.set()
+        await pausing.pause(hot, MODEL, "x", nobody)
+
+    await asyncio.gather(*(take(worker_id) for worker_id in ids), pause())
+
+    assert late == []
+    left = await hot.fetch("SELECT rank FROM media WHERE status = 'IN_QUEUE'")
+    assert left
+    assert {row["rank"] for row in left} == {SHELVED}
+
+
+async def test_nothing_stays_shelved_after_a_resume_whoever_was_shelving(hot):
+    for _ in range(200):
+        await asked(hot)
+    over = asyncio.Event()
+
+    async def workers_tend():
+        while not over.is_set():
+            await transitions.shelve(hot, limit=7)
+
+    async def clients_ask():
+        while not over.is_set():
+            await asked(hot)
+
+    async def operator():
+        for _ in range(10):
+            await pausing.pause(hot, MODEL, "x", nobody)
+            await pausing.resume(hot, MODEL, nobody)
+            seen.append(await pauses.shelved(hot, MODEL))
+        over.set()
+
+    seen = []
+    await asyncio.gather(workers_tend(), workers_tend(), clients_ask(), operator())
+
+    assert seen == [0] * 10
+
+
+async def test_a_batch_that_is_being_shelved_holds_up_the_resume(hot, settings):
+    await asked(hot)
+    await pauses.pause(hot, MODEL, "x")
+    async with hot_transaction(settings) as shelving:
+        await shelving.fetch(shelf_statements.SHELVE, 10)
+        resuming = asyncio.create_task(pausing.resume(hot, MODEL, nobody))
+        done, _ = await asyncio.wait([resuming], timeout=0.2)
+        held_up = not done
+
+    assert held_up
+    assert await resuming
+    assert await ranks(hot) == [DEFAULT_PRIORITY]
+
+
+async def test_a_worker_shelves_what_comes_during_a_pause_and_puts_back_what_a_crash_left(product, hot):
+    await pausing.pause(hot, MODEL, "x", nobody)
+    media = await product.faulty()
+    await eventually(lambda: ranks(hot), lambda seen: seen == [SHELVED])
+
+    await hot.execute("DELETE FROM paused_models")
+
+    assert (await product.until(media))["status"] == "COMPLETED"
+
+
+async def test_it_is_visible_and_no_fault(client, hot):
+    await pausing.pause(hot, MODEL, "x", nobody)
+    await pausing.pause(hot, "acme", "x", nobody)
+
+    ready = await client.api.get("/tools/ready")
+    metrics = (await client.api.get("/tools/metrics")).text
+
+    (check,) = [check for check in ready.json()["checks"] if check["name"] == "providers"]
+    assert (ready.status_code, check["ok"]) == (200, True)
+    assert "paused by the operator: acme, dummy/faulty" in check["detail"]
+    assert 'fleek_model_paused{model="dummy/faulty"} 1.0' in metrics
+    assert 'fleek_provider_closed{code="paused",provider="acme"} 1.0' in metrics
