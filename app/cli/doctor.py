@@ -5,19 +5,18 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from app.cli.console import complain, quoted, say, verdict
-from app.cli.environment import python, python_environment, read_env_file
+from app.cli.environment import python, python_environment
+from app.cli.output import Finding
+from app.cli.running import running_addresses
 from app.cli.settings_report import Line, report
 from app.core.config import load_settings
 from app.core.errors import SettingsError
 from app.core.production import cautions
-from app.embedded.errors import DataFolderInUseError
-from app.embedded.lock import DataFolderLock
 
 CHECKS: Final = ("database", "migrations", "broker", "worker", "store", "providers")
 EXAMINATION_SECONDS: Final = 8.0
@@ -25,19 +24,9 @@ EXAMINATION_SECONDS: Final = 8.0
 START_HINT: Final = "Nothing runs here? `fleek up` starts everything."
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What came of one check."""
-
-    name: str
-    ok: bool
-    detail: str
-    hint: str
-
-
 def run(data: Path, *, as_json: bool) -> int:
     """Print what was found; the exit status: 1 if anything fails."""
-    running = _running(data)
+    running = running_addresses(data)
     os.environ.update(running)
     try:
         settings = load_settings()
@@ -55,24 +44,6 @@ def run(data: Path, *, as_json: bool) -> int:
     else:
         _show(lines, findings, cautions(settings), data if running else None)
     return 0 if healthy else 1
-
-
-def _running(data: Path) -> Mapping[str, str]:
-    """The addresses of the `fleek up` that holds the data folder; nothing if there is none."""
-    file = data / "env"
-    lock = DataFolderLock(data)
-    try:
-        if not file.exists():
-            return {}
-        lock.acquire()
-    except DataFolderInUseError:
-        return read_env_file(file)
-    except OSError as error:
-        complain(f"{quoted(data)} cannot be read ({error.strerror}): a `fleek up` there is not considered")
-        return {}
-    # left behind by one that was killed
-    lock.release()
-    return {}
 
 
 def _examine() -> list[Finding]:

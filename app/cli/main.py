@@ -1,25 +1,28 @@
 """The command `fleek`."""
 
 import importlib.metadata
+import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from app.cli import doctor as doctors
-from app.cli import preparation
+from app.cli import jobs_commands, preparation
+from app.cli.console import complain
+from app.cli.errors import CommandError
+from app.cli.operating import INTERRUPTED
+from app.cli.running import DATA
 from app.cli.up import Options, run
-
-DATA: Final = Path(".fleek")
 
 app = typer.Typer(
     name="fleek",
     help="The media-generation backend: post a prompt, get a job, find the picture in your own bucket.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(jobs_commands.app)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
@@ -75,7 +78,13 @@ def prepare(
 
 def main() -> None:
     """The entry point of the distribution."""
-    app()
+    try:
+        app()
+    except CommandError as error:
+        complain(str(error))
+        sys.exit(error.status)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
