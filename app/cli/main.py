@@ -3,12 +3,12 @@
 import importlib.metadata
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
+from app.cli import db_commands, jobs_commands, launching, preparation, store_commands
 from app.cli import doctor as doctors
-from app.cli import jobs_commands, preparation
 from app.cli.console import complain
 from app.cli.errors import CommandError
 from app.cli.operating import INTERRUPTED
@@ -22,7 +22,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(jobs_commands.app)
+for group in (jobs_commands.app, db_commands.app, store_commands.app):
+    app.add_typer(group)
+
+More: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="-- OPTION", help="For the program itself.", show_default=False)
+]
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
@@ -74,6 +79,31 @@ def prepare(
 ) -> None:
     """Migrate the database and make the bucket where it is missing, then end; `fleek up` does so by itself."""
     raise typer.Exit(preparation.run(wait))
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address the API listens on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API.")] = 8000,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, envvar="WEB_CONCURRENCY", help="Processes that serve it.")
+    ] = 1,
+    more: More = None,
+) -> None:
+    """Run the API alone, with the engines that the settings name; what follows -- goes to uvicorn."""
+    launching.serve(host, port, processes, more or [])
+
+
+@app.command()
+def worker(
+    name: Annotated[str | None, typer.Option(help="Its name in Celery and Flower, without the host.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Jobs in flight over the network; WORKER_SLOTS if left out.")
+    ] = None,
+    more: More = None,
+) -> None:
+    """Run a worker alone, with the engines that the settings name; what follows -- goes to Celery."""
+    launching.work(name, slots, more or [])
 
 
 def main() -> None:

@@ -35,10 +35,10 @@ def run(patience: float) -> int:
     """
     try:
         settings = load_settings()
-        asyncio.run(_patiently(lambda: _reach_database(settings), patience))
+        asyncio.run(patiently(lambda: reach_database(settings), patience))
         _migrate()
         say(f"The schema is at revision {wanted_revision()}.")
-        asyncio.run(_patiently(make_bucket, patience))
+        asyncio.run(patiently(make_bucket, patience))
         say(f"The bucket {settings.bucket_name} is there.")
     except SettingsError as error:
         complain(f"invalid setting: {error.detail}")
@@ -49,8 +49,12 @@ def run(patience: float) -> int:
     return 1
 
 
-async def _patiently(attempt: Callable[[], Awaitable[None]], patience: float) -> None:
-    """Try until it succeeds; what is in the way is said at once, and again when it changes."""
+async def patiently(attempt: Callable[[], Awaitable[None]], patience: float, tell: Callable[[str], None] = say) -> None:
+    """Try until it succeeds; what is in the way is told at once, and again when it changes.
+
+    Raises:
+        CommandError: It does not succeed within `patience` seconds, or never will.
+    """
     deadline, told = time.monotonic() + patience, ""
     while True:
         try:
@@ -64,12 +68,13 @@ async def _patiently(attempt: Callable[[], Awaitable[None]], patience: float) ->
         if time.monotonic() >= deadline:
             raise CommandError(trouble)
         if trouble != told:
-            say(f"Waiting: {trouble}")
+            tell(f"Waiting: {trouble}")
             told = trouble
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _reach_database(settings: Settings) -> None:
+async def reach_database(settings: Settings) -> None:
+    """Find out whether the database answers."""
     hot = Connections(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
     try:
         await hot.execute("SELECT 1")
