@@ -8,6 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from app.cli.errors import FAULT, USAGE
+from app.cli.main import app as cli
+from app.cli.operating import INTERRUPTED
 from app.core import problems
 from app.core.config import Settings
 from app.core.errors import FleekError
@@ -165,11 +170,59 @@ def metrics_page() -> str:
     return NOTE + "\n".join(lines) + "\n"
 
 
+def command_line_page() -> str:
+    """Every command of `fleek` with its arguments and options."""
+    lines = [
+        "# The command line",
+        "",
+        "| Exit status | Meaning |",
+        "| --- | --- |",
+        "| 0 | done, and all is well |",
+        f"| {FAULT} | a check failed, something does not answer, or a job was refused; the output says what |",
+        f"| {USAGE} | the command line says what cannot be done; nothing was done |",
+        f"| {INTERRUPTED} | Ctrl-C |",
+        "",
+        "What goes wrong is one line on standard error. With `--json`, standard output holds JSON and nothing else:",
+        "one document, or one object a line where a command speaks of many jobs (`jobs list`, `jobs retry`,",
+        "`jobs cancel`). Output to a file or a pipe has all columns, uncut.",
+        "",
+        "`jobs`, `db`, `store`, `serve` and `worker` use the engines of your environment, `.env.local` or `.env`.",
+        "Where a `fleek up` runs in the same folder, and no real environment variable says where an engine is, they",
+        "use its engines.",
+        "",
+        "`fleek --install-completion` teaches your shell the commands, options, statuses, models and providers.",
+    ]
+    for path, command in _commands("fleek", typer.main.get_command(cli)):
+        lines += ["", f"## `{path}`", "", (command.help or "").replace("\b", "").strip()]
+        rows = [row for parameter in command.params if (row := _parameter_row(parameter))]
+        lines += ["", "| Argument or option | Default | What it is |", "| --- | --- | --- |", *rows] if rows else []
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+    for name, child in (below or {}).items():
+        yield from _commands(f"{path} {name}", child)
+
+
+def _parameter_row(parameter: Any) -> str:
+    named = parameter.param_type_name == "option"
+    name = ", ".join(parameter.opts) if named else parameter.metavar or parameter.name.upper()
+    if named and parameter.metavar:
+        name += f" {parameter.metavar}"
+    default = "" if parameter.default in (None, False) else f"`{parameter.default}`"
+    also = f" Also read from `{parameter.envvar}`." if getattr(parameter, "envvar", None) else ""
+    return f"| `{name}` | {default} | {parameter.help or ''}{also} |"
+
+
 PAGES = {
     "docs/reference/settings.md": settings_page,
     "docs/reference/errors.md": errors_page,
     "docs/reference/endpoints.md": endpoints_page,
     "docs/reference/metrics.md": metrics_page,
+    "docs/reference/command-line.md": command_line_page,
     "docs/architecture/3-states.md": states_page,
 }
 
