@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import yaml
 from app.core.measures import MEASURES
 from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
 from app.tools.metrics import GAUGES
+from tests.system_servers import find
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -133,11 +133,12 @@ def test_each_alert_is_fired_by_the_rules_own_tests():
     assert {f'{{alertname="{rule["alert"]}"}}' for rule in rules()} == {sample["labels"] for sample in samples}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Debian's package prometheus")
 @pytest.mark.parametrize(
     "arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")], ids=" ".join
 )
 def test_promtool_finds_nothing(arguments):
-    run = subprocess.run(["promtool", *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [find("promtool", "prometheus"), *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False
+    )
 
     assert run.returncode == 0, run.stdout + run.stderr

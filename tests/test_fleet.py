@@ -121,11 +121,11 @@ async def test_a_round_trip_through_a_worker_comes_back_or_says_that_none_does(f
 async def test_readiness_names_what_is_wrong_and_no_address(fleet, hot):
     assert (await fleet.api.get("/tools/ready")).json()["status"] == "ready"
 
-    await hot.execute("UPDATE alembic_version SET version_num = 'old'")
+    await hot.execute("UPDATE alembic_version SET version_num = '0001'")
     answer = await fleet.api.get("/tools/ready")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
-    assert "revision old" in answer.json()["detail"]
+    assert "revision 0001" in answer.json()["detail"]
     assert "127.0.0.1" not in answer.text
 
 
