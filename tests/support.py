@@ -213,11 +213,12 @@ def worker(settings: Settings, log: Path, name: str = "w1", **changes: str) -> P
 
 
 @contextmanager
-def served(settings: Settings, log: Path, **changes: str) -> Generator[str]:
-    """The API behind uvicorn; its address."""
+def served(settings: Settings, log: Path, *, port: int = 0, **changes: str) -> Generator[str]:
+    """The API behind uvicorn; its address. `port` is that of one that has just ended, which this one follows."""
     with socket.socket() as listening:
         # Bound by us and handed over: no other process can take the port in between.
-        listening.bind(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
         listening.listen(128)
         number = listening.fileno()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -11,6 +11,7 @@ from app.cli import db_commands, jobs_commands, launching, preparation, store_co
 from app.cli import doctor as doctors
 from app.cli.console import complain
 from app.cli.errors import CommandError
+from app.cli.listen_command import listen
 from app.cli.operating import INTERRUPTED
 from app.cli.running import DATA
 from app.cli.up import Options, run
@@ -104,6 +105,9 @@ def worker(
 ) -> None:
     """Run a worker alone, with the engines that the settings name; what follows -- goes to Celery."""
     launching.work(name, slots, more or [])
+
+
+app.command()(listen)
 
 
 def main() -> None:

@@ -20,8 +20,13 @@ USER_AGENT: Final = f"Fleek/{version('fleek')}"
 _LEAST_SECONDS: Final = 1.0
 
 
-async def post(http: "Outgoing", url: str, headers: Mapping[str, str], body: bytes) -> tuple[Answer | None, str | None]:
-    """The answer, if there is one, and why it is no success."""
+async def post(
+    http: "Outgoing", url: str, headers: Mapping[str, str], body: bytes, *, keep_alive: bool = True
+) -> tuple[Answer | None, str | None]:
+    """The answer, if there is one, and why it is no success.
+
+    With `keep_alive` connections are used again, and one that is lost is no verdict: then it is posted once more.
+    """
     request = Request(
         method="POST",
         url=url,
@@ -29,13 +34,15 @@ async def post(http: "Outgoing", url: str, headers: Mapping[str, str], body: byt
         body=body,
         timeout=TIMEOUT_SECONDS,
         most_bytes=ANSWER_BYTES,
-        keep_alive=True,
+        keep_alive=keep_alive,
     )
     begun = clock.seconds()
     try:
         try:
             answer = await http.send(request)
         except ConnectionLostError:
+            if not keep_alive:
+                raise
             # Perhaps one that was kept and just closed; a fresh one tells. If it did arrive, the id is the same.
             left = max(TIMEOUT_SECONDS - (clock.seconds() - begun), _LEAST_SECONDS)
             answer = await http.send(replace(request, keep_alive=False, timeout=left))
