@@ -327,16 +327,20 @@ def test_ports_of_units_are_open_to_this_machine_only():
 
 def test_the_policy_allows_what_the_store_does_and_nothing_else():
     policy = json.loads((ROOT / "deploy/aws/policy.json").read_text())
-    allowed = {action for one in policy["Statement"] for action in [one["Action"]] if isinstance(action, str)}
-    allowed |= {action for one in policy["Statement"] if isinstance(one["Action"], list) for action in one["Action"]}
+    allowed = {one["Sid"]: one["Action"] for one in policy["Statement"]}
     does = (ROOT / "app/storage/s3.py").read_text()
 
-    # One for each call: put (in parts, too), signed GET, HEAD of the bucket. Nobody calls delete.
+    # One for each call: put (in parts, too), signed GET, HEAD of the bucket. Only `fleek store check` deletes.
+    media = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject"]
     assert 'sign(self._signer, "GET"' in does
     assert 'sign(self._objects, "HEAD", ""' in does
-    assert allowed == {"s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket"}
+    assert allowed == {
+        "WriteAndSign": media,
+        "FleekStoreCheck": [*media, "s3:DeleteObject"],
+        "SeeThatTheBucketIsThere": "s3:ListBucket",
+    }
     deletes = [path for path in (ROOT / "app").rglob("*.py") if re.search(r"store\.delete\(", path.read_text())]
-    assert [path.name for path in deletes] == ["testing.py"], "then the policy needs s3:DeleteObject"
+    assert {path.name for path in deletes} == {"testing.py", "store_commands.py"}, "then the policy needs more"
 
 
 def test_every_setting_that_the_page_names_exists():

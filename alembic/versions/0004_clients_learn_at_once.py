@@ -80,6 +80,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'pending'"),
     )
     op.create_index(
+        "ix_webhook_deliveries_next",
+        "webhook_deliveries",
+        ["next_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'pending'"),
+    )
+    op.create_index(
         "ix_webhook_deliveries_endpoint", "webhook_deliveries", ["endpoint_id", "created_at", "id"], unique=False
     )
     op.create_table(
@@ -134,6 +141,9 @@ def downgrade() -> None:
     op.drop_index("ix_webhook_tries_delivery", table_name="webhook_tries")
     op.drop_table("webhook_tries")
     op.drop_index("ix_webhook_deliveries_endpoint", table_name="webhook_deliveries")
+    op.drop_index(
+        "ix_webhook_deliveries_next", table_name="webhook_deliveries", postgresql_where=sa.text("status = 'pending'")
+    )
     op.drop_index(
         "ix_webhook_deliveries_due", table_name="webhook_deliveries", postgresql_where=sa.text("status = 'pending'")
     )

@@ -9,11 +9,16 @@ import re
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+log = structlog.get_logger(__name__)
+
 LAST_EVENT_ID: Final = "Last-Event-ID"
 PING_SECONDS: Final = 15.0
+STUCK_SECONDS: Final = 60.0
+"""A client that reads nothing for so long is left."""
 PING: Final = b": ping\n\n"
 RECONNECT_MILLISECONDS: Final = 2_000
 _NUMBERS: Final = re.compile(r"\d{1,18}(?:-\d{1,18})*")
@@ -42,13 +47,20 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._events = events
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         listening = asyncio.create_task(self._until_gone(receive))
         try:
             async for event in self._events:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+                async with asyncio.timeout(STUCK_SECONDS):
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+        except TimeoutError:
+            log.info("stream_stuck", path=scope["path"])
+            return
         finally:
             listening.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -30,6 +30,7 @@ GATHER_SECONDS: Final = 0.01
 """Between two messages; a lone one goes at once."""
 GATHER_REQUESTS_SECONDS: Final = 0.05
 """The same where it is mostly new requests that are told of: each message costs as much as half a request."""
+SILENCE_SECONDS: Final = 3.0
 ID_BYTES: Final = 16
 
 
@@ -77,10 +78,16 @@ class News:
         async with subscription:
             await subscription.subscribe(CHANNEL)
             self.connected = True
+            asked = False
             while True:
-                # Silence is no failure: the time-out of this client is for answers.
-                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=30)
-                if message is not None:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=SILENCE_SECONDS)
+                if message is None and asked:
+                    raise TimeoutError("Redis says nothing, not even that it is there")
+                # Silence is no failure, unless the other side does not answer when it is asked.
+                asked = message is None
+                if message is None:
+                    await subscription.ping()
+                elif message["type"] == "message":
                     heard(_read(message["data"]))
 
     async def _tell_on(self) -> None:

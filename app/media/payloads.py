@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from app.core.connections import Connections
 from app.media import queries
@@ -25,6 +26,10 @@ _MOST_NAMED: Final = 50
 """Parameters of an input that are left out one by one, and the length of their names."""
 _ROOM_FOR_NAMES: Final = 4_000
 
+_ALWAYS: Final = ("id", "job_id", "status", "model", "number_of_tries", "created_at", "updated_at", "completed_at")
+"""What is left if nothing else helps."""
+
+log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _Part = tuple[str, int, Callable[[], object]]
 
@@ -52,10 +57,13 @@ class Payloads:
         """One payload for each event, read with one statement."""
         rows = await queries.resources(self._hot, list({event.media_id for event in events}))
         media = {row["id"]: row for row in rows}
-        return [
-            payload(event, resource(media[event.media_id], self._public_url) if event.media_id in media else None)
-            for event in events
-        ]
+        made = dict[Event, bytes]()
+        for event in events:
+            # Many may follow one media; what they get is alike.
+            if event not in made:
+                row = media.get(event.media_id)
+                made[event] = payload(event, None if row is None else resource(row, self._public_url))
+        return [made[event] for event in events]
 
 
 def payload(event: Event, data: dict[str, Any] | None) -> bytes:
@@ -67,7 +75,15 @@ def payload(event: Event, data: dict[str, Any] | None) -> bytes:
         "data": {"id": event.media_id} if data is None else data,
     }
     body = _encode(whole)
-    return body if data is None or len(body) <= MOST_BYTES else _shortened(whole, data)
+    if data is not None and len(body) > MOST_BYTES:
+        try:
+            body = _shortened(whole, data)
+        except (ValueError, RecursionError, msgspec.MsgspecError):
+            log.warning("payload_unreadable", media_id=str(event.media_id))
+    if len(body) > MOST_BYTES and data is not None:
+        kept = {name: data[name] for name in _ALWAYS}
+        body = _encode({**whole, "data": kept, "omitted": sorted(data.keys() - kept.keys())})
+    return body
 
 
 def _shortened(whole: dict[str, Any], data: dict[str, Any]) -> bytes:

@@ -19,6 +19,8 @@ from app.media import queries
 
 log = structlog.get_logger(__name__)
 
+MOST_CHANGES: Final = 10_000
+"""What one keeps in mind who does not get round to looking; only progress hangs on it."""
 LOOK_SECONDS: Final = 5.0
 LOOK_SECONDS_WITHOUT_NEWS: Final = 1.0
 
@@ -37,7 +39,7 @@ class Watcher:
 
     def wake(self, media_id: UUID | None = None) -> None:
         """Something may have changed."""
-        if media_id is not None:
+        if media_id is not None and len(self.changes) < MOST_CHANGES:
             self.changes.add(media_id)
         self._changed.set()
 

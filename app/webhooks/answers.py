@@ -1,6 +1,7 @@
 """What an answer of a receiver means, and when the next try follows."""
 
 import random
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,7 @@ from app.core.http import Answer
 
 SHORTEST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=4)
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
 LONGEST_QUIET: Final = timedelta(hours=24)
 """The longest Retry-After that is obeyed."""
 
@@ -29,15 +31,15 @@ def quiet(answer: Answer) -> timedelta | None:
     given = _header(answer.headers, "retry-after")
     if given is None:
         return None
-    if given.strip().isdecimal():
-        return min(timedelta(seconds=min(int(given), 10**6)), LONGEST_QUIET)
+    if _SECONDS.fullmatch(given.strip()):
+        return min(timedelta(seconds=int(given)), LONGEST_QUIET)
     try:
         until = parsedate_to_datetime(given)
-    except ValueError:
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=UTC)
+        return min(max(until - datetime.now(UTC), timedelta(0)), LONGEST_QUIET)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return min(max(until - datetime.now(UTC), timedelta(0)), LONGEST_QUIET)
 
 
 def _header(given: Mapping[str, str], name: str) -> str | None:

@@ -11,12 +11,11 @@ under the same id. A bell wakes this loop when deliveries are written; a lost be
 import asyncio
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -28,6 +27,7 @@ from app.core.connections import UNAVAILABLE, Connections
 from app.core.measures import WEBHOOK_TRIES
 from app.core.storable import storable
 from app.webhooks import answers, dispatch
+from app.webhooks.circuits import Circuits
 from app.webhooks.dispatch import OUTAGE, PATIENCE, Outcome
 from app.webhooks.posting import TIMEOUT_SECONDS, post
 from app.webhooks.signing import headers
@@ -38,10 +38,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SLOTS: Final = 500
+SLOTS: Final = 1_000
 """Deliveries that one worker process sends at the same time."""
-FORGET_EVERY: Final = 600.0
-"""Seconds between two removals of old deliveries."""
+TIDY_SECONDS: Final = 600.0
 RECORD_TRIES: Final = 5
 RECORD_PAUSE_SECONDS: Final = 2.0
 _TOO_FAST: Final = 0.01
@@ -68,7 +67,7 @@ class Taken:
     """Since it was first due."""
     failing_for: timedelta
     """For how long its endpoint has failed."""
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
 
 
 Payloads: TypeAlias = Callable[[Sequence[Taken]], Awaitable[Sequence[bytes]]]
@@ -99,13 +98,11 @@ class Deliverer:
         self._bell = asyncio.Event()
         self._body = Batch[Taken, bytes](payloads, shared=UNAVAILABLE)
         self._sending = dict[UUID, tuple[Taken, asyncio.Task[None]]]()
-        self._busy = Counter[str]()
-        """Deliveries being sent, by receiver."""
-        self._failing = dict[str, float]()
-        """Receivers whose last try failed, and since when, by `clock`."""
+        self._circuits = Circuits(pace.per_receiver)
         self._after = ""
-        self._forget_at = 0.0
-        self._loop: asyncio.Task[None] | None = None
+        """Where the next walk along the receivers begins."""
+        self._walk_at = 0.0
+        self._loops: list[asyncio.Task[None]] = []
 
     @property
     def in_flight(self) -> int:
@@ -118,13 +115,13 @@ class Deliverer:
 
     async def start(self) -> None:
         """Begin; returns at once, also while the database is away."""
-        self._loop = asyncio.create_task(self._serve())
+        self._loops = [asyncio.create_task(self._serve()), asyncio.create_task(self._tidy_on())]
 
     async def stop(self) -> None:
         """Take nothing more, wait a little for what is being sent, and give the rest back."""
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         tasks = [task for _, task in self._sending.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=self._pace.patience.total_seconds())
@@ -139,45 +136,41 @@ class Deliverer:
     async def _serve(self) -> None:
         while True:
             self._bell.clear()
-            try:
-                more = await self._round()
-            except UNAVAILABLE as error:
-                log.warning("database_unavailable", error=type(error).__name__)
-                more = False
-            except Exception:
-                # Whatever it was, receivers go on being served.
-                log.exception("deliverer_stumbled")
-                more = False
-            if more:
-                continue
+            await _survives(self._round())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.interval.total_seconds()):
                     await self._bell.wait()
             await asyncio.sleep(_TOO_FAST)
 
-    async def _round(self) -> bool:
-        """Take and begin to send; True: there may be more to take now."""
-        room = SLOTS - len(self._sending)
-        await self._forget()
-        if room <= 0:
-            return False
-        busy = {of: (self._busy[of], of in self._failing) for of in {*self._busy, *self._failing}}
-        rows = await dispatch.take(
-            self._hot, after=self._after, busy=busy, per_receiver=self._pace.per_receiver, limit=room
-        )
-        self._after = rows[0]["next_receiver"] or ""
-        for taken in (_taken(row) for row in rows if row["id"] is not None):
-            self._busy[taken.receiver] += 1
-            self._sending[taken.id] = taken, asyncio.create_task(self._deliver(taken))
-        return bool(self._after)
-
-    async def _forget(self) -> None:
-        if clock.seconds() < self._forget_at:
+    async def _round(self) -> None:
+        """Take and begin to send: a walk once in an interval, a glance whenever somebody rings in between."""
+        free = SLOTS - len(self._sending)
+        if free <= 0:
             return
-        self._forget_at = clock.seconds() + FORGET_EVERY
-        await dispatch.forget(self._hot, self._pace.lifetime)
-        long_ago = clock.seconds() - PATIENCE.total_seconds()
-        self._failing = {receiver: since for receiver, since in self._failing.items() if since > long_ago}
+        walk = clock.seconds() >= self._walk_at
+        scarce = free < SLOTS // 2
+        rows = await dispatch.take(
+            self._hot,
+            after=self._after if walk else None,
+            room=self._circuits.room(scarce=scarce),
+            per_receiver=1 if scarce else self._pace.per_receiver,
+            limit=free,
+        )
+        if walk:
+            self._walk_at = clock.seconds() + self._pace.interval.total_seconds()
+            self._after = rows[0]["next_receiver"] or ""
+        for taken in (_taken(row) for row in rows if row["id"] is not None):
+            if taken.id not in self._sending:
+                self._circuits.begin(taken.receiver)
+                self._sending[taken.id] = taken, asyncio.create_task(self._deliver(taken))
+
+    async def _tidy_on(self) -> None:
+        """Now and then, beside the sending: what is old goes, what nobody will take any more is given up."""
+        while True:
+            await _survives(dispatch.fail_disabled(self._hot))
+            await _survives(dispatch.forget(self._hot, self._pace.lifetime))
+            self._circuits.forget()
+            await asyncio.sleep(TIDY_SECONDS)
 
     async def _deliver(self, taken: Taken) -> None:
         try:
@@ -191,10 +184,11 @@ class Deliverer:
         except Exception:
             log.exception("delivery_broken", delivery_id=str(taken.id))
         finally:
-            if self._busy[taken.receiver] >= self._room(taken.receiver) or len(self._sending) >= SLOTS:
-                self._bell.set()
-            self._busy -= Counter([taken.receiver])
             self._sending.pop(taken.id, None)
+            if self._circuits.end(taken.receiver) or len(self._sending) >= SLOTS // 2:
+                # There may be more for it, older than what a glance would see.
+                self._walk_at = 0.0
+                self._bell.set()
 
     async def _write_down(self, outcome: Outcome) -> None:
         """A short outage of the database costs no double."""
@@ -203,9 +197,6 @@ class Deliverer:
                 return await self._record(outcome)
             await asyncio.sleep(RECORD_PAUSE_SECONDS)
         return await self._record(outcome)
-
-    def _room(self, receiver: str) -> int:
-        return 1 if receiver in self._failing else self._pace.per_receiver
 
     async def _try(self, taken: Taken) -> Outcome:
         try:
@@ -242,17 +233,32 @@ class Deliverer:
     async def _consider(self, taken: Taken, outcome: Outcome) -> None:
         """What a try says of its receiver."""
         if outcome.error is not None:
-            self._failing.setdefault(taken.receiver, clock.seconds())
+            # An endpoint keeps its own rest in the database, where its owner can end it.
+            own = taken.receiver == str(taken.endpoint_id)
+            self._circuits.failed(taken.receiver, None if own else outcome.quiet)
             log.info("delivery_failed", delivery_id=str(taken.id), tries=taken.number, error=outcome.error)
             if outcome.gone:
-                await dispatch.fail_rest(self._hot, taken.endpoint_id)
+                await dispatch.fail_disabled(self._hot)
             return
-        since = self._failing.pop(taken.receiver, None)
-        failed_for = max(taken.failing_for.total_seconds(), 0 if since is None else clock.seconds() - since)
+        failed_for = max(self._circuits.succeeded(taken.receiver), taken.failing_for.total_seconds())
+        if taken.number > 1:
+            failed_for = max(failed_for, taken.tried_for.total_seconds())
         if failed_for >= OUTAGE.total_seconds():
             # Not after a short failure: one delivery that its receiver never takes would come back with each success.
             while await dispatch.release(self._hot, taken.receiver):
                 pass
+            self._walk_at = 0.0
+            self._bell.set()
+
+
+async def _survives(work: Coroutine[Any, Any, None]) -> None:
+    """Do it; whatever goes wrong, receivers go on being served."""
+    try:
+        await work
+    except UNAVAILABLE as error:
+        log.warning("database_unavailable", error=type(error).__name__)
+    except Exception:
+        log.exception("deliverer_stumbled")
 
 
 def _taken(row: asyncpg.Record) -> Taken:

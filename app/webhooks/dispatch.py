@@ -1,11 +1,15 @@
 """The SQL of sending: which deliveries are next, and what came of a try.
 
-What is pending falls into receivers, each with deliveries sorted by `next_at`. A look hops from receiver to receiver
+What is pending falls into receivers, each with deliveries sorted by `next_at`. A walk hops from receiver to receiver
 along the index and takes from each no more than it has room for, so one that is slow, or has a long backlog, holds up
-nobody else. Who takes a delivery moves its `next_at` LEASE ahead; if he dies, another one takes it then. So every
-event arrives at least once, and a double has the same id.
+nobody else. A glance does the same for the receivers of what became due last: it finds new events at once, however
+many receivers wait for their next try.
+
+Who takes a delivery moves its `next_at` LEASE ahead; if he dies, another one takes it then. So every event arrives at
+least once, and a double has the same id.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Connections
+from app.webhooks.event_types import TEST_TYPE
 from app.webhooks.states import DeliveryStatus, EndpointKind, EndpointStatus
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
@@ -27,58 +32,80 @@ OUTAGE: Final = timedelta(minutes=1)
 """A receiver that comes back after so long gets at once what it has missed."""
 MOST_RECEIVERS: Final = 1_000
 """Receivers that one look sees; the next look goes on behind them."""
+GLANCED: Final = 200
+"""Deliveries that became due last, at which a glance looks."""
+MOST_DEADLOCKS: Final = 3
+"""Times that a statement is repeated because another worker's was in its way."""
 _RELEASED: Final = 500
 _FORGOTTEN: Final = 1_000
 
-_GIVEN_UP: Final = f"""(asked.held AND (asked.gone
-        OR (d.give_up_at <= now() AND h.status IS DISTINCT FROM '{EndpointStatus.PAUSED}')))"""
+_NOW_IS: Final = "coalesce(h.status, asked.endpoint_status)"
+_GIVEN_UP: Final = f"""(asked.held AND (asked.gone OR {_NOW_IS} = '{EndpointStatus.DISABLED}'
+        OR (d.give_up_at <= now() AND {_NOW_IS} <> '{EndpointStatus.PAUSED}')))"""
 """What a paused endpoint has missed is kept for when its owner resumes it."""
 _PENDING: Final = f"d.status = '{DeliveryStatus.PENDING}'"
 
-_TAKE: Final = f"""
-WITH RECURSIVE receiver AS (
+_OPEN: Final = f"""SELECT DISTINCT ON (r.receiver) r.receiver, least(coalesce(l.places, $4), $4) AS places
+    FROM seen r JOIN webhook_endpoints e ON e.id = r.endpoint_id
+    LEFT JOIN unnest($2::text[], $3::int[]) AS l (receiver, places) ON l.receiver = r.receiver
+    WHERE r.next_at <= now() AND (r.receiver LIKE '%:test'
+        OR (e.status = '{EndpointStatus.ACTIVE}' AND (e.not_before IS NULL OR e.not_before <= now())))"""
+"""Of the receivers that a look has seen, those that may get something, and how much."""
+
+# Everybody's first before anybody's second.
+_TAKEN: Final = f"""
+), room AS ({_OPEN}), head AS MATERIALIZED (
+    SELECT first.* FROM room CROSS JOIN LATERAL (
+        SELECT d.id, d.next_at, d.receiver FROM webhook_deliveries d
+        WHERE {_PENDING} AND d.receiver = room.receiver AND d.next_at <= now()
+        ORDER BY d.next_at, d.id LIMIT room.places FOR UPDATE SKIP LOCKED
+    ) first
+), due AS (
+    SELECT h.id FROM (SELECT head.*, row_number() OVER (PARTITION BY receiver ORDER BY next_at, id) AS turn FROM head) h
+    ORDER BY h.turn, h.next_at LIMIT $5
+), taken AS (
+    UPDATE webhook_deliveries d SET tries = d.tries + 1, sending = true, next_at = now() + $6::interval
+    FROM due WHERE d.id = due.id
+    RETURNING d.*
+)
+SELECT line.*, t.id, t.endpoint_id, t.receiver, coalesce(t.url, e.url) AS url, t.type, t.media_id, t.sequence, t.at,
+    t.tries, t.payload, now() - (t.give_up_at - $7::interval) AS tried_for, now() - e.failing_since AS failing_for,
+    e.secret, CASE WHEN e.previous_until > now() THEN e.previous_secret END AS previous_secret
+FROM line LEFT JOIN taken t ON true LEFT JOIN webhook_endpoints e ON e.id = t.endpoint_id"""
+
+_WALK: Final = f"""
+WITH RECURSIVE seen AS (
     (SELECT d.receiver, d.next_at, d.endpoint_id, 1 AS number FROM webhook_deliveries d
     WHERE {_PENDING} AND d.receiver > $1 ORDER BY d.receiver, d.next_at LIMIT 1)
     UNION ALL
-    SELECT following.*, r.number + 1 FROM receiver r CROSS JOIN LATERAL (
+    SELECT following.*, s.number + 1 FROM seen s CROSS JOIN LATERAL (
         SELECT d.receiver, d.next_at, d.endpoint_id FROM webhook_deliveries d
-        WHERE {_PENDING} AND d.receiver > r.receiver ORDER BY d.receiver, d.next_at LIMIT 1
-    ) following WHERE r.number < {MOST_RECEIVERS}
-), room AS (
-    SELECT r.receiver,
-        CASE WHEN e.failing_since IS NULL AND NOT coalesce(b.failing, false) THEN $5 ELSE 1 END
-            - coalesce(b.busy, 0) AS places
-    FROM receiver r JOIN webhook_endpoints e ON e.id = r.endpoint_id
-    LEFT JOIN unnest($2::text[], $3::int[], $4::bool[]) AS b (receiver, busy, failing) ON b.receiver = r.receiver
-    WHERE r.next_at <= now() AND (e.status = '{EndpointStatus.ACTIVE}' OR r.receiver LIKE '%:test')
-        AND (e.not_before IS NULL OR e.not_before <= now())
-), due AS MATERIALIZED (
-    SELECT head.id FROM room CROSS JOIN LATERAL (
-        SELECT d.id, d.next_at FROM webhook_deliveries d
-        WHERE {_PENDING} AND d.receiver = room.receiver AND d.next_at <= now()
-        ORDER BY d.next_at, d.id LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
-    ) head LIMIT $6
-), taken AS (
-    UPDATE webhook_deliveries d SET tries = d.tries + 1, sending = true, next_at = now() + $7::interval
-    FROM due WHERE d.id = due.id
-    RETURNING d.*
+        WHERE {_PENDING} AND d.receiver > s.receiver ORDER BY d.receiver, d.next_at LIMIT 1
+    ) following WHERE s.number < {MOST_RECEIVERS}
 ), line AS (
-    SELECT (SELECT receiver FROM receiver WHERE number = {MOST_RECEIVERS}) AS next_receiver
-)
-SELECT line.*, t.id, t.endpoint_id, t.receiver, coalesce(t.url, e.url) AS url, t.type, t.media_id, t.sequence, t.at,
-    t.tries, t.payload, now() - (t.give_up_at - $8::interval) AS tried_for, now() - e.failing_since AS failing_for,
-    e.secret,
-    CASE WHEN e.previous_until > now() THEN e.previous_secret END AS previous_secret
-FROM line LEFT JOIN taken t ON true LEFT JOIN webhook_endpoints e ON e.id = t.endpoint_id"""
+    SELECT (SELECT receiver FROM seen WHERE number = {MOST_RECEIVERS}) AS next_receiver
+{_TAKEN}"""
+
+_GLANCE: Final = f"""
+WITH seen AS (
+    SELECT d.receiver, d.next_at, d.endpoint_id FROM webhook_deliveries d
+    WHERE {_PENDING} AND d.next_at <= now() ORDER BY d.next_at DESC LIMIT {GLANCED}
+), line AS (
+    SELECT $1::text AS next_receiver
+{_TAKEN}"""
 
 # A success is a fact, whoever sends it by now. A failure counts only for who still has the delivery.
 _RECORD: Final = f"""
 WITH asked AS (
-    SELECT a.*, d.endpoint_id, d.tries = a.number AS held FROM unnest($1::uuid[], $2::int[], $3::bool[], $4::bool[],
+    SELECT a.id, a.number, a.delivered, a.gone AND (e.url IS NULL OR e.url = a.url) AS gone, a.pause, a.quiet,
+        a.payload, a.url, a.at, a.milliseconds, a.status_code, a.error, a.answer, d.endpoint_id,
+        d.tries = a.number AS held, e.status AS endpoint_status,
+        e.kind = '{EndpointKind.REGISTERED}' AND e.url = a.url AND d.type <> '{TEST_TYPE}' AS telling
+    FROM unnest($1::uuid[], $2::int[], $3::bool[], $4::bool[],
         $5::interval[], $6::interval[], $7::text[], $8::text[], $9::timestamptz[], $10::int[], $11::int[], $12::text[],
         $13::text[]) AS a (id, number, delivered, gone, pause, quiet, payload, url, at, milliseconds, status_code,
         error, answer)
-    JOIN webhook_deliveries d ON d.id = a.id FOR KEY SHARE OF d
+    JOIN webhook_deliveries d ON d.id = a.id JOIN webhook_endpoints e ON e.id = d.endpoint_id FOR KEY SHARE OF d
 ), health AS (
     UPDATE webhook_endpoints e SET updated_at = now(),
         failing_since = CASE WHEN a.delivered THEN NULL ELSE coalesce(e.failing_since, now()) END,
@@ -92,9 +119,9 @@ WITH asked AS (
     FROM (
         SELECT endpoint_id, bool_or(delivered) AS delivered, bool_or(gone) AS gone, max(quiet) AS quiet,
             max(error) AS error
-        FROM asked GROUP BY endpoint_id
+        FROM asked WHERE telling GROUP BY endpoint_id
     ) a
-    WHERE e.id = a.endpoint_id AND e.kind = '{EndpointKind.REGISTERED}' AND (
+    WHERE e.id = a.endpoint_id AND (
         a.gone OR a.quiet IS NOT NULL OR (a.delivered AND e.failing_since IS NOT NULL)
         OR (NOT a.delivered AND (e.failing_since IS NULL OR e.failing_since <= now() - $14::interval)))
     RETURNING e.id, e.status
@@ -111,10 +138,14 @@ UPDATE webhook_deliveries d SET sending = NOT asked.held AND d.sending AND NOT a
 FROM asked LEFT JOIN health h ON h.id = asked.endpoint_id
 WHERE d.id = asked.id AND {_PENDING}"""
 
-_FAIL_REST: Final = f"""
-UPDATE webhook_deliveries d SET status = '{DeliveryStatus.FAILED}', finished_at = now()
-FROM webhook_endpoints e
-WHERE e.id = $1 AND e.status = '{EndpointStatus.DISABLED}' AND d.endpoint_id = e.id AND {_PENDING} AND NOT d.sending"""
+_FAIL_DISABLED: Final = f"""
+UPDATE webhook_deliveries d SET status = '{DeliveryStatus.FAILED}', finished_at = now() FROM (
+    SELECT p.id FROM webhook_endpoints e CROSS JOIN LATERAL (
+        SELECT d.id FROM webhook_deliveries d
+        WHERE {_PENDING} AND d.receiver = e.id::text AND NOT d.sending LIMIT {_RELEASED} FOR UPDATE SKIP LOCKED
+    ) p WHERE e.status = '{EndpointStatus.DISABLED}') lost
+WHERE d.id = lost.id
+RETURNING d.id"""
 
 _RELEASE: Final = f"""
 WITH missed AS (
@@ -133,7 +164,9 @@ _FORGET: Final = f"""
 DELETE FROM webhook_deliveries WHERE id IN (
     SELECT old.id FROM webhook_endpoints e CROSS JOIN LATERAL (
         SELECT d.id FROM webhook_deliveries d WHERE d.endpoint_id = e.id AND d.created_at < now() - $1::interval
-        ORDER BY d.created_at LIMIT {_FORGOTTEN}) old)"""
+            AND d.status <> '{DeliveryStatus.PENDING}'
+        ORDER BY d.created_at LIMIT {_FORGOTTEN}) old)
+RETURNING id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,37 +202,28 @@ class Outcome:
 
 
 async def take(
-    hot: Connections, *, after: str, busy: Mapping[str, tuple[int, bool]], per_receiver: int, limit: int
+    hot: Connections, *, after: str | None, room: Mapping[str, int], per_receiver: int, limit: int
 ) -> list[asyncpg.Record]:
     """Take up to `limit` deliveries that are due.
 
     Args:
         hot: The database.
-        after: Where the look along the receivers begins: `next_receiver` of the one before, or empty.
-        busy: For receivers of this process: deliveries being sent, and whether it fails.
-        per_receiver: Deliveries that one receiver gets at the same time; one that fails gets one.
+        after: Where a walk along the receivers begins: `next_receiver` of the one before, or empty. None: a glance.
+        room: What receivers may get now, of those that may not get `per_receiver`.
+        per_receiver: Deliveries that one receiver gets at the same time.
         limit: Over all receivers.
 
     Returns:
         One row for each, and one without `id` if there is none.
     """
-    return await hot.fetch(
-        _TAKE,
-        after,
-        list(busy),
-        [count for count, _ in busy.values()],
-        [failing for _, failing in busy.values()],
-        per_receiver,
-        limit,
-        LEASE,
-        PATIENCE,
-    )
+    statement = _GLANCE if after is None else _WALK
+    values = (after, list(room), list(room.values()), per_receiver, limit, LEASE, PATIENCE)
+    return await hot.fetch(statement, *values)
 
 
 async def record(hot: Connections, outcomes: Sequence[Outcome]) -> list[None]:
     """Write down what came of tries: the log, the deliveries, the health of their endpoints."""
-    await hot.execute(
-        _RECORD,
+    values = (
         [o.delivery_id for o in outcomes],
         [o.number for o in outcomes],
         [o.error is None for o in outcomes],
@@ -215,12 +239,18 @@ async def record(hot: Connections, outcomes: Sequence[Outcome]) -> list[None]:
         [o.answer for o in outcomes],
         PATIENCE,
     )
+    for _ in range(MOST_DEADLOCKS):
+        with contextlib.suppress(asyncpg.TransactionRollbackError):
+            await hot.execute(_RECORD, *values)
+            return [None] * len(outcomes)
+    await hot.execute(_RECORD, *values)
     return [None] * len(outcomes)
 
 
-async def fail_rest(hot: Connections, endpoint_id: UUID) -> None:
-    """Give up what waits for an endpoint that has been disabled."""
-    await hot.execute(_FAIL_REST, endpoint_id)
+async def fail_disabled(hot: Connections) -> None:
+    """Give up what waits for endpoints that hear of nothing any more."""
+    while await hot.fetch(_FAIL_DISABLED):
+        pass
 
 
 async def release(hot: Connections, receiver: str) -> bool:
@@ -234,8 +264,9 @@ async def give_back(hot: Connections, tries: Sequence[tuple[UUID, int]]) -> None
 
 
 async def forget(hot: Connections, lifetime: timedelta) -> None:
-    """Remove deliveries that are older than this, with their log."""
-    await hot.execute(_FORGET, lifetime)
+    """Remove deliveries that are over and older than this, with their log."""
+    while len(await hot.fetch(_FORGET, lifetime)) >= _FORGOTTEN:
+        pass
 
 
 def test_receiver(endpoint_id: UUID) -> str:

@@ -69,6 +69,7 @@ class WebhookDelivery(Base):
     __table_args__ = (
         CheckConstraint(_one_of("status", DeliveryStatus), name="status"),
         Index("ix_webhook_deliveries_due", "receiver", "next_at", "id", postgresql_where=text(PENDING)),
+        Index("ix_webhook_deliveries_next", "next_at", postgresql_where=text(PENDING)),
         Index("ix_webhook_deliveries_endpoint", "endpoint_id", "created_at", "id"),
     )
 

@@ -23,7 +23,7 @@ from app.core.migrations import ROOT
 from app.embedded.process import Command, ManagedProcess
 
 PLUGIN: Final = Path(__file__).with_name("plugin")
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 100.0
 REQUEST_SECONDS: Final = 10.0
 TICK: Final = 0.05
 LOOK_SECONDS: Final = 0.1

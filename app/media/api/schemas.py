@@ -93,6 +93,7 @@ class MediaIn(BaseModel):
     webhook_events: list[EventType] | None = Field(
         default=None,
         min_length=1,
+        max_length=len(EventType),
         description="Which events are posted to `webhook_url`; the final ones if left out.",
         examples=[["media.completed", "media.failed"]],
     )

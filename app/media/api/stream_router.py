@@ -98,7 +98,11 @@ async def owner_events(
     An event comes when every transaction before it has ended, a few milliseconds after it happened.
     """
     desk = desk_of(request)
-    cursor = _cursor(request, 2) or await desk.feed.now()
+    now = await desk.feed.now()
+    cursor = _cursor(request, 2) or now
+    if cursor[0] > now[0]:
+        # It is of another database, such as the one before a restore: nothing would ever come after it.
+        raise _refused(request.headers[LAST_EVENT_ID])
     return EventStream(OwnerEvents(desk, DEFAULT_OWNER_ID, cursor, Wanted(status, model, tag)))
 
 
@@ -108,7 +112,11 @@ def _cursor(request: Request, count: int) -> tuple[int, ...] | None:
         return None
     cursor = read_id(given, count)
     if cursor is None:
-        message = "not the id of an event of this stream"
-        wrong = {"field": LAST_EVENT_ID, "message": message, "given": given[:60], "allowed": "the id of an event"}
-        raise InvalidInputError(f"{LAST_EVENT_ID}: {message}", errors=[wrong])
+        raise _refused(given)
     return cursor
+
+
+def _refused(given: str) -> InvalidInputError:
+    message = "not the id of an event of this stream"
+    wrong = {"field": LAST_EVENT_ID, "message": message, "given": given[:60], "allowed": "the id of an event"}
+    return InvalidInputError(f"{LAST_EVENT_ID}: {message}", errors=[wrong])

@@ -5,9 +5,11 @@ Each event's id says where a stream goes on, so nothing is missed and nothing to
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -37,9 +39,6 @@ THROTTLE_SECONDS: Final = 0.5
 _LOOK_AGAIN_SECONDS: Final = (0.02, 0.1, 0.5, 1.0)
 """How long to wait for transactions in whose shadow something lies."""
 _OUTAGE_SECONDS: Final = 1.0
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -73,7 +72,7 @@ class Clock:
         return self._loop.time() + seconds
 
 
-class _Stream:
+class _Stream(ABC):
     """What both kinds of streams are made of."""
 
     def __init__(self, desk: Desk, of: UUID) -> None:
@@ -86,23 +85,38 @@ class _Stream:
         """See `Events.leave`."""
         self._watcher.leave()
 
-    async def _ask(self, batch: Callable[[Item], Awaitable[Result]], item: Item) -> Result | None:
-        """Read; while the database is away, wait for it. None: the stream is to end."""
-        while not self._watcher.left:
-            try:
-                return await batch(item)
-            except UNAVAILABLE:
-                await self._watcher.changed(self._clock.after(_OUTAGE_SECONDS))
-        return None
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._greeting()
+        with self._desk.watch.on(self._of, self._watcher):
+            while not self._watcher.left:
+                try:
+                    async for event in self._round():
+                        yield event
+                except UNAVAILABLE:
+                    # Wait for it. What was told is remembered event by event, so nothing is told twice.
+                    await self._watcher.changed(self._clock.after(_OUTAGE_SECONDS))
+                except EOFError:
+                    return
+                if self._clock.ping_due():
+                    yield self._ping()
 
-    async def _state(self, row: Happened, event_id: str) -> bytes | None:
-        """A move of a media, with its payload; None: the stream is to end."""
-        kind = EVENT_TYPES[MediaEvent(row.event)]
-        told = Event(kind, row.at, row.id, row.media_id)
-        payload = await self._ask(self._desk.feed.payload, told)
-        if payload is None:
+    async def _payload(self, row: Happened) -> bytes | None:
+        """The payload of a move; None: the event is a note."""
+        if row.event not in EVENT_TYPES:
             return None
-        return format_sse_event(event=kind.partition(".")[2], data_str=payload.decode(), id=event_id)
+        return await self._desk.feed.payload(Event(EVENT_TYPES[MediaEvent(row.event)], row.at, row.id, row.media_id))
+
+    @abstractmethod
+    def _greeting(self) -> bytes:
+        """What comes first."""
+
+    @abstractmethod
+    def _ping(self) -> bytes:
+        """What breaks a silence."""
+
+    @abstractmethod
+    def _round(self) -> AsyncIterator[bytes]:
+        """Look, tell, and wait for more; EOFError: that was all."""
 
 
 class MediaEvents(_Stream):
@@ -112,22 +126,26 @@ class MediaEvents(_Stream):
         """Go on at `cursor`, from which `first` was seen."""
         super().__init__(desk, media_id)
         self._after, self._log_txid, self._log_id = cursor
-        self._first = first
+        self._first: MediaSeen | None = first
         self._progress: float | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield format_sse_event(retry=RECONNECT_MILLISECONDS)
-        with self._desk.watch.on(self._of, self._watcher):
-            seen: MediaSeen | None = self._first
-            while seen is not None:
-                async for event in self._tell(seen):
-                    yield event
-                whole = len(seen.history) < AT_ONCE
-                if self._watcher.left or (whole and seen.status in FINAL):
-                    return
-                if whole and not await self._watcher.changed(self._until(seen)) and self._clock.ping_due():
-                    yield PING
-                seen = await self._ask(self._desk.feed.media, self.look)
+    def _greeting(self) -> bytes:
+        return format_sse_event(retry=RECONNECT_MILLISECONDS)
+
+    def _ping(self) -> bytes:
+        return PING
+
+    async def _round(self) -> AsyncIterator[bytes]:
+        seen, self._first = self._first or await self._desk.feed.media(self.look), None
+        if seen is None:
+            raise EOFError
+        async for event in self._tell(seen):
+            yield event
+        whole = len(seen.history) < AT_ONCE
+        if whole and seen.status in FINAL:
+            raise EOFError
+        if whole:
+            await self._watcher.changed(self._until(seen))
 
     @property
     def look(self) -> MediaLook:
@@ -140,33 +158,32 @@ class MediaEvents(_Stream):
 
     def _until(self, seen: MediaSeen) -> float:
         """When to look again, even if nobody wakes us: something was held back."""
-        held_back = (seen.logs and seen.logs[-1].id != self._log_id) or seen.progress not in {None, self._progress}
+        held_back = self._has_moved(seen) or (seen.logs and seen.logs[-1].id != self._log_id)
         return self._clock.details_at if held_back else self._clock.ping_at
+
+    def _has_moved(self, seen: MediaSeen) -> bool:
+        return seen.status == MediaStatus.PROCESSING and seen.progress not in {None, self._progress}
 
     async def _tell(self, seen: MediaSeen) -> AsyncIterator[bytes]:
         details = seen.status in FINAL or self._clock.may_tell()
-        last = seen.history[-1] if seen.status in FINAL and seen.history else None
-        # As it happened; but the end comes last, whatever the clocks of those say who wrote the log.
-        rows = sorted([*seen.history, *(seen.logs if details else ())], key=lambda row: (row is last, row.at))
-        for row in rows:
-            if (event := await self._event(row)) is None:
-                return
-            yield event
-        moved = seen.status == MediaStatus.PROCESSING and seen.progress not in {None, self._progress}
+        for row in _in_order(seen.history, seen.logs if details else (), over=seen.status in FINAL):
+            yield await self._event(row)
+        moved = self._has_moved(seen)
         if details and moved:
             self._progress = seen.progress
             yield _progress(self._of, seen.status, seen.progress, self._id)
         if details and (moved or seen.logs):
             self._clock.told()
 
-    async def _event(self, row: Happened | Logged) -> bytes | None:
+    async def _event(self, row: Happened | Logged) -> bytes:
         if isinstance(row, Logged):
             self._log_txid, self._log_id = row.txid, row.id
             return format_sse_event(event="log", data_str=_log(self._of, row), id=self._id)
+        payload = await self._payload(row)
         self._after = row.id
-        if row.event in EVENT_TYPES:
-            return await self._state(row, self._id)
-        return format_sse_event(event="log", data_str=_noted(row), id=self._id)
+        if payload is None:
+            return format_sse_event(event="log", data_str=_noted(row), id=self._id)
+        return _state(row, payload, self._id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,25 +211,26 @@ class OwnerEvents(_Stream):
         super().__init__(desk, owner_id)
         self._txid, self._after = cursor
         self._wanted = wanted
+        self._hidden = 0
+        """Looks in a row that have seen something in the shadow of a transaction."""
         self._changed = set[UUID]()
         self._progress = dict[UUID, float]()
         """As last told, of media that are worked on."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def _greeting(self) -> bytes:
         # With an id, so that a client that is cut off before the first event goes on from here.
-        yield format_sse_event(retry=RECONNECT_MILLISECONDS, id=self._id)
-        hidden = 0
-        with self._desk.watch.on(self._of, self._watcher):
-            while (seen := await self._ask(self._desk.feed.owner, self.look)) is not None:
-                async for event in self._tell(seen):
-                    yield event
-                if self._watcher.left:
-                    return
-                if len(seen.history) == AT_ONCE:
-                    continue
-                hidden = hidden + 1 if seen.hidden else 0
-                if not await self._watcher.changed(self._until(hidden)) and self._clock.ping_due():
-                    yield format_sse_event(comment="ping", id=self._id)
+        return format_sse_event(retry=RECONNECT_MILLISECONDS, id=self._id)
+
+    def _ping(self) -> bytes:
+        return format_sse_event(comment="ping", id=self._id)
+
+    async def _round(self) -> AsyncIterator[bytes]:
+        seen = await self._desk.feed.owner(self.look)
+        async for event in self._tell(seen):
+            yield event
+        if len(seen.history) < AT_ONCE:
+            self._hidden = self._hidden + 1 if seen.hidden else 0
+            await self._watcher.changed(self._until(self._hidden))
 
     @property
     def look(self) -> OwnerLook:
@@ -234,22 +252,36 @@ class OwnerEvents(_Stream):
 
     async def _tell(self, seen: OwnerSeen) -> AsyncIterator[bytes]:
         for row in seen.history:
+            payload = await self._payload(row) if self._wanted.has(row) else None
             self._txid, self._after = row.txid, row.id
             if row.status != MediaStatus.PROCESSING:
                 self._progress.pop(row.media_id, None)
-            if row.event in EVENT_TYPES and self._wanted.has(row):
-                if (state := await self._state(row, self._id)) is None:
-                    return
-                yield state
+            if payload is not None:
+                yield _state(row, payload, self._id)
         self._changed |= self._watcher.changes
         self._watcher.changes.clear()
         if self._changed and self._clock.may_tell():
             asked, self._changed = ProgressLook(self._of, tuple(self._changed)), set[UUID]()
-            for step in await self._ask(self._desk.feed.progress, asked) or ():
+            for step in await self._desk.feed.progress(asked):
                 if self._wanted.has(step) and self._progress.get(step.media_id) != step.progress:
                     self._progress[step.media_id] = step.progress
                     yield _progress(step.media_id, step.status, step.progress, self._id)
             self._clock.told()
+
+
+def _in_order(history: Sequence[Happened], logs: Sequence[Logged], *, over: bool) -> Iterator[Happened | Logged]:
+    """Log lines between the states by time. Each kind keeps its own order, which its cursor needs; the end is last."""
+    waiting = deque(logs)
+    for number, row in enumerate(history, 1):
+        while waiting and (waiting[0].at <= row.at or (over and number == len(history))):
+            yield waiting.popleft()
+        yield row
+    yield from waiting
+
+
+def _state(row: Happened, payload: bytes, event_id: str) -> bytes:
+    name = EVENT_TYPES[MediaEvent(row.event)].partition(".")[2]
+    return format_sse_event(event=name, data_str=payload.decode(), id=event_id)
 
 
 def _progress(media_id: UUID, status: str, fraction: float | None, event_id: str) -> bytes:
