@@ -283,3 +283,74 @@ async def test_two_processes_tell_the_same(settings, hot, tmp_path):
                     assert await names_of(reader) == ["completed"]
 
     assert reader.events[-1][1]["data"]["id"] == media["id"]
+
+
+async def told_in_process(app, path, *, seconds, method="GET"):
+    """What the application sends in so many seconds, to a client that is there."""
+    gone, messages = asyncio.Event(), []
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        messages.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "root_path": ""}
+    stream = asyncio.create_task(app(scope, receive, send))
+    await asyncio.sleep(seconds)
+    gone.set()
+    async with asyncio.timeout(5):
+        await stream
+    return b"".join(message.get("body", b"") for message in messages).decode()
+
+
+async def test_a_media_that_waits_with_its_progress_known_costs_no_look_after_the_other(api, client, hot):
+    media = await client.faulty()
+    # As after a worker that has stopped in the middle.
+    await hot.execute("UPDATE media SET progress = 0.4 WHERE id = $1", UUID(media["id"]))
+    app = api._transport.app
+    looks, real = [], app.state.desk.feed.media
+
+    async def counted(look):
+        looks.append(look)
+        return await real(look)
+
+    app.state.desk.feed.media = counted
+    await told_in_process(app, f"/media/{media['id']}/events", seconds=2)
+
+    assert len(looks) < 10
+
+
+async def test_states_are_told_in_the_order_of_their_ids_whatever_their_times_say(api, client, hot):
+    media = await client.faulty()
+    for event, status, back in (
+        ("claimed", "PROCESSING", 1),
+        ("returned", "IN_QUEUE", 9),
+        ("claimed", "PROCESSING", 5),
+    ):
+        await hot.execute(
+            """INSERT INTO media_history (media_id, owner_id, event, status, at)
+            SELECT id, owner_id, $2, $3, now() - make_interval(secs => $4) FROM media WHERE id = $1""",
+            *(UUID(media["id"]), event, status, back),
+        )
+
+    told = await told_in_process(api._transport.app, f"/media/{media['id']}/events", seconds=0.5)
+
+    ids = [int(line.removeprefix("id: ").split("-")[0]) for line in told.splitlines() if line.startswith("id: ")]
+    assert len(ids) == 4
+    assert ids == sorted(ids)
+
+
+async def test_head_is_answered_without_a_stream(api, client):
+    media = await client.faulty()
+
+    for path in (f"/media/{media['id']}/events", "/media/events"):
+        async with asyncio.timeout(5):
+            assert await told_in_process(api._transport.app, path, seconds=0, method="HEAD") == ""
+
+
+async def test_an_id_from_the_future_is_refused(client):
+    answer = await client.api.get("/media/events", headers={"last-event-id": "900000000000-1"})
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")

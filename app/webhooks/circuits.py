@@ -4,6 +4,7 @@ One that fails again and again is left alone for a while, then gets one delivery
 circuit. So a dead receiver with a long backlog costs one request now and then, and places for nobody else.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +17,7 @@ FAILURES: Final = 3
 SHORTEST_REST: Final = 1.0
 LONGEST_REST: Final = 60.0
 """Seconds; a rest is twice as long as the one before."""
+REMEMBERED: Final = 20_000
 FORGOTTEN: Final = 3 * 86_400.0
 """Seconds after which a receiver that nothing was sent to is forgotten."""
 
@@ -35,6 +37,8 @@ class Circuits:
         """`most` is what a receiver gets at the same time while all is well."""
         self._most = most
         self._failing = dict[str, _Circuit]()
+        self._well = dict[str, None]()
+        """Receivers that have taken something, the last ones."""
         self._busy = Counter[str]()
 
     def begin(self, receiver: str) -> None:
@@ -60,8 +64,14 @@ class Circuits:
         circuit.rest_until = max(circuit.rest_until, now + rest)
 
     def succeeded(self, receiver: str) -> float:
-        """A try went well; for how many seconds the receiver had failed."""
+        """A try went well; for how many seconds the receiver had failed: for ever, if nothing is known of it."""
         circuit = self._failing.pop(receiver, None)
+        if receiver not in self._well:
+            # An outage that this process has not seen, such as one before it was started.
+            self._well[receiver] = None
+            if len(self._well) > REMEMBERED:
+                del self._well[next(iter(self._well))]
+            return math.inf
         return 0.0 if circuit is None else clock.seconds() - circuit.since
 
     def room(self, *, scarce: bool) -> dict[str, int]:
