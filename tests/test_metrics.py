@@ -54,6 +54,8 @@ async def numbers(client):
 async def entered(client, hot):
     """The numbers, with what this process has counted so far."""
     await tallies.add_all(hot, dict(measures.take_all()))
+    # What a pulse has taken just before is on its way into the database.
+    await asyncio.sleep(0.3)
     return await numbers(client)
 
 

@@ -5,7 +5,6 @@ never waits: what gathers while one message is on its way goes out with the next
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.core.connections import Change
+from app.core.ending import end
 
 if TYPE_CHECKING:
     import redis.asyncio as redis
@@ -69,9 +69,7 @@ class News:
     async def close(self) -> None:
         """Tell nothing more."""
         if self._telling is not None:
-            self._telling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._telling
+            await end(self._telling)
 
     async def _listen(self, heard: Callable[[Collection[Change]], None]) -> None:
         subscription: Any = self._cache.pubsub()  # pyright: ignore[reportUnknownMemberType] - its options are untyped

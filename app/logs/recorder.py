@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from app.core.connections import NOBODY, UNAVAILABLE, Change, Connections
+from app.core.ending import end
 from app.core.logging import Tap
 from app.core.measures import LOGS_DROPPED
 from app.core.storable import storable
@@ -53,9 +54,7 @@ class Recorder:
         if Tap.record == self.record:
             Tap.record = None
         if self._writer is not None:
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+            await end(self._writer)
         with contextlib.suppress(TimeoutError, *UNAVAILABLE):
             async with asyncio.timeout(1):
                 while self._waiting:

@@ -14,6 +14,7 @@ import structlog
 
 from app.core import measures
 from app.core.connections import UNAVAILABLE, Connections
+from app.core.ending import end
 from app.core.news import News
 from app.media import tallies
 
@@ -43,9 +44,7 @@ class Pulse:
     async def stop(self) -> None:
         """Enter what is owed, for a second at most, and end."""
         if self._beating is not None:
-            self._beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._beating
+            await end(self._beating)
         with contextlib.suppress(*UNAVAILABLE):
             async with asyncio.timeout(1):
                 await self.enter()

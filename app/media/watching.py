@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from app.core.connections import UNAVAILABLE, Change, Connections
+from app.core.ending import end
 from app.core.news import News
 from app.media import queries
 
@@ -94,9 +95,7 @@ class Watch:
     async def stop(self) -> None:
         """End."""
         self._let_go()
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await end(*self._loops)
 
     @contextlib.contextmanager
     def on(self, of: UUID, watcher: Watcher) -> Generator[Watcher]:

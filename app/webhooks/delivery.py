@@ -24,6 +24,7 @@ import structlog
 from app.core import clock
 from app.core.batch import Batch
 from app.core.connections import UNAVAILABLE, Connections
+from app.core.ending import end
 from app.core.measures import WEBHOOK_TRIES
 from app.core.storable import storable
 from app.webhooks import answers, dispatch
@@ -119,9 +120,7 @@ class Deliverer:
 
     async def stop(self) -> None:
         """Take nothing more, wait a little for what is being sent, and give the rest back."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await end(*self._loops)
         tasks = [task for _, task in self._sending.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=self._pace.patience.total_seconds())

@@ -1,10 +1,9 @@
 """Event streams: what happens to one media, or to all of an owner's, as server-sent events.
 
-States are told at once, every one of them, from the history; progress and log lines at most every THROTTLE_SECONDS.
+States are told at once, every one of them, from the history; progress and log lines at most twice a second.
 Each event's id says where a stream goes on, so nothing is missed and nothing told twice after a break.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -16,8 +15,9 @@ import msgspec
 from fastapi.sse import format_sse_event
 
 from app.core.connections import UNAVAILABLE
-from app.core.event_stream import PING, PING_SECONDS, RECONNECT_MILLISECONDS, write_id
+from app.core.event_stream import PING, RECONNECT_MILLISECONDS, write_id
 from app.media.api.desk import Desk
+from app.media.api.stream_clock import Clock
 from app.media.event_queries import (
     AT_ONCE,
     Happened,
@@ -35,41 +35,11 @@ from app.media.resource import utc
 from app.media.states import FINAL, MediaEvent, MediaStatus
 from app.media.watching import Watcher
 
-THROTTLE_SECONDS: Final = 0.5
 _LOOK_AGAIN_SECONDS: Final = (0.02, 0.1, 0.5, 1.0)
 """How long to wait for transactions in whose shadow something lies."""
 _OUTAGE_SECONDS: Final = 1.0
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Clock:
-    """When a stream tells what: pings, and what is throttled."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.ping_at = self._loop.time() + PING_SECONDS
-        self.details_at = 0.0
-        """From when progress and log lines may be told again."""
-
-    def may_tell(self) -> bool:
-        """Whether details may be told now."""
-        return self._loop.time() >= self.details_at
-
-    def told(self) -> None:
-        """Details were told."""
-        self.details_at = self._loop.time() + THROTTLE_SECONDS
-
-    def ping_due(self) -> bool:
-        """Whether it has been silent for long; asked once for each silence."""
-        if self._loop.time() < self.ping_at:
-            return False
-        self.ping_at = self._loop.time() + PING_SECONDS
-        return True
-
-    def after(self, seconds: float) -> float:
-        """A moment from now."""
-        return self._loop.time() + seconds
 
 
 class _Stream(ABC):
