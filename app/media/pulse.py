@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 Process: TypeAlias = Literal["api", "worker", "tool"]
 BEAT_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 1.0
 BEATS_PER_ENTRY: Final = 5
 """Counts are entered after so many beats, so they are five seconds old at most."""
 
@@ -35,6 +36,7 @@ class Pulse:
         self._news = news
         self._owed = Counter[str]()
         self._seen = {"waits": 0, "news": 0}
+        self._stopping = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -44,6 +46,9 @@ class Pulse:
     async def stop(self) -> None:
         """Enter what is owed, for a second at most, and end."""
         if self._beating is not None:
+            # What is being entered at this moment comes to its end: cut off, it might count twice.
+            self._stopping.set()
+            await asyncio.wait([self._beating], timeout=STOP_SECONDS)
             await end(self._beating)
         with contextlib.suppress(*UNAVAILABLE):
             async with asyncio.timeout(1):
@@ -66,7 +71,10 @@ class Pulse:
         beats = 0
         while True:
             due = time.perf_counter() + BEAT_SECONDS
-            await asyncio.sleep(BEAT_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await self._stopping.wait()
+                    return
             self._look(time.perf_counter() - due)
             beats += 1
             if beats % BEATS_PER_ENTRY == 0:
