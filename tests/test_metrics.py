@@ -220,7 +220,7 @@ async def test_what_several_processes_count_adds_up(settings, hot, client, tmp_p
     seen = await numbers(client)
 
     assert seen["fleek_attempts_total", "", "SUCCEEDED", "dummy"] == 20
-    assert seen["fleek_event_loop_lag_seconds_count", "worker"] >= 2
+    assert seen["fleek_event_loop_lag_seconds_count", "worker"] >= 1
 
 
 async def test_counts_survive_an_outage_of_the_database(settings, hot, runtime):
