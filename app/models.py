@@ -5,10 +5,13 @@ from typing import Final
 from app.auth.models import Owner
 from app.idempotency.models import IdempotencyKey
 from app.logs.models import Log
-from app.media.models import Attempt, File, Media, MediaHistory, PausedModel, ProviderGate, Tally, Worker
+from app.media.fleet_models import PausedModel, ProviderGate, ProviderKeys, Tally, Worker
+from app.media.models import Attempt, File, Media, MediaHistory
+from app.uploads.models import Upload
 from app.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookTry
 
 TABLES: Final = (
-    *(Attempt, File, IdempotencyKey, Log, Media, MediaHistory, Owner, PausedModel, ProviderGate, Tally, Worker),
+    *(Attempt, File, IdempotencyKey, Log, Media, MediaHistory, Owner, PausedModel, ProviderGate, ProviderKeys, Tally),
+    *(Upload, Worker),
     *(WebhookDelivery, WebhookEndpoint, WebhookTry),
 )

@@ -12,7 +12,7 @@ import structlog
 
 from app.core import production, tracing
 from app.core.bell import Bell
-from app.core.config import Settings
+from app.core.config import Settings, variables
 from app.core.connections import Announce, Change, Connections
 from app.core.news import News
 from app.core.reporting import report_errors
@@ -20,10 +20,12 @@ from app.logs.recorder import Recorder
 from app.media.line import Line
 from app.media.pulse import Process, Pulse
 from app.media.service import MediaServices
-from app.media_generator.registry import Registry, load_registry
+from app.media_generator.plugins import Plan, load_registry
+from app.media_generator.registry import Registry
 from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
 from app.storage.store import Store
+from app.storage.vault import StoredVault
 from app.webhooks.receivers import Receivers
 
 if TYPE_CHECKING:
@@ -102,7 +104,10 @@ async def open_runtime(
         stack.push_async_callback(cache.aclose)
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
-        providers = registry or load_registry()
+        store = S3Store(settings)
+        providers = registry or load_registry(
+            Plan(variables(), settings.provider_accounts), outgoing, StoredVault(store)
+        )
         stack.push_async_callback(providers.close)
         recorder = Recorder(hot)
         recorder.start()
@@ -113,4 +118,4 @@ async def open_runtime(
         pulse = Pulse(process, hot, news)
         pulse.start()
         stack.push_async_callback(pulse.stop)
-        yield Runtime(settings, hot, S3Store(settings), providers, cache, recorder, news, outgoing)
+        yield Runtime(settings, hot, store, providers, cache, recorder, news, outgoing)

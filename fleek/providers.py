@@ -1,5 +1,8 @@
 """All that the author of a provider imports: the interface, its values and its errors."""
 
+from app.core.http import Answer, Http, OutgoingError, Request, Stream
+from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.cards import ModelCard, ModelStatus, Price, PriceUnit
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -19,8 +22,8 @@ from app.media_generator.media_generator_model import (
     Canceled,
     Capabilities,
     Failed,
+    InputFile,
     MediaGeneratorModel,
-    ModelCard,
     Outcome,
     Output,
     Reference,
@@ -28,30 +31,50 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
+from app.media_generator.over_http import download, from_answer, from_outgoing
+from app.media_generator.setup import Account, ProviderSettings, Setup, Vault
 
 __all__ = [
+    "Account",
+    "Answer",
     "AnswerLostError",
     "BusyError",
+    "Callback",
+    "CallbackRefusedError",
     "CancelAnswer",
     "Canceled",
     "Capabilities",
     "CreditError",
     "Failed",
     "GenerationFailedError",
+    "Http",
+    "InputFile",
     "InputRefusedError",
     "MediaGeneratorModel",
     "ModelCard",
     "ModelGoneError",
+    "ModelStatus",
     "NotReachedError",
     "Outcome",
+    "OutgoingError",
     "Output",
     "OutputError",
+    "Price",
+    "PriceUnit",
     "ProviderError",
+    "ProviderSettings",
     "Reference",
     "RefusedError",
+    "Request",
     "Running",
     "Sent",
+    "Setup",
+    "Stream",
     "Submission",
     "Succeeded",
     "UnauthorizedError",
+    "Vault",
+    "download",
+    "from_answer",
+    "from_outgoing",
 ]

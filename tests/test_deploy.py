@@ -330,17 +330,18 @@ def test_the_policy_allows_what_the_store_does_and_nothing_else():
     allowed = {one["Sid"]: one["Action"] for one in policy["Statement"]}
     does = (ROOT / "app/storage/s3.py").read_text()
 
-    # One for each call: put (in parts, too), signed GET, HEAD of the bucket. Only `fleek store check` deletes.
+    # One for each call: put (in parts, too), signed GET, HEAD of the bucket. Nothing deletes media.
     media = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject"]
     assert 'sign(self._signer, "GET"' in does
     assert 'sign(self._objects, "HEAD", ""' in does
     assert allowed == {
         "WriteAndSign": media,
+        "InputFilesAndRawAnswers": [*media, "s3:DeleteObject"],
         "FleekStoreCheck": [*media, "s3:DeleteObject"],
         "SeeThatTheBucketIsThere": "s3:ListBucket",
     }
     deletes = [path for path in (ROOT / "app").rglob("*.py") if re.search(r"store\.delete\(", path.read_text())]
-    assert {path.name for path in deletes} == {"testing.py", "store_commands.py"}, "then the policy needs more"
+    assert {path.name for path in deletes} == {"testing.py", "store_commands.py", "vault.py"}, "then the policy needs more"
 
 
 def test_every_setting_that_the_page_names_exists():

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from app.core.ids import new_id
-from app.media_generator import registry
+from app.media_generator import plugins
 from app.media_generator.dummy_media_generator.orders import STYLES
 from app.media_generator.dummy_media_generator.painters import STYLE_BOOK
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -42,13 +42,13 @@ def test_a_seed_is_drawn_where_none_is_given():
 
 def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
     good = EntryPoint(
-        "dummy", "app.media_generator.dummy_media_generator.provider:DummyMediaGeneratorModel", registry.GROUP
+        "dummy", "app.media_generator.dummy_media_generator.provider:DummyMediaGeneratorModel", plugins.PROVIDERS
     )
-    gone = EntryPoint("gone", "no.such.module:Provider", registry.GROUP)
-    odd = EntryPoint("odd", "builtins:object", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: (good, gone, odd))
+    gone = EntryPoint("gone", "no.such.module:Provider", plugins.PROVIDERS)
+    odd = EntryPoint("odd", "builtins:object", plugins.PROVIDERS)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: (good, gone, odd) if group == plugins.PROVIDERS else ())
 
-    loaded = registry.load_registry()
+    loaded = plugins.load_registry()
 
     assert set(loaded.providers) == {"dummy"}
     assert set(loaded.broken) == {"gone", "odd"}
@@ -56,4 +56,4 @@ def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
 
 
 def test_the_installed_entry_point_leads_to_the_dummy_provider():
-    assert "dummy" in registry.load_registry().providers
+    assert "dummy" in plugins.load_registry().providers

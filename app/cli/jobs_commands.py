@@ -13,7 +13,7 @@ from app.core.logging import set_up_logging
 from app.media.overview import Filter
 from app.media.sql import OVER
 from app.media.states import UNDER_WAY, MediaStatus
-from app.media_generator.registry import load_registry
+from app.media_generator.plugins import load_registry
 
 app = typer.Typer(
     name="jobs",

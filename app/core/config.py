@@ -3,11 +3,14 @@
 Real environment variables come first, then `.env.local`, then `.env`, then the defaults here.
 """
 
+import os
+import re
 import sys
 from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -84,8 +87,6 @@ class Settings(BaseSettings):
 
     default_model: str = "dummy/painter"
     """The model of a request that names none."""
-    replicate_api_token: SecretStr | None = None
-    """Key of Replicate; kept for its provider, which this version does not have yet."""
 
     idempotency_hours: float = Field(default=24.0, gt=0, le=8760)
     """How long an Idempotency-Key joins the first request under it, in hours."""
@@ -115,6 +116,12 @@ class Settings(BaseSettings):
     """After how long a provider that took a job and never finishes it is given up, in hours."""
     ageing_seconds: float = Field(default=300.0, gt=0, le=604_800)
     """How long a job has to wait to count as one step of priority higher, in seconds."""
+    provider_accounts: Annotated[dict[str, str], NoDecode] = {}
+    """Further accounts at providers, name and kind: `replicate-eu=replicate,lab=openai`. Each reads the variables that
+    begin with its name: REPLICATE_EU_API_TOKEN, LAB_BASE_URL."""
+    callback_url: str | None = None
+    """The address of this API for callbacks of providers, from the internet; unset: PUBLIC_URL if that is https, else
+    none: then jobs are polled for."""
     provider_limits: Annotated[dict[str, int], NoDecode] = {}
     """Jobs in flight at most over all workers, by provider: `replicate=100,other=20`; not named: not limited."""
     provider_pause_seconds: float = Field(default=30.0, gt=0, le=86_400)
@@ -150,7 +157,20 @@ class Settings(BaseSettings):
             limits[name] = int(number)
         return limits
 
-    @field_validator("public_url", "s3_endpoint_url", "s3_public_url", "otel_exporter_otlp_endpoint")
+    @field_validator("provider_accounts", mode="before")
+    @classmethod
+    def _read_accounts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        accounts = dict[str, str]()
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            name, _, kind = (text.strip() for text in part.partition("="))
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or not kind:
+                raise ValueError("must look like replicate-eu=replicate,lab=openai; names of a-z, 0-9 and -")
+            accounts[name] = kind
+        return accounts
+
+    @field_validator("public_url", "callback_url", "s3_endpoint_url", "s3_public_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _be_http(cls, value: str | None) -> str | None:
         if value is None or value == "aws":
@@ -196,6 +216,11 @@ class Settings(BaseSettings):
         return f"postgresql://{user}:{password}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
 
     @property
+    def callback_base(self) -> str | None:
+        """Below which providers may call back; None: nowhere."""
+        return self.callback_url or (self.public_url if self.public_url.startswith("https://") else None)
+
+    @property
     def broker_dsn(self) -> str:
         """The address of Celery's broker, password included."""
         return (self.broker_url or self.redis_url).get_secret_value()
@@ -204,6 +229,14 @@ class Settings(BaseSettings):
     def s3_signing_url(self) -> str | None:
         """The address that pre-signed URLs are made for."""
         return self.s3_public_url or self.s3_endpoint_url
+
+
+def variables() -> dict[str, str]:
+    """All environment variables, and those of the files that stand behind them; what is empty counts as not set."""
+    found: dict[str, str | None] = {}
+    for file in ENV_FILES:
+        found |= dotenv_values(file)
+    return {name: value for name, value in {**found, **os.environ}.items() if value}
 
 
 def load_settings() -> Settings:

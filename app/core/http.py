@@ -15,9 +15,10 @@ OutgoingError
     └── InvalidAnswerError      what came is not HTTP
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NoReturn, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,53 @@ class Answer:
     """Whether there was more than `most_bytes`."""
     seconds: float
     """From the call to the end of the body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """The head of an answer, and its body as it comes."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in any case; of a repeated header the first."""
+    chunks: AsyncIterator[bytes]
+    """Of the body, as it was sent; an OutgoingError if it breaks off before its end. Nothing limits its time."""
+
+
+class Http(Protocol):
+    """What makes calls: `Outgoing`, or in a process that calls nobody `NoCalls`."""
+
+    async def send(self, request: Request) -> Answer:
+        """Send a request and read the answer, whatever its status.
+
+        Raises:
+            OutgoingError: There is no answer; its class says whether the request may have arrived.
+        """
+        ...
+
+    def stream(self, request: Request) -> AbstractAsyncContextManager[Stream]:
+        """Send a request and read the head of its answer within `timeout`; the body is the caller's.
+
+        Raises:
+            OutgoingError: There is no answer; its class says whether the request may have arrived.
+        """
+        ...
+
+
+class NoCalls:
+    """For processes that only describe what providers offer, such as the API."""
+
+    async def send(self, request: Request) -> Answer:
+        """Refuse."""
+        _refuse(request)
+
+    def stream(self, request: Request) -> AbstractAsyncContextManager[Stream]:
+        """Refuse."""
+        _refuse(request)
+
+
+def _refuse(request: Request) -> NoReturn:
+    raise RuntimeError(f"this process makes no calls; a worker does: {request.method}")
 
 
 class OutgoingError(Exception):

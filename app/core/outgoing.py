@@ -15,11 +15,11 @@ Certificates are always verified, against the system's store (SSL_CERT_FILE and 
 environment and netrc files are not read, cookies not kept.
 """
 
-import os
 import re
 import ssl
 from asyncio import timeout
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from time import monotonic
 from types import SimpleNamespace
@@ -27,14 +27,12 @@ from typing import Final
 
 from aiohttp import (
     AsyncResolver,
-    ClientConnectorDNSError,
     ClientConnectorError,
     ClientError,
     ClientHandlerType,
     ClientOSError,
     ClientRequest,
     ClientResponse,
-    ClientResponseError,
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
@@ -47,8 +45,9 @@ from yarl import URL
 
 from app.core import http
 from app.core.addresses import malformed
-from app.core.guard import NotPublicError, PublicOnly, public_socket
-from app.core.http import Answer, Request
+from app.core.guard import PublicOnly, public_socket
+from app.core.http import Answer, Request, Stream
+from app.core.outgoing_failures import Phase, failure, late, lost
 
 MOST_CONNECTIONS: Final = 10_000
 """Of each of the four kinds; those who call limit themselves, this only bounds what a defect can do."""
@@ -61,17 +60,6 @@ NO_LIMIT: Final = ClientTimeout(total=None)
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
 _HEADERS: Final = {"User-Agent": f"Fleek/{version('fleek')}", "Accept-Encoding": "identity"}
-
-
-class _Phase:
-    """How far a call has come."""
-
-    __slots__ = ("begun", "connected", "looking_up")
-
-    def __init__(self) -> None:
-        self.begun = monotonic()
-        self.looking_up = False
-        self.connected = False
 
 
 async def _looks_up(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
@@ -102,7 +90,7 @@ async def _once(request: ClientRequest, send: ClientHandlerType) -> ClientRespon
     except ClientConnectorError:
         raise
     except (ClientOSError, ServerDisconnectedError) as error:
-        raise _lost(request.url.raw_host) from error
+        raise lost(request.url.raw_host) from error
 
 
 class Outgoing:
@@ -138,14 +126,38 @@ class Outgoing:
         """
         url = _checked(request)
         session = self._session(guarded=request.guarded and not self._allow_private, keep_alive=request.keep_alive)
-        phase = _Phase()
+        phase = Phase()
         try:
             async with timeout(request.timeout):
                 return await _exchange(session, url, request, phase)
         except TimeoutError as error:
-            raise _late(url.raw_host, phase) from error
+            raise late(url.raw_host, phase) from error
         except (ClientError, OSError, RuntimeError) as error:
-            raise _failure(url.raw_host, phase, error) from error
+            raise failure(url.raw_host, phase, error) from error
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncGenerator[Stream]:
+        """Send a request and read the head of its answer within `timeout`; the body is the caller's.
+
+        Raises:
+            OutgoingError: There is no answer; its class says whether the request may have arrived.
+            RuntimeError: The client is closed.
+        """
+        url = _checked(request)
+        session = self._session(guarded=request.guarded and not self._allow_private, keep_alive=request.keep_alive)
+        phase = Phase()
+        try:
+            async with timeout(request.timeout):
+                response = await _begin(session, url, request, phase)
+        except TimeoutError as error:
+            raise late(url.raw_host, phase) from error
+        except (ClientError, OSError, RuntimeError) as error:
+            raise failure(url.raw_host, phase, error) from error
+        try:
+            yield Stream(status=response.status, headers=response.headers, chunks=_body(response, url, phase))
+        finally:
+            # After the whole body the connection is free already; else it is of no more use.
+            response.close()
 
     async def close(self) -> None:
         """End all connections, those of calls that still run included."""
@@ -207,15 +219,27 @@ def _checked(request: Request) -> URL:
         raise http.InvalidRequestError(f"the URL cannot be read: {error}") from error
 
 
-async def _exchange(session: ClientSession, url: URL, request: Request, phase: _Phase) -> Answer:
-    async with session.request(
+async def _begin(session: ClientSession, url: URL, request: Request, phase: Phase) -> ClientResponse:
+    return await session.request(
         request.method,
         url,
         headers=request.headers,
         data=request.body,
         allow_redirects=False,
         trace_request_ctx=phase,
-    ) as response:
+    )
+
+
+async def _body(response: ClientResponse, url: URL, phase: Phase) -> AsyncGenerator[bytes]:
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (ClientError, OSError) as error:
+        raise failure(url.raw_host, phase, error) from error
+
+
+async def _exchange(session: ClientSession, url: URL, request: Request, phase: Phase) -> Answer:
+    async with await _begin(session, url, request, phase) as response:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
@@ -231,43 +255,3 @@ async def _exchange(session: ClientSession, url: URL, request: Request, phase: _
             truncated=truncated,
             seconds=monotonic() - phase.begun,
         )
-
-
-def _late(host: str | None, phase: _Phase) -> http.OutgoingError:
-    """What the time-out has ended."""
-    seconds = f"{monotonic() - phase.begun:.1f} s"
-    if phase.connected:
-        return http.AnswerTimeoutError(f"{host} gave no complete answer within {seconds}")
-    if phase.looking_up:
-        return http.NameResolutionError(f"the name {host} was not resolved within {seconds}")
-    return http.ConnectError(f"no connection to {host} within {seconds}")
-
-
-def _lost(host: str | None) -> http.ConnectionLostError:
-    return http.ConnectionLostError(f"the connection to {host} was lost before its answer was complete")
-
-
-def _failure(host: str | None, phase: _Phase, error: Exception) -> http.OutgoingError:
-    """Foreign errors end here."""
-    if isinstance(error, ClientConnectorError):
-        return _not_connected(host, error, error.os_error)
-    if not phase.connected:
-        return http.ConnectError(f"no connection to {host}: {error}")
-    if isinstance(error, ClientResponseError):
-        return http.InvalidAnswerError(f"what {host} answered is not HTTP")
-    return _lost(host)
-
-
-def _not_connected(host: str | None, error: ClientConnectorError, cause: OSError) -> http.OutgoingError:
-    """Most specific first; a cause's own text may name addresses that are nobody's business."""
-    if isinstance(cause, NotPublicError):
-        return http.RefusedAddressError(
-            f"{host} leads to a private or loopback address; for development, set ALLOW_PRIVATE_ADDRESSES=true"
-        )
-    if isinstance(error, ClientConnectorDNSError):
-        return http.NameResolutionError(f"the name {host} was not resolved: {cause.strerror or cause}")
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return http.TlsError(f"the certificate of {host} is not trusted: {cause.verify_message}")
-    if isinstance(cause, ssl.SSLError):
-        return http.TlsError(f"no TLS connection to {host}: {cause.reason or 'it ended the handshake'}")
-    return http.ConnectError(f"no connection to {host}: {os.strerror(cause.errno) if cause.errno else cause}")

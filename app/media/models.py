@@ -106,6 +106,12 @@ class Media(Base):
     """The request's own receiver: `url`, `events`, `receiver`; null: it has none."""
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default=text("'{}'"))
     """The caller's own words, to filter by."""
+    route: Mapped[str | None]
+    """The route that was asked for; `model` is its target at present. Null: it was asked for by its own name."""
+    route_step: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """Which of the route's targets; 0 is the first."""
+    route_input: Mapped[dict[str, Any] | None]
+    """The input as it was asked of the route, from which each target's is made."""
     trace: Mapped[str | None]
     """The W3C traceparent of the request; null: it is not traced."""
     cancel: Mapped[dict[str, Any] | None]
@@ -131,6 +137,7 @@ class Attempt(Base):
             unique=True,
             postgresql_where=text(_one_of("status", OPEN_ATTEMPT)),
         ),
+        Index("ix_attempts_called_back", "media_id", postgresql_where=text("called_back")),
         Index("ix_attempts_look", "look_at", postgresql_where=text("look_at IS NOT NULL")),
         Index("ix_attempts_unknown", "media_id", postgresql_where=text(f"status = '{AttemptStatus.UNKNOWN}'")),
     )
@@ -155,7 +162,16 @@ class Attempt(Base):
     """After a failure: whether the request reached the provider, NO, YES or UNKNOWN."""
     error: Mapped[dict[str, Any] | None]
     cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
-    """As the provider reports it, in US dollars; null: not told."""
+    """What it cost, in `currency`; null: not known."""
+    estimate: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
+    """What it was expected to cost, when it was bought; null: not known."""
+    currency: Mapped[str] = mapped_column(server_default=text("'USD'"))
+    cost_basis: Mapped[str | None]
+    """Where `cost` comes from: `reported` by the provider, or `computed` from `units`."""
+    units: Mapped[dict[str, Any] | None]
+    """What it was billed by, such as `{"second": 1.25}`, as the provider tells."""
+    called_back: Mapped[bool] = mapped_column(server_default=text("false"))
+    """The provider has called back, and no worker has heard of it yet."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     look_at: Mapped[datetime | None]
     """When somebody looks after it next, although its media is over; null: nobody does."""
@@ -211,59 +227,12 @@ class File(Base):
     """Read from the bytes, such as `image/png`."""
     bytes: Mapped[int]
     width: Mapped[int | None] = mapped_column(Integer)
-    """In pixels; null: not a picture."""
+    """In pixels; null: neither picture nor video, or not probed."""
     height: Mapped[int | None] = mapped_column(Integer)
+    seconds: Mapped[float | None]
+    """Of a video or sound; null: neither, or not probed."""
+    poster_key: Mapped[str | None]
+    """Where a picture of a video lies in the bucket; null: there is none."""
     sha256: Mapped[str]
     """Of the bytes, in hex."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
-
-
-class Worker(Base):
-    """One worker process; its heartbeat keeps the leases of all its jobs."""
-
-    __tablename__ = "workers"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    """New for each start of a process."""
-    name: Mapped[str]
-    """Host and process id, for people."""
-    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    """Its last heartbeat, by the database's clock."""
-    steady_since: Mapped[datetime] = mapped_column(server_default=NOW)
-    """Since when it has reported without a gap; only then may it declare others dead."""
-
-
-class ProviderGate(Base):
-    """A provider from which nothing is bought for a while, or until it is resumed; no row: all is well."""
-
-    __tablename__ = "provider_gates"
-
-    provider: Mapped[str] = mapped_column(primary_key=True)
-    code: Mapped[str]
-    """The ProviderError that closed it, such as `provider_unauthorized`; or `paused`, by the operator."""
-    message: Mapped[str]
-    closed_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    trial_at: Mapped[datetime]
-    """When one media may try whether it is well again; infinity: never by itself."""
-
-
-class PausedModel(Base):
-    """A model from which nothing is bought until the operator resumes it."""
-
-    __tablename__ = "paused_models"
-
-    model: Mapped[str] = mapped_column(primary_key=True)
-    """`provider/name`."""
-    message: Mapped[str]
-    """What clients are told."""
-    paused_at: Mapped[datetime] = mapped_column(server_default=NOW)
-
-
-class Tally(Base):
-    """How often something worth watching has happened, over all processes."""
-
-    __tablename__ = "tallies"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    count: Mapped[int]

@@ -6,18 +6,18 @@ handed to another process.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 from uuid import UUID
 
+from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.cards import Json, ModelCard
 from app.media_generator.errors import ProviderError
-
-Json = Any
-"""A JSON value: dict, list, str, int, float, bool or None."""
+from app.media_generator.setup import Setup
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Capabilities:
     poll: bool = True
     """The outcome can be asked for."""
     webhook: bool = False
-    """The provider can call back."""
+    """The provider can call back: `read_callback` understands it."""
     cancel: bool = False
     """A purchase can be stopped."""
     cancel_stops_billing: bool = False
@@ -44,31 +44,14 @@ class Capabilities:
     """The most outputs of one submission."""
     result_ttl: timedelta | None = None
     """How long outputs can be fetched; None: not limited."""
+    reads_urls: bool = False
+    """Input files can be given as `https:` URLs; it fetches them itself."""
+    data_uri_bytes: int = 0
+    """The largest input file, in bytes, that it takes as a `data:` URI; 0: none."""
+    uploads: bool = False
+    """Input files can be handed over through `upload`."""
     submit_timeout: timedelta = timedelta(seconds=60)
     """How long `submit` may take: it is cut off then, and only after that is `find` believed that there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """A model that can be asked for."""
-
-    name: str
-    """Without the provider: `painter` of `dummy/painter`."""
-    title: str
-    description: str
-    output_types: tuple[str, ...]
-    """Media types of what it makes, such as `image/png`."""
-    input_schema: Mapping[str, Json]
-    """JSON Schema 2020-12 of `input`, an object that refuses unknown properties."""
-    example: Mapping[str, Json]
-    """An `input` that the schema accepts."""
-    version: str | None = None
-    local: bool = False
-    """It computes on the worker's machine, so it takes one of the few local slots."""
-    time_limit: timedelta | None = None
-    """How long a media may take if its request does not say; None: as long as it takes."""
-    price: Decimal | None = None
-    """US dollars for one output; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +66,24 @@ class Submission:
     """Without the provider."""
     prompt: str
     input: Mapping[str, Json]
+    """As the schema says; input files as the capabilities allow: URL, data URI, or what `upload` answered."""
+    callback_url: str | None = None
+    """Where the provider may call back; None: nowhere."""
+    time_left: timedelta | None = None
+    """After which nobody waits for the result any more; None: not limited."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that a caller's input names, on its way to the provider."""
+
+    media_type: str
+    size: int
+    """In bytes."""
+    name: str
+    """With its extension."""
+    chunks: Callable[[], AsyncIterator[bytes]]
+    """Reads it from the start, as often as it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ class Running:
     """0 to 1; None: not known."""
     wait: timedelta | None = None
     """When to ask again; None: the engine decides."""
+    log: str | None = None
+    """All that the provider has logged so far, or the end of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,11 @@ class Succeeded:
 
     outputs: tuple[Output, ...]
     cost: Decimal | None = None
-    """US dollars, as the provider reports it."""
+    """US dollars, as the provider reports it; None: it tells units at best."""
+    units: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What it was billed by, by PriceUnit or the provider's own word: `{"second": 1.25}`."""
+    log: str | None = None
+    """All that the provider has logged, or the end of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +161,18 @@ class MediaGeneratorModel(ABC):
     Errors of other libraries end here: whatever a method raises is a ProviderError, or a defect.
     """
 
-    name: ClassVar[str]
-    """First part of its models' names, `[a-z0-9-]+`."""
+    name: str
+    """First part of its models' names, `[a-z0-9-]+`: of the class, or of the account."""
     capabilities: ClassVar[Capabilities] = Capabilities()
+
+    @classmethod
+    def open_account(cls, setup: Setup) -> Self:  # noqa: ARG003 - what needs no settings
+        """Make the provider for one account. Called once in every process, the API too: nothing is asked of it yet.
+
+        Raises:
+            SettingsError: A setting of the account is missing or invalid.
+        """
+        return cls()
 
     @abstractmethod
     def models(self) -> Sequence[ModelCard]:
@@ -215,6 +231,43 @@ class MediaGeneratorModel(ABC):
             ProviderError: Nobody can say.
         """
         return None
+
+    async def upload(self, file: InputFile) -> str:
+        """Hand a file over; what stands for it in `Submission.input`. Called only with the capability `uploads`.
+
+        Raises:
+            ProviderError: It could not be handed over; nothing was bought.
+        """
+        raise NotImplementedError(file.name)
+
+    async def callback_keys(self) -> Sequence[str]:
+        """What signatures are checked with; asked for by workers now and then, handed to `read_callback`.
+
+        Raises:
+            ProviderError: The provider does not say now.
+        """
+        return ()
+
+    def read_callback(self, callback: Callback, keys: Sequence[str]) -> Reference | None:  # noqa: ARG002 - likewise
+        """The purchase that a callback tells of; None: it tells of none. Runs in the API and calls nobody.
+
+        Raises:
+            CallbackRefusedError: It does not come from the provider, or is not fresh.
+        """
+        raise CallbackRefusedError(f"{self.name} does not call back")
+
+    async def refresh(self, card: ModelCard) -> ModelCard:
+        """What the provider says of a model today; the card itself where it does not tell.
+
+        Raises:
+            ModelGoneError: It has it no longer.
+            ProviderError: It does not say now.
+        """
+        return card
+
+    async def settled(self, reference: Reference) -> None:  # noqa: ARG002 - likewise
+        """Everything of this purchase is stored and committed; let go of what was kept for it. May never be called."""
+        return
 
     async def close(self) -> None:
         """Let go of connections and threads."""

@@ -1,24 +1,19 @@
-"""Which providers there are: loaded from the entry-point group `fleek.providers`, and looked up by model name."""
+"""The providers of a process, looked up by model name, and what is wrong with an input. Loading them: `plugins.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
-import structlog
 
 from app.core.errors import MOST_FAULTS
-from app.media_generator.media_generator_model import MediaGeneratorModel, ModelCard
-
-GROUP: Final = "fleek.providers"
+from app.media_generator.cards import ModelCard
+from app.media_generator.media_generator_model import MediaGeneratorModel
 
 LIMITS: Final = ("type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern")
 """What of a schema is shown as `allowed`."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +70,19 @@ class Registry:
             for provider in self.providers.values()
             for card in provider.models()
         }
+        self._aliases = {alias: offer for offer in self._offers.values() for alias in offer.card.aliases}
 
     def offers(self) -> list[Offer]:
         """All models, by name."""
         return [self._offers[name] for name in sorted(self._offers)]
 
     def find(self, name: str) -> Offer:
-        """The model of that full name.
+        """The model of that full name or alias.
 
         Raises:
             UnknownModelError: There is none.
         """
-        offer = self._offers.get(name)
+        offer = self._offers.get(name) or self._aliases.get(name)
         if offer is None:
             near = get_close_matches(name, self._offers, n=3, cutoff=0.4)
             raise UnknownModelError(name, near or sorted(self._offers))
@@ -96,24 +92,6 @@ class Registry:
         """Close every provider."""
         for provider in self.providers.values():
             await provider.close()
-
-
-def load_registry() -> Registry:
-    """Load every installed provider; a broken plug-in is reported and left out, not fatal."""
-    providers: list[MediaGeneratorModel] = []
-    broken: dict[str, str] = {}
-    for entry in entry_points(group=GROUP):
-        try:
-            made = entry.load()()
-            if not isinstance(made, MediaGeneratorModel):
-                raise TypeError(f"{entry.value} is no MediaGeneratorModel")  # noqa: TRY301 - handled like any other
-            Registry([made])
-        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
-            broken[entry.name] = f"{type(error).__name__}: {error}"
-            log.warning("provider_broken", provider=entry.name, error=broken[entry.name])
-        else:
-            providers.append(made)
-    return Registry(providers, broken)
 
 
 def faults(offer: Offer, given: Mapping[str, Any]) -> list[Fault]:

@@ -23,13 +23,13 @@ import msgspec
 
 from app.core.ids import new_id
 from app.core.inspection import HEAD_BYTES, inspect
+from app.media_generator.cards import ModelCard
 from app.media_generator.errors import ProviderError, Sent
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
     Failed,
     MediaGeneratorModel,
-    ModelCard,
     Outcome,
     Reference,
     Running,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from app.media_generator.cards import ModelCard
 from app.media_generator.dummy_media_generator import plan as plans
 from app.media_generator.dummy_media_generator.orders import STYLES, Order, Painting
 from app.media_generator.dummy_media_generator.png import png_of_about
@@ -21,7 +22,6 @@ from app.media_generator.media_generator_model import (
     Capabilities,
     Failed,
     MediaGeneratorModel,
-    ModelCard,
     Outcome,
     Output,
     Reference,
@@ -102,7 +102,7 @@ FAULTY: Final = ModelCard(
 class DummyMediaGeneratorModel(MediaGeneratorModel):
     """Two models: `painter` for pictures, `faulty` for trouble. References hold the whole order."""
 
-    name: ClassVar[str] = "dummy"
+    name: str = "dummy"
     capabilities: ClassVar[Capabilities] = Capabilities(
         cancel=True,
         cancel_stops_billing=True,

@@ -123,7 +123,7 @@ def _reference(found: Mapping[str, Any]) -> Reference:
 class SimulatorMediaGeneratorModel(MediaGeneratorModel):
     """Can be asked what became of an attempt."""
 
-    name: ClassVar[str] = "sim"
+    name: str = "sim"
     capabilities: ClassVar[Capabilities] = Capabilities(cancel=True, findable=True, submit_timeout=SUBMIT_TAKES_AT_MOST)
 
     def models(self) -> Sequence[ModelCard]:
@@ -186,7 +186,7 @@ class SimulatorMediaGeneratorModel(MediaGeneratorModel):
 class BlindMediaGeneratorModel(SimulatorMediaGeneratorModel):
     """Cannot."""
 
-    name: ClassVar[str] = "blind"
+    name: str = "blind"
     capabilities: ClassVar[Capabilities] = Capabilities(cancel=True, submit_timeout=SUBMIT_TAKES_AT_MOST)
 
 

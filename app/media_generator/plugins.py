@@ -1,0 +1,99 @@
+"""Loads the providers: which kinds are installed, which accounts the operator has set up, one provider for each.
+
+Kinds are entry points. Those of the group `fleek.providers` need no settings and are opened under their own name.
+Those of `fleek.services` are loaded only for accounts: one of the kind's own name if one of its variables is set
+(REPLICATE_API_TOKEN, COG_BASE_URL), and those that PROVIDER_ACCOUNTS names.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+import structlog
+
+from app.core.http import Http, NoCalls
+from app.media_generator.cards import ModelCard
+from app.media_generator.catalogue import Catalogue
+from app.media_generator.media_generator_model import MediaGeneratorModel
+from app.media_generator.registry import Registry
+from app.media_generator.setup import Account, Setup, Vault
+
+PROVIDERS: Final = "fleek.providers"
+SERVICES: Final = "fleek.services"
+SET_UP_BY: Final = ("API_TOKEN", "API_KEY", "KEY", "BASE_URL")
+"""Variables of an account, one of which says that there is one."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the operator has set up."""
+
+    variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """All environment variables, those of the .env files included."""
+    accounts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Further accounts: the kind of each, by name."""
+    catalogue: Catalogue = field(default_factory=Catalogue)
+
+    def account(self, name: str) -> Account:
+        """An account with its settings."""
+        prefix = Account(name).variable("")
+        found = {
+            key.removeprefix(prefix).lower(): value for key, value in self.variables.items() if key.startswith(prefix)
+        }
+        return Account(name, found)
+
+    def has(self, name: str) -> bool:
+        """Whether an account of this name is set up by its variables."""
+        account = Account(name)
+        return any(self.variables.get(account.variable(setting)) for setting in SET_UP_BY)
+
+    def models(self, kind: str, account: str) -> Sequence[ModelCard]:
+        """What the catalogue has for an account."""
+        return self.catalogue.models(kind, account)
+
+
+def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vault | None = None) -> Registry:
+    """Make every provider; one that cannot be made is reported and left out, not fatal.
+
+    Args:
+        plan: What is set up; None: only what needs no settings.
+        http: The client for other services; None: this process makes no calls.
+        vault: Where raw answers are kept; None: this process works on no jobs.
+    """
+    chosen = plan or Plan()
+    providers: list[MediaGeneratorModel] = []
+    broken: dict[str, str] = {}
+    for name, entry in _wanted(chosen, broken):
+        try:
+            kind: type[MediaGeneratorModel] = entry.load()
+            setup = Setup(chosen.account(name), http or NoCalls(), chosen.models(entry.name, name), vault)
+            made = kind.open_account(setup)
+            if not isinstance(made, MediaGeneratorModel):  # pyright: ignore[reportUnnecessaryIsInstance] - a plug-in may be anything
+                raise TypeError(f"{entry.value} is no MediaGeneratorModel")  # noqa: TRY301 - handled like any other
+            Registry([made])
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
+            broken[name] = f"{type(error).__name__}: {error}"
+            log.warning("provider_broken", provider=name, error=broken[name])
+        else:
+            providers.append(made)
+    return Registry(providers, broken)
+
+
+def _wanted(plan: Plan, broken: dict[str, str]) -> Iterable[tuple[str, EntryPoint]]:
+    """The accounts to open, by name, and the kind of each."""
+    always = {entry.name: entry for entry in entry_points(group=PROVIDERS)}
+    services = {entry.name: entry for entry in entry_points(group=SERVICES)}
+    wanted = {**always, **{name: entry for name, entry in services.items() if plan.has(name)}}
+    for name, kind in plan.accounts.items():
+        entry = services.get(kind) or always.get(kind)
+        if entry is None:
+            broken[name] = (
+                f"there is no kind of provider {kind!r}; there are: {', '.join(sorted({*services, *always}))}"
+            )
+            log.warning("provider_broken", provider=name, error=broken[name])
+        else:
+            wanted[name] = entry
+    return wanted.items()
