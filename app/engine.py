@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from app.core.bell import WEBHOOKS
 from app.core.connections import Announce, Change
+from app.core.news import CALLBACKS, News
 from app.media.aftercare import Aftercare
 from app.media.copying import Copier
 from app.media.generation import Generation
+from app.media.hearing import Hearing
 from app.media.lanes import Pace
 from app.media.payloads import Event, Payloads
 from app.media.purchasing import Purchasing
@@ -72,6 +74,7 @@ def build_runner(runtime: Runtime) -> Runner:
         gate_pause=timedelta(seconds=settings.provider_pause_seconds),
         late_result=timedelta(seconds=settings.late_result_seconds),
         silence=timedelta(hours=settings.silence_hours),
+        callback_base=settings.callback_base,
     )
     pace = Pace(
         slots={"network": settings.worker_slots, "local": settings.worker_local_slots},
@@ -88,4 +91,6 @@ def build_runner(runtime: Runtime) -> Runner:
     settlement = Settlement(writes, rules)
     purchasing = Purchasing(hot, writes, settlement, rules)
     generation = Generation(writes, runtime.registry, copier, purchasing, settlement)
-    return Runner(hot, writes, generation, Aftercare(hot, writes, runtime.registry, copier, rules), pace)
+    aftercare = Aftercare(hot, writes, runtime.registry, copier, rules)
+    hearing = Hearing(hot, runtime.registry, News(runtime.cache, CALLBACKS), active=rules.callback_base is not None)
+    return Runner(hot, generation, aftercare, hearing, pace)

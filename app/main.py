@@ -16,10 +16,11 @@ from app.core.docs_page import add_docs_page
 from app.core.hot_route import HotPaths
 from app.core.leaving import on_stop_signal
 from app.core.logging import set_up_logging
-from app.core.news import GATHER_REQUESTS_SECONDS, News
+from app.core.news import CALLBACKS, GATHER_REQUESTS_SECONDS, News
 from app.core.problems import DocumentedApp, add_problem_answers, explain
-from app.media.api import models_router, router, stream_router, timeline_router, webhook_docs
+from app.media.api import callback_router, models_router, router, stream_router, timeline_router, webhook_docs
 from app.media.api.desk import Desk
+from app.media.calling_back import Callbacks
 from app.media.feed import Feed
 from app.media.payloads import Payloads
 from app.media.watching import Watch
@@ -63,7 +64,8 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
                 app.state.metrics = MetricsPage(runtime.hot)
                 watch = Watch(runtime.hot, runtime.news)
                 feed = Feed(runtime.hot, Payloads(runtime.hot, chosen.public_url))
-                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch, feed)
+                callbacks = Callbacks(runtime.hot, runtime.registry, News(runtime.cache, CALLBACKS))
+                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch, feed, callbacks)
                 runtime.news.gather_seconds = GATHER_REQUESTS_SECONDS
                 runtime.hot.announce = _announcer(runtime.news, rung)
                 watch.start()
@@ -89,9 +91,14 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None) -> Fa
 
 
 def _add_routes(app: FastAPI, chosen: Settings) -> None:
-    for part in (router, stream_router, timeline_router, models_router, webhooks_router, tools_router):
+    for part in (callback_router, router, stream_router, timeline_router, models_router, webhooks_router, tools_router):
         app.include_router(part.router)
-    hot = [*router.router.routes, *stream_router.router.routes, *webhooks_router.router.routes]
+    hot = [
+        *callback_router.router.routes,
+        *router.router.routes,
+        *stream_router.router.routes,
+        *webhooks_router.router.routes,
+    ]
     app.add_middleware(HotPaths, routes=hot, explain=explain)
     if chosen.backend_cors_origins:
         app.add_middleware(

@@ -86,19 +86,24 @@ async def _read(request: Request, adapter: TypeAdapter[Any]) -> Any:
     if not _IS_JSON.fullmatch(media_type):
         raise UnsupportedMediaTypeError("send the body as JSON, with the header Content-Type: application/json")
     try:
-        return adapter.validate_json(await _body(request))
+        return adapter.validate_json(await read_body(request, MAX_BODY_BYTES))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False)
         raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from None
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        ContentTooLargeError: It has more than `most` bytes.
+    """
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise ContentTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes")
+        if size > most:
+            raise ContentTooLargeError(f"the body is larger than {most} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
 

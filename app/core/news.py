@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-CHANNEL: Final = "fleek:changes"
+CHANGES: Final = "fleek:changes"
+CALLBACKS: Final = "fleek:callbacks"
+"""Channels: what changed, and whose provider has called back."""
 MOST: Final = 1_000
 """Changes in one message, 32 bytes each: the media's id and its owner's."""
 PAUSE_SECONDS: Final = 1.0
@@ -37,8 +39,9 @@ ID_BYTES: Final = 16
 class News:
     """Tells and hears; belongs to one event loop."""
 
-    def __init__(self, cache: "redis.Redis") -> None:
+    def __init__(self, cache: "redis.Redis", channel: str = CHANGES) -> None:
         self._cache = cache
+        self._channel = channel
         self._untold: list[Change] = []
         self._telling: asyncio.Task[None] | None = None
         self._silent_until = 0.0
@@ -74,7 +77,7 @@ class News:
     async def _listen(self, heard: Callable[[Collection[Change]], None]) -> None:
         subscription: Any = self._cache.pubsub()  # pyright: ignore[reportUnknownMemberType] - its options are untyped
         async with subscription:
-            await subscription.subscribe(CHANNEL)
+            await subscription.subscribe(self._channel)
             self.connected = True
             asked = False
             while True:
@@ -93,7 +96,7 @@ class News:
             while self._untold:
                 changes, self._untold = self._untold[:MOST], self._untold[MOST:]
                 await self._cache.publish(  # pyright: ignore[reportUnknownMemberType] - likewise
-                    CHANNEL, b"".join(part.bytes for change in changes for part in change)
+                    self._channel, b"".join(part.bytes for change in changes for part in change)
                 )
                 await asyncio.sleep(self.gather_seconds)
         except (RedisError, OSError, TimeoutError) as error:

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
 CODES: Final = {
     400: ("bad_request", "Bad request"),
+    401: ("unauthorized", "Unauthorized"),
     404: ("not_found", "Not found"),
     405: ("method_not_allowed", "Method not allowed"),
     406: ("not_acceptable", "Not acceptable"),

@@ -157,6 +157,8 @@ class Aftercare:
             accounts.attempt_ended(row["model"], AttemptStatus.SUCCEEDED, cost=succeeded.cost)
             accounts.files_stored(row["model"], files)
             await tallies.add(self._hot, tallies.Counted.LATE_STORED, 1)
+            if attempt.reference is not None:
+                await calls.settled(offer.provider, attempt.reference)
 
     async def _fail(self, row: asyncpg.Record, attempt: OpenAttempt, error: ProviderError) -> None:
         await self._end(row, Closing(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error)), code=error.code)

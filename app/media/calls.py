@@ -1,7 +1,7 @@
 """Every call of a provider's adapter: bounded in time, and nothing but ProviderErrors comes out of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -172,6 +172,26 @@ async def chunks(provider: MediaGeneratorModel, output: Output) -> AsyncGenerato
             await source.aclose()
 
 
+async def settled(provider: MediaGeneratorModel, reference: Reference) -> None:
+    """Let a provider's adapter tidy up; whatever goes wrong there changes nothing."""
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await provider.settled(reference)
+    except Exception as error:  # noqa: BLE001 - what is left behind is swept up some day
+        log.warning("not_tidied_up", provider=provider.name, error=repr(error))
+
+
+async def callback_keys(provider: MediaGeneratorModel) -> Sequence[str] | None:
+    """What signatures are checked with; None: the provider does not say now."""
+    try:
+        with _watched(provider, "callback_keys"):
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                return [str(key) for key in await provider.callback_keys()]
+    except Exception as error:  # noqa: BLE001 - polls go on, and there is a next time
+        log.warning("callback_keys_missing", provider=provider.name, error=repr(error))
+        return None
+
+
 def _defect(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
     log.error("provider_defect", provider=provider.name, exc_info=error)
     return ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
@@ -214,7 +234,7 @@ def _of_a_purchase(outcome: Any) -> Outcome:
         return outcome if error.sent is Sent.YES else Failed(GenerationFailedError(error.message))
     if isinstance(outcome, Running):
         progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
-        return Running(progress, outcome.wait)
+        return Running(progress, outcome.wait, outcome.log)
     if isinstance(outcome, Succeeded | Canceled):
         return replace(outcome, cost=_cost(outcome.cost))
     raise TypeError(f"{type(outcome).__name__} is no outcome")

@@ -4,18 +4,20 @@ NotFoundError
 ├── MediaNotFoundError
 ├── JobNotFoundError
 ├── FileNotFoundInMediaError
-└── ModelNotFoundError
+├── ModelNotFoundError
+└── ProviderNotFoundError
 ConflictError
 ├── MediaNotRetryableError
 ├── CancelTooLateError
 └── MediaNotCompletedError
 InvalidInputError
 └── UnknownModelInRequestError
+CallbackRefusedInRequestError
 """
 
 from uuid import UUID
 
-from app.core.errors import ConflictError, InvalidInputError, NotFoundError
+from app.core.errors import ConflictError, FleekError, InvalidInputError, NotFoundError
 from app.media.states import FINAL, CancelAnswer
 
 
@@ -45,6 +47,21 @@ class ModelNotFoundError(NotFoundError):
 
     code = "model_not_found"
     title = "No such model"
+
+
+class ProviderNotFoundError(NotFoundError):
+    """There is no such provider, or it never calls back."""
+
+    code = "provider_not_found"
+    title = "No such provider"
+
+
+class CallbackRefusedInRequestError(FleekError):
+    """A callback does not come from the provider, or is not fresh."""
+
+    status = 401
+    code = "callback_refused"
+    title = "Callback refused"
 
 
 class UnknownModelInRequestError(InvalidInputError):

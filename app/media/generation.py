@@ -17,7 +17,6 @@ lost lease it changes nothing. What becomes of a purchase whose media ends befor
 
 import asyncio
 import contextlib
-import time
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final
@@ -25,11 +24,12 @@ from typing import Final
 import structlog
 
 from app.media import accounts, calls
-from app.media.commands import CancelReport, Completion, Progress
+from app.media.commands import CancelReport, Completion
 from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.jobs import Job, OpenAttempt
 from app.media.purchasing import Purchasing
 from app.media.settlement import Settlement
+from app.media.showing import Showing
 from app.media.states import AttemptStatus, MoneySpent
 from app.media.writes import Writes
 from app.media_generator.errors import (
@@ -53,13 +53,13 @@ from app.media_generator.registry import Offer, Registry, UnknownModelError
 
 log = structlog.get_logger(__name__)
 
-PROGRESS_SECONDS: Final = 0.5
-"""The shortest time between two progress writes of one job."""
 MOST_DEFECTS: Final = 5
 """Polls in a row that an adapter may fail at for no reason that it tells."""
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
+SAFETY_NET: Final = 30.0
+"""The second of these where the provider calls back, and polls are for lost callbacks alone."""
 
 
 class HandBackError(Exception):
@@ -107,6 +107,14 @@ class Generation:
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
         await self._finish(job, offer.provider, attempt, attempt.reference)
 
+    async def expire(self, job: Job) -> None:
+        """End a job whose deadline has passed; what is at the provider is looked after by `aftercare.py` from here on.
+
+        Raises:
+            LeaseLostError: It is not this worker's any more.
+        """
+        await self._writes.expire(job.held)
+
     async def _offer(self, job: Job) -> Offer | None:
         """The model; None: nobody has it, and that is written down."""
         try:
@@ -145,6 +153,7 @@ class Generation:
         accounts.files_stored(job.model, files)
         accounts.media_completed(job.model, job.created_at)
         log.info("media_completed", files=len(files), bytes=sum(file.bytes for file in files))
+        await calls.settled(provider, reference)
 
     async def _need_not_buy(self, job: Job) -> bool:
         """Whether it is over before anything is bought for it."""
@@ -163,22 +172,27 @@ class Generation:
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
     ) -> Succeeded:
         """Wait until the provider is done; between polls nothing is held but this coroutine."""
-        wait, shown, told, asked, defects = SHORTEST_WAIT, None, 0.0, False, 0
+        wait, asked, defects = SHORTEST_WAIT, False, 0
+        longest = LONGEST_WAIT if not self._is_called_back(provider) else SAFETY_NET
+        showing = Showing(self._writes, job.held)
         while True:
+            job.nudged.clear()
             if job.cancel_asked.is_set() and not asked:
                 asked = await self._ask_to_stop(job, provider, attempt, reference)
             outcome, defects = await _poll(provider, reference, defects)
             if not isinstance(outcome, Running):
+                showing.last_words(outcome)
                 return _result(outcome, provider)
             left = self._rules.silence.total_seconds() - attempt.age
             if left <= 0:
                 raise SilentError(f"{provider.name} did not finish within {self._rules.silence}")
-            if outcome.progress is not None and outcome.progress != shown and time.monotonic() > told:
-                shown, told = outcome.progress, time.monotonic() + PROGRESS_SECONDS
-                await self._writes.progress(Progress(job.held, min(max(shown, 0.0), 1.0)))
+            await showing.show(outcome)
             pause = outcome.wait.total_seconds() if outcome.wait is not None else wait
-            await _sleep_unless(job.cancel_asked, min(max(pause, SHORTEST_WAIT), max(left, SHORTEST_WAIT)))
-            wait = min(wait * 2, LONGEST_WAIT)
+            await _pause(job, min(max(pause, SHORTEST_WAIT), max(left, SHORTEST_WAIT)))
+            wait = min(wait * 2, longest)
+
+    def _is_called_back(self, provider: MediaGeneratorModel) -> bool:
+        return provider.capabilities.webhook and self._rules.callback_base is not None
 
     async def _ask_to_stop(
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
@@ -232,10 +246,8 @@ async def _poll(provider: MediaGeneratorModel, reference: Reference, defects: in
         return Running(), defects + 1
 
 
-async def _sleep_unless(event: asyncio.Event, seconds: float) -> None:
-    if event.is_set():
-        await asyncio.sleep(seconds)
-        return
+async def _pause(job: Job, seconds: float) -> None:
+    """Until it is nudged, that long at most."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await event.wait()
+            await job.nudged.wait()

@@ -102,6 +102,10 @@ class Job:
     terms: Conditions
     cancel_asked: asyncio.Event
     """Set when its owner wants it stopped."""
+    nudged: asyncio.Event
+    """Set when there is a reason to ask the provider now, cleared by who does."""
+    taken: float
+    """When it was claimed, by this process's `clock`."""
     trace: str | None
     """The W3C traceparent of the request; None: it was not traced."""
 
@@ -119,17 +123,39 @@ class Job:
             attempt=open_attempt(row) if row["attempt_id"] is not None else None,
             terms=Conditions.of(row),
             cancel_asked=asyncio.Event(),
+            nudged=asyncio.Event(),
+            taken=clock.seconds(),
             trace=row["trace"],
         )
         if row["cancel_asked"]:
             job.cancel_asked.set()
         return job
 
+    def cancel(self) -> None:
+        """Its owner wants it stopped."""
+        if not self.cancel_asked.is_set():
+            self.cancel_asked.set()
+            self.nudged.set()
+
+    @property
+    def time_left(self) -> timedelta | None:
+        """Until its deadline; None: it has none."""
+        if self.terms.time_left is None:
+            return None
+        return timedelta(seconds=max(self.terms.time_left - (clock.seconds() - self.taken), 0.0))
+
     @property
     def provider(self) -> str:
         """The first part of the model's name."""
         return self.model.partition("/")[0]
 
-    def submission(self, attempt_id: UUID, number: int) -> Submission:
+    def submission(self, attempt_id: UUID, number: int, callback_base: str | None) -> Submission:
         """What the provider is asked for in one attempt."""
-        return Submission(attempt_id, number, self.model.partition("/")[2], self.prompt, self.input)
+        back = None if callback_base is None else callback_url(callback_base, self.provider, attempt_id)
+        model = self.model.partition("/")[2]
+        return Submission(attempt_id, number, model, self.prompt, self.input, back, self.time_left)
+
+
+def callback_url(base: str, provider: str, attempt_id: UUID) -> str:
+    """Where the provider may call back for one attempt; told to nobody else."""
+    return f"{base}/media/callbacks/{provider}/{attempt_id}"

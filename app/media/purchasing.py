@@ -103,7 +103,7 @@ class Purchasing:
         attempt = await self._intend(job, offer)
         left = offer.provider.capabilities.submit_timeout - timedelta(seconds=attempt.age)
         try:
-            submission = job.submission(attempt.id, attempt.number)
+            submission = job.submission(attempt.id, attempt.number, self._rules.callback_base)
             reference = await calls.submit(offer.provider, submission, patience=left)
         except AnswerLostError as error:
             return Tried(attempt, error)
@@ -153,13 +153,14 @@ class Purchasing:
         settled = can.submit_timeout.total_seconds() + MARGIN
         # A call of our own has ended; that of a worker before may still come to its end.
         patience = settled if job.attempt is not None else 0.0
-        if can.findable or can.idempotent_submit:
+        if can.findable or can.idempotent_submit or (can.webhook and self._rules.callback_base is not None):
             patience = max(settled, self._rules.reconcile.total_seconds())
         pause = SHORTEST_PAUSE
         while True:
             if (known := await self._recorded(attempt)) is not None:
                 return known
-            answer = await ask(offer, job.submission(attempt.id, attempt.number), attempt)
+            submission = job.submission(attempt.id, attempt.number, self._rules.callback_base)
+            answer = await ask(offer, submission, attempt)
             if isinstance(answer, Reference):
                 return await self._record(attempt, answer)
             if answer is None and attempt.age >= settled:

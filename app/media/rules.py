@@ -28,3 +28,5 @@ class Rules:
     """How long after a media is over a result that was paid is still waited for."""
     silence: timedelta
     """After which a provider that never finishes is given up."""
+    callback_base: str | None = None
+    """Below which providers may call back; None: nowhere."""

@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -22,18 +23,20 @@ from app.media.aftercare import Aftercare
 from app.media.commands import Held, Standing
 from app.media.endings import JOB_BROKEN
 from app.media.generation import Generation, HandBackError
+from app.media.hearing import Hearing
 from app.media.jobs import Job
 from app.media.lanes import NOBODY, Lane, Pace
 from app.media.states import SUSPECT_FROM
-from app.media.writes import TRY_LATER, LeaseLostError, Writes
+from app.media.survival import cancel_all, survives
+from app.media.writes import LeaseLostError
 
 log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
 
 MOST_AT_ONCE: Final = 200
 """Jobs in one claim."""
 BEATS_PER_LEASE: Final = 6
+KEYS_EVERY: Final = timedelta(minutes=1)
+"""Between two looks whether a provider's keys are to be fetched."""
 SUSPECTS_AT_ONCE: Final = ((SUSPECT_FROM, 128), (SUSPECT_FROM + 1, 8), (2**31 - 2, 1))
 """Media in one worker's hands that outlived so many workers: the more often, the fewer beside each other."""
 
@@ -42,16 +45,18 @@ class Runner:
     """Claims, runs, heartbeats, sweeps; `wake` is the bell."""
 
     def __init__(
-        self, hot: Connections, writes: Writes, generation: Generation, aftercare: Aftercare, pace: Pace
+        self, hot: Connections, generation: Generation, aftercare: Aftercare, hearing: Hearing, pace: Pace
     ) -> None:
         self._hot = hot
-        self._writes = writes
         self._generation = generation
         self._aftercare = aftercare
+        self._hearing = hearing
         self._pace = pace
         self.worker_id = new_id()
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._lanes = {queue: Lane(slots) for queue, slots in pace.slots.items()}
+        self._by_media = dict[UUID, Job]()
+        """What is in hand, by the media's id."""
         self._claiming = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -73,6 +78,8 @@ class Runner:
             asyncio.create_task(self._again_and_again(self._put_right, self._pace.lease / BEATS_PER_LEASE)),
             asyncio.create_task(self._again_and_again(self._tend, self._pace.interval)),
             asyncio.create_task(self._again_and_again(self._aftercare.round, self._pace.interval)),
+            asyncio.create_task(self._hearing.listen(self._nudge)),
+            asyncio.create_task(self._again_and_again(self._hearing.fetch_keys, KEYS_EVERY)),
             *(asyncio.create_task(self._serve(queue)) for queue in self._lanes),
         ]
 
@@ -87,7 +94,7 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.patience.total_seconds()), self._claiming:
                 pass  # a claim that is cut off would be committed without our knowing
-        await _cancel(self._loops)
+        await cancel_all(self._loops)
         held = [held for lane in self._lanes.values() for held in lane.jobs]
         await self._aftercare.close()
         await self._drop_jobs()
@@ -100,10 +107,10 @@ class Runner:
 
     async def _hand_back(self, held: Sequence[Held]) -> None:
         buying = set(self._generation.purchasing.running)
-        await _survives(self._return([h for h in held if h not in buying]))
+        await survives(self._return([h for h in held if h not in buying]))
         await self._generation.purchasing.finish()
-        await _survives(self._return([h for h in held if h in buying]))
-        await _survives(workers.leave(self._hot, self.worker_id))
+        await survives(self._return([h for h in held if h in buying]))
+        await survives(workers.leave(self._hot, self.worker_id))
 
     async def _return(self, held: Sequence[Held]) -> None:
         await transitions.hand_back(self._hot, held, reason="worker_stopped", delay=timedelta(0))
@@ -114,7 +121,7 @@ class Runner:
         while True:
             lane.bell.clear()
             room = lane.room
-            lane.backlog = room <= 0 or bool(await _survives(self._claim(queue, lane, min(room, MOST_AT_ONCE))))
+            lane.backlog = room <= 0 or bool(await survives(self._claim(queue, lane, min(room, MOST_AT_ONCE))))
             if room > 0 and lane.backlog:
                 continue
             with contextlib.suppress(TimeoutError):
@@ -148,9 +155,10 @@ class Runner:
                 job = Job.of(row)
             except Exception:
                 log.exception("job_unreadable", media_id=str(row["id"]))
-                await _survives(self._give_up_for_now(Held(row["id"], row["fence"])))
+                await survives(self._give_up_for_now(Held(row["id"], row["fence"])))
                 continue
             jobs.append(job)
+            self._by_media[job.held.media_id] = job
             self._lanes[queue].jobs[job.held] = job, asyncio.create_task(self._run(queue, job))
         return jobs
 
@@ -180,15 +188,17 @@ class Runner:
             with tracing.span("generate media", link=job.trace, **about):
                 await self._within_deadline(job)
         except HandBackError as error:
-            await _survives(transitions.hand_back(self._hot, [job.held], reason=error.reason, delay=error.delay))
+            await survives(transitions.hand_back(self._hot, [job.held], reason=error.reason, delay=error.delay))
         except LeaseLostError:
             log.info("lease_lost")
         except Exception:
             log.exception("job_broken")
-            await _survives(self._give_up_for_now(job.held))
+            await survives(self._give_up_for_now(job.held))
         finally:
             lane = self._lanes[queue]
             lane.jobs.pop(job.held, None)
+            if self._by_media.get(job.held.media_id) is job:
+                del self._by_media[job.held.media_id]
             if lane.backlog or job.provider in self._pace.provider_limits:
                 lane.bell.set()
 
@@ -201,13 +211,13 @@ class Runner:
             if not limit.expired():
                 raise
             # What is at the provider is looked after by `aftercare.py` from here on.
-            await self._writes.expire(job.held)
+            await self._generation.expire(job)
             log.info("deadline_exceeded")
             await tallies.add(self._hot, tallies.Counted.EXPIRED, 1)
 
     async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, object]], pause: timedelta) -> None:
         while True:
-            await _survives(work())
+            await survives(work())
             await asyncio.sleep(pause.total_seconds())
 
     async def _tend(self) -> None:
@@ -217,17 +227,24 @@ class Runner:
         for lane in self._lanes.values() if wanted else ():
             for held, (job, _) in lane.jobs.items():
                 if held in wanted:
-                    job.cancel_asked.set()
+                    job.cancel()
+        self._nudge(await self._hearing.unheard(self.worker_id))
         for queue, lane in self._lanes.items():
             await self._claim_suspects(queue, lane)
+
+    def _nudge(self, media_ids: Collection[UUID]) -> None:
+        """Their providers have called back: ask them now."""
+        for media_id in media_ids:
+            if (job := self._by_media.get(media_id)) is not None:
+                job.nudged.set()
 
     async def _keep_lease(self) -> None:
         """Register, report, sweep; forever."""
         pause = self._pace.lease.total_seconds() / BEATS_PER_LEASE
-        while not await _survives(self._register()):  # noqa: ASYNC110 - there is nobody who could tell us
+        while not await survives(self._register()):  # noqa: ASYNC110 - there is nobody who could tell us
             await asyncio.sleep(min(pause, 1.0))
         while True:
-            await _survives(self._beat())
+            await survives(self._beat())
             await asyncio.sleep(pause)
 
     async def _register(self) -> bool:
@@ -263,22 +280,4 @@ class Runner:
 
     async def _drop_jobs(self) -> None:
         """Let go of every job; calls that are spending money go on by themselves."""
-        await _cancel([task for lane in self._lanes.values() for _, task in lane.jobs.values()])
-
-
-async def _survives(work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Do it; no error of the database, or of ours, is a reason to end: then the answer is None."""
-    try:
-        return await work
-    except TRY_LATER as error:
-        log.warning("database_unavailable", error=type(error).__name__)
-    except Exception:
-        log.exception("runner_stumbled")
-    await asyncio.sleep(0.2)
-    return None
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all([task for lane in self._lanes.values() for _, task in lane.jobs.values()])

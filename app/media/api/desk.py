@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from app.media.api.finished import Finished
+from app.media.calling_back import Callbacks
 from app.media.feed import Feed
 from app.media.service import MediaServices
 from app.media.watching import Watch
@@ -18,6 +19,7 @@ class Desk:
     public_url: str
     watch: Watch
     feed: Feed
+    callbacks: Callbacks
     finished: Finished = field(default_factory=Finished)
 
 
