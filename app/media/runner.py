@@ -16,6 +16,7 @@ import structlog
 
 from app.core import tracing
 from app.core.connections import Connections
+from app.core.ending import end
 from app.core.ids import new_id
 from app.media import queries, sweep, tallies, transitions, workers
 from app.media.aftercare import Aftercare
@@ -87,7 +88,7 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.patience.total_seconds()), self._claiming:
                 pass  # a claim that is cut off would be committed without our knowing
-        await _cancel(self._loops)
+        await end(*self._loops)
         held = [held for lane in self._lanes.values() for held in lane.jobs]
         await self._aftercare.close()
         await self._drop_jobs()
@@ -263,7 +264,7 @@ class Runner:
 
     async def _drop_jobs(self) -> None:
         """Let go of every job; calls that are spending money go on by themselves."""
-        await _cancel([task for lane in self._lanes.values() for _, task in lane.jobs.values()])
+        await end(*(task for lane in self._lanes.values() for _, task in lane.jobs.values()))
 
 
 async def _survives(work: Coroutine[Any, Any, Result]) -> Result | None:
@@ -276,9 +277,3 @@ async def _survives(work: Coroutine[Any, Any, Result]) -> Result | None:
         log.exception("runner_stumbled")
     await asyncio.sleep(0.2)
     return None
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
