@@ -136,7 +136,7 @@ async def attempts_of(client: Client, media: dict[str, Any]) -> list[dict[str, A
 
 
 async def eventually(
-    look: Callable[[], Awaitable[Any]], good: Callable[[Any], bool] = bool, *, seconds: float = 20
+    look: Callable[[], Awaitable[Any]], good: Callable[[Any], bool] = bool, *, seconds: float = 60
 ) -> Any:
     """What `look` answers, once it is `good`; the last answer is in the error if it never is."""
     seen = None

@@ -58,9 +58,13 @@ def page_receiver(folder, place, secret):
         process.wait(10)
 
 
+async def listens(url):
+    """Whether the page's receiver does; then its table is there."""
+    async with httpx2.AsyncClient(timeout=60) as sender:
+        return (await sender.post(url)).status_code == 401
+
+
 async def inbox(folder):
-    if not (folder / "inbox.db").exists():
-        return []
     with contextlib.closing(sqlite3.connect(folder / "inbox.db", timeout=10)) as found:
         return found.execute("SELECT id, media_id, sequence, body FROM inbox ORDER BY sequence").fetchall()
 
@@ -69,6 +73,7 @@ async def test_the_receiver_takes_what_is_ours_once_and_refuses_the_rest(client,
     url = f"http://127.0.0.1:{place.getsockname()[1]}/hook"
     webhook = await register(client, url)
     with page_receiver(tmp_path, place, webhook["secret"]) as taken:
+        await eventually(lambda: listens(url), seconds=60)
         async with at_work(settings, bell):
             media = await client.until(await client.faulty())
             ((webhook_id, media_id, sequence, body),) = await eventually(taken)

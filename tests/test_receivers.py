@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
@@ -23,15 +24,22 @@ def settings(engines, database):
 
 
 @contextlib.asynccontextmanager
-async def delivering_to(settings):
+async def at_work(settings):
+    """A deliverer and its connections."""
     outgoing = Outgoing(allow_private_addresses=True)
     async with open_runtime(settings, outgoing=outgoing) as runtime:
         deliverer = build_deliverer(runtime, outgoing)
         await deliverer.start()
         try:
-            yield deliverer
+            yield deliverer, runtime.hot
         finally:
             await deliverer.stop()
+
+
+@contextlib.asynccontextmanager
+async def delivering_to(settings):
+    async with at_work(settings) as (deliverer, _):
+        yield deliverer
 
 
 @pytest.fixture
@@ -66,6 +74,18 @@ async def owe(hot, endpoint_id, count=1, *, url=None, hosts=1, due="0 s", tries=
         FROM generate_series(1, $3::int) n""",
         *(endpoint_id, url, count, hosts, due, tries),
     )
+
+
+@contextlib.asynccontextmanager
+async def locked(settings, table):
+    """Nobody writes to it."""
+    connection = await asyncpg.connect(settings.database_dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
 
 
 async def standing(hot):
@@ -146,6 +166,31 @@ async def test_a_host_of_requests_that_wants_quiet_gets_it(hot, deliverer, recei
     await owe(hot, of_requests, 20, url=receiver.url)
     deliverer.wake()
     await asyncio.sleep(0.7)
+
+    assert len(receiver.got) == 1
+
+
+async def test_what_was_taken_for_a_receiver_that_asks_for_quiet_meanwhile_is_given_back(settings, hot, receiver):
+    receiver.answer = answering(429, **{"retry-after": "3600"})
+    of_requests = await endpoint(hot, None, "request")
+    alone = settings.model_copy(update={"database_connections": 1})
+    async with at_work(alone) as (deliverer, its), Receiver() as well:
+        async with locked(settings, "webhook_tries"):
+            await owe(hot, of_requests, url=receiver.url)
+            deliverer.wake()
+            # The answer is here, and cannot be written down.
+            await eventually(lambda: hot.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+            await owe(hot, of_requests, 20, url=receiver.url)
+            waits = its.waits
+            deliverer.wake()
+            # The next look knows nothing of it, and has no connection yet.
+            await eventually(lambda: asyncio.sleep(0, its.waits > waits))
+        await owe(hot, await endpoint(hot, well.url))
+        await eventually(lambda: asyncio.sleep(0, well.got))
+        await eventually(
+            lambda: hot.fetch("SELECT FROM webhook_deliveries WHERE status = 'pending' AND tries > 0"),
+            lambda rows: len(rows) == 1,
+        )
 
     assert len(receiver.got) == 1
 

@@ -40,8 +40,10 @@ async def at_work(settings, bell=None):
             bell.runner, bell.deliverer = runner, deliverer
         await deliverer.start()
         await runner.start()
-        yield deliverer
-        await asyncio.gather(runner.stop(), deliverer.stop())
+        try:
+            yield deliverer
+        finally:
+            await asyncio.gather(runner.stop(), deliverer.stop())
 
 
 @pytest.fixture

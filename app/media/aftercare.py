@@ -22,6 +22,7 @@ import structlog
 
 from app.core import tracing
 from app.core.connections import Connections
+from app.core.ending import end
 from app.media import accounts, calls, late, tallies
 from app.media.commands import Closing, LateResult
 from app.media.copying import Copier, CopyDelayedError, Folder
@@ -73,9 +74,7 @@ class Aftercare:
 
     async def close(self) -> None:
         """Look no longer; whoever comes next goes on."""
-        for look in list(self._looks.values()):
-            look.cancel()
-        await asyncio.gather(*self._looks.values(), return_exceptions=True)
+        await end(*self._looks.values())
 
     async def _look(self, row: asyncpg.Record) -> None:
         structlog.contextvars.bind_contextvars(media_id=str(row["id"]), attempt=row["attempt_number"])

@@ -160,12 +160,14 @@ class Purchasing:
             if (known := await self._recorded(attempt)) is not None:
                 return known
             submission = job.submission(attempt.id, attempt.number, self._rules.callback_base)
+            # Of the moment of the question: a machine that stalls must not make an old answer a late one.
+            age = attempt.age
             answer = await ask(offer, submission, attempt)
             if isinstance(answer, Reference):
                 return await self._record(attempt, answer)
-            if answer is None and attempt.age >= settled:
+            if answer is None and age >= settled:
                 raise NotReachedError(f"{offer.provider.name} never got the request")
-            if attempt.age >= patience and await self._recorded(attempt) is None:
+            if age >= patience and await self._recorded(attempt) is None:
                 raise type(lost)(f"{lost.message}; {answer or 'it may still turn up'}") from lost
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)

@@ -17,6 +17,7 @@ import structlog
 
 from app.core import tracing
 from app.core.connections import Connections
+from app.core.ending import end
 from app.core.ids import new_id
 from app.media import queries, sweep, tallies, transitions, workers
 from app.media.aftercare import Aftercare
@@ -27,7 +28,7 @@ from app.media.hearing import Hearing
 from app.media.jobs import Job
 from app.media.lanes import NOBODY, Lane, Pace
 from app.media.states import SUSPECT_FROM
-from app.media.survival import cancel_all, survives
+from app.media.survival import survives
 from app.media.writes import LeaseLostError
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.patience.total_seconds()), self._claiming:
                 pass  # a claim that is cut off would be committed without our knowing
-        await cancel_all(self._loops)
+        await end(*self._loops)
         held = [held for lane in self._lanes.values() for held in lane.jobs]
         await self._aftercare.close()
         await self._drop_jobs()
@@ -280,4 +281,4 @@ class Runner:
 
     async def _drop_jobs(self) -> None:
         """Let go of every job; calls that are spending money go on by themselves."""
-        await cancel_all([task for lane in self._lanes.values() for _, task in lane.jobs.values()])
+        await end(*(task for lane in self._lanes.values() for _, task in lane.jobs.values()))

@@ -1,7 +1,7 @@
-"""What keeps a worker's loops going whatever goes wrong, and what ends its tasks."""
+"""What keeps a worker's loops going whatever goes wrong."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import structlog
@@ -23,10 +23,3 @@ async def survives(work: Coroutine[Any, Any, Result]) -> Result | None:
         log.exception("runner_stumbled")
     await asyncio.sleep(0.2)
     return None
-
-
-async def cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait for their ends."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

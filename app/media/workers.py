@@ -17,10 +17,11 @@ WHERE id = $1 RETURNING id"""
 
 _LEAVE: Final = "DELETE FROM workers WHERE id = $1"
 
-# After an outage of the database everybody looks silent: who has not reported steadily for a
-# whole lease since then declares nobody dead.
+# After an outage of the database, or a stall of the machine, everybody looks silent: who has not reported steadily for
+# a whole lease since then, up to now, declares nobody dead.
 _BURY: Final = """DELETE FROM workers w WHERE w.seen_at < now() - $2::interval
-    AND EXISTS (SELECT FROM workers me WHERE me.id = $1 AND me.steady_since <= now() - $2::interval)
+    AND EXISTS (SELECT FROM workers me WHERE me.id = $1 AND me.steady_since <= now() - $2::interval
+        AND me.seen_at >= now() - $2::interval / 2)
 RETURNING w.name"""
 
 

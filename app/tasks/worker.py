@@ -45,6 +45,7 @@ class RunnerThread:
         self._thread = threading.Thread(target=self._main, name="fleek-runner", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._told_to_stop = False
         self._wake: Callable[[str], None] | None = None
 
     def start(self) -> None:
@@ -53,6 +54,7 @@ class RunnerThread:
 
     def stop(self) -> None:
         """Hand jobs back and end; bounded by SHUTDOWN_SECONDS."""
+        self._told_to_stop = True
         if self._loop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
@@ -73,6 +75,9 @@ class RunnerThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if self._told_to_stop:
+            # Before there was a loop that could have been woken.
+            return
         settings = load_settings()
         outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
         stopping = asyncio.create_task(self._stop.wait())

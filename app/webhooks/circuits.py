@@ -74,6 +74,10 @@ class Circuits:
             return math.inf
         return 0.0 if circuit is None else clock.seconds() - circuit.since
 
+    def has_room(self, receiver: str) -> bool:
+        """Whether it may get one more now."""
+        return self._busy[receiver] < self._limit(receiver)
+
     def room(self, *, scarce: bool) -> dict[str, int]:
         """What receivers may get now, of those that may not get everything; `scarce`: places are few."""
         known = {*self._busy, *self._failing}

@@ -130,7 +130,7 @@ class Deliverer:
         await asyncio.gather(*tasks, return_exceptions=True)
         if cut:
             with contextlib.suppress(*UNAVAILABLE):
-                await dispatch.give_back(self._hot, cut)
+                await dispatch.give_back(self._hot, cut, tried=True)
 
     async def _serve(self) -> None:
         while True:
@@ -158,10 +158,19 @@ class Deliverer:
         if walk:
             self._walk_at = clock.seconds() + self._pace.interval.total_seconds()
             self._after = rows[0]["next_receiver"] or ""
-        for taken in (_taken(row) for row in rows if row["id"] is not None):
-            if taken.id not in self._sending:
-                self._circuits.begin(taken.receiver)
-                self._sending[taken.id] = taken, asyncio.create_task(self._deliver(taken))
+        refused = [taken for row in rows if row["id"] is not None and not self._begin(taken := _taken(row))]
+        if refused:
+            await dispatch.give_back(self._hot, [(taken.id, taken.number) for taken in refused], tried=False)
+
+    def _begin(self, taken: Taken) -> bool:
+        """Send it; False: its receiver has said meanwhile, while the database was asked, that it wants no more."""
+        if taken.id in self._sending:
+            return True
+        if not self._circuits.has_room(taken.receiver):
+            return False
+        self._circuits.begin(taken.receiver)
+        self._sending[taken.id] = taken, asyncio.create_task(self._deliver(taken))
+        return True
 
     async def _tidy_on(self) -> None:
         """Now and then, beside the sending: what is old goes, what nobody will take any more is given up."""

@@ -157,7 +157,8 @@ UPDATE webhook_deliveries d SET next_at = now() FROM missed WHERE d.id = missed.
 RETURNING d.id"""
 
 _GIVE_BACK: Final = f"""
-UPDATE webhook_deliveries d SET sending = false, next_at = now() FROM unnest($1::uuid[], $2::int[]) AS a (id, number)
+UPDATE webhook_deliveries d SET sending = false, next_at = now(), tries = d.tries - CASE WHEN $3 THEN 0 ELSE 1 END
+FROM unnest($1::uuid[], $2::int[]) AS a (id, number)
 WHERE d.id = a.id AND d.tries = a.number AND {_PENDING}"""
 
 _FORGET: Final = f"""
@@ -258,9 +259,16 @@ async def release(hot: Connections, receiver: str) -> bool:
     return len(await hot.fetch(_RELEASE, receiver)) == _RELEASED
 
 
-async def give_back(hot: Connections, tries: Sequence[tuple[UUID, int]]) -> None:
-    """Let others send what this process has taken and does not finish; each by its id and the number of the try."""
-    await hot.execute(_GIVE_BACK, [delivery_id for delivery_id, _ in tries], [number for _, number in tries])
+async def give_back(hot: Connections, tries: Sequence[tuple[UUID, int]], *, tried: bool) -> None:
+    """Let others send what this process has taken and does not finish.
+
+    Args:
+        hot: The database.
+        tries: Each by the delivery's id and the number of the try.
+        tried: Whether the receiver may have got it; what was not begun does not count.
+    """
+    numbers = [number for _, number in tries]
+    await hot.execute(_GIVE_BACK, [delivery_id for delivery_id, _ in tries], numbers, tried)
 
 
 async def forget(hot: Connections, lifetime: timedelta) -> None:

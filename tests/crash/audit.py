@@ -13,6 +13,7 @@ holds what that worker still did, the silence that its lease allows, the next wo
 import asyncio
 import hashlib
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,8 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from tests.crash.fleet import LOOK_SECONDS, PATIENCE_SECONDS, Fleet
+from app.embedded.process import ManagedProcess
+from tests.crash.fleet import LOOK_SECONDS, PATIENCE_SECONDS, Fleet, until
 from tests.crash.orders import CANCELED, DEADLINE, HELD, may_end
 
 Row = asyncpg.Record
@@ -148,6 +150,24 @@ async def story(fleet: Fleet, prompt: str) -> str:
         books = await fleet.books()
         lines += [f"bought: {one}" for one in books["purchases"] if one["media"] == media["prompt"]]
     return "\n".join(lines)
+
+
+async def died(fleet: Fleet, process: ManagedProcess, point: str, *prompts: str) -> None:
+    """Wait until a process has killed itself; if it does not, tell what is known of it and of these media.
+
+    Args:
+        fleet: Its own.
+        process: A worker, or the API.
+        point: Where it dies.
+        prompts: Of the media with which it dies.
+    """
+    await until(lambda: process.poll() is not None, seconds=PATIENCE_SECONDS)
+    status = process.poll()
+    if status == -signal.SIGKILL:
+        return
+    what = "it lives on" if status is None else f"it ended by itself, with status {status}"
+    told = [await story(fleet, prompt) for prompt in prompts]
+    raise AssertionError("\n".join([f"{what}: {process.pid}, which was to die at {point}", *told, fleet.logs()]))
 
 
 def _end(media: Row) -> str:

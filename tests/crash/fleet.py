@@ -171,13 +171,6 @@ def kill(process: ManagedProcess) -> None:
     process.stop()
 
 
-async def died(process: ManagedProcess) -> None:
-    """Wait until a process has killed itself."""
-    assert await until(lambda: process.poll() is not None, seconds=PATIENCE_SECONDS), "it lives on"
-    status = process.poll()
-    assert status == -signal.SIGKILL, f"it ended by itself, with status {status}:\n{process.log_tail(40)}"
-
-
 async def until(true: Callable[[], object], *, seconds: float = math.inf) -> bool:
     """Wait for something outside this process; False: it took longer than that."""
     deadline = time.monotonic() + seconds

@@ -10,8 +10,8 @@ import pytest
 
 from app.embedded.engines import Engines
 from app.storage.s3 import S3Store
-from tests.crash.audit import audit, rest
-from tests.crash.fleet import Fleet, died, eventually, kill
+from tests.crash.audit import audit, died, rest
+from tests.crash.fleet import Fleet, eventually, kill
 from tests.crash.orders import ASK, COMPLETED, FAILED, HELD, Order, ask, mixed
 from tests.crash.outages import away, frozen
 from tests.support import make_settings, migrate
@@ -134,7 +134,7 @@ async def test_an_api_that_dies_between_commit_and_bell_has_accepted_the_job(acc
     order = Order(f"{accepted.run}-of-an-API-that-died")
     with pytest.raises(httpx2.TransportError):
         await fleet.web.post(ASK, **order.request)
-    await died(fleet.api)
+    await died(fleet, fleet.api, "request.after", order.prompt)
     await rest(fleet, prefix=order.prompt)
     (media,) = await fleet.fetch("SELECT id::text AS id, status FROM media WHERE prompt = $1", order.prompt)
     fleet.start_api()

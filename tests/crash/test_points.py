@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.crash.audit import STORY, audit, rest, story
-from tests.crash.fleet import died, eventually
+from tests.crash.audit import STORY, audit, died, rest, story
+from tests.crash.fleet import eventually
 from tests.crash.orders import CANCELED, COMPLETED, DEADLINE, FAILED, HELD, End, Order, ask, change_mind
 from tests.crash.points import POINTS
 
 # The fleet is brought down and up again before the first of these tests.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Case:
 
 LOST = {"mode": "accept_then_drop"}
 LARGE = {"size": 20_000_000}  # in three parts
-ENDLESS = {"delay": 60}
+ENDLESS = {"delay": 3600}
+SLOW = {"delay": 10}  # a worker that is told to stop still has it
 LATE = {"delay": 10, "stoppable": False}
 BOUGHT = "SELECT FROM attempts WHERE media_id::text = $1 AND status = 'SUBMITTED'"
 LAST_DEEDS = {"complete.after", "fail.after", "cancel.after", "expire.after"}
@@ -67,6 +68,8 @@ CASES = [
     Case("put.before"),
     Case("put.midway", input=LARGE),
     Case("put.after"),
+    Case("handback.before", input=SLOW, stopped=True),
+    Case("retry.before", input={"mode": "busy"}),
     Case("complete.before"),
     Case("complete.after"),
     Case("fail.before", input={"mode": "fail_late"}, end=FAILED),
@@ -81,17 +84,15 @@ CASES = [
     Case("submit.before", "blind/image", end=HELD, bought=0),
     Case("submit.after", "blind/image", end=HELD),
     Case("purchase.after", "blind/image"),
-    Case("retry.before", input={"mode": "busy"}),
-    Case("handback.before", input={"delay": 2}, stopped=True),
     # Late, because their jobs go back into the queue, where the next worker takes them.
     Case("retry.after", input={"mode": "busy"}),
-    Case("handback.after", input={"delay": 2}, stopped=True),
+    Case("handback.after", input=SLOW, stopped=True),
 ]
 LATE_CASES = [
-    Case("late.before", input=LATE, deadline=8, end=DEADLINE),
     Case("late.after", input=LATE, deadline=8, end=DEADLINE),
+    Case("late.before", input=LATE, deadline=8, end=DEADLINE),
 ]
-"""The media is over, and what was paid for it is not."""
+"""The media is over, and what was paid for it is not. The second dies last: any worker would store its result."""
 JOBS_IN_COMMON = ["a-job", "another-job", "a-third-job"]
 CLEARING_UP = ["claim.after", "bury.after", "orphans.after", "claim.after", "suspects.after"]
 """Workers that die one after the other with the same jobs, each while it clears up after the one before."""
@@ -110,7 +111,9 @@ class Aftermath:
 @pytest.fixture(scope="module")
 async def aftermaths(new_fleet):
     """By prompt; several fleets share the dying, as much of it is waiting."""
-    lanes = (_die(new_fleet(), CASES[::2]), _die(new_fleet(), CASES[1::2]), _clear_up(new_fleet(), LATE_CASES))
+    # An answer that is lost because the machine stalls would lead past many points.
+    fleets = [new_fleet(SIMULATOR_SUBMIT_SECONDS="10") for _ in range(3)]
+    lanes = (_die(fleets[0], CASES[::2]), _die(fleets[1], CASES[1::2]), _clear_up(fleets[2], LATE_CASES))
     return {prompt: one for lane in await asyncio.gather(*lanes) for prompt, one in lane.items()}
 
 
@@ -123,7 +126,7 @@ async def _clear_up(new_fleet, cases):
     async with new_fleet as fleet:
         asked = [(await ask(fleet, Order(prompt)))["id"] for prompt in JOBS_IN_COMMON]
         for point in CLEARING_UP:
-            await died(fleet.start_worker(point, LEASE_SECONDS="1"))
+            await died(fleet, fleet.start_worker(point, LEASE_SECONDS="1"), point, *JOBS_IN_COMMON)
         found = await _finish(fleet, asked)
         return found | await _finish(fleet, asked + [await _die_with(fleet, case) for case in cases])
 
@@ -140,7 +143,7 @@ async def _die_with(fleet, case):
         await change_mind(fleet, media["id"])
     if case.stopped:
         worker.request_stop()
-    await died(worker)
+    await died(fleet, worker, case.point, case.prompt)
     return media["id"]
 
 

@@ -1,7 +1,8 @@
 """The adapters of the simulator: `sim` can be asked for a purchase by its attempt, `blind` cannot.
 
 One connection for each call and nothing but asyncio, so that a worker that loads it starts as fast as one
-that does not. The server's address stands in SIMULATOR_URL.
+that does not. The server's address stands in SIMULATOR_URL, and in SIMULATOR_SUBMIT_SECONDS how long an answer to
+`submit` may take.
 """
 
 import asyncio
@@ -37,9 +38,9 @@ from fleek.providers import (
 )
 
 CONNECT_SECONDS: Final = 1.0
-SUBMIT_SECONDS: Final = 2.0
+SUBMIT_SECONDS: Final = float(os.environ.get("SIMULATOR_SUBMIT_SECONDS", "2"))
 ANSWER_SECONDS: Final = 5.0
-SUBMIT_TAKES_AT_MOST: Final = timedelta(seconds=3)
+SUBMIT_TAKES_AT_MOST: Final = timedelta(seconds=SUBMIT_SECONDS + 1)
 CHUNK_BYTES: Final = 16 * 1024
 POLL_AGAIN: Final = timedelta(seconds=0.2)
 COST: Final = Decimal("0.01")
@@ -58,7 +59,7 @@ IMAGE: Final = ModelCard(
             "mode": {"enum": list(MODES), "default": "ok"},
             "findable": {"type": "boolean", "default": True},
             "stoppable": {"type": "boolean", "default": True},
-            "delay": {"type": "number", "minimum": 0, "maximum": 60, "default": 0},
+            "delay": {"type": "number", "minimum": 0, "maximum": 3600, "default": 0},
             "accept_after": {"type": "number", "minimum": 0, "maximum": 2.9, "default": 1.5},
             "busy_times": {"type": "integer", "minimum": 0, "maximum": 10, "default": 1},
             "size": {"type": "integer", "minimum": 1000, "maximum": 30_000_000, "default": 60_000},
