@@ -24,6 +24,7 @@ from app.media.calling_back import Callbacks
 from app.media.feed import Feed
 from app.media.payloads import Payloads
 from app.media.watching import Watch
+from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
 from app.tools import router as tools_router
@@ -45,19 +46,20 @@ def _announcer(news: News, bell: Bell) -> Announce:
     return announce
 
 
-def create_app(settings: Settings | None = None, bell: Bell | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, bell: Bell | None = None, registry: Registry | None = None) -> FastAPI:
     """The application.
 
     Args:
         settings: None: from the environment.
         bell: What wakes workers; None: Celery.
+        registry: The providers; None: those that are installed and set up.
     """
     chosen = settings or load_settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         set_up_logging(level=chosen.log_level)
-        async with open_runtime(chosen, process="api") as runtime:
+        async with open_runtime(chosen, registry, process="api") as runtime:
             with nullcontext(bell) if bell is not None else CeleryBell() as rung:
                 app.state.runtime = runtime
                 app.state.bell = rung
