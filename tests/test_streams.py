@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from app.media import event_queries
-from app.media.event_queries import OwnerLook
+from app.media.api import stream_clock
+from app.media.event_queries import MediaLook, OwnerLook
 from tests.support import Client, eventually, served, worker
 from tests.test_waiting import pid_of_the_api
 
@@ -257,6 +258,16 @@ async def test_an_id_of_another_stream_is_refused(client, path):
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
 
 
+async def test_an_event_of_another_media_is_no_place_to_go_on(client, hot):
+    first, second = await client.faulty(), await client.faulty()
+    row = await hot.fetchrow("SELECT id FROM media_history WHERE media_id = $1", UUID(second["id"]))
+    path = f"/media/{first['id']}/events"
+
+    for number in (row["id"], 999_999_999_999_999_999):
+        answer = await client.api.get(path, headers={"last-event-id": f"{number}-0-0"})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
+
+
 async def test_nobody_elses_media_is_told(client):
     answer = await client.api.get("/media/019c0a3e-0000-7000-8000-000000000001/events")
 
@@ -354,3 +365,26 @@ async def test_an_id_from_the_future_is_refused(client):
     answer = await client.api.get("/media/events", headers={"last-event-id": "900000000000-1"})
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
+
+
+async def test_streams_that_look_for_the_same_share_what_is_seen(client, hot):
+    media = await client.faulty()
+    owner = UUID("00000000-0000-7000-8000-000000000001")
+    one, other = MediaLook(UUID(media["id"]), 0, 0, 0), MediaLook(UUID(int=1), 0, 0, 0)
+
+    first, nothing, second = await event_queries.look_at_media(hot, [one, other, one])
+    old, new, again = await event_queries.look_at_owners(
+        hot, [OwnerLook(owner, 0, 0), OwnerLook(owner, 2**40, 0), OwnerLook(owner, 0, 0)]
+    )
+
+    assert (first is second, len(first.history), nothing) == (True, 1, None)
+    assert (old is again, len(old.history), new.history) == (True, 1, [])
+
+
+async def test_a_silence_is_broken_by_comments(api, client, monkeypatch):
+    monkeypatch.setattr(stream_clock, "PING_SECONDS", 0.2)
+    media = await client.faulty()
+
+    for path in (f"/media/{media['id']}/events", "/media/events"):
+        told = await told_in_process(api._transport.app, path, seconds=1)
+        assert ": ping\n" in told
