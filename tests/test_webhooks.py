@@ -339,6 +339,21 @@ async def test_a_request_may_not_name_a_private_address(engines, database, api, 
     assert (await client.api.get("/media")).json()["items"] == []
 
 
+async def test_no_log_line_tells_a_secret_or_an_address(settings, client, tmp_path, receiver):
+    receiver.answer = answering(500)
+    webhook = await register(client, f"{receiver.url}?token=hush")
+    log = tmp_path / "worker.log"
+    with worker(settings, log, ALLOW_PRIVATE_ADDRESSES="true"):
+        media = await client.faulty()
+        await tried(client, webhook, 1)
+        lines = await eventually(lambda: asyncio.sleep(0, log.read_text()), lambda text: "delivery_failed" in text)
+    kept = (await client.api.get(f"/media/{media['id']}/logs")).text
+
+    for secret in ("hush", webhook["secret"], webhook["secret"].removeprefix("whsec_")):
+        assert secret not in lines
+        assert secret not in kept
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
