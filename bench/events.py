@@ -102,10 +102,19 @@ async def latencies(api: httpx2.AsyncClient, samples: int) -> list[Row]:
     return rows
 
 
+async def cpu_per_post(limit: Subject, url: str, body: bytes, count: int) -> float:
+    """Milliseconds of a process that does nothing but post."""
+    before = limit.cpu_seconds
+    async with httpx2.AsyncClient(timeout=MOST_SECONDS) as client:
+        answer = await client.post(f"http://{HOST}:{limit.port}/post/{count}", params={"to": url}, content=body)
+    assert answer.status_code == 200, answer.text
+    return (limit.cpu_seconds - before) / count * 1000
+
+
 async def cpu_per_delivery(
-    worker: Subject, database: "asyncpg.Connection[asyncpg.Record]", url: str, count: int, rounds: int
+    worker: Subject, limit: Subject, database: "asyncpg.Connection[asyncpg.Record]", url: str, count: int, rounds: int
 ) -> list[Row]:
-    """Bursts of deliveries that are due, to twenty endpoints; the worker alone on its core."""
+    """Bursts of deliveries that are due, to twenty endpoints, in turn with the limit; the worker alone on its core."""
     await database.execute("DELETE FROM webhook_endpoints")
     await database.execute(
         """INSERT INTO webhook_endpoints (id, owner_id, url, events, secret)
@@ -117,6 +126,7 @@ async def cpu_per_delivery(
     )
     spent: list[float] = []
     rates: list[float] = []
+    bare: list[float] = []
     for number in range(rounds + 1):
         Hook.count = 0
         idle = worker.cpu_seconds
@@ -132,10 +142,19 @@ async def cpu_per_delivery(
         if number > 0:  # the first one warms up
             spent.append((worker.cpu_seconds - before - idle * seconds) / count * 1000)
             rates.append(count / seconds)
+            body = await database.fetchval("SELECT payload FROM webhook_deliveries LIMIT 1")
+            bare.append(await cpu_per_post(limit, url, body.encode(), count))
         await database.execute("DELETE FROM webhook_deliveries")
     note = f"{rounds} x {count} to {ENDPOINTS} endpoints; worker process, without PostgreSQL"
     return [
         Row("CPU per webhook delivery", statistics.median(spent), "ms", Target(1, 0.4, at_most=True), note),
+        Row("the same, only posting, bare aiohttp", statistics.median(bare), "ms", note="the limit, in turn with it"),
+        Row(
+            "ratio of the two",
+            statistics.median(one / other for one, other in zip(spent, bare, strict=True)),
+            "x",
+            note="each round compared with itself",
+        ),
         Row("webhook deliveries per second", statistics.median(rates), "1/s"),
     ]
 
@@ -194,6 +213,7 @@ async def measure(stage: Stage, options: argparse.Namespace) -> list[Row]:
     variables = {"ACCESS_LOG": "false", "ALLOW_PRIVATE_ADDRESSES": "true"}
     api = stage.serve("app.main:app", cpus=MEASURED, variables=variables)
     worker = stage.worker(cpus=MEASURED, variables=variables)
+    limit = stage.serve("bench.limits.poster:app", cpus=MEASURED)
     database = await asyncpg.connect(stage.dsn)
     async with hook() as url, httpx2.AsyncClient(base_url=f"http://{HOST}:{api.port}", timeout=90) as client:
         async with asyncio.timeout(60):
@@ -201,7 +221,7 @@ async def measure(stage: Stage, options: argparse.Namespace) -> list[Row]:
                 await asyncio.sleep(0.1)
         await client.post("/webhooks", json={"url": url})
         rows = await latencies(client, options.samples)
-        rows += await cpu_per_delivery(worker, database, url, options.deliveries, options.rounds)
+        rows += await cpu_per_delivery(worker, limit, database, url, options.deliveries, options.rounds)
         rows += await waiting(api, client, "/media/{id}/events", options.streams, options.samples // 4)
         rows += await waiting(
             api, client, "/media/jobs/{job_id}", options.polls, options.samples // 4, "prefer: wait=60\r\n"

@@ -205,6 +205,10 @@ def test_a_public_url_is_taken(url):
             (url, "host")
             for url in ("http://", "http:///x", "http://:80/", "http://h:0/", "http://h:65536/", "http://[::1")
         ),
+        *(
+            (f"http://{host}/", "by its name or address")
+            for host in ("127.0.0.%31", "%6cocalhost", ".com", "a..b", "a" * 64, "a." * 127 + "b", "[v1.x]", "a$b")
+        ),
         *((url, "password") for url in ("http://me@example.com/", "http://me:secret@example.com/", "http://@h/")),
         ("https://example.com/#part", "fragment"),
         *((f"http://exa{sign}mple.com/", "ASCII") for sign in " \t\n\0\\\u00e9\uff0e"),

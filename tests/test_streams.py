@@ -11,8 +11,10 @@ import httpx2
 import msgspec
 import pytest
 
+from app.core.connections import Change
 from app.media import event_queries
-from app.media.event_queries import OwnerLook
+from app.media.api import stream_clock
+from app.media.event_queries import MediaLook, OwnerLook
 from tests.support import Client, eventually, served, worker
 from tests.test_waiting import pid_of_the_api
 
@@ -257,10 +259,28 @@ async def test_an_id_of_another_stream_is_refused(client, path):
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
 
 
-async def test_nobody_elses_media_is_told(client):
-    answer = await client.api.get("/media/019c0a3e-0000-7000-8000-000000000001/events")
+async def test_an_event_of_another_media_is_no_place_to_go_on(client, hot):
+    first, second = await client.faulty(), await client.faulty()
+    row = await hot.fetchrow("SELECT id FROM media_history WHERE media_id = $1", UUID(second["id"]))
+    path = f"/media/{first['id']}/events"
 
-    assert (answer.status_code, answer.json()["code"]) == (404, "media_not_found")
+    for number in (row["id"], 999_999_999_999_999_999):
+        answer = await client.api.get(path, headers={"last-event-id": f"{number}-0-0"})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
+
+
+async def test_nobody_elses_media_is_told(api, client, hot):
+    mine, not_mine = await client.faulty(), await client.faulty()
+    for table, column in (("media", "id"), ("media_history", "media_id")):
+        await hot.execute(f"UPDATE {table} SET owner_id = $1 WHERE {column} = $2", UUID(int=7), UUID(not_mine["id"]))
+
+    for media_id in (not_mine["id"], "019c0a3e-0000-7000-8000-000000000001"):
+        answer = await client.api.get(f"/media/{media_id}/events")
+        assert (answer.status_code, answer.json()["code"]) == (404, "media_not_found")
+    async with streaming(api._transport.app, "/media/events", last_event_id="0-0") as told:
+        later = await client.faulty()
+        await eventually(lambda: asyncio.sleep(0, told()), lambda text: later["id"] in text)
+    assert (mine["id"] in told(), not_mine["id"] in told()) == (True, False)
 
 
 async def test_two_processes_tell_the_same(settings, hot, tmp_path):
@@ -285,8 +305,9 @@ async def test_two_processes_tell_the_same(settings, hot, tmp_path):
     assert reader.events[-1][1]["data"]["id"] == media["id"]
 
 
-async def told_in_process(app, path, *, seconds, method="GET"):
-    """What the application sends in so many seconds, to a client that is there."""
+@contextlib.asynccontextmanager
+async def streaming(app, path, *, method="GET", last_event_id=None):
+    """What the application has sent so far, to a client that is there inside the block."""
     gone, messages = asyncio.Event(), []
 
     async def receive():
@@ -296,13 +317,20 @@ async def told_in_process(app, path, *, seconds, method="GET"):
     async def send(message):
         messages.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "root_path": ""}
+    headers = [] if last_event_id is None else [(b"last-event-id", last_event_id.encode())]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b"", "root_path": ""}
     stream = asyncio.create_task(app(scope, receive, send))
-    await asyncio.sleep(seconds)
+    yield lambda: b"".join(message.get("body", b"") for message in messages).decode()
     gone.set()
     async with asyncio.timeout(5):
         await stream
-    return b"".join(message.get("body", b"") for message in messages).decode()
+
+
+async def told_in_process(app, path, *, seconds, method="GET"):
+    """What the application sends in so many seconds."""
+    async with streaming(app, path, method=method) as told:
+        await asyncio.sleep(seconds)
+    return told()
 
 
 async def test_a_media_that_waits_with_its_progress_known_costs_no_look_after_the_other(api, client, hot):
@@ -354,3 +382,46 @@ async def test_an_id_from_the_future_is_refused(client):
     answer = await client.api.get("/media/events", headers={"last-event-id": "900000000000-1"})
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
+
+
+async def test_streams_that_look_for_the_same_share_what_is_seen(client, hot):
+    media = await client.faulty()
+    owner = UUID("00000000-0000-7000-8000-000000000001")
+    one, other = MediaLook(UUID(media["id"]), 0, 0, 0), MediaLook(UUID(int=1), 0, 0, 0)
+
+    first, nothing, second = await event_queries.look_at_media(hot, [one, other, one])
+    old, new, again = await event_queries.look_at_owners(
+        hot, [OwnerLook(owner, 0, 0), OwnerLook(owner, 2**40, 0), OwnerLook(owner, 0, 0)]
+    )
+
+    assert (first is second, len(first.history), nothing) == (True, 1, None)
+    assert (old is again, len(old.history), new.history) == (True, 1, [])
+
+
+async def test_a_silence_is_broken_by_comments(api, client, monkeypatch):
+    monkeypatch.setattr(stream_clock, "PING_SECONDS", 0.2)
+    media = await client.faulty()
+
+    for path in (f"/media/{media['id']}/events", "/media/events"):
+        async with streaming(api._transport.app, path) as told:
+            await eventually(lambda told=told: asyncio.sleep(0, told()), lambda text: text.count(": ping\n") > 1)
+
+
+@pytest.mark.parametrize("path", ["/media/{id}/events", "/media/events"])
+async def test_progress_is_told_now_and_then_and_its_last_value_for_certain(api, client, hot, path):
+    media = await client.faulty()
+    (owner,) = await hot.fetchrow("SELECT owner_id FROM media WHERE id = $1", UUID(media["id"]))
+    app = api._transport.app
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    async with streaming(app, path.format(**media)) as told:
+        for step in range(1, 41):
+            await hot.execute(
+                "UPDATE media SET status = 'PROCESSING', progress = $1 WHERE id = $2", step / 100, UUID(media["id"])
+            )
+            app.state.desk.watch._heard([Change(UUID(media["id"]), owner)])
+            await asyncio.sleep(0.02)
+        await eventually(lambda: asyncio.sleep(0, told()), lambda text: '"progress":0.4}' in text)
+        seconds = loop.time() - begun
+
+    assert 1 < told().count("event: progress") <= seconds / 0.5 + 1

@@ -1,6 +1,7 @@
 """Long-poll: `Prefer: wait=N` answers as soon as there is something to say, and in time if there is nothing."""
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -142,8 +143,9 @@ async def test_a_server_that_is_told_to_stop_answers_those_who_wait(settings, tm
 
 def pid_of_the_api():
     for child in psutil.Process().children(recursive=True):
-        if "app.main:app" in child.cmdline():
-            return child.pid
+        with contextlib.suppress(psutil.Error):  # one that has just been killed
+            if "app.main:app" in child.cmdline():
+                return child.pid
     raise AssertionError("there is no API")
 
 
@@ -162,3 +164,30 @@ async def test_a_thousand_requests_wait_without_a_connection_to_the_database_eac
     assert {answer.json()["status"] for answer in answers} == {"CANCELED"}
     assert watch.waiting == 0
     assert await queries.changes(hot, []) == []
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_client_that_goes_waits_no_longer(api, client, method):
+    media = await client.faulty()
+    watch = api._transport.app.state.desk.watch
+    gone, messages = asyncio.Event(), [{"type": "http.request", "body": b'{"prompt": "x"}', "more_body": False}]
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message):
+        pass
+
+    path = "/media/generate" if method == "POST" else f"/media/jobs/{media['job_id']}"
+    headers = [(b"prefer", b"wait=60"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b"", "root_path": ""}
+    asked = asyncio.create_task(api._transport.app(scope, receive, send))
+    await eventually(lambda: asyncio.sleep(0, watch.waiting), lambda count: count == 1)
+    gone.set()
+    async with asyncio.timeout(20):
+        await asked
+
+    assert watch.waiting == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,6 +18,7 @@ from app.core.outgoing import Outgoing
 from app.engine import announcer, build_deliverer, build_runner
 from app.media import tallies, transitions
 from app.runtime import open_runtime
+from app.webhooks import posting
 from app.webhooks.delivery import Deliverer
 from tests.receiver import Receiver, answering, dropping, hanging
 from tests.support import Client, eventually, make_settings, served, worker
@@ -154,11 +156,12 @@ async def test_a_request_has_a_receiver_of_its_own(client, delivering, receiver)
     ("answer", "said"),
     [
         (answering(500, "out of order"), "answered 500"),
-        (answering(302, location="http://127.0.0.1:1/"), "redirects are not followed"),
+        (answering(301, location="http://127.0.0.1:1/"), "redirects are not followed"),
+        (answering(307, location="http://127.0.0.1:1/"), "redirects are not followed"),
         (dropping, "connection"),
         (None, "connect"),
     ],
-    ids=["500", "redirect", "dropped", "down"],
+    ids=["500", "301", "307", "dropped", "down"],
 )
 async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well(
     client, hot, delivering, receiver, answer, said
@@ -191,6 +194,23 @@ async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well
     for word in (outcome, "ok"):
         name = tally_name(WEBHOOK_TRIES.name, [word], "sum")
         assert name in counted
+
+
+async def test_a_receiver_that_answers_too_late_gets_it_again(client, hot, delivering, receiver, monkeypatch):
+    webhook = await register(client, receiver.url)
+    receiver.answer = hanging(asyncio.Event())
+    with monkeypatch.context() as impatient:
+        impatient.setattr(posting, "TIMEOUT_SECONDS", 0.5)
+        await client.faulty()
+        late = await tried(client, webhook, 1)
+    receiver.answer = answering(204)
+    await pass_time(hot, timedelta(minutes=1), delivering)
+    (delivered,) = await eventually(lambda: deliveries_of(client, webhook, status="delivered"))
+
+    # Looking its name up and connecting are part of the time; on a busy machine that may be all there is.
+    assert re.search("no complete answer|no connection", late["log"][0]["error"]), late
+    assert (late["status"], late["log"][0]["status_code"]) == ("pending", None)
+    assert {got.id for got in receiver.got} == {late["id"]} == {delivered["id"]}
 
 
 async def test_after_a_day_of_silence_everything_arrives(client, hot, delivering, receiver):
@@ -319,6 +339,21 @@ async def test_a_request_may_not_name_a_private_address(engines, database, api, 
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "webhook_url")
     assert (await client.api.get("/media")).json()["items"] == []
+
+
+async def test_no_log_line_tells_a_secret_or_an_address(settings, client, tmp_path, receiver):
+    receiver.answer = answering(500)
+    webhook = await register(client, f"{receiver.url}?token=hush")
+    log = tmp_path / "worker.log"
+    with worker(settings, log, ALLOW_PRIVATE_ADDRESSES="true"):
+        media = await client.faulty()
+        await tried(client, webhook, 1)
+        lines = await eventually(lambda: asyncio.sleep(0, log.read_text()), lambda text: "delivery_failed" in text)
+    kept = (await client.api.get(f"/media/{media['id']}/logs")).text
+
+    for secret in ("hush", webhook["secret"], webhook["secret"].removeprefix("whsec_")):
+        assert secret not in lines
+        assert secret not in kept
 
 
 @pytest.mark.parametrize(

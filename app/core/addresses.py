@@ -54,6 +54,9 @@ _CARRIES_V4: Final = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 _NOT_WRITTEN_OUT: Final = re.compile(r"[^!-~]|\\")
 """What has to be percent-encoded: spaces, control characters, all beyond ASCII; and what some take for a slash."""
 _NUMBER: Final = re.compile(r"(?:[0-9]+|0[xX][0-9a-fA-F]*)")
+_NAME: Final = re.compile(r"(?=.{1,253}\.?$)[0-9a-z_-]{1,63}(?:\.[0-9a-z_-]{1,63})*\.?")
+"""A host's name, in small letters; `%` would have to be decoded, and not everybody decodes it alike."""
+_NO_HOST: Final = "must have a host, by its name or address, and, if at all, a port between 1 and 65535"
 _SETTING: Final = "for development, set ALLOW_PRIVATE_ADDRESSES=true"
 
 
@@ -86,11 +89,11 @@ def malformed(url: str) -> str | None:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        return "must have a host and, if at all, a port between 1 and 65535"
+        return _NO_HOST
     if parts.scheme not in {"http", "https"}:
         return "must begin with http:// or https://"
-    if not host or port == 0:
-        return "must have a host and, if at all, a port between 1 and 65535"
+    if not host or port == 0 or not _is_host(host, bracketed="[" in parts.netloc):
+        return _NO_HOST
     if "@" in parts.netloc:
         return "must not carry a user name or a password; send credentials in a header"
     return _fault_of_number(host)
@@ -115,6 +118,10 @@ def refusal(url: str, *, allow_private: bool) -> str | None:
     if not allow_private and _is_private(urlsplit(url)):
         return f"must lead to the public internet, not to a private or loopback address; {_SETTING}"
     return None
+
+
+def _is_host(host: str, *, bracketed: bool) -> bool:
+    return ":" in host if bracketed else _NAME.fullmatch(host) is not None
 
 
 def _fault_of_number(host: str) -> str | None:

@@ -13,6 +13,8 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.core.presence import noticing
+
 log = structlog.get_logger(__name__)
 
 LAST_EVENT_ID: Final = "Last-Event-ID"
@@ -53,22 +55,15 @@ class EventStream(Response):
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        listening = asyncio.create_task(self._until_gone(receive))
         try:
-            async for event in self._events:
-                async with asyncio.timeout(STUCK_SECONDS):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            with noticing(receive, self._events.leave):
+                async for event in self._events:
+                    async with asyncio.timeout(STUCK_SECONDS):
+                        await send({"type": "http.response.body", "body": event, "more_body": True})
         except TimeoutError:
             log.info("stream_stuck", path=scope["path"])
             return
-        finally:
-            listening.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _until_gone(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._events.leave()
 
 
 def write_id(*numbers: int) -> str:

@@ -20,6 +20,7 @@ import ssl
 from asyncio import timeout
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from time import monotonic
 from types import SimpleNamespace
@@ -55,6 +56,7 @@ MOST_PER_HOST: Final = 2_500
 """More than a worker's slots by default: providers that answer late hold a connection for each job."""
 KEEP_SECONDS: Final = 4.0
 """How long an idle connection is kept; many servers close theirs after 5, and one that is just closed loses a call."""
+URLS_KEPT: Final = 1_000
 NO_LIMIT: Final = ClientTimeout(total=None)
 """Ours is the one time-out: a second one could not say what it ended."""
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -207,14 +209,21 @@ def _checked(request: Request) -> URL:
     Raises:
         InvalidRequestError: It or a header cannot be sent.
     """
-    fault = malformed(request.url)
-    if fault is not None:
-        raise http.InvalidRequestError(f"the URL {fault}")
+    url = _read(request.url)
     for name, value in request.headers.items():
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise http.InvalidRequestError(f"the header {name!r} has a character that cannot be sent")
+    return url
+
+
+# A receiver of webhooks is called at the same URL again and again, and reading it costs a tenth of a call.
+@lru_cache(maxsize=URLS_KEPT)
+def _read(url: str) -> URL:
+    fault = malformed(url)
+    if fault is not None:
+        raise http.InvalidRequestError(f"the URL {fault}")
     try:
-        return URL(request.url, encoded=True)
+        return URL(url, encoded=True)
     except ValueError as error:
         raise http.InvalidRequestError(f"the URL cannot be read: {error}") from error
 

@@ -135,28 +135,30 @@ _logs = msgspec.json.Decoder(list[Logged]).decode
 
 
 async def look_at_media(hot: Connections, looks: Sequence[MediaLook]) -> list[MediaSeen | None]:
-    """What each look shows; None: there is no such media any more."""
+    """What each look shows; None: there is no such media any more. Those that are alike share one."""
+    unlike = {look: number for number, look in enumerate(dict.fromkeys(looks), 1)}
     rows = await hot.fetch(
         _MEDIA,
-        [look.media_id for look in looks],
-        [look.after for look in looks],
-        [look.log_txid for look in looks],
-        [look.log_id for look in looks],
+        [look.media_id for look in unlike],
+        [look.after for look in unlike],
+        [look.log_txid for look in unlike],
+        [look.log_id for look in unlike],
     )
     seen = {
         row["n"]: MediaSeen(row["status"], row["progress"], _history(row["history"]), _logs(row["logs"]))
         for row in rows
     }
-    return [seen.get(number) for number in range(1, len(looks) + 1)]
+    return [seen.get(unlike[look]) for look in looks]
 
 
 async def look_at_owners(hot: Connections, looks: Sequence[OwnerLook]) -> list[OwnerSeen]:
-    """What each look shows."""
+    """What each look shows; those that are alike share one, so many streams of one owner cost little more than one."""
+    unlike = {look: number for number, look in enumerate(dict.fromkeys(looks), 1)}
     rows = await hot.fetch(
-        _OWNER, [look.owner_id for look in looks], [look.txid for look in looks], [look.id for look in looks]
+        _OWNER, [look.owner_id for look in unlike], [look.txid for look in unlike], [look.id for look in unlike]
     )
     seen = {row["n"]: OwnerSeen(_history(row["history"]), row["hidden"]) for row in rows}
-    return [seen[number] for number in range(1, len(looks) + 1)]
+    return [seen[unlike[look]] for look in looks]
 
 
 async def progress(hot: Connections, looks: Sequence[ProgressLook]) -> list[list[Step]]:
@@ -168,6 +170,12 @@ async def progress(hot: Connections, looks: Sequence[ProgressLook]) -> list[list
         number: int = row["n"]
         steps[number].append(step)
     return steps
+
+
+async def has_event(hot: Connections, media_id: UUID, history_id: int) -> bool:
+    """Whether a row of the history is one of this media."""
+    found = await hot.fetchrow("SELECT FROM media_history WHERE id = $1 AND media_id = $2", history_id, media_id)
+    return found is not None
 
 
 async def newest_transaction(hot: Connections) -> int:

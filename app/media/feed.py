@@ -1,5 +1,7 @@
 """What streams read: looks and payloads of all streams of a process, gathered into few statements."""
 
+from uuid import UUID
+
 from app.core.batch import Batch
 from app.core.connections import UNAVAILABLE, Connections
 from app.media import event_queries
@@ -22,6 +24,10 @@ class Feed:
             lambda looks: event_queries.progress(hot, looks), shared=UNAVAILABLE
         )
         self.payload = Batch[Event, bytes](payloads.of, shared=UNAVAILABLE)
+
+    async def has_event(self, media_id: UUID, history_id: int) -> bool:
+        """Whether a stream of this media can go on behind that row of the history."""
+        return await event_queries.has_event(self._hot, media_id, history_id)
 
     async def now(self) -> tuple[int, int]:
         """Where a stream of an owner's media begins that is to tell what happens from now on."""

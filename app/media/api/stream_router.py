@@ -71,6 +71,9 @@ async def media_events(request: Request, media_id: UUID) -> Response:
     desk = desk_of(request)
     cursor = _cursor(request, 3) or (0, 0, 0)
     await service.media(desk.services, DEFAULT_OWNER_ID, media_id)
+    if cursor[0] and not await desk.feed.has_event(media_id, cursor[0]):
+        # Of another media, or of another database: what is to come might never lie behind it.
+        raise _refused(request.headers[LAST_EVENT_ID])
     seen = await desk.feed.media(MediaLook(media_id, *cursor))
     if seen is None:
         raise MediaNotFoundError(f"there is no media {media_id}")

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from app.core.access import ASKED_TO_WAIT
 from app.core.prefer import HEADER, applied, wanted_wait
+from app.core.presence import noticing
 from app.media.api import render
 from app.media.api.desk import Desk
 from app.media.resource import Row
@@ -23,6 +25,8 @@ class Wait:
     seconds: int
     known: str
     """The ETag that the client has; empty: none."""
+    receive: Receive
+    """Of the request: tells when the client has gone."""
 
     @classmethod
     def wanted(cls, request: Request) -> "Wait | None":
@@ -31,7 +35,7 @@ class Wait:
         if seconds is None:
             return None
         request.scope[ASKED_TO_WAIT] = True
-        return cls(seconds, request.headers.get("if-none-match", ""))
+        return cls(seconds, request.headers.get("if-none-match", ""), request.receive)
 
     @property
     def applied(self) -> dict[str, str]:
@@ -50,7 +54,9 @@ class Wait:
         if self._worth_telling(row):
             return row
         until = asyncio.get_running_loop().time() + self.seconds
-        with desk.watch.on(media_id, Watcher(row["updated_at"])) as watcher:
+        watcher = Watcher(row["updated_at"])
+        # Who asks, goes and asks again is to leave nothing behind that waits.
+        with desk.watch.on(media_id, watcher), noticing(self.receive, watcher.leave):
             while True:
                 # Once more, now that no change can be missed.
                 row = await read()

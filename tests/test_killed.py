@@ -1,0 +1,77 @@
+"""API, worker and Redis killed between what happens and its telling: nothing is missing, doubles carry the same id."""
+
+import asyncio
+import os
+import signal
+
+import httpx2
+
+from app.embedded.engines import VALKEY, Engines
+from tests.receiver import Receiver, answering, hanging
+from tests.support import Client, eventually, make_settings, served, worker
+from tests.test_streams import reading
+from tests.test_waiting import pid_of_the_api
+from tests.test_webhooks import deliveries_of, register
+
+TOLD = ["media.queued", "media.started", "media.completed"]
+
+
+async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines, database, hot, tmp_path):
+    asked, told = [], []
+
+    async def read(reader, number):
+        events = aiter(reader)
+        async with asyncio.timeout(60):
+            while len(told) < number:
+                name, data = await anext(events)
+                if name != "progress":
+                    told.append((data["data"]["id"], data["type"]))
+
+    with Engines(tmp_path / "broker", only=[VALKEY], durable=False) as own:
+        settings = make_settings(engines, database_url=database, redis_url=own.environment()["REDIS_URL"])
+        environment = {"ALLOW_PRIVATE_ADDRESSES": "true"}
+        async with Receiver(hanging(asyncio.Event())) as receiver:
+            with served(settings, tmp_path / "1.log", **environment) as address:
+                async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+                    client = Client(api)
+                    await eventually(client.answers)
+                    webhook = await register(client, receiver.url, events=TOLD)
+                    async with reading(api, "/media/events") as reader:
+                        asked += [await client.faulty(), await client.faulty()]
+                        await read(reader, 2)
+                        last_id = reader.last_id
+                        # From here on Redis is gone, and then the API, with an event that nobody has heard of.
+                        os.kill(own.valkey.pid, signal.SIGKILL)
+                        asked.append(await client.faulty())
+                        os.kill(pid_of_the_api(), signal.SIGKILL)
+
+            with worker(settings, tmp_path / "1w.log", **environment) as first:
+                await eventually(
+                    lambda: hot.fetch("SELECT FROM media WHERE status = 'COMPLETED'"), lambda rows: len(rows) == 3
+                )
+                # As many as an endpoint gets at the same time are on their way, and no answer has come.
+                await eventually(lambda: asyncio.sleep(0, receiver.got), lambda got: len(got) == 8)
+                first.send(signal.SIGKILL)
+            before = {got.id for got in receiver.got}
+            receiver.answer, receiver.got = answering(204), []
+
+            own.valkey.start()
+            # As if the leases were over.
+            await hot.execute("UPDATE webhook_deliveries SET next_at = now()")
+            with (
+                served(settings, tmp_path / "2.log", **environment) as address,
+                worker(settings, tmp_path / "2w.log", **environment),
+            ):
+                async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+                    client = Client(api)
+                    await eventually(client.answers)
+                    async with reading(api, "/media/events", last_id) as reader:
+                        await read(reader, 9)
+                    delivered = await eventually(
+                        lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 9
+                    )
+
+    all_of_it = sorted((media["id"], kind) for media in asked for kind in TOLD)
+    assert sorted(told) == all_of_it
+    assert sorted((got.payload["data"]["id"], got.payload["type"]) for got in receiver.got) == all_of_it
+    assert before < {got.id for got in receiver.got} == {delivery["id"] for delivery in delivered}
