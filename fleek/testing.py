@@ -1,5 +1,6 @@
 """What the author of a provider tests with."""
 
 from app.media_generator.testing import ProviderContract
+from app.media_generator.troubles import Trouble
 
-__all__ = ["ProviderContract"]
+__all__ = ["ProviderContract", "Trouble"]

@@ -10,7 +10,7 @@ from app.media_generator.dummy_media_generator.orders import STYLES
 from app.media_generator.dummy_media_generator.painters import STYLE_BOOK
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from fleek.providers import Submission
-from fleek.testing import ProviderContract
+from fleek.testing import ProviderContract, Trouble
 
 
 class TestDummy(ProviderContract):
@@ -22,6 +22,20 @@ class TestDummy(ProviderContract):
 
     def example(self, card):
         return {"width": 64, "height": 64, "seed": 1} if card.name == "painter" else {}
+
+    async def troubled(self, provider, trouble):
+        plans = {
+            Trouble.NOT_REACHED: {"fail_with": "unreachable"},
+            Trouble.BUSY: {"fail_with": "busy", "retry_after": 3},
+            Trouble.INPUT_REFUSED: {"fail_with": "input_refused"},
+            Trouble.UNAUTHORIZED: {"fail_with": "unauthorized"},
+            Trouble.NO_CREDIT: {"fail_with": "credit"},
+            Trouble.MODEL_GONE: {"fail_with": "model_gone"},
+            Trouble.ACCEPTED_THEN_DROPPED: {"lose_answer": "taken", "fail_times": 0},
+            Trouble.FAILED_LATER: {"fail_with": "generation_failed"},
+        }
+        plan = plans.get(trouble)
+        return None if plan is None else Submission(new_id(), 1, "faulty", "x", {"fail_times": 1, **plan})
 
     def refused(self):
         return Submission(new_id(), 1, "faulty", "x", {"fail_times": 1, "fail_with": "credit"})

@@ -7,7 +7,8 @@
             yield provider
             await provider.close()
 
-The tests call the provider as the engine does, so give it a server to talk to, or a recorded one.
+The tests call the provider as the engine does, so give it a server to talk to, or a recorded one. With `troubled` say
+how that server makes trouble, and the rules for what goes wrong are tested, too.
 """
 
 # ruff: noqa: S101 - these are tests; pytest explains its asserts
@@ -27,21 +28,16 @@ from app.media_generator.cards import ModelCard
 from app.media_generator.errors import ProviderError, Sent
 from app.media_generator.media_generator_model import (
     CancelAnswer,
-    Canceled,
-    Failed,
     MediaGeneratorModel,
-    Outcome,
     Reference,
-    Running,
     Submission,
     Succeeded,
 )
 from app.media_generator.registry import Registry
+from app.media_generator.troubles import TroubleContract
 
-PATIENCE_SECONDS = 60
 
-
-class ProviderContract:
+class ProviderContract(TroubleContract):
     """Every rule for providers; each test asks for the fixture `provider`."""
 
     prompt: ClassVar[str] = "a lighthouse at dawn"
@@ -84,7 +80,7 @@ class ProviderContract:
         """Submit, poll, open: the bytes are what the card promises."""
         for card in provider.models():
             reference = await provider.submit(self._submission(provider, card))
-            outcome = await self._finished(provider, reference)
+            outcome = await self._outcome(provider, reference)
             assert isinstance(outcome, Succeeded), outcome
             assert 1 <= len(outcome.outputs) <= provider.capabilities.max_outputs
             for output in outcome.outputs:
@@ -98,12 +94,12 @@ class ProviderContract:
         assert reference.external_id
         stored = msgspec.json.decode(msgspec.json.encode(reference), type=Reference)
 
-        assert isinstance(await self._finished(provider, stored), Succeeded)
+        assert isinstance(await self._outcome(provider, stored), Succeeded)
 
     async def test_outputs_can_be_opened_again(self, provider: MediaGeneratorModel) -> None:
         """A copy that failed half-way is made again, from the start."""
         card = provider.models()[0]
-        outcome = await self._finished(provider, await provider.submit(self._submission(provider, card)))
+        outcome = await self._outcome(provider, await provider.submit(self._submission(provider, card)))
         assert isinstance(outcome, Succeeded)
 
         first = [b"".join([chunk async for chunk in provider.open(output)]) for output in outcome.outputs]
@@ -141,7 +137,7 @@ class ProviderContract:
 
         answer = await provider.cancel(reference)
 
-        outcome = await self._finished(provider, reference)
+        outcome = await self._outcome(provider, reference)
         assert answer is not CancelAnswer.CANCELED or not isinstance(outcome, Succeeded)
 
     async def test_a_refusal_is_known_to_have_cost_nothing(self, provider: MediaGeneratorModel) -> None:
@@ -164,14 +160,10 @@ class ProviderContract:
 
         assert [offer.card for offer in registry.offers()] == sorted(provider.models(), key=lambda card: card.name)
 
+    def usual(self, provider: MediaGeneratorModel) -> Submission:
+        """See the base class."""
+        return self._submission(provider, provider.models()[0])
+
     def _submission(self, provider: MediaGeneratorModel, card: ModelCard) -> Submission:
         given = provider.complete_input(card.name, self.example(card))
         return Submission(new_id(), 1, card.name, self.prompt, given)
-
-    async def _finished(self, provider: MediaGeneratorModel, reference: Reference) -> Outcome:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while isinstance(outcome := await provider.poll(reference), Running):
-                assert outcome.progress is None or 0 <= outcome.progress <= 1
-                await asyncio.sleep(outcome.wait.total_seconds() if outcome.wait else 0.05)
-        assert isinstance(outcome, Succeeded | Failed | Canceled)
-        return outcome
