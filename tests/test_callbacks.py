@@ -11,7 +11,7 @@ import pytest
 
 from app.core.ids import new_id
 from app.main import create_app
-from app.media import callback_statements
+from app.media import callback_notes
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from fleek.providers import AnswerLostError, CallbackRefusedError, Reference, Running
@@ -95,7 +95,7 @@ def client(api):
 @pytest.fixture
 async def at_work(provider, working, hot):
     runner = await working(provider)
-    await eventually(lambda: callback_statements.keys(hot, "dummy"))
+    await eventually(lambda: callback_notes.keys(hot, "dummy"))
     return runner
 
 
@@ -135,7 +135,7 @@ async def test_a_note_that_nobody_was_told_of_is_found(client, provider, at_work
     provider.done = True
 
     # As when the API dies, or Redis is away, right after the note.
-    assert await callback_statements.note(hot, attempt_id, "dummy")
+    assert await callback_notes.note(hot, attempt_id, "dummy")
 
     assert (await client.until(media))["status"] == "COMPLETED"
     (row,) = await hot.fetch("SELECT called_back FROM attempts")

@@ -12,6 +12,7 @@ from app.cli import doctor as doctors
 from app.cli.console import complain
 from app.cli.errors import CommandError
 from app.cli.listen_command import listen
+from app.cli.new_provider.new_provider_command import new_provider
 from app.cli.operating import INTERRUPTED
 from app.cli.running import DATA
 from app.cli.up import Options, run
@@ -108,6 +109,7 @@ def worker(
 
 
 app.command()(listen)
+app.command()(new_provider)
 
 
 def main() -> None:

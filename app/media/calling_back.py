@@ -19,7 +19,7 @@ import structlog
 from app.core.connections import Change, Connections
 from app.core.news import News
 from app.core.storable import storable
-from app.media import callback_statements as callbacks
+from app.media import callback_notes as callbacks
 from app.media import transitions
 from app.media.commands import Purchase
 from app.media.errors import CallbackRefusedInRequestError, ProviderNotFoundError

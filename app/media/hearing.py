@@ -13,7 +13,7 @@ import structlog
 
 from app.core.connections import Change, Connections
 from app.core.news import News
-from app.media import callback_statements as callbacks
+from app.media import callback_notes as callbacks
 from app.media import calls
 from app.media_generator.registry import Registry
 

@@ -1,0 +1,90 @@
+"""`fleek new-provider`: what it writes keeps every rule as it is, and works in the product once it is installed."""
+
+import importlib
+import re
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.errors import WrongUsageError
+from app.cli.main import app
+from app.media_generator import plugins
+from fleek.testing import open_http
+
+
+def write(folder, name="acme-labs"):
+    return CliRunner().invoke(app, ["new-provider", name, "--folder", str(folder)])
+
+
+@pytest.fixture
+def skeleton(tmp_path):
+    result = write(tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "new"
+
+
+def test_it_passes_its_own_tests(skeleton):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey", "--rootdir", "."]
+    run = subprocess.run(command, cwd=skeleton, capture_output=True, text=True, timeout=100, check=False)
+
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"^25 passed", run.stdout, re.MULTILINE), run.stdout
+
+
+async def test_an_account_of_it_generates_media(skeleton, monkeypatch, client, working):
+    for folder in (skeleton, skeleton / "tests"):
+        monkeypatch.syspath_prepend(str(folder))
+    entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", plugins.SERVICES)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: (entry,) if group == plugins.SERVICES else ())
+    async with importlib.import_module("server").Server() as server, open_http() as http:
+        plan = plugins.Plan({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
+        loaded = plugins.load_registry(plan, http)
+        provider = loaded.providers["acme-labs"]
+        client.api._transport.app.state.runtime.registry._offers.update(loaded._offers)
+        await working(provider)
+
+        done = await client.until(await client.generate(model="acme-labs/image"))
+
+    assert loaded.broken == {}
+    assert (done["status"], done["files"][0]["media_type"], len(server.sold)) == ("COMPLETED", "image/png", 1)
+
+
+def test_without_an_account_it_is_not_even_loaded(monkeypatch):
+    entry = EntryPoint("acme-labs", "no.such.module:Provider", plugins.SERVICES)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: (entry,) if group == plugins.SERVICES else ())
+
+    assert plugins.load_registry(plugins.Plan({"ACME_LABS_REGION": "eu"})).broken == {}
+    assert set(plugins.load_registry(plugins.Plan({"ACME_LABS_API_KEY": "x"})).broken) == {"acme-labs"}
+
+
+def test_further_accounts_have_names_and_settings_of_their_own(skeleton, monkeypatch):
+    monkeypatch.syspath_prepend(str(skeleton))
+    entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", plugins.SERVICES)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: (entry,) if group == plugins.SERVICES else ())
+    variables = {"ACME_LABS_API_KEY": "one", "ACME_EU_API_KEY": "two", "ACME_EU_SUBMIT_SECONDS": "soon"}
+
+    loaded = plugins.load_registry(plugins.Plan(variables, {"acme-eu": "acme-labs", "other": "nothing"}))
+
+    assert [offer.full_name for offer in loaded.offers()] == ["acme-labs/image"]
+    assert "ACME_EU_SUBMIT_SECONDS" in loaded.broken["acme-eu"]
+    assert "no kind of provider 'nothing'" in loaded.broken["other"]
+
+
+@pytest.mark.parametrize("name", ["Acme", "acme_labs", "-acme", "acme--labs", "1acme", "", "a/b"])
+def test_a_name_that_cannot_be_one_writes_nothing(tmp_path, name):
+    result = write(tmp_path / "new", name)
+
+    assert isinstance(result.exception, WrongUsageError) or result.exit_code == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_written_over(skeleton):
+    before = (skeleton / "pyproject.toml").read_text()
+
+    result = write(skeleton, "other")
+
+    assert isinstance(result.exception, WrongUsageError)
+    assert (skeleton / "pyproject.toml").read_text() == before
