@@ -1,7 +1,7 @@
 """Asks all that a process needs: `python -m app.cli.examine`, with the settings of its environment.
 
-One JSON object a line: an empty one once it has begun, which takes long where the machine has too much to do, then one for
-each check, as soon as it is known; whoever has started it need not wait for the rest.
+One JSON object a line: an empty one once it has begun, which takes long where the machine has too much to do, then one
+for each check, as soon as it is known; whoever has started it need not wait for the rest.
 A process of its own, because Celery reads its settings when it is imported, and to be cut off when it hangs.
 """
 
