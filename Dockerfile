@@ -11,8 +11,8 @@ ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_PROJECT
 WORKDIR /srv/fleek
 # Dependencies first, of exact versions (`constraint-dependencies`): this layer lives until pyproject.toml changes.
 COPY pyproject.toml ./
-# Traces and error reports: `--build-arg EXTRAS="--extra otel --extra sentry"`.
-ARG EXTRAS=""
+# Traces and error reports: who sets SENTRY_DSN should not have to build anew. `--build-arg EXTRAS=` leaves them out.
+ARG EXTRAS="--extra otel --extra sentry"
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --no-default-groups ${EXTRAS} --no-install-project \
     # the packages' own tests are of no use here

@@ -284,6 +284,15 @@ async def test_pausing_and_resuming_a_model_that_many_wait_for(client, hot, cli)
     assert await pauses.paused(hot) == []
 
 
+@pytest.mark.parametrize("name", ["dummy", "dummy/faulty"])
+async def test_pausing_again_without_a_message_keeps_the_one_that_clients_read(name, cli):
+    for more in (["--message", "until noon"], []):
+        await cli("jobs", "pause", name, *more)
+    (shown,) = json.loads((await cli("jobs", "pause", "--json")).stdout)["items"]
+
+    assert (shown["name"], shown["message"]) == (name, "until noon")
+
+
 async def test_resuming_what_is_not_paused_is_told(cli):
     await cli("jobs", "pause", "dummy")
 

@@ -14,7 +14,7 @@ import yaml
 from app.core import production
 from app.core.config import Settings
 from app.main import create_app
-from tests.test_compose import document
+from tests.test_compose import document, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -45,6 +45,7 @@ MANIFESTS = {
 OBJECTS = [one for path, found in MANIFESTS.items() for one in found if path.name != "kustomization.yaml"]
 WORKLOADS = {one["metadata"]["name"]: one for one in OBJECTS if one["kind"] in {"Deployment", "Job"}}
 UNITS = sorted([*QUADLET.glob("*.container"), *QUADLET.glob("*.network"), *QUADLET.glob("*.volume")])
+GENERATOR = Path("/usr/libexec/podman/quadlet")
 OURS = sorted(QUADLET.glob("fleek-[amw]*.container"))
 
 
@@ -308,18 +309,32 @@ def test_the_settings_of_the_units_serve_in_production():
 
 def test_units_have_the_time_to_stop():
     patience = float(env_file(QUADLET / "fleek.env.example")["SHUTDOWN_SECONDS"])
-    for path in OURS:
+    for path in QUADLET.glob("*.container"):
         sections = unit(path)
-        if "StopTimeout" in sections["Container"]:
+        if sections["Service"].get("Type") != ["oneshot"]:
+            # Podman kills after ten seconds where a unit does not say how long a container has
             (inner,), (outer,) = sections["Container"]["StopTimeout"], sections["Service"]["TimeoutStopSec"]
             assert int(outer) >= int(inner) + 10
             assert "worker" not in path.name or int(inner) >= 2 * patience + 15
+    for name, service in ENGINES.items():
+        inside = unit(QUADLET / f"fleek-{name}.container")["Container"]
+        assert int(inside["StopTimeout"][0]) == seconds(service["stop_grace_period"])
 
 
 def test_ports_of_units_are_open_to_this_machine_only():
     ports = [port for path in UNITS for port in unit(path).get("Container", {}).get("PublishPort", [])]
 
     assert sorted(ports) == ["127.0.0.1:4566:4566", "127.0.0.1:8000:8000"]
+
+
+@pytest.mark.skipif(not GENERATOR.exists(), reason="Podman 5 is not installed")
+def test_podman_takes_the_units():
+    done = subprocess.run(
+        [GENERATOR, "-dryrun"], env={"QUADLET_UNIT_DIRS": str(QUADLET)}, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^---fleek-.*\.service---$", done.stdout, re.MULTILINE)) == len(UNITS)
 
 
 # Amazon, and the page

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from app.core.config import Settings
-from app.media.states import chart
+from app.media.states import MediaStatus, chart
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
+NO_SETTINGS = {
+    *("API_PORT", "REDIS_PORT", "S3_PORT"),  # of the compose files
+    *("FORWARDED_ALLOW_IPS", "OTEL_SERVICE_NAME", "OTEL_TRACES_SAMPLER"),  # of others
+    *("JOB_ID", "MEDIA_ID", "DELIVERY_ID", "WEBHOOK_ID", "WEBHOOK_SECRET"),  # to be filled in
+    "TOO_LATE",  # an outcome
+}
+"""Words that look like settings."""
 
 spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
 reference = importlib.util.module_from_spec(spec)
@@ -39,6 +46,13 @@ def test_every_setting_of_the_committed_env_exists():
 
     assert names
     assert {name.lower() for name in names} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("page", sorted({str(page.relative_to(ROOT)) for page in PAGES} - set(reference.PAGES)))
+def test_every_setting_that_is_named_exists(page):
+    named = set(re.findall(r"\b([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)\b", (ROOT / page).read_text()))
+
+    assert named - {name.upper() for name in Settings.model_fields} - set(MediaStatus) - NO_SETTINGS == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

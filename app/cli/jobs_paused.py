@@ -27,7 +27,7 @@ def pause(name: str, message: str | None, *, as_json: bool) -> int:
                 shelved += moved
                 told(moved)
 
-            await pausing.pause(runtime.hot, name, message or f"the operator has paused {name}", count)
+            await pausing.pause(runtime.hot, name, message or await _message(runtime, name), count)
         return shelved
 
     shelved = operate(work)
@@ -96,6 +96,12 @@ async def _all(runtime: Runtime) -> list[dict[str, Any]]:
         for row in await pauses.paused(runtime.hot)
     ]
     return providers + models
+
+
+async def _message(runtime: Runtime, name: str) -> str:
+    """What clients are told by a pause that says nothing: what the one in force tells them, if there is one."""
+    ours = (one["message"] for one in await _all(runtime) if (one["name"], one["code"]) == (name, PAUSED_BY_OPERATOR))
+    return next(ours, f"the operator has paused {name}")
 
 
 async def _known(runtime: Runtime, name: str) -> None:
