@@ -1,0 +1,234 @@
+"""Replicate: any of its models, by the name that it has there.
+
+A model that Replicate keeps running is asked for by its name, any other by its version (`ModelCard.version`). A lost
+answer is looked for in the list of predictions; it is believed only where exactly one fits.
+"""
+
+import binascii
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import msgspec
+
+from app.core.http import Answer, Request
+from app.media_generator import standard_webhooks
+from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.cards import ModelCard
+from app.media_generator.errors import AnswerLostError, OutputError
+from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Capabilities,
+    InputFile,
+    MediaGeneratorModel,
+    Outcome,
+    Output,
+    Reference,
+    Submission,
+)
+from app.media_generator.multipart import one_file
+from app.media_generator.over_http import download
+from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
+from app.media_generator.replicate_media_generator.schema import input_schema
+from app.media_generator.replicate_media_generator.wire import STOPPED, UNDER_WAY, Prediction
+from app.media_generator.setup import Setup
+
+MOST_PAGES: Final = 20
+"""Pages of the list of predictions that are read to find one, 100 on each."""
+SKEW: Final = timedelta(seconds=10)
+"""How far Replicate's clock may be from ours."""
+SHORTEST_LIFE: Final = 5
+"""Seconds that a prediction gets at least."""
+CHUNK_BYTES: Final = 64 * 1024
+
+
+class _Page(msgspec.Struct):
+    results: list[Prediction]
+    next: str | None = None
+
+
+class _Described(msgspec.Struct):
+    """A model, or one of its versions."""
+
+    description: str | None = None
+    openapi_schema: dict[str, Any] | None = None
+    latest_version: dict[str, Any] | None = None
+
+
+class ReplicateMediaGeneratorModel(MediaGeneratorModel):
+    """Submits predictions, polls them, is called back."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        webhook=True,
+        cancel=True,
+        cancel_stops_billing=True,
+        findable=True,
+        progress=True,
+        max_outputs=100,
+        result_ttl=timedelta(hours=1),
+        reads_urls=True,
+        data_uri_bytes=256 * 1024,
+        uploads=True,
+        submit_timeout=timedelta(seconds=60),
+    )
+
+    def __init__(self, setup: Setup, settings: ReplicateSettings) -> None:
+        self.name = setup.account.name
+        self._http = setup.http
+        self._settings = settings
+        self._api = Api(setup.account.name, setup.http, settings)
+        self._cards = tuple(setup.models)
+
+    @classmethod
+    def open_account(cls, setup: Setup) -> Self:
+        """See the base class."""
+        return cls(setup, setup.account.read(ReplicateSettings))
+
+    def models(self) -> Sequence[ModelCard]:
+        """See the base class; those of the catalogue."""
+        return self._cards
+
+    async def submit(self, submission: Submission) -> Reference:
+        """See the base class."""
+        card = self._card(submission.model)
+        body: dict[str, Any] = {"input": self._input(card, submission)}
+        path = f"/models/{card.name.partition(':')[0]}/predictions"
+        if card.version is not None:
+            body["version"], path = card.version, "/predictions"
+        if submission.callback_url is not None:
+            body |= {"webhook": submission.callback_url, "webhook_events_filter": ["completed"]}
+        headers: dict[str, str] = {}
+        if submission.time_left is not None:
+            headers["Cancel-After"] = f"{max(int(submission.time_left.total_seconds()), SHORTEST_LIFE)}s"
+        answer = await self._api.call("POST", path, body, headers=headers, spending=True)
+        return _reference(_prediction(answer, spending=True))
+
+    async def poll(self, reference: Reference) -> Outcome:
+        """See the base class."""
+        return (await self._get(reference)).outcome()
+
+    async def cancel(self, reference: Reference) -> CancelAnswer:
+        """See the base class; what had begun to run is billed for as long as it ran."""
+        answer = await self._api.call("POST", f"/predictions/{reference.external_id}/cancel")
+        prediction = _prediction(answer)
+        if prediction.status in STOPPED:
+            return CancelAnswer.CANCELED
+        return CancelAnswer.REQUESTED if prediction.status in UNDER_WAY else CancelAnswer.TOO_LATE
+
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:
+        """See the base class: among the predictions since then, the only one of the same model and input."""
+        card = self._card(submission.model)
+        wanted, found, url = self._input(card, submission), list[Prediction](), f"{self._api.base}/predictions"
+        for _ in range(MOST_PAGES):
+            page = decode(await self._api.send("GET", url), _Page)
+            recent = [one for one in page.results if _created(one) >= since - SKEW]
+            found += [one for one in recent if _fits(one, card, wanted)]
+            if len(found) > 1:
+                raise AnswerLostError(f"{self.name}: more than one prediction may be this one")
+            if len(recent) < len(page.results) or page.next is None:
+                return _reference(found[0]) if found else None
+            if urlsplit(page.next).netloc != self._api.host:
+                break
+            url = page.next
+        raise AnswerLostError(f"{self.name}: its list of predictions is too long to look through")
+
+    async def open(self, output: Output) -> AsyncIterator[bytes]:
+        """See the base class."""
+        if output.location[:5].lower() == "data:":
+            content = _data(output.location)
+            for start in range(0, len(content), CHUNK_BYTES):
+                yield content[start : start + CHUNK_BYTES]
+            return
+        ours = urlsplit(output.location).netloc == self._api.host
+        request = Request(
+            method="GET",
+            url=output.location,
+            headers=self._api.authorization if ours else {},
+            timeout=self._settings.answer_seconds,
+            keep_alive=True,
+            guarded=not ours,
+        )
+        async for chunk in download(self._http, request, provider=self.name):
+            yield chunk
+
+    async def upload(self, file: InputFile) -> str:
+        """See the base class; Replicate keeps it for a day."""
+        body, content_type = await one_file("content", file)
+        answer = await self._api.send("POST", f"{self._api.base}/files", body, {"Content-Type": content_type})
+        url: str = json.loads(answer.body)["urls"]["get"]
+        return url
+
+    async def callback_keys(self) -> Sequence[str]:
+        """See the base class."""
+        if self._settings.webhook_secret:
+            return (self._settings.webhook_secret,)
+        answer = await self._api.call("GET", "/webhooks/default/secret")
+        return (str(json.loads(answer.body)["key"]),)
+
+    def read_callback(self, callback: Callback, keys: Sequence[str]) -> Reference | None:
+        """See the base class."""
+        own = (self._settings.webhook_secret,) if self._settings.webhook_secret else ()
+        standard_webhooks.verify(callback, own or keys)
+        try:
+            return _reference(msgspec.json.decode(callback.body, type=Prediction))
+        except msgspec.MsgspecError as error:
+            raise CallbackRefusedError("it holds no prediction") from error
+
+    async def refresh(self, card: ModelCard) -> ModelCard:
+        """See the base class; the schema of the newest version, or of the card's own."""
+        name = card.name.partition(":")[0]
+        path = f"/models/{name}" if card.version is None else f"/models/{name}/versions/{card.version}"
+        found = decode(await self._api.call("GET", path), _Described)
+        document = found.openapi_schema or (found.latest_version or {}).get("openapi_schema")
+        if document is None:
+            return card
+        return replace(card, description=found.description or card.description, input_schema=input_schema(document))
+
+    def _card(self, name: str) -> ModelCard:
+        return next(card for card in self._cards if card.name == name)
+
+    def _input(self, card: ModelCard, submission: Submission) -> dict[str, Any]:
+        """What the model gets: the prompt under the name that it has there; `options.prompt` null: under none."""
+        prompt = card.options.get("prompt", "prompt")
+        return {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
+
+    async def _get(self, reference: Reference) -> Prediction:
+        return _prediction(await self._api.call("GET", f"/predictions/{reference.external_id}"))
+
+
+def _reference(prediction: Prediction) -> Reference:
+    return Reference(prediction.id)
+
+
+def _prediction(answer: Answer, *, spending: bool = False) -> Prediction:
+    try:
+        return decode(answer, Prediction)
+    except OutputError as error:
+        # It said that it has taken it, in words that nobody understands.
+        raise (AnswerLostError(error.message) if spending else error) from error
+
+
+def _created(prediction: Prediction) -> datetime:
+    return datetime.fromisoformat(prediction.created_at)
+
+
+def _fits(prediction: Prediction, card: ModelCard, wanted: Mapping[str, Any]) -> bool:
+    same = prediction.version == card.version if card.version else prediction.model == card.name.partition(":")[0]
+    given = prediction.input or {}
+    return same and all(name in given and given[name] == value for name, value in wanted.items())
+
+
+def _data(uri: str) -> bytes:
+    head, comma, content = uri.partition(",")
+    if not comma:
+        raise OutputError("Replicate's result is no whole data URI")
+    if not head.lower().endswith(";base64"):
+        return unquote_to_bytes(content)
+    try:
+        return b64decode(content, validate=True)
+    except binascii.Error as error:
+        raise OutputError("Replicate's result is no valid base64") from error

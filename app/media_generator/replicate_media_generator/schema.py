@@ -1,0 +1,66 @@
+"""The input schema of a model: from the OpenAPI document that Cog writes to JSON Schema 2020-12 as we show it."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+DEEPEST: Final = 12
+_KEPT: Final = (
+    *("type", "title", "description", "default", "enum", "format", "minimum", "maximum", "items", "anyOf"),
+    *("minLength", "maxLength", "pattern", "minItems", "maxItems", "exclusiveMinimum", "exclusiveMaximum"),
+)
+"""Everything else is of no use to a caller, such as the order in which Replicate shows the fields."""
+
+
+def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of `input`: references written out, `nullable` as a type, unknown parameters refused.
+
+    `prompt` is left out: it is a field of every request. Where the model requires none, it is not sent.
+
+    Args:
+        document: The `openapi_schema` of a version, or Cog's own `/openapi.json`.
+    """
+    schemas: Mapping[str, Any] = document["components"]["schemas"]
+    given: Mapping[str, Any] = schemas["Input"]
+    in_order = sorted(given.get("properties", {}).items(), key=lambda item: item[1].get("x-order", 0))
+    properties = {name: _plain(rule, schemas, DEEPEST) for name, rule in in_order if name != "prompt"}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }
+    required = [name for name in given.get("required", ()) if name in properties and "default" not in properties[name]]
+    return schema | ({"required": required} if required else {})
+
+
+def takes_prompt(document: Mapping[str, Any]) -> bool:
+    """Whether the model knows a parameter `prompt`."""
+    return "prompt" in document["components"]["schemas"]["Input"].get("properties", {})
+
+
+def _plain(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
+    """One rule without references."""
+    if not isinstance(rule, Mapping) or deep == 0:
+        return {}
+    merged: dict[str, Any] = {}
+    for part in _parts(rule, schemas):  # pyright: ignore[reportUnknownArgumentType] - JSON
+        merged |= part
+    nullable = merged.pop("nullable", False)
+    plain = {name: merged[name] for name in _KEPT if name in merged}
+    if "items" in plain:
+        plain["items"] = _plain(plain["items"], schemas, deep - 1)
+    if "anyOf" in plain:
+        plain["anyOf"] = [_plain(one, schemas, deep - 1) for one in plain["anyOf"]]
+    if nullable and isinstance(plain.get("type"), str):
+        plain["type"] = [plain["type"], "null"]
+    return plain
+
+
+def _parts(rule: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a rule is put together from, the most general first: `$ref`, `allOf`, then its own words."""
+    parts: list[Mapping[str, Any]] = []
+    if isinstance(name := rule.get("$ref"), str):
+        parts += _parts(schemas.get(name.rpartition("/")[2], {}), {})
+    for one in rule.get("allOf", ()):
+        parts += _parts(one, schemas)
+    return [*parts, {name: value for name, value in rule.items() if name not in {"$ref", "allOf"}}]
