@@ -153,13 +153,18 @@ class Program:
     """A program of the product in a process of its own; ended at the end of the block, whatever happens."""
 
     def __init__(
-        self, *arguments: str, environment: dict[str, str], log: Path, hand_over: tuple[int, ...] = ()
+        self,
+        *arguments: str,
+        environment: dict[str, str],
+        log: Path,
+        hand_over: tuple[int, ...] = (),
+        folder: Path = ROOT,
     ) -> None:
         self._log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
-                cwd=ROOT,
+                cwd=folder,
                 env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,0 +1,376 @@
+"""Replicate: every rule for providers, callbacks, lost answers, and a real Cog server behind the gateway."""
+
+import asyncio
+import base64
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import jsonschema_rs
+import pytest
+import replicate as official
+import uvicorn
+
+from app.core.ids import new_id
+from app.main import create_app
+from app.media import callback_notes
+from app.media_generator.callbacks import Callback
+from app.media_generator.catalogue import Catalogue
+from app.media_generator.registry import Registry
+from app.media_generator.replicate_media_generator.provider import ReplicateMediaGeneratorModel
+from app.media_generator.replicate_media_generator.wire import files, progress, wait_in_text
+from app.media_generator.setup import Account, Setup
+from fleek.providers import (
+    AnswerLostError,
+    BusyError,
+    CallbackRefusedError,
+    CancelAnswer,
+    Canceled,
+    Failed,
+    InputFile,
+    ModelCard,
+    ModelGoneError,
+    Running,
+    Submission,
+    Succeeded,
+)
+from fleek.testing import ProviderContract, Trouble, open_http
+from tests.providers.cog_server import cog_server
+from tests.providers.replicate_gateway import SECRET, TOKEN, Gateway, cog
+from tests.support import Client, attempts_of, eventually, make_settings
+
+PAINTER = ModelCard(
+    name="cog/painter",
+    title="The predictor of the tests",
+    description="",
+    output_types=("image/png",),
+    input_schema={
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "width": {"type": "integer", "default": 64},
+            "delay": {"type": "number"},
+            "fail": {"type": "boolean"},
+            "count": {"type": "integer"},
+        },
+    },
+    example={"width": 64},
+)
+VERSIONED = replace(PAINTER, name="a/versioned", version="7" * 64)
+
+
+def account(gateway, http, **variables):
+    settings = {"api_token": TOKEN, "base_url": f"{gateway.url}/v1", "submit_seconds": "1.5", "answer_seconds": "5"}
+    return Setup(Account("replicate", settings | variables), http, (PAINTER, VERSIONED))
+
+
+@pytest.fixture
+async def gateway():
+    async with Gateway() as running:
+        yield running
+
+
+@pytest.fixture
+async def provider(gateway):
+    async with open_http() as http:
+        yield ReplicateMediaGeneratorModel.open_account(account(gateway, http))
+
+
+def order(**given):
+    return Submission(new_id(), 1, "cog/painter", "a lighthouse", given)
+
+
+async def ended(provider, reference):
+    async def look():
+        return await provider.poll(reference)
+
+    return await eventually(look, lambda outcome: not isinstance(outcome, Running))
+
+
+class TestReplicate(ProviderContract):
+    @pytest.fixture
+    async def gateway(self):
+        async with Gateway() as running:
+            yield running
+
+    @pytest.fixture
+    async def provider(self, gateway):
+        self.running = gateway
+        async with open_http() as http:
+            yield ReplicateMediaGeneratorModel.open_account(account(gateway, http))
+
+    async def troubled(self, provider, trouble):
+        if trouble is Trouble.NOT_REACHED:
+            await self.running.__aexit__()
+        self.running.trouble = trouble
+        return self.usual(provider)
+
+    async def bought(self):
+        return len(self.running.sold)
+
+
+async def test_the_official_client_takes_the_gateway_for_replicate(gateway):
+    client, stranger = (official.Client(api_token=token, base_url=gateway.url) for token in (TOKEN, "wrong"))
+
+    made = await client.models.predictions.async_create("cog/painter", {"prompt": "x"})
+    await gateway.settled()
+    await made.async_reload()
+    listed = await client.predictions.async_list()
+    model = await client.models.async_get("cog/painter")
+
+    assert (made.status, len(made.output)) == ("succeeded", 1)
+    assert [one.id for one in listed] == [made.id]
+    assert model.latest_version.openapi_schema["components"]
+    with pytest.raises(official.exceptions.ReplicateError, match="valid authentication"):
+        await stranger.models.async_get("cog/painter")
+    for one in (client, stranger):
+        await one._async_client.aclose()
+
+
+async def test_a_model_is_asked_for_by_its_name_and_another_by_its_version(gateway, provider):
+    named = await provider.submit(order())
+    versioned = await provider.submit(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}))
+
+    paths = [path for method, path, _ in gateway.requests if method == "POST"]
+    assert paths == ["/v1/models/cog/painter/predictions", "/v1/predictions"]
+    assert gateway.sold[named.external_id]["input"] == {"prompt": "a lighthouse"}
+    assert gateway.sold[versioned.external_id]["version"] == "7" * 64
+
+
+async def test_what_has_a_deadline_says_so(gateway, provider):
+    submission = Submission(new_id(), 1, "cog/painter", "x", {}, None, timedelta(seconds=90.7))
+
+    await provider.submit(submission)
+
+    (sent,) = [names for method, _, names in gateway.requests if method == "POST"]
+    assert sent["cancel-after"] == "90s"
+    assert sent["connection"] == "close"
+
+
+async def test_the_wait_is_read_from_the_words_of_a_refusal(gateway, provider):
+    gateway.trouble = "busy"
+
+    with pytest.raises(BusyError) as refusal:
+        await provider.submit(order())
+
+    assert refusal.value.retry_after == timedelta(seconds=7)
+
+
+async def test_units_and_log_are_told(gateway, provider):
+    outcome = await ended(provider, await provider.submit(order()))
+
+    assert isinstance(outcome, Succeeded)
+    assert outcome.units == {"output": 1, "second": 1.25}
+
+
+async def test_a_lost_answer_is_found_on_a_later_page_where_it_is_the_only_one(gateway, provider):
+    begun = datetime.now(UTC)
+    wanted = order(width=99)
+    bought = await provider.submit(wanted)
+    for width in range(5):
+        await provider.submit(order(width=width))
+
+    assert (await provider.find(wanted, begun)).external_id == bought.external_id
+    assert await provider.find(order(width=1000), begun) is None
+    await provider.submit(order(width=99))
+    with pytest.raises(AnswerLostError, match="more than one"):
+        await provider.find(wanted, begun)
+
+
+async def test_what_is_older_than_the_intent_is_not_taken_for_it(gateway, provider):
+    await provider.submit(order())
+
+    assert await provider.find(order(), datetime.now(UTC) + timedelta(minutes=1)) is None
+
+
+async def test_what_runs_is_stopped(gateway, provider):
+    reference = await provider.submit(order(delay=3600))
+
+    assert await provider.cancel(reference) is CancelAnswer.CANCELED
+    assert isinstance(await provider.poll(reference), Canceled)
+
+
+async def test_a_result_that_was_removed_is_said_to_be_gone(gateway, provider):
+    reference = await provider.submit(order())
+    await gateway.settled()
+    gateway.sold[reference.external_id] |= {"output": None, "data_removed": True}
+
+    outcome = await provider.poll(reference)
+
+    assert isinstance(outcome, Failed)
+    assert "an hour" in outcome.error.message
+
+
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        ("https://x.y/1.png", ["https://x.y/1.png"]),
+        (["https://x.y/1.png", "https://x.y/2.png"], ["https://x.y/1.png", "https://x.y/2.png"]),
+        (
+            {"image": "https://x.y/1.png", "seed": 3, "masks": [{"a": "https://x.y/2.png"}]},
+            ["https://x.y/1.png", "https://x.y/2.png"],
+        ),
+        (["data:image/png;base64,AA==", "a caption"], ["data:image/png;base64,AA=="]),
+        (["a ", "text"], ["data:text/plain;charset=utf-8,%61%20%74%65%78%74"]),
+        (None, []),
+    ],
+)
+def test_outputs_of_any_shape(output, found):
+    assert files(output) == found
+
+
+@pytest.mark.parametrize("uri", ["data:image/png;base64,AAECAw==", "data:,%00%01%02%03"])
+async def test_an_output_may_be_a_data_uri(gateway, provider, uri):
+    gateway.output = uri
+    outcome = await ended(provider, await provider.submit(order()))
+
+    assert b"".join([chunk async for chunk in provider.open(outcome.outputs[0])]) == bytes(range(4))
+
+
+@pytest.mark.parametrize(
+    ("logs", "fraction"),
+    [("", None), ("100 things", None), (" 25%|##  | 1/4\n 50%|####| 2/4 [00:01]", 0.5), ("  0%|  | 0/4", 0.0)],
+)
+def test_progress_is_read_from_bars(logs, fraction):
+    assert progress(logs) == fraction
+
+
+def test_words_without_a_wait():
+    assert wait_in_text("Slow down") is None
+
+
+async def test_the_token_goes_to_replicate_alone(gateway, provider):
+    async with Gateway() as elsewhere:
+        elsewhere._keys["x/0"] = b"bytes"
+        gateway.output = f"{elsewhere.url}/files/x/0.png"
+        outcome = await ended(provider, await provider.submit(order()))
+
+        assert b"".join([chunk async for chunk in provider.open(outcome.outputs[0])]) == b"bytes"
+
+    ((_, _, names),) = elsewhere.requests
+    assert "authorization" not in names
+
+
+async def test_files_are_handed_over(gateway, provider):
+    async def chunks():
+        yield b"some "
+        yield b"bytes"
+
+    url = await provider.upload(InputFile("image/png", 10, 'od"d\r\n.png', chunks))
+
+    assert url.startswith(f"{gateway.url}/uploads/")
+    assert gateway.uploaded() == [b"some bytes"]
+
+
+async def test_a_schema_is_read_as_replicate_has_it_today(gateway, provider):
+    card = await provider.refresh(PAINTER)
+
+    schema = card.input_schema
+    jsonschema_rs.meta.validate(dict(schema))
+    assert list(schema["properties"]) == ["image", "scheduler", "seed", "width"]
+    assert schema["properties"]["seed"]["type"] == ["integer", "null"]
+    assert schema["properties"]["scheduler"]["enum"] == ["DDIM", "K_EULER"]
+    assert schema["properties"]["scheduler"]["default"] == "K_EULER"
+    assert schema["required"] == ["image"]
+    assert card.description == "As of today."
+    gateway.trouble = "model_gone"
+    with pytest.raises(ModelGoneError):
+        await provider.refresh(PAINTER)
+
+
+def test_the_models_that_come_along_are_well_formed():
+    cards = Catalogue().models("replicate", "replicate")
+
+    assert len({card.name for card in cards}) == len(cards) > 4
+    for card in cards:
+        jsonschema_rs.meta.validate(dict(card.input_schema))
+        assert jsonschema_rs.Draft202012Validator(dict(card.input_schema)).is_valid(dict(card.example))
+        assert card.price is not None
+
+
+# The whole product
+
+
+@pytest.fixture
+def settings(engines, database):
+    return make_settings(engines, database_url=database, allow_private_addresses=True)
+
+
+class Product:
+    """API and worker in this process, and the address at which the gateway calls back."""
+
+    def __init__(self, client, provider, gateway):
+        self.client = client
+        self.provider = provider
+        self.gateway = gateway
+
+
+@pytest.fixture
+async def whole(settings, bell, gateway, working, hot, provider):
+    """The API behind a real port: the gateway calls back over HTTP."""
+    app = create_app(settings, bell, Registry([provider]))
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    await eventually(lambda: asyncio.sleep(0, server.started))
+    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    await working(provider, callback_url=address)
+    await eventually(lambda: callback_notes.keys(hot, "replicate"))
+    async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        yield Product(Client(api), provider, gateway)
+    server.should_exit = True
+    await task
+
+
+async def test_a_callback_brings_the_result_at_once_and_polls_stay_few(whole):
+    media = await whole.client.generate(model="replicate/cog/painter", input={"delay": 1.5})
+
+    done = await whole.client.until(media)
+
+    assert (done["status"], done["files"][0]["media_type"]) == ("COMPLETED", "image/png")
+    assert len(whole.gateway.sold) == 1
+    assert whole.gateway.polls < 8
+
+
+async def test_a_lost_answer_is_bound_by_its_callback_where_the_list_cannot_tell(whole):
+    whole.gateway.trouble = "accepted_then_dropped"
+    both = [await whole.client.generate(model="replicate/cog/painter", input={"delay": 1}) for _ in range(2)]
+
+    done = [await whole.client.until(media) for media in both]
+
+    assert [media["status"] for media in done] == ["COMPLETED"] * 2
+    assert len(whole.gateway.sold) == 2
+    ids = [(await attempts_of(whole.client, media))[0]["external_id"] for media in both]
+    assert sorted(ids) == sorted(whole.gateway.sold)
+
+
+@pytest.mark.parametrize(("secret", "age"), [("whsec_" + base64.b64encode(b"wrong").decode(), 0), (SECRET, 600)])
+async def test_a_callback_of_somebody_else_or_of_long_ago_is_refused(whole, secret, age):
+    whole.gateway.calls_back = False
+    media = await whole.client.generate(model="replicate/cog/painter", input={"delay": 60})
+    await eventually(lambda: asyncio.sleep(0, whole.gateway.sold))
+    (number,) = whole.gateway.sold
+
+    assert await whole.gateway.call_back(number, secret, age=age) == 401
+    assert (await whole.client.media(media))["status"] in {"IN_QUEUE", "PROCESSING"}
+
+
+def test_a_secret_of_the_operators_serves_without_any_fetched():
+    variables = {"api_token": TOKEN, "webhook_secret": SECRET}
+    provider = ReplicateMediaGeneratorModel.open_account(Setup(Account("replicate", variables)))
+    with pytest.raises(CallbackRefusedError, match="no signature"):
+        provider.read_callback(Callback(new_id(), {}, b"", datetime.now(UTC)), ())
+
+
+async def test_with_a_real_cog_server_behind_it(whole, tmp_path):
+    with cog_server(tmp_path) as address:
+        whole.gateway.predictor = cog(address)
+        good = await whole.client.generate(model="replicate/cog/painter", input={"width": 100, "count": 2, "delay": 1})
+        done = await whole.client.until(good)
+        bad = await whole.client.generate(model="replicate/cog/painter", input={"fail": True})
+        failed = await whole.client.until(bad)
+
+    assert [(file["width"], file["height"]) for file in done["files"]] == [(100, 100)] * 2
+    assert (failed["status"], failed["error"]["code"]) == ("ERROR", "generation_failed")
+    assert "as planned" in failed["error"]["message"]
+    assert len(whole.gateway.sold) == 2
