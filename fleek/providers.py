@@ -6,6 +6,8 @@ from app.media_generator.cards import ModelCard, ModelStatus, Price, PriceUnit
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
+    ContentRefusedError,
+    ContentStoppedError,
     CreditError,
     GenerationFailedError,
     InputRefusedError,
@@ -44,6 +46,8 @@ __all__ = [
     "CancelAnswer",
     "Canceled",
     "Capabilities",
+    "ContentRefusedError",
+    "ContentStoppedError",
     "CreditError",
     "Failed",
     "GenerationFailedError",

@@ -4,12 +4,15 @@ import importlib.util
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from app.core.config import Settings
 from app.media.states import MediaStatus, chart
+from app.media_generator.plugins import SERVICES
+from app.media_generator.setup import ProviderSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
@@ -17,9 +20,13 @@ NO_SETTINGS = {
     *("API_PORT", "REDIS_PORT", "S3_PORT"),  # of the compose files
     *("FORWARDED_ALLOW_IPS", "OTEL_SERVICE_NAME", "OTEL_TRACES_SAMPLER"),  # of others
     *("JOB_ID", "MEDIA_ID", "DELIVERY_ID", "WEBHOOK_ID", "WEBHOOK_SECRET"),  # to be filled in
+    "FILE_ID",  # likewise
     "TOO_LATE",  # an outcome
 }
 """Words that look like settings."""
+KINDS = {entry.name: entry.load() for entry in entry_points(group=SERVICES)}
+OF_ACCOUNTS = {field.upper() for kind in ProviderSettings.__subclasses__() for field in kind.model_fields}
+"""Settings of accounts without the account's name before them."""
 
 spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
 reference = importlib.util.module_from_spec(spec)
@@ -52,7 +59,22 @@ def test_every_setting_of_the_committed_env_exists():
 def test_every_setting_that_is_named_exists(page):
     named = set(re.findall(r"\b([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)\b", (ROOT / page).read_text()))
 
-    assert named - {name.upper() for name in Settings.model_fields} - set(MediaStatus) - NO_SETTINGS == set()
+    of_accounts = {name for name in named if any(name.endswith(f"_{setting}") for setting in OF_ACCOUNTS)}
+    known = {name.upper() for name in Settings.model_fields} | of_accounts
+
+    assert named - known - set(MediaStatus) - NO_SETTINGS == set()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/how-to/providers").glob("*.md")), ids=lambda page: page.stem)
+def test_a_provider_s_page_explains_each_of_its_settings(page):
+    module = sys.modules[KINDS[page.stem].__module__]
+    text = " ".join(page.read_text().split())
+
+    for settings in ProviderSettings.__subclasses__():
+        if settings.__module__ == module.__name__:
+            for name, field in settings.model_fields.items():
+                assert f"`{page.stem.upper()}_{name.upper()}`" in text
+                assert field.description in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,7 +1,7 @@
 """What providers tell us of their own accord. A callback only rings: what became of a purchase is always asked for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -20,6 +20,8 @@ class Callback:
     """Names in lower case."""
     body: bytes
     received_at: datetime
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What the adapter has added to `Submission.callback_url` behind a question mark."""
 
 
 class CallbackRefusedError(Exception):

@@ -5,12 +5,14 @@ ProviderError
 ├── BusyError                NO       429, 503, 529; tried again after `retry_after`
 ├── RefusedError             NO       final
 │   ├── InputRefusedError             the caller's input: 400, 413, 422
+│   │   └── ContentRefusedError       moderation, before anything was made
 │   ├── UnauthorizedError             the operator's key: 401, 403
 │   ├── CreditError                   the provider's credit: 402
 │   └── ModelGoneError                the model is gone: 404, 410
 ├── AnswerLostError          UNKNOWN  it left us and no answer came; never repeated by itself
 │   └── ProviderDefectError           the adapter failed in a way it does not explain
 ├── GenerationFailedError    YES      the provider took it and failed later
+│   ├── ContentStoppedError           moderation, after it was taken
 │   └── SilentError                   the provider took it and never finished
 └── OutputError              YES      the result cannot be had or is not what it should be
 """
@@ -77,6 +79,12 @@ class InputRefusedError(RefusedError):
     code = "input_refused"
 
 
+class ContentRefusedError(InputRefusedError):
+    """The provider's moderation refused prompt or input files."""
+
+    code = "content_refused"
+
+
 class UnauthorizedError(RefusedError):
     """The operator's key is missing, wrong or not allowed to do this."""
 
@@ -113,6 +121,12 @@ class GenerationFailedError(ProviderError):
 
     code = "generation_failed"
     sent = Sent.YES
+
+
+class ContentStoppedError(GenerationFailedError):
+    """The provider's moderation stopped it after it was taken; some providers bill that."""
+
+    code = "content_refused"
 
 
 class SilentError(GenerationFailedError):

@@ -33,7 +33,7 @@ class Vault(Protocol):
         """Store an answer; the name under which it lies.
 
         Raises:
-            StoreUnavailableError: It is not stored.
+            OSError: It is not stored. Errors of `chunks` come through as they are.
         """
         ...
 
@@ -41,12 +41,17 @@ class Vault(Protocol):
         """Read it, chunk by chunk.
 
         Raises:
-            StoreUnavailableError: Not now.
+            FileNotFoundError: There is nothing of that name.
+            OSError: It cannot be read now.
         """
         ...
 
     async def drop(self, name: str) -> None:
-        """It is not needed any more; dropping it twice is no error."""
+        """It is not needed any more; dropping it twice is no error.
+
+        Raises:
+            OSError: It lies there still.
+        """
         ...
 
 

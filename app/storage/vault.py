@@ -3,11 +3,12 @@
 It lies in the bucket below `answers/`, apart from media, until its purchase is settled.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
-from app.storage.store import Store
+from app.storage.store import ObjectNotFoundError, Store, StoreError
 
 PREFIX: Final = "answers"
 _MEDIA_TYPE: Final = "application/octet-stream"
@@ -22,13 +23,50 @@ class StoredVault:
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
         """See `Vault.keep`; the same attempt writes to the same place."""
         name = f"{PREFIX}/{attempt_id}"
-        await self._store.put(name, chunks, _MEDIA_TYPE)
+        source = _Source(chunks)
+        with _as_os_error():
+            try:
+                await self._store.put(name, source.pass_on(), _MEDIA_TYPE)
+            except Exception:
+                if source.error is not None:
+                    raise source.error from None
+                raise
         return name
 
-    def open(self, name: str) -> AsyncIterator[bytes]:
+    async def open(self, name: str) -> AsyncIterator[bytes]:
         """See `Vault.open`."""
-        return self._store.get(name)
+        with _as_os_error():
+            async for chunk in self._store.get(name):
+                yield chunk
 
     async def drop(self, name: str) -> None:
         """See `Vault.drop`."""
-        await self._store.delete(name)
+        with _as_os_error():
+            await self._store.delete(name)
+
+
+class _Source:
+    """Remembers why the chunks ended too early: a store's client may wrap that in errors of its own."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.error: Exception | None = None
+
+    async def pass_on(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+
+@contextmanager
+def _as_os_error() -> Generator[None]:
+    """What is said of a store in words that adapters know."""
+    try:
+        yield
+    except ObjectNotFoundError as error:
+        raise FileNotFoundError(str(error)) from error
+    except StoreError as error:
+        raise OSError(str(error)) from error

@@ -33,5 +33,6 @@ async def call_back(request: Request, provider: str, attempt_id: UUID) -> Respon
     """
     body = await read_body(request, MAX_BYTES)
     headers = {name.lower(): value for name, value in request.headers.items()}
-    await desk_of(request).callbacks.take(provider, Callback(attempt_id, headers, body, datetime.now(UTC)))
+    callback = Callback(attempt_id, headers, body, datetime.now(UTC), dict(request.query_params))
+    await desk_of(request).callbacks.take(provider, callback)
     return Response(status_code=204)

@@ -1,0 +1,294 @@
+"""The provider `fal`: the queue API.
+
+A purchase is a request in fal's queue:
+
+1. It is put there, once; the answer names it. An answer that is lost leaves a request that nobody can look up:
+   only its callback, sent to the address of the attempt, still binds it.
+2. Its status is asked for until it is COMPLETED, which it also is when it failed.
+3. The result is asked for: it names files by URL, or says what went wrong.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from pydantic import Field, SecretStr
+
+from app.core.http import Answer, OutgoingError, Request
+from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.cards import ModelCard
+from app.media_generator.errors import (
+    AnswerLostError,
+    GenerationFailedError,
+    NotReachedError,
+    OutputError,
+)
+from app.media_generator.fal_media_generator import errors, results, signature
+from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
+    Capabilities,
+    Failed,
+    MediaGeneratorModel,
+    Outcome,
+    Output,
+    Reference,
+    Running,
+    Submission,
+    Succeeded,
+)
+from app.media_generator.over_http import download, from_outgoing
+from app.media_generator.setup import ProviderSettings, Setup
+
+QUEUE: Final = "https://queue.fal.run"
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""Of a result: it names files, it does not hold them."""
+LONGEST_WAIT: Final = 10.0
+"""Seconds until a request far back in the queue is asked about again."""
+_NAMESPACES: Final = frozenset({"comfy", "workflows"})
+"""First parts of names that come before the owner's."""
+_CANCELED: Final = frozenset({"CANCELED", "CANCELLED"})
+_CANCELED_TYPES: Final = frozenset({"client_cancelled", "request_cancelled"})
+
+
+class FalSettings(ProviderSettings):
+    """Settings of an account."""
+
+    key: SecretStr
+    """The key, as the dashboard shows it: `id:secret`."""
+    base_url: str = Field(default=QUEUE, pattern="^https?://[^/]+")
+    """Where the queue lies."""
+    jwks_url: str = Field(default="https://rest.fal.ai/.well-known/jwks.json", pattern="^https?://[^/]+")
+    """Where the keys of webhook signatures lie."""
+    timeout: float = Field(default=30, ge=1, le=300)
+    """Seconds for each call."""
+
+
+class _Queued(msgspec.Struct):
+    request_id: str = msgspec.field(default="")
+
+
+class _Line(msgspec.Struct):
+    message: str = ""
+
+
+class _Status(errors.Told):
+    status: str = ""
+    queue_position: int | None = None
+    logs: list[_Line] | None = None
+
+
+class FalMediaGeneratorModel(MediaGeneratorModel):
+    """Every model of fal that the catalogue names; stateless."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        webhook=True,
+        cancel=True,
+        cancel_stops_billing=True,
+        progress=True,
+        max_outputs=16,
+        reads_urls=True,
+        data_uri_bytes=8 * 1024 * 1024,
+        submit_timeout=timedelta(seconds=60),
+    )
+
+    def __init__(self, setup: Setup, settings: FalSettings) -> None:
+        self.name = setup.account.name
+        self._http = setup.http
+        self._settings = settings
+        self._base_url = settings.base_url.rstrip("/")
+        self._headers = {"Authorization": f"Key {settings.key.get_secret_value()}", "Accept": "application/json"}
+        self._cards = {card.name: card for card in setup.models}
+
+    @classmethod
+    def open_account(cls, setup: Setup) -> Self:
+        """See the base class."""
+        return cls(setup, setup.account.read(FalSettings))
+
+    def models(self) -> Sequence[ModelCard]:
+        """See the base class."""
+        return tuple(self._cards.values())
+
+    async def submit(self, submission: Submission) -> Reference:
+        """See the base class; fal itself tries nothing again."""
+        headers = {**self._headers, "Content-Type": "application/json", "x-fal-no-retry": "1"}
+        if submission.time_left is not None:
+            headers["x-fal-request-timeout"] = str(max(1, int(submission.time_left.total_seconds())))
+        request = Request(
+            method="POST",
+            url=f"{self._base_url}/{quote(submission.model)}{_webhook(submission)}",
+            headers=headers,
+            body=msgspec.json.encode(self._body(submission)),
+            timeout=self._settings.timeout,
+            guarded=False,
+        )
+        try:
+            answer = await self._http.send(request)
+        except OutgoingError as error:
+            raise from_outgoing(self.name, error, spending=True) from error
+        if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED}:
+            raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=True)
+        try:
+            queued = msgspec.json.decode(answer.body, type=_Queued)
+        except msgspec.DecodeError as error:
+            raise AnswerLostError(f"{self.name} answered {answer.status} with what cannot be read: {error}") from error
+        if not queued.request_id:
+            raise AnswerLostError(f"{self.name} answered {answer.status} without the name of the request")
+        return Reference(queued.request_id, {"model": submission.model})
+
+    async def poll(self, reference: Reference) -> Outcome:
+        """See the base class."""
+        answer = await self._ask("GET", reference, "/status?logs=1")
+        if answer.status not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+            raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
+        try:
+            now = msgspec.json.decode(answer.body, type=_Status)
+        except msgspec.DecodeError as error:
+            raise NotReachedError(f"{self.name} told a status that cannot be read: {error}") from error
+        lines = [line.message for line in now.logs or ()]
+        log = "\n".join(lines) or None
+        if now.status in _CANCELED or now.kinds & _CANCELED_TYPES:
+            return Canceled()
+        if now.status == "COMPLETED":
+            return await self._result(reference, now, log)
+        return Running(results.progress(lines), _wait(now), log)
+
+    async def open(self, output: Output) -> AsyncGenerator[bytes]:
+        """See the base class."""
+        ours = urlsplit(output.location)[:2] == urlsplit(self._base_url)[:2]
+        headers = self._headers if ours else {}
+        request = Request(method="GET", url=output.location, headers=headers, keep_alive=True, guarded=not ours)
+        async for chunk in download(self._http, request, provider=self.name):
+            yield chunk
+
+    async def cancel(self, reference: Reference) -> CancelAnswer:
+        """See the base class; what is at work already mostly goes on to its end."""
+        answer = await self._ask("PUT", reference, "/cancel")
+        try:
+            told = msgspec.json.decode(answer.body, type=_Status).status
+        except msgspec.DecodeError:
+            told = ""
+        if told in _CANCELED:
+            return CancelAnswer.CANCELED
+        if answer.status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+            return CancelAnswer.REQUESTED
+        if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
+            return CancelAnswer.TOO_LATE
+        raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
+
+    async def callback_keys(self) -> Sequence[str]:
+        """See the base class."""
+        request = Request(
+            method="GET", url=self._settings.jwks_url, keep_alive=True, guarded=False, timeout=self._settings.timeout
+        )
+        try:
+            answer = await self._http.send(request)
+        except OutgoingError as error:
+            raise from_outgoing(self.name, error, spending=False) from error
+        if answer.status != HTTPStatus.OK:
+            raise NotReachedError(f"{self.name} answered {answer.status} for its keys")
+        try:
+            return signature.read_keys(answer.body)
+        except ValueError as error:
+            raise NotReachedError(f"the keys of {self.name} cannot be read: {error}") from error
+
+    def read_callback(self, callback: Callback, keys: Sequence[str]) -> Reference | None:
+        """See the base class; the model stands in the address: fal does not tell it."""
+        signature.check(callback, keys)
+        try:
+            told = msgspec.json.decode(callback.body, type=_Queued)
+        except msgspec.DecodeError as error:
+            raise CallbackRefusedError(f"its body cannot be read: {error}") from error
+        model = callback.query.get("model", "")
+        if not told.request_id or model not in self._cards:
+            return None
+        return Reference(told.request_id, {"model": model})
+
+    async def _ask(self, method: str, reference: Reference, what: str) -> Answer:
+        """Ask about a purchase.
+
+        Raises:
+            NotReachedError: There is no answer.
+        """
+        app = quote(_app(reference.data["model"]))
+        request = Request(
+            method=method,
+            url=f"{self._base_url}/{app}/requests/{quote(reference.external_id, safe='')}{what}",
+            headers=self._headers,
+            timeout=self._settings.timeout,
+            most_bytes=MOST_BYTES,
+            keep_alive=True,
+            guarded=False,
+        )
+        try:
+            return await self._http.send(request)
+        except OutgoingError as error:
+            raise from_outgoing(self.name, error, spending=False) from error
+
+    async def _result(self, reference: Reference, now: _Status, log: str | None) -> Outcome:
+        answer = await self._ask("GET", reference, "")
+        if answer.status == HTTPStatus.ACCEPTED:
+            return Running(log=log)
+        if answer.status != HTTPStatus.OK:
+            return self._no_result(answer, now)
+        try:
+            result: Any = msgspec.json.decode(answer.body)
+        except msgspec.DecodeError as error:
+            return Failed(OutputError(f"the result of {self.name} cannot be read: {error}"))
+        found = tuple(Output(url) for url in results.files(result)[: self.capabilities.max_outputs])
+        if not found:
+            return Failed(GenerationFailedError(f"{self.name} finished without a file"))
+        return Succeeded(found, units=self._units(reference, answer.headers), log=log)
+
+    def _no_result(self, answer: Answer, now: _Status) -> Outcome:
+        """The result's status is the model's own; only where the queue itself speaks there may be one later."""
+        told = errors.told_by(answer.body)
+        if answer.headers.get("x-fal-error-type"):
+            told.error_type = told.error_type or answer.headers["x-fal-error-type"]
+        if told.kinds & _CANCELED_TYPES:
+            return Canceled()
+        from_model = answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} or told.kinds
+        if from_model or now.error or now.error_type:
+            return Failed(errors.failure(self.name, told if told.words else now))
+        if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+            return Failed(OutputError(f"{self.name} keeps the result no longer"))
+        raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
+
+    def _body(self, submission: Submission) -> dict[str, Any]:
+        card = self._cards.get(submission.model)
+        field = card.options.get("prompt", "prompt") if card is not None else "prompt"
+        prompt = {field: submission.prompt} if field else {}
+        return {**prompt, **submission.input}
+
+    def _units(self, reference: Reference, headers: Mapping[str, str]) -> dict[str, float]:
+        """What fal bills by: it tells how many, the catalogue knows of what."""
+        told = headers.get("x-fal-billable-units", "")
+        card = self._cards.get(reference.data["model"])
+        unit = str(card.price.per) if card is not None and card.price is not None else "unit"
+        try:
+            return {unit: float(told)} if 0 <= float(told) < float("inf") else {}
+        except ValueError:
+            return {}
+
+
+def _app(model: str) -> str:
+    """The part of a model's name under which its requests are kept: owner and app, without the path inside of it."""
+    parts = model.split("/")
+    return "/".join(parts[: 3 if parts[0] in _NAMESPACES else 2])
+
+
+def _webhook(submission: Submission) -> str:
+    if submission.callback_url is None:
+        return ""
+    address = f"{submission.callback_url}?model={quote(submission.model, safe='')}"
+    return f"?fal_webhook={quote(address, safe='')}"
+
+
+def _wait(now: _Status) -> timedelta | None:
+    """The further back in the queue, the longer; None: it is at work, the engine decides."""
+    if now.queue_position is None or now.queue_position <= 0:
+        return None
+    return timedelta(seconds=min(1 + now.queue_position / 2, LONGEST_WAIT))

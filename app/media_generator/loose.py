@@ -1,0 +1,13 @@
+"""Parts of others' JSON that may be anything: read as what they should be, or as nothing."""
+
+from typing import Any, cast
+
+
+def members(value: Any) -> dict[str, Any]:
+    """The members of an object; none if it is no object."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def entries(value: Any) -> list[Any]:
+    """The entries of a list; none if it is no list."""
+    return cast("list[Any]", value) if isinstance(value, list) else []

@@ -1,0 +1,71 @@
+"""What a refusal of an OpenAI-like server means: its `code` says more than the status."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from app.core.http import OutgoingError
+from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError
+from app.media_generator.loose import members
+from app.media_generator.over_http import from_answer
+
+MOST_WORDS: Final = 64 * 1024
+"""Bytes of a refusal that are read."""
+CONTENT: Final = frozenset({"moderation_blocked", "content_policy_violation", "content_filter"})
+_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+
+
+class _Told(msgspec.Struct):
+    """`error` is an object, or with some servers a string; FastAPI says `detail`."""
+
+    error: Any = None
+    detail: Any = None
+    message: Any = None
+
+
+async def refusal(
+    provider: str, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]
+) -> ProviderError:
+    """What an answer without a picture means.
+
+    Args:
+        provider: Its name, for the message.
+        status: Of the answer; not a success.
+        headers: Of the answer.
+        chunks: Its body; that it breaks off changes nothing.
+    """
+    body = bytearray()
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MOST_WORDS:
+                break
+    except OutgoingError:
+        body.clear()
+    codes, message = words(bytes(body))
+    text = f"{provider} answered {status}: {message}"
+    certain = status < 500  # noqa: PLR2004 - the server's own failures may have cost money, whatever they say
+    if certain and codes & CONTENT:
+        return ContentRefusedError(text)
+    if certain and codes & _CREDIT:
+        return CreditError(text)
+    return from_answer(provider, status, headers, message, spending=True)
+
+
+def words(body: bytes) -> tuple[set[str], str]:
+    """The codes of a refusal and its message, as far as they can be read."""
+    try:
+        told = msgspec.json.decode(body, type=_Told)
+    except msgspec.DecodeError:
+        return set(), body[:200].decode(errors="replace").strip()
+    return explained(told.error or told.detail or told.message)
+
+
+def explained(error: Any) -> tuple[set[str], str]:
+    """The same of an `error` that is decoded already."""
+    told = members(error)
+    if told:
+        codes = {told[name] for name in ("code", "type") if isinstance(told.get(name), str)}
+        return codes, str(told.get("message") or told.get("code") or "")
+    return set(), str(error or "")[:1000]

@@ -1,0 +1,61 @@
+"""Models of servers of the operator's own, of which nobody knows more than that they speak like OpenAI."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from app.media_generator.cards import ModelCard
+
+WHATEVER_IT_HAS: Final = "images"
+"""The model where none is named; the server is asked without a name then."""
+
+_CARD: Final = ModelCard(
+    name=WHATEVER_IT_HAS,
+    title="Pictures of an OpenAI-compatible server",
+    description="Whatever the server at this address makes of a prompt; it may ignore parameters.",
+    output_types=("image/png", "image/jpeg", "image/webp"),
+    input_schema={
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "n": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1, "description": "Pictures."},
+            "size": {"type": "string", "pattern": "^[1-9][0-9]{1,3}x[1-9][0-9]{1,3}$", "description": "Pixels."},
+            "quality": {"type": "string", "maxLength": 32},
+            "style": {"type": "string", "maxLength": 32},
+            "output_format": {"enum": ["png", "jpeg", "webp"]},
+            "seed": {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991},
+            "negative_prompt": {"type": "string", "maxLength": 32_000},
+            "num_inference_steps": {"type": "integer", "minimum": 1, "maximum": 200},
+            "guidance_scale": {"type": "number", "minimum": 0, "maximum": 50},
+            "image": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 16,
+                "items": {"type": "string", "format": "uri"},
+                "description": "Pictures to go by: asks for an edit.",
+            },
+            "mask": {"type": "string", "format": "uri", "description": "Its transparent parts are what is edited."},
+        },
+        "dependentRequired": {"mask": ["image"]},
+    },
+    example={"size": "512x512"},
+    options={"request": {"response_format": "b64_json"}},
+)
+
+
+def cards(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
+    """A card for each name that the operator gives.
+
+    Args:
+        names: Of models; none: the server has one, or chooses.
+        known: What the catalogue has; a gateway may sell models that it knows.
+    """
+    by_name = {card.name: replace(card, aliases=(), price=None) for card in known}
+    return [by_name.get(name) or replace(_CARD, name=name) for name in names or (WHATEVER_IT_HAS,)]
+
+
+def further(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
+    """Cards for models of OpenAI that the catalogue does not know yet; it takes no `response_format`."""
+    there = {card.name for card in known}
+    return [replace(_CARD, name=name, title=name, options={}) for name in names if name not in there]

@@ -1,0 +1,232 @@
+"""The provider `openai`: the Images API, of OpenAI and of every server that speaks like it.
+
+A purchase is one request whose answer is the result:
+
+1. The request is sent, once. From here on a failure means that nobody knows, unless the server refuses.
+2. The answer streams into the vault as it comes, under the attempt's id; nothing of it is understood yet. An answer
+   that breaks off is not kept.
+3. The reference names it. **The commit point** is the engine's: it stores the reference.
+4. `poll` reads the answer from the vault, `open` decodes a picture from it, as often as is asked, in any process.
+5. `settled` drops it. A crash before leaves an object in the vault that nobody needs.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+
+from app.core.errors import SettingsError
+from app.core.http import OutgoingError, Request
+from app.media_generator.cards import ModelCard
+from app.media_generator.errors import (
+    AnswerLostError,
+    ContentStoppedError,
+    GenerationFailedError,
+    NotReachedError,
+    OutputError,
+)
+from app.media_generator.loose import members
+from app.media_generator.media_generator_model import (
+    Capabilities,
+    Failed,
+    MediaGeneratorModel,
+    Outcome,
+    Output,
+    Reference,
+    Submission,
+    Succeeded,
+)
+from app.media_generator.openai_media_generator import answers, own_servers, requests, usage
+from app.media_generator.openai_media_generator.errors import CONTENT, explained, refusal
+from app.media_generator.over_http import download, from_outgoing
+from app.media_generator.setup import ProviderSettings, Setup, Vault
+
+OPENAI: Final = "https://api.openai.com/v1"
+MOST_BYTES: Final = 1024 * 1024 * 1024
+"""Of an answer; ten pictures of the largest kind are a tenth of it."""
+
+
+class OpenAISettings(ProviderSettings):
+    """Settings of an account."""
+
+    api_key: SecretStr | None = None
+    """The key; a server of your own may need none."""
+    base_url: str = Field(default=OPENAI, pattern="^https?://[^/]+")
+    """Where the API lies, its version included; set it for a server of your own."""
+    models: str = ""
+    """Names of models, separated by commas: those of a server of your own, or further ones of OpenAI."""
+    submit_timeout: float = Field(default=180, ge=1, le=3600)
+    """Seconds that a generation may take: it is one request, and its answer is the result."""
+
+
+class OpenAIMediaGeneratorModel(MediaGeneratorModel):
+    """Blocking; a lost answer cannot be looked up, and asking again would be buying again."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        blocking=True,
+        max_outputs=10,
+        data_uri_bytes=20 * 1024 * 1024,
+        submit_timeout=timedelta(seconds=180),
+    )
+
+    def __init__(self, setup: Setup, settings: OpenAISettings) -> None:
+        self.name = setup.account.name
+        # The one capability that depends on the account: a server without a graphics card needs minutes.
+        self.capabilities = replace(  # type: ignore[misc]
+            type(self).capabilities,  # pyright: ignore[reportAttributeAccessIssue]
+            submit_timeout=timedelta(seconds=settings.submit_timeout),
+        )
+        self._http = setup.http
+        self._vault_or_none = setup.vault
+        self._base_url = settings.base_url.rstrip("/")
+        key = settings.api_key.get_secret_value() if settings.api_key is not None else ""
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        named = [name.strip() for name in settings.models.split(",") if name.strip()]
+        self._cards = {card.name: card for card in _cards(setup, self._base_url, named)}
+
+    @classmethod
+    def open_account(cls, setup: Setup) -> Self:
+        """See the base class.
+
+        Raises:
+            SettingsError: OpenAI itself takes nobody without a key.
+        """
+        settings = setup.account.read(OpenAISettings)
+        if settings.base_url.rstrip("/") == OPENAI and settings.api_key is None:
+            raise SettingsError(f"{setup.account.variable('api_key')} is missing")
+        return cls(setup, settings)
+
+    def models(self) -> Sequence[ModelCard]:
+        """See the base class."""
+        return tuple(self._cards.values())
+
+    async def submit(self, submission: Submission) -> Reference:
+        """See the base class; returns when the whole answer is in the vault."""
+        request = self._request(submission)
+        try:
+            async with self._http.stream(request) as answer:
+                if answer.status != HTTPStatus.OK:
+                    raise await refusal(self.name, answer.status, answer.headers, answer.chunks)
+                kept = await self._vault.keep(submission.attempt_id, self._whole(answer.chunks))
+        except OutgoingError as error:
+            raise from_outgoing(self.name, error, spending=True) from error
+        except OSError as error:
+            raise AnswerLostError(f"{self.name} has answered, and the answer could not be stored: {error}") from error
+        number = answer.headers.get("x-request-id") or str(submission.attempt_id)
+        return Reference(number, {"answer": kept, "model": submission.model})
+
+    async def poll(self, reference: Reference) -> Outcome:
+        """See the base class; nobody is asked: the answer lies in the vault."""
+        name: str = reference.data["answer"]
+        try:
+            answer = await answers.read(self._vault.open(name))
+        except answers.UnreadableAnswerError as error:
+            return Failed(OutputError(f"the answer of {self.name} cannot be read: {error}"))
+        except FileNotFoundError:
+            return Failed(OutputError(f"the answer of {self.name} is not kept any more"))
+        except OSError as error:
+            raise NotReachedError(f"the answer of {self.name} cannot be read now: {error}") from error
+        if not answer.pictures:
+            return Failed(self._without_pictures(answer.error))
+        places = (
+            f"{name}#{place.start}-{place.end}" if isinstance(place, answers.Span) else place
+            for place in answer.pictures
+        )
+        card = self._cards.get(reference.data.get("model", ""))
+        rates = members(card.options.get("dollars_per_million")) if card is not None else {}
+        return Succeeded(
+            tuple(Output(place) for place in places), usage.cost(answer.usage, rates), usage.units(answer.usage)
+        )
+
+    async def open(self, output: Output) -> AsyncGenerator[bytes]:
+        """See the base class."""
+        chunks = self._fetched(output.location) if "://" in output.location else self._decoded(output.location)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def settled(self, reference: Reference) -> None:
+        """See the base class."""
+        try:
+            await self._vault.drop(reference.data["answer"])
+        except OSError as error:
+            raise NotReachedError(f"the answer of {self.name} could not be dropped: {error}") from error
+
+    @property
+    def _vault(self) -> Vault:
+        if self._vault_or_none is None:
+            raise RuntimeError(f"{self.name} works on jobs only where answers can be kept")
+        return self._vault_or_none
+
+    def _request(self, submission: Submission) -> Request:
+        card = self._cards.get(submission.model)
+        fixed: dict[str, Any] = dict(card.options.get("request", {})) if card is not None else {}
+        if submission.model != own_servers.WHATEVER_IT_HAS:
+            fixed["model"] = submission.model
+        edit = requests.is_edit(submission)
+        media_type, body = (requests.as_form if edit else requests.as_json)(submission, fixed)
+        return Request(
+            method="POST",
+            url=f"{self._base_url}/images/{'edits' if edit else 'generations'}",
+            headers={**self._headers, "Content-Type": media_type, "Accept": "application/json"},
+            body=body,
+            timeout=self.capabilities.submit_timeout.total_seconds(),
+            guarded=False,
+        )
+
+    async def _whole(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass an answer on; what is no whole JSON object is lost, though the connection ended as it should."""
+        size, end = 0, b""
+        async for chunk in chunks:
+            yield chunk
+            size += len(chunk)
+            end = chunk.rstrip()[-1:] or end
+            if size > MOST_BYTES:
+                raise AnswerLostError(f"the answer of {self.name} is longer than {MOST_BYTES} bytes")
+        if end != b"}":
+            raise AnswerLostError(f"the answer of {self.name} is cut off after {size} bytes")
+
+    def _without_pictures(self, error: Any) -> GenerationFailedError:
+        codes, message = explained(error)
+        kind = ContentStoppedError if codes & CONTENT else GenerationFailedError
+        return kind(f"{self.name} answered without a picture" + (f": {message}" if message else ""))
+
+    async def _decoded(self, location: str) -> AsyncGenerator[bytes]:
+        name, _, span = location.rpartition("#")
+        start, _, end = span.partition("-")
+        try:
+            async with aclosing(answers.decode(self._stored(name), answers.Span(int(start), int(end)))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except answers.UnreadableAnswerError as error:
+            raise OutputError(f"a picture of {self.name} cannot be read: {error}") from error
+        except FileNotFoundError as error:
+            raise OutputError(f"the answer of {self.name} is not kept any more") from error
+        except OSError as error:
+            raise NotReachedError(f"the answer of {self.name} cannot be read now: {error}") from error
+
+    async def _stored(self, name: str) -> AsyncGenerator[bytes]:
+        async for chunk in self._vault.open(name):
+            yield chunk
+
+    def _fetched(self, url: str) -> AsyncGenerator[bytes]:
+        """A picture at a URL: the server's own may be private, and may want the key."""
+        ours = urlsplit(url)[:2] == urlsplit(self._base_url)[:2]
+        request = Request(
+            method="GET", url=url, headers=self._headers if ours else {}, keep_alive=True, guarded=not ours
+        )
+        return download(self._http, request, provider=self.name)
+
+
+def _cards(setup: Setup, base_url: str, named: Sequence[str]) -> list[ModelCard]:
+    """What an account offers: OpenAI what the catalogue has, a server of the operator's own what he names."""
+    if base_url != OPENAI:
+        return own_servers.cards(named, setup.models)
+    cards = [*setup.models, *own_servers.further(named, setup.models)]
+    # Of several accounts only the first answers to names without an account.
+    return cards if setup.account.name == "openai" else [replace(card, aliases=()) for card in cards]
