@@ -1,6 +1,9 @@
 """Parts of others' JSON that may be anything: read as what they should be, or as nothing."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def members(value: Any) -> dict[str, Any]:
@@ -10,4 +13,4 @@ def members(value: Any) -> dict[str, Any]:
 
 def entries(value: Any) -> list[Any]:
     """The entries of a list; none if it is no list."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
+    return list(cast("Sequence[Any]", value)) if isinstance(value, list) else []

@@ -4,14 +4,12 @@ A model that Replicate keeps running is asked for by its name, any other by its 
 answer is looked for in the list of predictions; it is believed only where exactly one fits.
 """
 
-import binascii
 import json
-from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Self
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +17,8 @@ from app.core.http import Answer, Request
 from app.media_generator import standard_webhooks
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.cards import ModelCard
+from app.media_generator.cog_outputs import data_of
+from app.media_generator.cog_schema import input_schema
 from app.media_generator.errors import AnswerLostError, OutputError
 from app.media_generator.media_generator_model import (
     CancelAnswer,
@@ -33,7 +33,6 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.multipart import one_file
 from app.media_generator.over_http import download
 from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
-from app.media_generator.replicate_media_generator.schema import input_schema
 from app.media_generator.replicate_media_generator.wire import STOPPED, UNDER_WAY, Prediction
 from app.media_generator.setup import Setup
 
@@ -139,7 +138,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
         if output.location[:5].lower() == "data:":
-            content = _data(output.location)
+            content = data_of(output.location)
             for start in range(0, len(content), CHUNK_BYTES):
                 yield content[start : start + CHUNK_BYTES]
             return
@@ -220,15 +219,3 @@ def _fits(prediction: Prediction, card: ModelCard, wanted: Mapping[str, Any]) ->
     same = prediction.version == card.version if card.version else prediction.model == card.name.partition(":")[0]
     given = prediction.input or {}
     return same and all(name in given and given[name] == value for name, value in wanted.items())
-
-
-def _data(uri: str) -> bytes:
-    head, comma, content = uri.partition(",")
-    if not comma:
-        raise OutputError("Replicate's result is no whole data URI")
-    if not head.lower().endswith(";base64"):
-        return unquote_to_bytes(content)
-    try:
-        return b64decode(content, validate=True)
-    except binascii.Error as error:
-        raise OutputError("Replicate's result is no valid base64") from error

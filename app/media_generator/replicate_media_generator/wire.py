@@ -1,12 +1,13 @@
 """Predictions as Replicate writes them, and what they mean. Nothing here calls anybody."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
 
+from app.media_generator.cog_outputs import files, progress
 from app.media_generator.errors import GenerationFailedError, OutputError
 from app.media_generator.media_generator_model import (
     Canceled,
@@ -22,9 +23,7 @@ STOPPED: Final = frozenset({"canceled", "aborted"})
 LOG_KEPT: Final = 8_000
 """Characters of a prediction's log that are handed on, the last ones."""
 
-_PROGRESS: Final = re.compile(r"(\d{1,3})%\s*\|")
 _RESETS_IN: Final = re.compile(r"resets in\s*~?\s*(\d{1,6})\s*s", re.IGNORECASE)
-_FILE: Final = re.compile(r"(?:https?://|data:)", re.IGNORECASE)
 
 
 class Prediction(msgspec.Struct):
@@ -57,38 +56,10 @@ class Prediction(msgspec.Struct):
         return Succeeded(outputs, units=_units(self.metrics or {}, len(outputs)), log=log)
 
 
-def progress(logs: str) -> float | None:
-    """The last percentage of a bar like tqdm's; None: there is none."""
-    found = _PROGRESS.findall(logs)
-    return min(int(found[-1]), 100) / 100 if found else None
-
-
 def wait_in_text(message: str) -> timedelta | None:
     """How long to wait, where only the words of a refusal say so."""
     found = _RESETS_IN.search(message)
     return None if found is None else timedelta(seconds=int(found[1]))
-
-
-def files(output: Any) -> list[str]:
-    """Every file of an output of any shape, in order; of one without files its text, as a data URI."""
-    strings = list(_strings(output))
-    found = [text for text in strings if _FILE.match(text)]
-    if found or not strings:
-        return found
-    # An iterator model tells its text in pieces.
-    text = "".join(strings)
-    return ["data:text/plain;charset=utf-8," + "".join(f"%{byte:02x}" for byte in text.encode())]
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():  # pyright: ignore[reportUnknownVariableType] - JSON
-            yield from _strings(one)
-    elif isinstance(value, list):
-        for one in value:  # pyright: ignore[reportUnknownVariableType] - JSON
-            yield from _strings(one)
 
 
 def _units(metrics: Mapping[str, Any], outputs: int) -> dict[str, float]:

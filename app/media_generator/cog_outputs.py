@@ -1,0 +1,58 @@
+"""What a Cog model answers, alone or at Replicate: outputs of any shape, and progress in its log."""
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from app.media_generator.errors import OutputError
+
+_PROGRESS: Final = re.compile(r"(\d{1,3})%\s*\|")
+_FILE: Final = re.compile(r"(?:https?://|data:)", re.IGNORECASE)
+
+
+def progress(logs: str) -> float | None:
+    """The last percentage of a bar like tqdm's; None: there is none."""
+    found = _PROGRESS.findall(logs)
+    return min(int(found[-1]), 100) / 100 if found else None
+
+
+def files(output: Any) -> list[str]:
+    """Every file of an output of any shape, in order; of one without files its text, as a data URI."""
+    strings = list(_strings(output))
+    found = [text for text in strings if _FILE.match(text)]
+    if found or not strings:
+        return found
+    # An iterator model tells its text in pieces.
+    text = "".join(strings)
+    return ["data:text/plain;charset=utf-8," + "".join(f"%{byte:02x}" for byte in text.encode())]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():  # pyright: ignore[reportUnknownVariableType] - JSON
+            yield from _strings(one)
+    elif isinstance(value, list):
+        for one in value:  # pyright: ignore[reportUnknownVariableType] - JSON
+            yield from _strings(one)
+
+
+def data_of(uri: str) -> bytes:
+    """The bytes of a data URI.
+
+    Raises:
+        OutputError: It is none, or not whole.
+    """
+    head, comma, content = uri.partition(",")
+    if not comma:
+        raise OutputError("the result is no whole data URI")
+    if not head.lower().endswith(";base64"):
+        return unquote_to_bytes(content)
+    try:
+        return b64decode(content, validate=True)
+    except binascii.Error as error:
+        raise OutputError("the result is no valid base64") from error

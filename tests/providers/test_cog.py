@@ -1,0 +1,147 @@
+"""Cog: every rule for providers against a real Cog server; what that cannot do, a server that misbehaves."""
+
+import asyncio
+import json
+
+import pytest
+
+from app.media_generator.cog_media_generator.provider import ANY_MODEL, CogMediaGeneratorModel
+from app.media_generator.registry import Registry
+from app.media_generator.setup import Account, Setup
+from app.storage.s3 import S3Store
+from app.storage.vault import StoredVault
+from fleek.providers import AnswerLostError, BusyError, Failed, OutputError, Reference, Succeeded
+from fleek.testing import ProviderContract, Trouble, open_http
+from tests.providers.cog_server import cog_server
+from tests.providers.replicate_gateway import DOCUMENT
+from tests.providers.server import Server, breaking_off, saying
+from tests.support import attempts_of
+
+GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with cog_server(tmp_path_factory.mktemp("cog")) as running:
+        yield running
+
+
+@pytest.fixture
+def vault(base_settings, template):
+    return StoredVault(S3Store(base_settings))
+
+
+def account(url, http, vault, **variables):
+    settings = {"base_url": url, "submit_timeout": "8", **variables}
+    return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
+
+
+class TestCog(ProviderContract):
+    @pytest.fixture
+    async def provider(self, address, vault):
+        async with open_http() as http, Server() as self.odd:
+            self.http, self.vault = http, vault
+            yield account(address, http, vault)
+
+    # Its server takes whatever the model takes, and nobody knows that without asking it.
+    test_each_schema_is_valid_and_accepts_its_example = None
+    # One slot: the second is told to come again.
+    test_jobs_do_not_mix = None
+
+    async def troubled(self, provider, trouble):
+        answers = {
+            Trouble.INPUT_REFUSED: saying(b"{}", status=422),
+            Trouble.BUSY: saying(b'{"error": "At capacity"}', status=409),
+            Trouble.MODEL_GONE: saying(b"{}", status=404),
+            Trouble.ACCEPTED_THEN_500: saying(b"{}", status=500),
+            Trouble.ACCEPTED_THEN_DROPPED: self.odd.drop,
+            Trouble.ACCEPTED_THEN_SILENCE: self.odd.silence,
+        }
+        usual = self.usual(provider)
+        if trouble is Trouble.FAILED_LATER:
+            usual.input["fail"] = True
+            return usual
+        if trouble is Trouble.NOT_REACHED:
+            await self.odd.__aexit__()
+        elif trouble not in answers:
+            return None
+        else:
+            self.odd.answers["/predictions"] = answers[trouble]
+        provider._base = self.odd.url
+        return usual
+
+
+async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_settled(address, vault):
+    async with open_http() as http:
+        provider = account(address, http, vault)
+        reference = await provider.submit(TestCog().usual(provider))
+        # Another process, with nothing but the reference.
+        other = account("http://127.0.0.1:9", http, vault)
+
+        outcome = await other.poll(reference)
+        picture = b"".join([chunk async for chunk in other.open(outcome.outputs[0])])
+        await other.settled(reference)
+        again = await other.poll(reference)
+
+    assert isinstance(outcome, Succeeded)
+    assert picture.startswith(b"\x89PNG")
+    assert outcome.units["second"] > 0
+    assert "100%|" in outcome.log
+    assert isinstance(again, Failed)
+    assert isinstance(again.error, OutputError)
+
+
+async def test_an_answer_that_breaks_off_is_lost_and_not_kept(vault):
+    async with Server() as server, open_http() as http:
+        provider = account(server.url, http, vault)
+        for answer in (breaking_off(GOOD[:40], promised=len(GOOD)), saying(GOOD[:40])):
+            server.answers["/predictions"] = answer
+            submission = TestCog().usual(provider)
+            with pytest.raises(AnswerLostError):
+                await provider.submit(submission)
+            kept = await provider.poll(Reference("x", {"answer": f"answers/{submission.attempt_id}"}))
+            assert isinstance(kept, Failed)
+
+
+async def test_while_it_works_on_an_attempt_it_starts_no_second_one(address, vault):
+    async with open_http() as http:
+        provider = account(address, http, vault)
+        submission = TestCog().usual(provider)
+        submission.input["delay"] = 2
+        first = asyncio.create_task(provider.submit(submission))
+        await asyncio.sleep(0.7)
+
+        with pytest.raises(BusyError):
+            await provider.submit(submission)
+
+        assert isinstance(await provider.poll(await first), Succeeded)
+
+
+async def test_its_schema_is_read_where_the_container_has_one(vault):
+    async with Server() as server, open_http() as http:
+        server.answers["/openapi.json"] = saying(json.dumps(DOCUMENT).encode())
+        card = await account(server.url, http, vault).refresh(ANY_MODEL)
+
+    assert list(card.input_schema["properties"]) == ["image", "scheduler", "seed", "width"]
+
+
+async def test_the_whole_way(address, vault, client, working):
+    async with open_http() as http:
+        provider = account(address, http, vault)
+        client.api._transport.app.state.runtime.registry._offers.update(_offers(provider))
+        await working(provider)
+
+        asked = [await client.generate(model="cog/model", input={"width": 90, "count": 2}) for _ in range(3)]
+        done = [await client.until(media) for media in asked]
+        failed = await client.until(await client.generate(model="cog/model", input={"fail": True}))
+
+    # One slot serves them all: who finds it taken comes again, and has bought nothing.
+    assert [media["status"] for media in done] == ["COMPLETED"] * 3
+    assert [file["width"] for file in done[0]["files"]] == [90, 90]
+    tries = [attempt for media in done for attempt in await attempts_of(client, media)]
+    assert {attempt["error"] and attempt["error"]["code"] for attempt in tries} <= {None, "provider_busy"}
+    assert failed["error"]["code"] == "generation_failed"
+
+
+def _offers(provider):
+    return Registry([provider])._offers
