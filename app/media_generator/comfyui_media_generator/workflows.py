@@ -1,0 +1,161 @@
+"""Workflows as models: each `name.json`, exported from ComfyUI for its API, with a `name.toml` that says what it takes.
+
+The sheet names the places where the prompt and each input go, as `node.field`. Nothing else of the graph is touched.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from app.core.errors import SettingsError
+from app.media_generator.cards import Json, ModelCard
+
+LARGEST_SEED: Final = 2**53 - 1
+"""Of what is drawn; JSON readers that know only floating point read it exactly."""
+_NAME: Final = re.compile(r"[\w.-]+")
+
+
+class _Rule(msgspec.Struct, forbid_unknown_fields=True):
+    """One input."""
+
+    to: str | list[str]
+    schema: dict[str, Json]
+    required: bool = False
+    random: bool = False
+
+
+class _Sheet(msgspec.Struct, forbid_unknown_fields=True):
+    """What a `name.toml` holds."""
+
+    title: str
+    prompt: str | list[str]
+    description: str = ""
+    output_types: tuple[str, ...] = ("image/png",)
+    outputs: list[str] = []
+    minutes: float | None = None
+    inputs: dict[str, _Rule] = {}
+    example: dict[str, Json] = {}
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """A workflow and where things go in it: the `options` of its card."""
+
+    nodes: dict[str, Json]
+    prompt: list[str]
+    places: dict[str, list[str]]
+    """Of each input."""
+    random: list[str]
+    """Inputs that are drawn if they are not given."""
+    outputs: list[str]
+    """Nodes whose files count; empty: all."""
+
+
+def read_folder(folder: Path) -> list[ModelCard]:
+    """A card for each workflow of a folder, by name.
+
+    Raises:
+        SettingsError: There is no such folder, or a file of it cannot be used; the message names it.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is no folder")
+    cards = [_card(sheet) for sheet in sorted(folder.glob("*.toml"))]
+    if not cards:
+        raise SettingsError(f"{folder} has no workflow: none of its files ends in .toml")
+    return cards
+
+
+def graph_of(card: ModelCard) -> Graph:
+    """The workflow of a card."""
+    return msgspec.convert(card.options, Graph)
+
+
+def fill_in(graph: Graph, prompt: str, given: Mapping[str, Json]) -> dict[str, Json]:
+    """The nodes of a workflow with a prompt and inputs in their places."""
+    nodes = deepcopy(graph.nodes)
+    for place in graph.prompt:
+        _put(nodes, place, prompt)
+    for name, value in given.items():
+        for place in graph.places.get(name, []):
+            _put(nodes, place, value)
+    return nodes
+
+
+def _card(file: Path) -> ModelCard:
+    workflow = file.with_suffix(".json")
+    try:
+        sheet = msgspec.toml.decode(file.read_bytes(), type=_Sheet)
+        written = workflow.read_bytes()
+        nodes: Any = msgspec.json.decode(written)
+        graph = _graph(sheet, nodes)
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+        raise SettingsError(f"{file.name}: {error}") from error
+    if not _NAME.fullmatch(file.stem):
+        raise SettingsError(f"{file.name}: a name is made of letters, digits, '.', '-' and '_'")
+    return ModelCard(
+        name=file.stem,
+        title=sheet.title,
+        description=sheet.description or sheet.title,
+        output_types=sheet.output_types,
+        input_schema={
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "additionalProperties": False,
+            "required": [name for name, rule in sheet.inputs.items() if rule.required],
+            "properties": {name: _schema(rule, nodes) for name, rule in sheet.inputs.items()},
+        },
+        example=sheet.example,
+        version=hashlib.sha256(written).hexdigest()[:12],
+        time_limit=timedelta(minutes=sheet.minutes) if sheet.minutes is not None else None,
+        options=msgspec.to_builtins(graph),
+    )
+
+
+def _graph(sheet: _Sheet, nodes: Any) -> Graph:
+    if not isinstance(nodes, dict) or "nodes" in nodes:
+        raise ValueError("its .json is saved for the editor; export it with Workflow > Export (API)")
+    graph = Graph(
+        nodes=nodes,  # pyright: ignore[reportUnknownArgumentType] - the nodes are ComfyUI's affair
+        prompt=_listed(sheet.prompt),
+        places={name: _listed(rule.to) for name, rule in sheet.inputs.items()},
+        random=[name for name, rule in sheet.inputs.items() if rule.random],
+        outputs=sheet.outputs,
+    )
+    for place in _all_places(graph):
+        node, _, field = place.rpartition(".")
+        if not field or not isinstance(graph.nodes.get(node), dict):
+            raise ValueError(f"{place!r} names no node of the workflow; write node.field, such as '6.text'")
+    for node in graph.outputs:
+        if node not in graph.nodes:
+            raise ValueError(f"outputs: there is no node {node!r}")
+    return graph
+
+
+def _all_places(graph: Graph) -> Iterator[str]:
+    yield from graph.prompt
+    for places in graph.places.values():
+        yield from places
+
+
+def _listed(places: str | Sequence[str]) -> list[str]:
+    return [places] if isinstance(places, str) else list(places)
+
+
+def _schema(rule: _Rule, nodes: Mapping[str, Json]) -> dict[str, Json]:
+    """The schema of an input; what the workflow has in its place is the default where that can be told."""
+    if rule.required or rule.random or "default" in rule.schema or rule.schema.get("format") == "uri":
+        return rule.schema
+    node, _, field = _listed(rule.to)[0].rpartition(".")
+    standing = nodes[node].get("inputs", {}).get(field)
+    # A list is a link to another node.
+    return rule.schema if standing is None or isinstance(standing, list) else {**rule.schema, "default": standing}
+
+
+def _put(nodes: dict[str, Json], place: str, value: Json) -> None:
+    node, _, field = place.rpartition(".")
+    nodes[node].setdefault("inputs", {})[field] = value

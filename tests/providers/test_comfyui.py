@@ -1,0 +1,424 @@
+"""ComfyUI: every rule for providers, and what its server can do to a job."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.core.errors import SettingsError
+from app.core.ids import new_id
+from app.core.outgoing import Outgoing
+from app.media_generator.comfyui_media_generator.provider import LARGEST_UPLOAD, ComfyUIMediaGeneratorModel
+from app.media_generator.comfyui_media_generator.workflows import read_folder
+from app.media_generator.errors import (
+    AnswerLostError,
+    BusyError,
+    CreditError,
+    GenerationFailedError,
+    InputRefusedError,
+    ModelGoneError,
+    NotReachedError,
+    OutputError,
+    Sent,
+    UnauthorizedError,
+)
+from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
+    Failed,
+    InputFile,
+    Reference,
+    Running,
+    Submission,
+    Succeeded,
+)
+from app.media_generator.plugins import Plan, load_registry
+from app.media_generator.setup import Account, Setup
+from app.media_generator.testing import ProviderContract
+from tests.providers.comfyui_server import ComfyUIServer
+from tests.support import eventually
+
+SAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "comfyui"
+
+
+@pytest.fixture
+async def server():
+    async with ComfyUIServer() as running:
+        yield running
+
+
+@pytest.fixture
+async def opened(server):
+    """Makes the provider from variables, as a process does."""
+    http = Outgoing(allow_private_addresses=False)
+
+    def make(**variables):
+        usual = {"base_url": server.url + "/", "workflows": str(SAMPLE)}
+        return ComfyUIMediaGeneratorModel.open_account(Setup(Account("comfyui", {**usual, **variables}), http))
+
+    yield make
+    await http.close()
+
+
+@pytest.fixture
+async def provider(opened):
+    return opened()
+
+
+def wanted(provider, **given):
+    model = "text-to-image"
+    return Submission(new_id(), 1, model, "a lighthouse", provider.complete_input(model, given))
+
+
+async def outcome_of(provider, reference):
+    while isinstance(outcome := await provider.poll(reference), Running):  # noqa: ASYNC110 - the server moves when it is asked
+        await asyncio.sleep(0)
+    return outcome
+
+
+async def bytes_of(provider, output):
+    return b"".join([chunk async for chunk in provider.open(output)])
+
+
+class TestComfyUI(ProviderContract):
+    def refused(self):
+        return Submission(new_id(), 1, "text-to-image", "x", {"steps": 51})
+
+
+async def test_prompt_and_inputs_stand_in_their_places(provider, server):
+    await provider.submit(wanted(provider, width=768, seed=7, negative_prompt="rain"))
+
+    (nodes,) = server.taken
+    assert nodes["6"]["inputs"] == {"text": "a lighthouse", "clip": ["4", 1]}
+    assert nodes["7"]["inputs"]["text"] == "rain"
+    assert nodes["5"]["inputs"] == {"width": 768, "height": 512, "batch_size": 1}
+    assert (nodes["3"]["inputs"]["seed"], nodes["3"]["inputs"]["steps"]) == (7, 20)
+
+
+async def test_a_seed_that_is_not_given_is_drawn_and_stored(provider):
+    seeds = {provider.complete_input("text-to-image", {})["seed"] for _ in range(8)}
+
+    assert len(seeds) == 8
+    assert provider.complete_input("text-to-image", {"seed": 3})["seed"] == 3
+
+
+async def test_all_pictures_of_a_batch_are_outputs_and_previews_are_none(provider):
+    outcome = await outcome_of(provider, await provider.submit(wanted(provider, num_outputs=3)))
+
+    assert isinstance(outcome, Succeeded)
+    assert len(outcome.outputs) == 3
+    assert all("type=output" in output.location for output in outcome.outputs)
+
+
+async def test_a_refusal_names_the_node_and_what_is_wrong_with_it(provider, server):
+    with pytest.raises(InputRefusedError, match=r"node 3 \(KSampler\): Value bigger than max of 50: steps") as refused:
+        await provider.submit(wanted(provider, steps=99))
+
+    assert refused.value.sent is Sent.NO
+    assert server.taken == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "sent"),
+    [
+        ("400", InputRefusedError, Sent.NO),
+        ("401", UnauthorizedError, Sent.NO),
+        ("402", CreditError, Sent.NO),
+        ("404", ModelGoneError, Sent.NO),
+        ("413", InputRefusedError, Sent.NO),
+        ("422", InputRefusedError, Sent.NO),
+        ("429", BusyError, Sent.NO),
+        ("503", BusyError, Sent.NO),
+        ("502", AnswerLostError, Sent.UNKNOWN),
+        ("drop", AnswerLostError, Sent.UNKNOWN),
+    ],
+)
+async def test_what_a_submit_that_fails_means(provider, server, fault, error, sent):
+    server.faults["/prompt"].append(fault)
+
+    with pytest.raises(error) as failure:
+        await provider.submit(wanted(provider))
+
+    assert type(failure.value) is error
+    assert failure.value.sent is sent
+    assert (failure.value.retry_after is not None) == (fault == "429")
+    assert server.taken == []
+
+
+async def test_nobody_there_is_known_to_have_cost_nothing(opened, unused_tcp_port):
+    away = opened(base_url=f"http://127.0.0.1:{unused_tcp_port}")
+
+    with pytest.raises(NotReachedError):
+        await away.submit(wanted(away))
+
+
+@pytest.mark.parametrize("fault", ["take and drop", "take and hang", "take and 500"])
+@pytest.mark.parametrize("moved", [0, 1, 2], ids=["waiting", "running", "over"])
+@pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
+async def test_a_job_whose_answer_was_lost_is_found_wherever_it_is(opened, server, fault, moved, old):
+    provider = opened(timeout_seconds="0.3" if fault == "take and hang" else "30")
+    server.old, server.held = old, True
+    server.faults["/prompt"].append(fault)
+    submission = wanted(provider)
+    with pytest.raises(AnswerLostError):
+        await provider.submit(submission)
+    for _ in range(moved):
+        server.advance()
+
+    patient = opened()
+    found = await patient.find(submission, datetime.now(UTC))
+    server.held = False
+
+    assert found is not None
+    assert old or found.external_id == str(submission.attempt_id)
+    assert isinstance(await outcome_of(patient, found), Succeeded)
+    assert len(server.taken) == 1
+
+
+async def test_what_was_never_taken_is_certainly_not_there(provider):
+    assert await provider.find(wanted(provider), datetime.now(UTC)) is None
+
+
+@pytest.mark.parametrize("path", ["/queue", "/history"])
+@pytest.mark.parametrize("fault", ["500", "404", "drop", "429"])
+async def test_a_server_that_cannot_be_asked_now_is_asked_again(provider, server, path, fault):
+    server.held = True
+    reference = await provider.submit(wanted(provider))
+    server.faults[path].append(fault)
+
+    with pytest.raises((NotReachedError, BusyError)):
+        await provider.poll(reference)
+    server.faults[path].append(fault)
+    with pytest.raises((NotReachedError, BusyError)):
+        await provider.find(wanted(provider), datetime.now(UTC))
+
+
+async def test_a_job_that_waits_says_how_many_are_before_it(provider, server):
+    server.held = True
+    references = [await provider.submit(wanted(provider)) for _ in range(3)]
+    server.advance()
+
+    outcomes = [await provider.poll(reference) for reference in references]
+
+    assert [outcome.progress for outcome in outcomes] == [None, 0.0, 0.0]
+    assert [outcome.log for outcome in outcomes] == [
+        "is running",
+        "waits in the queue, 1 before it",
+        "waits in the queue, 2 before it",
+    ]
+
+
+async def test_a_job_ended_by_an_error_names_the_node_and_tells_no_secrets(provider, server):
+    server.outcome = "error"
+
+    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+
+    assert isinstance(outcome, Failed)
+    assert type(outcome.error) is GenerationFailedError
+    assert outcome.error.sent is Sent.YES
+    assert outcome.error.message == "comfyui: node 3 (KSampler): CUDA out of memory"
+
+
+async def test_a_workflow_that_saves_nothing_brings_no_output(provider, server):
+    server.outcome = "nothing"
+
+    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, OutputError)
+
+
+async def test_a_server_that_was_started_anew_has_forgotten_the_job(provider, server):
+    reference = await provider.submit(wanted(provider))
+    server.forget()
+
+    outcome = await provider.poll(reference)
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, GenerationFailedError)
+
+
+async def test_a_waiting_job_is_taken_out_of_the_queue(provider, server):
+    server.held = True
+    first, second = [await provider.submit(wanted(provider)) for _ in range(2)]
+    server.advance()
+
+    assert await provider.cancel(second) is CancelAnswer.CANCELED
+    assert server.pending == []
+    assert isinstance(await provider.poll(first), Running)
+
+
+async def test_a_running_job_is_interrupted(provider, server):
+    server.held = True
+    reference = await provider.submit(wanted(provider))
+    server.advance()
+
+    assert await provider.cancel(reference) is CancelAnswer.REQUESTED
+    assert isinstance(await provider.poll(reference), Canceled)
+
+
+async def test_what_is_over_cannot_be_canceled(provider):
+    reference = await provider.submit(wanted(provider))
+    assert isinstance(await outcome_of(provider, reference), Succeeded)
+
+    assert await provider.cancel(reference) is CancelAnswer.TOO_LATE
+
+
+async def test_an_output_that_is_gone_is_gone_for_good(provider, server):
+    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    server.files.clear()
+
+    with pytest.raises(OutputError):
+        await bytes_of(provider, outcome.outputs[0])
+
+
+async def test_an_output_that_breaks_off_is_fetched_again(provider, server):
+    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    server.outcome = "truncated"
+    with pytest.raises(NotReachedError):
+        await bytes_of(provider, outcome.outputs[0])
+    server.outcome = "success"
+
+    assert (await bytes_of(provider, outcome.outputs[0])).endswith(b"IEND\xaeB`\x82")
+
+
+async def test_another_process_goes_on_with_a_stored_reference(opened):
+    one, other = opened(), opened()
+    stored = msgspec.json.encode(await one.submit(wanted(one)))
+
+    outcome = await outcome_of(other, msgspec.json.decode(stored, type=Reference))
+
+    assert isinstance(outcome, Succeeded)
+    assert await bytes_of(other, outcome.outputs[0])
+
+
+async def test_the_token_goes_along_everywhere(opened, server):
+    provider = opened(api_token="open sesame")
+
+    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    await bytes_of(provider, outcome.outputs[0])
+
+    assert server.authorizations == {"Bearer open sesame"}
+
+
+def file_of(content, name="photo.png"):
+    async def chunks():
+        yield content[:10]
+        yield content[10:]
+
+    return InputFile("image/png", len(content), name, chunks)
+
+
+async def test_an_input_file_is_put_among_the_inputs_of_the_server(provider, server):
+    content = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
+
+    name = await provider.upload(file_of(content))
+
+    assert name == await provider.upload(file_of(content))
+    assert server.files == {("input", "fleek", name.removeprefix("fleek/")): content}
+    assert name.startswith("fleek/")
+    assert name.endswith(".png")
+
+
+async def test_an_input_file_that_is_too_large_is_refused(provider, server):
+    async def never():
+        raise AssertionError("it is not read")
+        yield b""
+
+    with pytest.raises(InputRefusedError):
+        await provider.upload(InputFile("image/png", LARGEST_UPLOAD + 1, "photo.png", never))
+
+
+@pytest.mark.parametrize("fault", ["500", "drop", "413"])
+async def test_an_input_file_that_cannot_be_handed_over_has_bought_nothing(provider, server, fault):
+    server.faults["/upload"].append(fault)
+
+    with pytest.raises(NotReachedError) as failure:
+        await provider.upload(file_of(b"0123456789abc"))
+
+    assert failure.value.sent is Sent.NO
+
+
+def written(folder, sheet, workflow=None):
+    (folder / "edit.toml").write_text(sheet)
+    nodes = workflow or {"1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}}
+    (folder / "edit.json").write_text(json.dumps(nodes))
+    return folder
+
+
+def test_an_input_that_is_a_file_has_no_default(tmp_path):
+    sheet = """
+title = "Edit"
+prompt = []
+[inputs.image]
+to = "1.image"
+required = true
+schema = { type = "string", format = "uri" }
+[example]
+image = "https://example.com/a.png"
+"""
+    (card,) = read_folder(written(tmp_path, sheet))
+
+    assert card.name == "edit"
+    assert card.input_schema["required"] == ["image"]
+    assert card.input_schema["properties"]["image"] == {"type": "string", "format": "uri"}
+
+
+@pytest.mark.parametrize(
+    ("sheet", "workflow", "complaint"),
+    [
+        ("title = 'x'\nprompt = '7.text'", None, "'7.text' names no node"),
+        ("title = 'x'\nprompt = 'text'", None, "'text' names no node"),
+        ("title = 'x'\nprompt = []\noutputs = ['9']", None, "no node '9'"),
+        ("prompt = []", None, "title"),
+        ("title = ", None, "edit.toml"),
+        ("title = 'x'\nprompt = []", {"nodes": [], "links": []}, "export it"),
+    ],
+)
+def test_a_workflow_that_cannot_be_used_is_named(tmp_path, sheet, workflow, complaint):
+    with pytest.raises(SettingsError, match="edit") as error:
+        read_folder(written(tmp_path, sheet, workflow))
+
+    assert complaint in error.value.detail
+
+
+def test_the_account_is_found_by_its_variables_and_a_missing_folder_is_reported(tmp_path):
+    variables = {"COMFYUI_BASE_URL": "http://127.0.0.1:8188", "COMFYUI_WORKFLOWS": str(SAMPLE)}
+
+    assert "comfyui" in load_registry(Plan(variables)).providers
+    assert "no folder" in load_registry(Plan({**variables, "COMFYUI_WORKFLOWS": str(tmp_path / "x")})).broken["comfyui"]
+    del variables["COMFYUI_WORKFLOWS"]
+    assert "COMFYUI_WORKFLOWS" in load_registry(Plan(variables)).broken["comfyui"]
+
+
+@pytest.fixture
+def account(monkeypatch, server):
+    """The variables that an operator sets, for all that is opened after it."""
+    monkeypatch.setenv("COMFYUI_BASE_URL", server.url)
+    monkeypatch.setenv("COMFYUI_WORKFLOWS", str(SAMPLE))
+
+
+async def test_pictures_go_through_the_whole_product(account, server, provider, client, working):
+    await working(provider)
+    server.faults["/prompt"].append("take and drop")
+
+    done = await client.until(await client.generate(model="comfyui/text-to-image", input={"num_outputs": 2}))
+
+    assert (done["status"], len(done["files"]), done["number_of_tries"]) == ("COMPLETED", 2, 1)
+    assert (await client.api.get(f"/media/content/{done['id']}")).status_code == 307
+    assert len(server.taken) == 1
+
+
+async def test_a_canceled_media_leaves_the_queue_of_the_server(account, server, provider, client, working):
+    await working(provider)
+    server.held = True
+    media = await client.generate(model="comfyui/text-to-image")
+    await eventually(lambda: asyncio.sleep(0, len(server.pending)), lambda waiting: waiting == 1)
+
+    await client.api.post(f"/media/{media['id']}/cancel")
+
+    assert (await client.until(media))["status"] == "CANCELED"
+    assert server.pending == []
