@@ -27,7 +27,7 @@ WIDE: Final = 120
 """Columns from which on a terminal has room for everything."""
 MOST_EVENTS: Final = 1000
 MOST_PROMPT: Final = 300
-_JSON: Final = ("input", "metadata", "error", "cancel", "files", "detail", "fields", "webhook")
+_JSON: Final = ("input", "metadata", "error", "cancel", "files", "detail", "fields", "webhook", "units", "cost")
 """Columns that hold JSON texts."""
 _LISTED: Final = (
     *("job_id", "media_id", "status", "model", "owner", "owner_id", "priority", "number_of_tries", "error_code"),
@@ -36,7 +36,7 @@ _LISTED: Final = (
 _SHOWN: Final = (
     *("id", "job_id", "status", "prompt", "model", "input", "metadata", "progress", "number_of_tries", "next_run"),
     *("error", "created_at", "updated_at", "started_at", "completed_at", "priority", "deadline", "on_unknown"),
-    *("cancel", "files"),
+    *("cancel", "files", "cost"),
 )
 
 
@@ -175,13 +175,14 @@ def _show_attempts(attempts: list[dict[str, Any]]) -> None:
     if not attempts:
         say("No tries.")
         return
-    rows = table("TRY", "STATUS", "SENT", "BEGUN (UTC)", ">TOOK", ">COST $", "PROVIDER'S ID, ERROR")
+    rows = table("TRY", "STATUS", "SENT", "BEGUN (UTC)", ">TOOK", ">COST", ">EXPECTED", "PROVIDER'S ID, BILL, ERROR")
     for one in attempts:
         took = "" if one["finished_at"] is None else short(one["finished_at"] - one["created_at"])
         error = f"{one['error']['code']}: {one['error']['message']}" if one["error"] else ""
         rows.add_row(
             *(str(one["number"]), coloured(one["status"]), one["sent"] or "", moment(one["created_at"]), took),
-            *(_dollars(one["cost"]), "\n".join(filter(None, (one["external_id"], error)))),
+            *(_amount(one, "cost"), _amount(one, "estimate")),
+            "\n".join(filter(None, (one["external_id"], _billed_by(one), error))),
         )
     _show_folded(rows)
 
@@ -211,11 +212,27 @@ def _show_log(log: list[dict[str, Any]]) -> None:
 def _costs(attempts: list[dict[str, Any]]) -> str:
     """What its tries cost; of a purchase whose cost its provider does not tell, that."""
     told = [one["cost"] for one in attempts if one["cost"] is not None]
+    currencies = {one["currency"] for one in attempts if one["cost"] is not None}
     bought = sum(one["external_id"] is not None for one in attempts)
     if not bought and not told:
         return ""
     silent = "" if len(told) >= bought else f"{bought - len(told)} of {bought} purchases without a cost"
-    return ", ".join(filter(None, (f"{_dollars(sum(told, Decimal()))} US dollars" if told else "", silent)))
+    total = "in several currencies" if len(currencies) > 1 else ""
+    if len(currencies) == 1:
+        (currency,) = currencies
+        total = f"{_dollars(sum(told, Decimal()))} {'US dollars' if currency == 'USD' else currency}"
+    return ", ".join(filter(None, (total, silent)))
+
+
+def _amount(attempt: dict[str, Any], name: str) -> str:
+    """An amount of a try with its currency, for there may be several in one table."""
+    return "" if attempt[name] is None else f"{_dollars(attempt[name])} {attempt['currency']}"
+
+
+def _billed_by(attempt: dict[str, Any]) -> str:
+    units: dict[str, float] = attempt["units"] or {}
+    parts = [*(f"{number:g} {name}" for name, number in units.items()), attempt["cost_basis"] or ""]
+    return ", ".join(filter(None, parts))
 
 
 def _files(files: list[dict[str, Any]]) -> str:

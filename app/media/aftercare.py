@@ -24,6 +24,7 @@ from app.core import tracing
 from app.core.connections import Connections
 from app.core.ending import end
 from app.media import accounts, calls, late, tallies
+from app.media.bills import bill
 from app.media.commands import Closing, LateResult
 from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.jobs import OpenAttempt, open_attempt
@@ -134,14 +135,15 @@ class Aftercare:
         if isinstance(outcome, Failed):
             await self._fail(row, attempt, outcome.error)
         elif isinstance(outcome, Canceled):
-            await self._end(row, Closing(attempt.id, AttemptStatus.CANCELED, "YES", cost=outcome.cost))
+            await self._end(row, Closing(attempt.id, AttemptStatus.CANCELED, "YES", bill=bill(None, outcome)))
         elif isinstance(outcome, Succeeded):
             await self._store(row, offer, attempt, outcome)
 
     async def _store(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
+        billed = bill(offer.card, succeeded)
         if row["stored"]:
             # Another purchase for the same media was quicker; that this one was paid is worth knowing.
-            await self._end(row, Closing(attempt.id, AttemptStatus.SUCCEEDED, "YES", cost=succeeded.cost))
+            await self._end(row, Closing(attempt.id, AttemptStatus.SUCCEEDED, "YES", bill=billed))
             return
         folder = Folder(row["id"], row["created_at"], attempt.number)
         try:
@@ -151,9 +153,9 @@ class Aftercare:
         except ProviderError as error:
             await self._fail(row, attempt, error)
             return
-        if await late.store(self._hot, LateResult(attempt.id, row["id"], files, succeeded.cost)):
+        if await late.store(self._hot, LateResult(attempt.id, row["id"], files, billed)):
             log.info("late_result_stored", files=len(files))
-            accounts.attempt_ended(row["model"], AttemptStatus.SUCCEEDED, cost=succeeded.cost)
+            accounts.attempt_ended(row["model"], AttemptStatus.SUCCEEDED, cost=billed.dollars)
             accounts.files_stored(row["model"], files)
             await tallies.add(self._hot, tallies.Counted.LATE_STORED, 1)
             if attempt.reference is not None:
@@ -164,4 +166,4 @@ class Aftercare:
 
     async def _end(self, row: asyncpg.Record, closing: Closing, *, code: str = "") -> None:
         await self._writes.close(closing)
-        accounts.attempt_ended(row["model"], closing.status, code=code, cost=closing.cost)
+        accounts.attempt_ended(row["model"], closing.status, code=code, cost=closing.bill.dollars)

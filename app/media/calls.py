@@ -1,7 +1,7 @@
 """Every call of a provider's adapter: bounded in time, and nothing but ProviderErrors comes out of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ import structlog
 from app.core import tracing
 from app.core.measures import PROVIDER_CALLS, Timed
 from app.core.storable import storable
+from app.media_generator import costs
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -38,13 +39,12 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
+from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=60)
 """For an answer, or for the next chunk of an output."""
-MOST_DOLLARS: Final = Decimal(10) ** 11
-"""Beyond what is stored of a cost."""
 WHILE_REFUSED: Final = timedelta(seconds=10)
 """Between two questions while the provider does not let us in: what was bought is not lost with a key."""
 
@@ -192,6 +192,16 @@ async def callback_keys(provider: MediaGeneratorModel) -> Sequence[str] | None:
         return None
 
 
+def estimate(offer: Offer, given: Mapping[str, Any]) -> Decimal | None:
+    """What a complete input is expected to cost; None: not known, and nothing waits for a price."""
+    try:
+        told = offer.provider.estimate(offer.card, given)
+        return costs.storable(None if told is None else Decimal(told))
+    except Exception:
+        log.exception("provider_defect", provider=offer.provider.name)
+        return None
+
+
 def _defect(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
     log.error("provider_defect", provider=provider.name, exc_info=error)
     return ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
@@ -242,8 +252,7 @@ def _of_a_purchase(outcome: Any) -> Outcome:
 
 def _cost(told: Decimal | None) -> Decimal | None:
     """A cost that can be stored; what cannot is logged and left out, the result is worth more."""
-    cost = None if told is None else Decimal(told)
-    if cost is not None and not (cost.is_finite() and 0 <= cost < MOST_DOLLARS):
+    cost = None if told is None else costs.storable(Decimal(told))
+    if cost is None and told is not None:
         log.warning("cost_not_stored", cost=str(told))
-        return None
     return cost

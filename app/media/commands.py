@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from app.idempotency.keys import Key
+from app.media.bills import NO_BILL, Bill
 from app.media.states import DEFAULT_PRIORITY, AttemptStatus, OnUnknown
 
 
@@ -96,6 +97,9 @@ class Intent:
     model: str
     model_version: str | None
     input_hash: str
+    estimate: Decimal | None = None
+    """What it is expected to cost, in `currency`; None: not known."""
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,13 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Every output of one media, and what the attempt cost in US dollars."""
+    """Every output of one media, and what the attempt cost."""
 
     held: Held
     attempt_id: UUID | None
     """None: the files are stored already, by somebody who came too late."""
     files: tuple[StoredFile, ...]
-    cost: Decimal | None = None
+    bill: Bill = NO_BILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ class Closing:
     status: AttemptStatus
     sent: str
     error: str | None = None
-    cost: Decimal | None = None
+    bill: Bill = NO_BILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class CancelReport:
     attempt_id: UUID | None
     money_spent: str | None
     """None: as its attempts so far say."""
-    cost: Decimal | None = None
+    bill: Bill = NO_BILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class LateResult:
     attempt_id: UUID
     media_id: UUID
     files: tuple[StoredFile, ...]
-    cost: Decimal | None = None
+    bill: Bill = NO_BILL
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from typing import Final
 import structlog
 
 from app.media import accounts, calls
+from app.media.bills import bill, reported
 from app.media.commands import CancelReport, Completion
 from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.jobs import Job, OpenAttempt
@@ -105,7 +106,7 @@ class Generation:
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
-        await self._finish(job, offer.provider, attempt, attempt.reference)
+        await self._finish(job, offer, attempt, attempt.reference)
 
     async def expire(self, job: Job) -> None:
         """End a job whose deadline has passed; what is at the provider is looked after by `aftercare.py` from here on.
@@ -127,10 +128,9 @@ class Generation:
             await self._settlement.settle(job, None, error)
             return None
 
-    async def _finish(
-        self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
-    ) -> None:
+    async def _finish(self, job: Job, offer: Offer, attempt: OpenAttempt, reference: Reference) -> None:
         """From a purchase to its end."""
+        provider = offer.provider
         try:
             succeeded = await self._outcome(job, provider, attempt, reference)
             folder = Folder(job.held.media_id, job.created_at, attempt.number)
@@ -148,8 +148,9 @@ class Generation:
                 return
             # The claims so far stand for the tries so far: nothing is bought by another one.
             raise HandBackError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
-        await self._writes.complete(Completion(job.held, attempt.id, files, succeeded.cost))
-        accounts.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=succeeded.cost)
+        billed = bill(offer.card, succeeded)
+        await self._writes.complete(Completion(job.held, attempt.id, files, billed))
+        accounts.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=billed.dollars)
         accounts.files_stored(job.model, files)
         accounts.media_completed(job.model, job.created_at)
         log.info("media_completed", files=len(files), bytes=sum(file.bytes for file in files))
@@ -222,7 +223,7 @@ class Generation:
             spent = MoneySpent.YES if cost > 0 else MoneySpent.NO
         elif provider.capabilities.cancel_stops_billing:
             spent = MoneySpent.MAYBE
-        await self._writes.cancel(CancelReport(job.held, attempt.id, spent, cost))
+        await self._writes.cancel(CancelReport(job.held, attempt.id, spent, reported(cost)))
         accounts.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         log.info("media_canceled", money_spent=spent)
 

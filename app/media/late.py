@@ -12,6 +12,7 @@ import asyncpg
 from app.core.connections import Connections
 from app.media import late_statements as statements
 from app.media.announcing import told
+from app.media.bills import columns
 from app.media.commands import Closing, LateResult
 
 
@@ -41,7 +42,7 @@ async def close(hot: Connections, closings: Sequence[Closing]) -> list[bool]:
         [c.status for c in closings],
         [c.sent for c in closings],
         [c.error for c in closings],
-        [c.cost for c in closings],
+        *columns(c.bill for c in closings),
     )
     closed: set[UUID] = {row["id"] for row in rows}
     return [c.attempt_id in closed for c in closings]
@@ -69,7 +70,7 @@ async def store(hot: Connections, late: LateResult) -> bool:
         statements.STORE_LATE,
         late.attempt_id,
         late.media_id,
-        late.cost,
+        *(late.bill.cost, late.bill.currency, late.bill.basis, late.bill.units),
         [f.id for f in late.files],
         [f.index for f in late.files],
         [f.key for f in late.files],

@@ -5,7 +5,7 @@ No worker owns such an attempt. Who looks after it moves `look_at` ahead, and if
 
 from typing import Final
 
-from app.media.sql import OVER, names
+from app.media.sql import BILL, OVER, billed, names
 from app.media.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -32,9 +32,10 @@ LOOKED: Final = "UPDATE attempts SET looks = 0 WHERE id = $1 AND looks > 0"
 
 # A verdict that it was not sent closes no attempt of which a purchase is known.
 CLOSE: Final = f"""
-UPDATE attempts a SET status = t.status, sent = t.sent, error = t.error::jsonb, cost = t.cost, finished_at = now(),
+UPDATE attempts a SET status = t.status, sent = t.sent, error = t.error::jsonb, {billed("t")}, finished_at = now(),
     look_at = NULL, stop = false
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::numeric[]) AS t (id, status, sent, error, cost)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::numeric[], $6::text[], $7::text[], $8::text[])
+    AS t (id, status, sent, error, {BILL})
 WHERE a.id = t.id AND a.status IN ({_UNSETTLED}) AND (t.sent = 'YES' OR a.reference IS NULL)
 RETURNING a.id"""
 
@@ -55,10 +56,12 @@ RETURNING a.id"""
 # locked first, as a retry does.
 STORE_LATE: Final = f"""
 WITH over AS MATERIALIZED (
-    SELECT m.id, m.owner_id, m.status FROM media m WHERE m.id = $2 AND m.status IN ({_OVER}) FOR UPDATE
+    SELECT m.id, m.owner_id, m.status, b.*
+    FROM media m, (VALUES ($3::numeric, $4::text, $5::text, $6::text)) b ({BILL})
+    WHERE m.id = $2 AND m.status IN ({_OVER}) FOR UPDATE OF m
 ), closed AS (
-    UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', cost = $3, finished_at = now(), look_at = NULL,
-        stop = false
+    UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', {billed("over")},
+        finished_at = now(), look_at = NULL, stop = false
     FROM over WHERE a.id = $1 AND a.status IN ({_UNSETTLED}) AND a.look_at IS NOT NULL
         AND NOT EXISTS (SELECT FROM files f WHERE f.media_id = $2)
     RETURNING over.id, over.owner_id, over.status
@@ -67,8 +70,8 @@ WITH over AS MATERIALIZED (
 ), stored AS (
     INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256)
     SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256
-    FROM closed, unnest($4::uuid[], $5::int[], $6::text[], $7::text[], $8::bigint[], $9::int[], $10::int[],
-        $11::text[]) AS f (id, index, key, media_type, bytes, width, height, sha256)
+    FROM closed, unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::bigint[], $12::int[], $13::int[],
+        $14::text[]) AS f (id, index, key, media_type, bytes, width, height, sha256)
 ), noted AS (
     INSERT INTO media_history (media_id, owner_id, event, status)
     SELECT id, owner_id, '{MediaEvent.LATE_STORED}', status FROM closed

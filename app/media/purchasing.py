@@ -131,7 +131,15 @@ class Purchasing:
         begun = clock.seconds()
         bought = msgspec.json.encode([job.prompt, job.input], order="deterministic")
         number = await self._writes.intend(
-            Intent(job.held, attempt_id, offer.full_name, offer.card.version, hashlib.sha256(bought).hexdigest())
+            Intent(
+                job.held,
+                attempt_id,
+                offer.full_name,
+                offer.card.version,
+                hashlib.sha256(bought).hexdigest(),
+                calls.estimate(offer, job.input),
+                offer.card.price.currency if offer.card.price is not None else "USD",
+            )
         )
         structlog.contextvars.bind_contextvars(attempt=number)
         tracing.note(attempt=number)

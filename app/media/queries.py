@@ -11,6 +11,8 @@ from app.core.connections import Connections
 from app.media import streams
 from app.media.sql import SPENT_SO_FAR, names
 from app.media.states import FINAL, MediaStatus, MoneySpent
+from app.media_generator.costs import CostBasis
+from app.media_generator.errors import Sent
 
 # ruff: noqa: S608 - the statements are put together from the constants below; values are always arguments
 
@@ -19,6 +21,16 @@ _FILES: Final = f"""CASE WHEN m.status IN ({names(FINAL)}) THEN (
             'bytes', f.bytes, 'width', f.width, 'height', f.height, 'sha256', f.sha256) ORDER BY f.index)
         FROM files f WHERE f.media_id = m.id
     ) END AS files"""
+
+# What provably was not bought counts for nothing. Amounts of several currencies are no sum: /attempts tells them.
+_COST: Final = f"""CASE WHEN m.number_of_tries > 0 THEN (
+        SELECT CASE WHEN count(*) > 0 AND min(a.currency) = max(a.currency) THEN json_build_object(
+            'amount', trim_scale(sum(a.cost))::text, 'currency', min(a.currency),
+            'basis', CASE WHEN bool_or(a.cost_basis = '{CostBasis.COMPUTED}') THEN '{CostBasis.COMPUTED}'
+                ELSE min(a.cost_basis) END,
+            'estimate', trim_scale(sum(a.estimate))::text) END
+        FROM attempts a WHERE a.media_id = m.id AND a.sent IS DISTINCT FROM '{Sent.NO}'
+    ) END AS cost"""
 
 MOST_AHEAD: Final = 1000
 """Where counting who is ahead in a queue ends."""
@@ -33,7 +45,7 @@ _AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run
 
 _COLUMNS: Final = f"""m.id, m.job_id, m.status, m.prompt, m.model, m.input, m.metadata, m.progress,
     m.number_of_tries, m.next_run, m.error, m.created_at, m.updated_at, m.started_at, m.completed_at,
-    m.priority, m.deadline, m.on_unknown, m.cancel, m.tags, {_FILES}"""
+    m.priority, m.deadline, m.on_unknown, m.cancel, m.tags, {_FILES}, {_COST}"""
 _RESOURCE: Final = f"SELECT {_COLUMNS}, {_AHEAD} FROM media m"
 _LISTED: Final = f"SELECT {_COLUMNS} FROM media m"
 
@@ -57,7 +69,7 @@ _HISTORY: Final = """SELECT id, event, status, at, detail FROM media_history
 WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
 
 _ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_id, sent, error, cost,
-    created_at, submitted_at, finished_at
+    currency, cost_basis, units, estimate, created_at, submitted_at, finished_at
 FROM attempts WHERE media_id = $1 ORDER BY number"""
 
 _TO_CANCEL: Final = f"""SELECT id, fence FROM media

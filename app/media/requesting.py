@@ -115,7 +115,7 @@ async def _first_under(services: MediaServices, owner_id: UUID, key: Key) -> asy
 def _accepted(new: NewMedia, made: asyncpg.Record | None) -> dict[str, Any]:
     created_at = made and made["created_at"]
     return {
-        **dict.fromkeys(("progress", "error", "files", "started_at", "completed_at", "cancel")),
+        **dict.fromkeys(("progress", "error", "files", "cost", "started_at", "completed_at", "cancel")),
         "priority": new.terms.priority,
         "on_unknown": new.terms.on_unknown,
         "deadline": made and made["deadline"],

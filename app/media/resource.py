@@ -40,6 +40,7 @@ def resource(row: Row, public_url: str, waiting: Waiting | None = None) -> dict[
         "cancel": raw(row["cancel"]),
         "error": raw(row["error"]),
         "files": _files(row, public_url),
+        "cost": raw(row["cost"]),
         "tags": row["tags"],
         "metadata": raw(row["metadata"]),
         "created_at": utc(row["created_at"]),

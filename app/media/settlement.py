@@ -9,6 +9,7 @@ import structlog
 
 from app.core.storable import storable
 from app.media import accounts
+from app.media.bills import reported
 from app.media.commands import Closing, Failure
 from app.media.endings import HELD_AS_UNKNOWN
 from app.media.jobs import Job, OpenAttempt
@@ -78,7 +79,7 @@ class Settlement:
         Raises:
             LeaseLostError: The media is not this worker's any more.
         """
-        await self._writes.close(Closing(attempt.id, AttemptStatus.CANCELED, Sent.YES, cost=cost))
+        await self._writes.close(Closing(attempt.id, AttemptStatus.CANCELED, Sent.YES, bill=reported(cost)))
         accounts.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         error = GenerationFailedError("it was stopped after its deadline")
         await self._writes.end(

@@ -83,6 +83,18 @@ PAUSED: Final = f"m.rank BETWEEN 0 AND {HIGHEST_PRIORITY} AND m.model IN (SELECT
 """Whether the media `m` would be bought anew and may not: its model is paused, and it is not shelved yet."""
 HELD: Final = f"m.fence = asked.fence AND m.status = '{MediaStatus.PROCESSING}'"
 """Whether the media `m` is in the hands of the worker that asks."""
+BILL: Final = "cost, currency, cost_basis, units"
+"""The columns of `asked` that tell what a try has cost, in the order of `bills.columns`."""
+BILLED: Final = ", ".join(f"asked.{column}" for column in BILL.split(", "))
+
+
+def billed(source: str) -> str:
+    """The SET that writes a bill down; an expectation in another currency would be taken for one in this."""
+    return f"""cost = {source}.cost, cost_basis = {source}.cost_basis, units = {source}.units::jsonb,
+        currency = coalesce({source}.currency, a.currency),
+        estimate = CASE WHEN coalesce({source}.currency, a.currency) = a.currency THEN a.estimate END"""
+
+
 CANCEL_IN_VAIN: Final = (
     f"cancel = CASE WHEN m.cancel_asked THEN {cancel_answer(CancelAnswer.TOO_LATE, SPENT_SO_FAR)} ELSE m.cancel END"
 )

@@ -8,6 +8,8 @@ over in `late_statements.py`.
 from typing import Final
 
 from app.media.sql import (
+    BILL,
+    BILLED,
     CANCEL_IN_VAIN,
     HAS_OPEN,
     HELD,
@@ -17,6 +19,7 @@ from app.media.sql import (
     SPENT_SO_FAR,
     TOLD,
     WAITING_RANK,
+    billed,
     cancel_answer,
     may,
     move,
@@ -65,8 +68,8 @@ WITH first AS (
 
 INTEND: Final = f"""
 WITH asked AS (
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[])
-        AS t (media_id, fence, attempt_id, model, model_version, input_hash)
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::numeric[],
+        $8::text[]) AS t (media_id, fence, attempt_id, model, model_version, input_hash, estimate, currency)
 ), before AS (
     SELECT a.id, a.number FROM asked JOIN attempts a ON a.id = asked.attempt_id
     JOIN media m ON m.id = asked.media_id AND {HELD}
@@ -76,9 +79,9 @@ WITH asked AS (
         AND NOT EXISTS (SELECT FROM before WHERE before.id = asked.attempt_id)
     RETURNING m.id, m.number_of_tries
 ), made AS (
-    INSERT INTO attempts (id, media_id, number, status, model, model_version, input_hash)
+    INSERT INTO attempts (id, media_id, number, status, model, model_version, input_hash, estimate, currency)
     SELECT asked.attempt_id, held.id, held.number_of_tries, '{AttemptStatus.INTENDED}',
-        asked.model, asked.model_version, asked.input_hash
+        asked.model, asked.model_version, asked.input_hash, asked.estimate, asked.currency
     FROM held JOIN asked ON asked.media_id = held.id
     RETURNING id, number
 )
@@ -101,23 +104,23 @@ RETURNING a.id"""
 _TOO_LATE: Final = cancel_answer(CancelAnswer.TOO_LATE, f"'{MoneySpent.YES}'::text")
 COMPLETE: Final = f"""
 WITH asked AS (
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::numeric[])
-        AS t (media_id, fence, attempt_id, cost)
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::numeric[], $5::text[], $6::text[], $7::text[])
+        AS t (media_id, fence, attempt_id, {BILL})
 ), moved AS (
     UPDATE media m SET {move(MediaEvent.COMPLETED, "progress = 1", "error = NULL")},
         cancel = CASE WHEN m.cancel_asked THEN {_TOO_LATE} ELSE m.cancel END
     FROM asked WHERE m.id = asked.media_id AND {HELD}
-    {MOVED}, asked.attempt_id, asked.cost
+    {MOVED}, asked.attempt_id, {BILLED}
 ), attempted AS (
-    UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', finished_at = now(), cost = moved.cost
+    UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', finished_at = now(), {billed("moved")}
     FROM moved WHERE a.id = moved.attempt_id
 ), forsaken AS (
     UPDATE attempts a SET look_at = NULL FROM moved
     WHERE a.media_id = moved.id AND a.id IS DISTINCT FROM moved.attempt_id AND a.look_at IS NOT NULL
 ), stored AS (
     INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256)
-    SELECT f.* FROM unnest($5::uuid[], $6::uuid[], $7::int[], $8::text[], $9::text[], $10::bigint[],
-        $11::int[], $12::int[], $13::text[])
+    SELECT f.* FROM unnest($8::uuid[], $9::uuid[], $10::int[], $11::text[], $12::text[], $13::bigint[],
+        $14::int[], $15::int[], $16::text[])
         AS f (id, media_id, index, key, media_type, bytes, width, height, sha256)
     JOIN moved ON moved.id = f.media_id
 ), {note(MediaEvent.COMPLETED)}

@@ -4,6 +4,8 @@ from typing import Final
 
 from app.media.endings import JOB_BROKEN
 from app.media.sql import (
+    BILL,
+    BILLED,
     CANCEL_IN_VAIN,
     HAS_OPEN,
     HELD,
@@ -12,6 +14,7 @@ from app.media.sql import (
     OPEN,
     SPENT_SO_FAR,
     TOLD,
+    billed,
     cancel_answer,
     may,
     move,
@@ -74,17 +77,17 @@ INSERT INTO media_history (media_id, owner_id, event, status)
 SELECT id, owner_id, '{MediaEvent.CANCEL_ASKED}', status FROM asked
 RETURNING media_id AS id, owner_id, false AS posted"""
 
-_REPORTED: Final = """unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::numeric[])
-        AS asked (media_id, fence, attempt_id, money_spent, cost)"""
+_REPORTED: Final = f"""unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::numeric[], $6::text[],
+        $7::text[], $8::text[]) AS asked (media_id, fence, attempt_id, money_spent, {BILL})"""
 
 _STOPPED: Final = cancel_answer(CancelAnswer.CANCELED, f"coalesce(asked.money_spent, {SPENT_SO_FAR})")
 CANCEL_HELD: Final = f"""
 WITH moved AS (
     UPDATE media m SET {move(MediaEvent.CANCELED, "error = NULL")}, cancel = {_STOPPED}
     FROM {_REPORTED} WHERE m.id = asked.media_id AND {HELD} AND m.cancel_asked
-    {MOVED}, asked.attempt_id, asked.cost, m.cancel
+    {MOVED}, asked.attempt_id, {BILLED}, m.cancel
 ), attempted AS (
-    UPDATE attempts a SET status = '{AttemptStatus.CANCELED}', finished_at = now(), cost = moved.cost
+    UPDATE attempts a SET status = '{AttemptStatus.CANCELED}', finished_at = now(), {billed("moved")}
     FROM moved WHERE a.id = moved.attempt_id
 ), {note(MediaEvent.CANCELED, detail="moved.cancel")}
 {TOLD} FROM moved"""

@@ -16,6 +16,7 @@ import asyncpg
 from app.core.connections import Change, Connections
 from app.media import claiming, shelf_statements, statements, stop_statements
 from app.media.announcing import told
+from app.media.bills import columns
 from app.media.commands import (
     CancelReport,
     Completion,
@@ -92,6 +93,8 @@ async def intend(hot: Connections, intents: Sequence[Intent]) -> list[int | None
         [i.model for i in intents],
         [i.model_version for i in intents],
         [i.input_hash for i in intents],
+        [i.estimate for i in intents],
+        [i.currency for i in intents],
     )
     numbers: dict[UUID, int] = {row["id"]: row["number"] for row in rows}
     return [numbers.get(i.attempt_id) for i in intents]
@@ -99,8 +102,8 @@ async def intend(hot: Connections, intents: Sequence[Intent]) -> list[int | None
 
 async def record_purchases(hot: Connections, purchases: Sequence[Purchase]) -> list[bool]:
     """Record what was bought. A fact, so it is not fenced: a worker that lost its lease may write it too."""
-    columns = zip(*((p.attempt_id, p.external_id, p.reference) for p in purchases), strict=True)
-    rows = await hot.fetch(statements.PURCHASE, *(list(column) for column in columns))
+    values = zip(*((p.attempt_id, p.external_id, p.reference) for p in purchases), strict=True)
+    rows = await hot.fetch(statements.PURCHASE, *(list(column) for column in values))
     recorded: set[UUID] = {row["id"] for row in rows}
     return [p.attempt_id in recorded for p in purchases]
 
@@ -114,7 +117,7 @@ async def complete(hot: Connections, completions: Sequence[Completion]) -> list[
         [c.held.media_id for c in completions],
         [c.held.fence for c in completions],
         [c.attempt_id for c in completions],
-        [c.cost for c in completions],
+        *columns(c.bill for c in completions),
         [f.id for f, _ in files],
         [media_id for _, media_id in files],
         [f.index for f, _ in files],
@@ -260,7 +263,7 @@ async def _report(hot: Connections, statement: str, reports: Sequence[CancelRepo
         [r.held.fence for r in reports],
         [r.attempt_id for r in reports],
         [r.money_spent for r in reports],
-        [r.cost for r in reports],
+        *columns(r.bill for r in reports),
     )
     return _moved(rows, [r.held for r in reports])
 

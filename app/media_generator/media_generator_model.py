@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import ClassVar, Self
 from uuid import UUID
 
+from app.media_generator import costs
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.cards import Json, ModelCard
 from app.media_generator.errors import ProviderError
@@ -187,6 +188,10 @@ class MediaGeneratorModel(ABC):
         properties: Mapping[str, Mapping[str, Json]] = card.input_schema.get("properties", {})
         defaults = {name: rule["default"] for name, rule in properties.items() if "default" in rule}
         return {**defaults, **given}
+
+    def estimate(self, card: ModelCard, given: Mapping[str, Json]) -> Decimal | None:
+        """What a complete input is expected to cost, in the price's currency; None: not known."""
+        return costs.estimate(card, given)
 
     @abstractmethod
     async def submit(self, submission: Submission) -> Reference:

@@ -14,6 +14,7 @@ from app.media.states import (
     MoneySpent,
     OnUnknown,
 )
+from app.media_generator.costs import CostBasis
 from app.webhooks.event_types import EventType
 
 LONGEST_DEADLINE: Final = 30 * 86_400
@@ -124,6 +125,18 @@ class FileOut(BaseModel):
     url: str = Field(description="The permanent address of the file.")
 
 
+class CostOut(BaseModel):
+    """What a media has cost so far, all its tries together; those that provably were not bought count for nothing."""
+
+    amount: str | None = Field(description="A decimal number; null: not known.", examples=["0.0031"])
+    currency: str = Field(examples=["USD"])
+    basis: CostBasis | None = Field(
+        description="`reported` by the provider, or `computed` at least in part: from what was billed, and the price "
+        "in the catalogue."
+    )
+    estimate: str | None = Field(description="What was expected when it was bought; null: not known.")
+
+
 class CancelState(BaseModel):
     """What came of the wish to cancel."""
 
@@ -188,6 +201,9 @@ class MediaOut(BaseModel):
     cancel: Cancel
     error: ErrorOut | None = Field(description="Why the last try failed; null once completed.")
     files: list[FileOut]
+    cost: CostOut | None = Field(
+        description="Null: nothing was bought yet, or in several currencies; see `/media/{media_id}/attempts`."
+    )
     tags: list[str]
     metadata: dict[str, Any]
     created_at: datetime

@@ -18,6 +18,7 @@ from app.media import queries, service
 from app.media.api.desk import Desk, desk_of
 from app.media.api.schemas import ErrorOut
 from app.media.states import AttemptStatus, MediaEvent, MediaStatus
+from app.media_generator.costs import CostBasis
 from app.media_generator.errors import Sent
 
 router = APIRouter(prefix="/media", tags=["timeline"])
@@ -54,7 +55,15 @@ class AttemptOut(BaseModel):
     external_id: str | None = Field(description="The provider's own name for it.")
     sent: Sent | None = Field(description="After a failure: whether the request reached the provider.")
     error: ErrorOut | None
-    cost: Decimal | None = Field(description="US dollars, as the provider reports it; null: not told.")
+    cost: Decimal | None = Field(description="In `currency`; null: not known.")
+    currency: str = Field(examples=["USD"])
+    cost_basis: CostBasis | None = Field(
+        description="Where the cost comes from: `reported` by the provider, or `computed` from units and price."
+    )
+    units: dict[str, float] | None = Field(
+        description="What it was billed by, as the provider tells.", examples=[{"second": 1.25}]
+    )
+    estimate: Decimal | None = Field(description="What it was expected to cost, in `currency`; null: not known.")
     created_at: datetime = Field(description="When the intent was committed.")
     submitted_at: datetime | None = Field(description="When the purchase was known.")
     finished_at: datetime | None
@@ -100,7 +109,9 @@ async def attempts(request: Request, media_id: UUID) -> AttemptList:
     """Each try at a provider: when, how it ended, under which id, and what it cost."""
     desk = await _owned(request, media_id)
     rows = await queries.attempts(desk.services.hot, media_id)
-    return AttemptList(items=[AttemptOut(**{**dict(row), "error": _json(row["error"])}) for row in rows])
+    return AttemptList(
+        items=[AttemptOut(**{**dict(row), "error": _json(row["error"]), "units": _json(row["units"])}) for row in rows]
+    )
 
 
 @router.get("/{media_id:uuid}/logs", responses=problems(404, 422, 503), summary="A media's log")

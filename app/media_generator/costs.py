@@ -1,0 +1,129 @@
+"""What a purchase is expected to cost, by its price and its input, and what it did cost, by what was billed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+from app.media_generator.cards import ModelCard, Price, PriceUnit
+
+Units: TypeAlias = Mapping[str, float]
+"""How much of what: `{"megapixel": 1.05}`."""
+
+NUMBER_OF_OUTPUTS: Final = ("num_outputs", "n", "num_images", "number_of_images", "batch_size")
+"""Parameters that say how many outputs there will be; the first that is there counts."""
+SECONDS: Final = ("duration", "seconds", "duration_seconds")
+"""Likewise for the length of a video or a sound."""
+SIZES: Final = ("size", "image_size", "resolution")
+"""Likewise for a size in one word, `1024x768`, or as an object with `width` and `height`."""
+DIGITS: Final = Decimal("0.000001")
+"""To what a cost is rounded, up or down."""
+MOST: Final = Decimal(10) ** 11
+"""Beyond what is stored of a cost."""
+LONGEST_UNIT: Final = 64
+MOST_UNITS: Final = 20
+
+
+class CostBasis(StrEnum):
+    """Where a cost comes from."""
+
+    REPORTED = "reported"  # the provider has told it
+    COMPUTED = "computed"  # from what was billed, and the price in the catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a purchase has cost."""
+
+    amount: Decimal
+    currency: str
+    basis: CostBasis
+
+
+def expected_units(price: Price, given: Mapping[str, Any]) -> Units | None:
+    """How much of the price's unit an input asks for; None: the input does not tell."""
+    unit = price.per
+    outputs = _number(given, NUMBER_OF_OUTPUTS)
+    if unit is PriceUnit.RUN:
+        return {unit: 1.0}
+    if unit is PriceUnit.OUTPUT:
+        return {unit: 1.0 if outputs is None else outputs}
+    if unit is PriceUnit.MEGAPIXEL and (pixels := _pixels(given)) is not None:
+        return {unit: round((outputs or 1.0) * pixels / 1_000_000, 6)}
+    if unit is PriceUnit.SECOND and (seconds := _number(given, SECONDS)) is not None:
+        return {unit: (outputs or 1.0) * seconds}
+    return None
+
+
+def estimate(card: ModelCard, given: Mapping[str, Any]) -> Decimal | None:
+    """What an input is expected to cost, in the price's currency; None: not known."""
+    if card.price is None or (units := expected_units(card.price, given)) is None:
+        return None
+    return _priced(card.price, units[card.price.per])
+
+
+def charge(card: ModelCard | None, reported: Decimal | None, units: Units, outputs: int) -> Charge | None:
+    """What a finished purchase has cost; None: nobody can say.
+
+    Args:
+        card: Of the model; None: it is not in the catalogue any more.
+        reported: US dollars, as the provider told.
+        units: What it was billed by, as the provider told.
+        outputs: How many there are.
+    """
+    if reported is not None:
+        return Charge(reported, "USD", CostBasis.REPORTED)
+    if card is None or card.price is None:
+        return None
+    counted = {PriceUnit.RUN: 1.0, PriceUnit.OUTPUT: float(outputs), **units}
+    if card.price.per not in counted:
+        return None
+    amount = _priced(card.price, counted[card.price.per])
+    return None if amount is None else Charge(amount, card.price.currency, CostBasis.COMPUTED)
+
+
+def sound(units: Mapping[str, Any]) -> dict[str, float]:
+    """The units that can be stored and shown; what an adapter tells beyond that is left out."""
+    told = {str(name)[:LONGEST_UNIT]: value for name, value in list(units.items())[:MOST_UNITS]}
+    return {name: float(value) for name, value in told.items() if _is_amount(value)}
+
+
+def storable(amount: Decimal | None) -> Decimal | None:
+    """An amount to the digits that are stored; None: it is none that could be."""
+    if amount is None or not amount.is_finite() or not 0 <= amount < MOST:
+        return None
+    return amount.quantize(DIGITS)
+
+
+def _priced(price: Price, units: float) -> Decimal | None:
+    return storable(price.amount * Decimal(str(units))) if _is_amount(units) else None
+
+
+def _number(given: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+    value = next((given[name] for name in names if given.get(name) is not None), None)
+    if isinstance(value, str):
+        digits = value.strip().removesuffix("s")
+        return float(digits) if digits.replace(".", "", 1).isdecimal() and digits.isascii() else None
+    return float(value) if value is not None and _is_amount(value) else None
+
+
+def _pixels(given: Mapping[str, Any]) -> float | None:
+    for name in SIZES:
+        size = given.get(name)
+        if isinstance(size, Mapping):
+            return _product(size.get("width"), size.get("height"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        if isinstance(size, str):
+            width, times, height = size.lower().replace("*", "x").partition("x")
+            known = times and width.isdecimal() and height.isdecimal() and size.isascii()
+            return float(int(width) * int(height)) if known else None
+    return _product(given.get("width"), given.get("height"))
+
+
+def _product(width: Any, height: Any) -> float | None:
+    return float(width) * float(height) if _is_amount(width) and _is_amount(height) else None
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0

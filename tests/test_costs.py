@@ -1,0 +1,128 @@
+"""What a purchase is expected to cost, what it did cost, and where that is told."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from app.media_generator import costs
+from app.media_generator.cards import Price, PriceUnit
+from app.media_generator.dummy_media_generator.provider import FAULTY, DummyMediaGeneratorModel
+from app.media_generator.media_generator_model import Canceled, Succeeded
+from tests.support import attempts_of
+
+CENT = Decimal("0.01")
+
+
+def priced(per=PriceUnit.OUTPUT, currency="USD"):
+    return replace(FAULTY, price=Price(CENT, per, currency))
+
+
+class Shop(DummyMediaGeneratorModel):
+    """Sells grey pictures, and tells what they cost as it is told to."""
+
+    def __init__(self, price=None, **told):
+        super().__init__()
+        self.price = price
+        self.told = told
+
+    def models(self):
+        return (replace(FAULTY, price=self.price),)
+
+    async def poll(self, reference):
+        outcome = await super().poll(reference)
+        return replace(outcome, **self.told) if isinstance(outcome, Succeeded) else outcome
+
+
+class Careless(Shop):
+    def estimate(self, card, given):
+        raise RuntimeError("no idea")
+
+
+@pytest.mark.parametrize(
+    ("per", "given", "expected"),
+    [
+        ("run", {"num_outputs": 4}, "0.01"),
+        ("output", {}, "0.01"),
+        ("output", {"num_outputs": 4}, "0.04"),
+        ("output", {"n": 3}, "0.03"),
+        ("megapixel", {"width": 1000, "height": 2000}, "0.02"),
+        ("megapixel", {"size": "1000x500", "n": 2}, "0.01"),
+        ("megapixel", {"image_size": {"width": 1000, "height": 1000}, "num_images": 2}, "0.02"),
+        ("megapixel", {"image_size": "square_hd"}, None),
+        ("megapixel", {}, None),
+        ("second", {"duration": 5}, "0.05"),
+        ("second", {"duration": "8s"}, "0.08"),
+        ("second", {"duration": True}, None),
+        ("second", {}, None),
+        ("token", {"n": 2}, None),
+    ],
+)
+def test_an_estimate_follows_from_price_and_input(per, given, expected):
+    told = costs.estimate(priced(PriceUnit(per)), given)
+
+    assert told == (None if expected is None else Decimal(expected))
+
+
+def test_without_a_price_nothing_is_estimated():
+    assert costs.estimate(FAULTY, {"num_outputs": 2}) is None
+
+
+@pytest.mark.parametrize(
+    ("per", "units", "expected"),
+    [("output", {}, "0.02"), ("run", {}, "0.01"), ("second", {"second": 2.5}, "0.025"), ("second", {"token": 1}, None)],
+)
+def test_what_was_billed_and_the_price_make_the_cost(per, units, expected):
+    charge = costs.charge(priced(PriceUnit(per), "EUR"), None, units, 2)
+
+    assert charge == (expected and costs.Charge(Decimal(expected), "EUR", costs.CostBasis.COMPUTED))
+
+
+@pytest.mark.parametrize("units", [{"second": float("nan")}, {"second": "much"}, {"second": -1.0}])
+def test_units_that_are_no_amounts_are_left_out(units):
+    assert costs.sound({**units, "token": 3}) == {"token": 3.0}
+
+
+async def test_a_cost_that_the_provider_reports_is_told_everywhere(client, working):
+    await working(Shop(Price(CENT), cost=Decimal("0.0125"), units={"second": 1.25}))
+
+    done = await client.until(await client.faulty())
+
+    (attempt,) = await attempts_of(client, done)
+    assert done["cost"] == {"amount": "0.0125", "currency": "USD", "basis": "reported", "estimate": "0.01"}
+    assert (Decimal(attempt["cost"]), Decimal(attempt["estimate"])) == (Decimal("0.0125"), CENT)
+    assert (attempt["currency"], attempt["cost_basis"], attempt["units"]) == ("USD", "reported", {"second": 1.25})
+
+
+async def test_a_cost_that_is_not_reported_is_computed(client, working):
+    await working(Shop(Price(CENT, PriceUnit.SECOND, "EUR"), units={"second": 2.0}))
+
+    done = await client.until(await client.faulty())
+
+    assert done["cost"] == {"amount": "0.02", "currency": "EUR", "basis": "computed", "estimate": None}
+
+
+async def test_an_expectation_in_another_currency_does_not_stand_beside_the_cost(client, working):
+    await working(Shop(Price(CENT, currency="EUR"), cost=Decimal(1)))
+
+    done = await client.until(await client.faulty())
+
+    assert done["cost"] == {"amount": "1", "currency": "USD", "basis": "reported", "estimate": None}
+
+
+async def test_a_try_that_cost_nothing_counts_for_nothing(client, working):
+    await working(Shop(Price(CENT)))
+
+    done = await client.until(await client.faulty(fail_times=2, fail_with="busy"))
+
+    assert (done["number_of_tries"], done["cost"]["amount"], done["cost"]["estimate"]) == (3, "0.01", "0.01")
+
+
+async def test_what_nobody_knows_is_null(client, working):
+    await working(Careless())
+
+    asked = await client.faulty()
+    done = await client.until(asked)
+
+    assert asked["cost"] is None
+    assert done["cost"] == {"amount": None, "currency": "USD", "basis": None, "estimate": None}
