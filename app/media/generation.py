@@ -59,8 +59,8 @@ MOST_DEFECTS: Final = 5
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
-SAFETY_NET: Final = 30.0
-"""The second of these where the provider calls back, and polls are for lost callbacks alone."""
+SAFETY_NET: Final = (3.0, 30.0)
+"""The same where the provider calls back: polls show progress, and find what lost callbacks do not tell."""
 
 
 class HandBackError(Exception):
@@ -173,8 +173,8 @@ class Generation:
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
     ) -> Succeeded:
         """Wait until the provider is done; between polls nothing is held but this coroutine."""
-        wait, asked, defects = SHORTEST_WAIT, False, 0
-        longest = LONGEST_WAIT if not self._is_called_back(provider) else SAFETY_NET
+        asked, defects = False, 0
+        wait, longest = SAFETY_NET if self._is_called_back(provider) else (SHORTEST_WAIT, LONGEST_WAIT)
         showing = Showing(self._writes, job.held)
         while True:
             job.nudged.clear()
