@@ -260,7 +260,7 @@ async def test_a_wrong_query_is_named(client, query):
 async def test_every_model_is_listed_with_a_schema_and_an_example_that_works(product):
     models = (await product.api.get("/models")).json()["items"]
 
-    assert [model["name"] for model in models] == ["dummy/faulty", "dummy/painter"]
+    assert [model["name"] for model in models] == ["dummy/faulty", "dummy/painter", "local/paint-styles"]
     for model in models:
         assert (await product.api.get(f"/models/{model['name']}")).json() == model
         answer = await product.api.post("/media/generate", json=model["example"])

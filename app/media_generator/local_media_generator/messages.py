@@ -1,0 +1,61 @@
+"""What a worker and the process that computes for it say to each other: frames of a length and a message.
+
+Nothing is said to a process that is not an order or a wish to stop; when its input ends, it ends.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from app.media_generator.cards import Json
+
+LENGTH_BYTES: Final = 4
+
+
+class Order(msgspec.Struct, tag="order"):
+    """Make one file. One order at a time; the next is sent when this one is answered."""
+
+    prompt: str
+    input: Mapping[str, Json]
+    picture: bytes | None = None
+    """What `input.image` stands for."""
+
+
+class Stop(msgspec.Struct, tag="stop"):
+    """Give the order up that is worked on; it is answered all the same."""
+
+
+class Told(msgspec.Struct, tag="told"):
+    """So far is it."""
+
+    share: float
+    """0 to 1."""
+
+
+class Made(msgspec.Struct, tag="made"):
+    """The file; ends the order."""
+
+    file: bytes
+
+
+class Stopped(msgspec.Struct, tag="stopped"):
+    """Given up as wished; ends the order."""
+
+
+class Wrong(msgspec.Struct, tag="wrong"):
+    """It cannot be made; ends the order."""
+
+    message: str
+
+
+ToProcess = Order | Stop
+FromProcess = Told | Made | Stopped | Wrong
+READ_TO: Final = msgspec.msgpack.Decoder(ToProcess)
+READ_FROM: Final = msgspec.msgpack.Decoder(FromProcess)
+
+
+def frame(message: ToProcess | FromProcess) -> bytes:
+    """A message as it is sent."""
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body

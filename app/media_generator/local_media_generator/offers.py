@@ -1,0 +1,160 @@
+"""The local models as they are offered. Known without anything that computes."""
+
+from importlib.util import find_spec
+from typing import Final
+
+from pydantic import Field
+
+from app.media_generator.cards import Json, ModelCard
+from app.media_generator.setup import ProviderSettings
+
+MOST_PIXELS: Final = 64_000_000
+"""Of a picture that is handed in; a small file may hold very many."""
+STYLES: Final = (
+    "ochre",
+    "labyrinth",
+    "charcoal",
+    "confetti",
+    "crimson",
+    "ember",
+    "seeds",
+    "nocturne",
+    "crayon",
+    "batik",
+    "copper",
+    "etching",
+    "lilac",
+    "meadow",
+    "frost",
+    "leaded-glass",
+    "cobalt",
+    "weave",
+    "parchment",
+    "starry",
+    "scarlet",
+    "cut-paper",
+    "slate",
+    "velvet",
+    "woodblock",
+    "dusk",
+)
+"""In the network's order, which names none; the names are ours, by the looks."""
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_FORMAT: Final[Json] = {"enum": ["png", "webp"], "default": "png", "description": "Format of the file."}
+_SEED: Final[Json] = {"type": "integer", "minimum": 0, "maximum": 4_294_967_295}
+
+PAINT_STYLES: Final = ModelCard(
+    name="paint-styles",
+    title="Painting styles",
+    description="Paints your picture anew in one of 26 manners, with a small neural network on this machine; without a "
+    "picture, one that is painted to the prompt.",
+    output_types=("image/png", "image/webp"),
+    input_schema={
+        "$schema": _DIALECT,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "image": {
+                "type": "string",
+                "format": "uri",
+                "description": "The picture; if it is not given, the procedural painter makes one to the prompt.",
+            },
+            "style": {"enum": list(STYLES), "default": "starry", "description": "The manner."},
+            "size": {
+                "type": "integer",
+                "minimum": 64,
+                "maximum": 2048,
+                "default": 1024,
+                "description": "The longer side at most, in pixels; a smaller picture is not enlarged.",
+            },
+            "strength": {
+                "type": "number",
+                "minimum": 0,
+                "maximum": 1,
+                "default": 1,
+                "description": "0 leaves the picture as it is.",
+            },
+            "keep_colours": {
+                "type": "boolean",
+                "default": False,
+                "description": "Whether the picture keeps its own colours.",
+            },
+            "seed": {**_SEED, "description": "Of the picture that is painted where none is given."},
+            "output_format": _FORMAT,
+        },
+    },
+    example={"style": "woodblock", "size": 512, "seed": 7},
+    version="1",
+    local=True,
+)
+
+
+class LocalSettings(ProviderSettings):
+    """What the operator sets for models on the workers' machines."""
+
+    pipeline: str | None = None
+    """A text-to-image pipeline of Diffusers: a folder, or its name on the hub; unset: none is offered."""
+    pipeline_title: str | None = None
+    """What callers see; unset: the last part of `pipeline`."""
+    local_files_only: bool = True
+    """Whether the pipeline must be on this machine already; false lets it be fetched from the hub, once."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    """Where the pipeline computes: auto, cpu, cuda, cuda:1, mps."""
+    pipeline_size: int = Field(default=512, ge=8, le=2048, multiple_of=8)
+    """Width and height of its pictures where none are given, in pixels."""
+    pipeline_steps: int = Field(default=25, ge=1, le=200)
+    """Steps where none are given."""
+    idle_seconds: float = Field(default=600, gt=0, le=86_400)
+    """After how long without orders a model's process ends and gives its memory back, in seconds."""
+
+
+def is_here(*packages: str) -> bool:
+    """Whether packages can be imported; none is."""
+    return all(find_spec(package) is not None for package in packages)
+
+
+def pipeline_card(settings: LocalSettings) -> ModelCard:
+    """The operator's pipeline as a model."""
+    name = settings.pipeline or ""
+    side = {"type": "integer", "minimum": 8, "maximum": 2048, "multipleOf": 8, "default": settings.pipeline_size}
+    return ModelCard(
+        name="text-to-image",
+        title=settings.pipeline_title or name.rstrip("/").rpartition("/")[2],
+        description="A diffusion pipeline on this machine.",
+        output_types=("image/png", "image/webp"),
+        input_schema={
+            "$schema": _DIALECT,
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "negative_prompt": {
+                    "type": "string",
+                    "maxLength": 2000,
+                    "default": "",
+                    "description": "What shall not be seen, where the pipeline can tell.",
+                },
+                "width": {**side, "description": "Pixels."},
+                "height": {**side, "description": "Pixels."},
+                "steps": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 200,
+                    "default": settings.pipeline_steps,
+                    "description": "More take longer and show more detail.",
+                },
+                "guidance": {
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": 30,
+                    "default": 7,
+                    "description": "How closely the prompt is followed, where the pipeline can be told.",
+                },
+                "seed": {**_SEED, "description": "The same seed, the same picture, on the same kind of machine."},
+                "output_format": _FORMAT,
+            },
+        },
+        example={"steps": 4, "seed": 7},
+        version=name,
+        local=True,
+    )

@@ -1,0 +1,75 @@
+"""`local/text-to-image`: the operator's pipeline of Diffusers. Runs in a process of its own."""
+
+import inspect
+import io
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from PIL import Image
+
+from app.media_generator.local_media_generator.computing import serve
+from app.media_generator.local_media_generator.messages import Order
+from app.media_generator.local_media_generator.offers import LocalSettings
+
+
+class Pipeline:
+    """The loaded pipeline."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self._torch: Any = import_module("torch")  # an extra
+        diffusers: Any = import_module("diffusers")
+        device = _device(self._torch) if settings.device == "auto" else settings.device
+        # Half precision is for devices that are quicker with it.
+        kind = self._torch.float32 if device == "cpu" else self._torch.float16
+        load = diffusers.AutoPipelineForText2Image.from_pretrained
+        self._pipe: Any = load(settings.pipeline, local_files_only=settings.local_files_only, torch_dtype=kind)
+        self._pipe.to(device)
+        self._pipe.set_progress_bar_config(disable=True)
+        self._takes = inspect.signature(self._pipe.__call__).parameters
+
+    def make(self, order: Order, tell: Callable[[float], None]) -> bytes:
+        """See `Model`."""
+        given = order.input
+        steps: int = given["steps"]
+
+        def after(_pipe: object, step: int, _time: object, values: dict[str, Any]) -> dict[str, Any]:
+            tell(0.05 + 0.9 * min((step + 1) / steps, 1))
+            return values
+
+        wanted = {
+            "prompt": order.prompt,
+            "negative_prompt": given["negative_prompt"] or None,
+            "width": given["width"],
+            "height": given["height"],
+            "num_inference_steps": steps,
+            "guidance_scale": given["guidance"],
+            # Drawn on the processor, so that a seed means the same on every device.
+            "generator": self._torch.Generator("cpu").manual_seed(given["seed"]),
+            "callback_on_step_end": after,
+        }
+        picture: Image.Image = self._pipe(**self._taken(wanted)).images[0]
+        return _encode(picture, given["output_format"])
+
+    def _taken(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in wanted.items() if name in self._takes}
+
+
+def _device(torch: Any) -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _encode(picture: Image.Image, output_format: str) -> bytes:
+    buffer = io.BytesIO()
+    if output_format == "png":
+        picture.save(buffer, "PNG", compress_level=3)
+    else:
+        picture.save(buffer, "WEBP", quality=90, method=2)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    serve(lambda: Pipeline(LocalSettings.model_validate_json(sys.argv[1])))

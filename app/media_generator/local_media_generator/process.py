@@ -1,0 +1,198 @@
+"""The worker's side of a process that computes: started when it is needed, one order at a time, replaced when it dies.
+
+What it loads (onnxruntime, torch) never gets into the worker, and its crash takes nothing along but one order.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from app.media_generator.errors import GenerationFailedError
+from app.media_generator.local_media_generator.messages import (
+    LENGTH_BYTES,
+    READ_FROM,
+    FromProcess,
+    Made,
+    Order,
+    Stop,
+    Told,
+    ToProcess,
+    Wrong,
+    frame,
+)
+
+STOP_SECONDS: Final = 10.0
+"""How long a process may take to give an order up, before it is killed."""
+_PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_", "TMP", "TEMP", "PYTHON", "VIRTUAL_ENV", "XDG_", "LD_", "SYSTEMROOT")
+_OF_LIBRARIES: Final = ("CUDA", "NVIDIA", "HIP_", "ROC", "HF_", "TORCH", "PYTORCH", "OMP_", "MKL_", "ORT_")
+
+log = structlog.get_logger(__name__)
+
+
+class _Died(Exception):  # noqa: N818 - never leaves this module
+    """The process is gone."""
+
+
+class _Child:
+    """A running process and the state of the talk with it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._size: int | None = None
+        """Of the frame that is being read: a reader may be canceled between the two parts."""
+
+    async def say(self, message: ToProcess) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        try:
+            self._process.stdin.write(frame(message))
+            await self._process.stdin.drain()
+        except OSError as error:
+            raise _Died from error
+
+    async def hear(self) -> FromProcess:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            if self._size is None:
+                self._size = int.from_bytes(await self._process.stdout.readexactly(LENGTH_BYTES), "big")
+            body = await self._process.stdout.readexactly(self._size)
+        except (asyncio.IncompleteReadError, OSError) as error:
+            raise _Died from error
+        self._size = None
+        heard: FromProcess = READ_FROM.decode(body)
+        return heard
+
+    async def end(self) -> int:
+        """Kill it, unless it is dead; its exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return await self._process.wait()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    @property
+    def number(self) -> int:
+        return self._process.pid
+
+
+class Computing:
+    """One model's process, and whoever waits for it."""
+
+    def __init__(self, module: str, arguments: Sequence[str] = (), *, idle_seconds: float) -> None:
+        """See `Computing`; nothing is started yet.
+
+        Args:
+            module: Run with `python -m`; it ends in `serve`.
+            arguments: Of its command line.
+            idle_seconds: After which the process ends if there are no orders: its memory may be somebody else's.
+        """
+        self._command = (sys.executable, "-m", module, *arguments)
+        self._idle_seconds = idle_seconds
+        self._turn = asyncio.Lock()
+        self._child: _Child | None = None
+        self._idle: asyncio.Task[None] | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The process's id; None: there is none."""
+        return self._child.number if self._child is not None else None
+
+    async def make(self, order: Order, tell: Callable[[float], None]) -> bytes:
+        """The file of an order, when its turn has come. Canceled, it is given up, and the process goes on.
+
+        Raises:
+            GenerationFailedError: The model failed, or its process died.
+        """
+        async with self._turn:
+            self._rest(None)
+            child = self._child = await self._running()
+            try:
+                return await _answer(child, order, tell)
+            except _Died:
+                code = await self._end()
+                log.warning("computing_died", command=self._command[2], exit_code=code)
+                raise GenerationFailedError(_obituary(code)) from None
+            except asyncio.CancelledError:
+                await self._give_up(child)
+                raise
+            finally:
+                self._rest(self._idle_seconds)
+
+    async def close(self) -> None:
+        """End the process, whatever it does."""
+        self._rest(None)
+        await self._end()
+
+    async def _running(self) -> _Child:
+        if self._child is not None and self._child.alive:
+            return self._child
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=PIPE,
+            stdout=PIPE,
+            env=_environment(os.environ),
+            start_new_session=True,  # a terminal's Ctrl-C is for the worker, which then ends it
+        )
+        log.info("computing_started", command=self._command[2], pid=process.pid)
+        return _Child(process)
+
+    async def _give_up(self, child: _Child) -> None:
+        given_up = False
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await child.say(Stop())
+                while isinstance(await child.hear(), Told):
+                    pass
+            given_up = True
+        except (_Died, TimeoutError):
+            pass
+        finally:
+            if not given_up:
+                await self._end()
+
+    async def _end(self) -> int:
+        child, self._child = self._child, None
+        return await child.end() if child is not None else 0
+
+    def _rest(self, seconds: float | None) -> None:
+        """End the process after a while without orders; None: there is an order."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.create_task(self._end_after(seconds)) if seconds is not None else None
+
+    async def _end_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        async with self._turn:
+            await self._end()
+
+
+async def _answer(child: _Child, order: Order, tell: Callable[[float], None]) -> bytes:
+    await child.say(order)
+    while True:
+        match await child.hear():
+            case Told(share):
+                tell(share)
+            case Made(file):
+                return file
+            case Wrong(message):
+                raise GenerationFailedError(message)
+            case _:
+                raise GenerationFailedError("it was given up")
+
+
+def _environment(given: Mapping[str, str]) -> dict[str, str]:
+    """What concerns Python and the libraries; no addresses and no secrets of ours."""
+    wanted = (*_PASSED_ON, *_OF_LIBRARIES)
+    return {name: value for name, value in given.items() if name.upper().startswith(wanted)}
+
+
+def _obituary(code: int) -> str:
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"the process that computes died ({how}); the machine may be short of memory"
