@@ -17,7 +17,10 @@ def name(path):
     return str(path.relative_to(ROOT))
 
 
-WRITING = ("statements", "claiming", "late_statements", "stop_statements", "shelf_statements", "callback_statements")
+WRITING = (
+    *("statements", "claiming", "late_statements", "stop_statements", "shelf_statements", "route_statements"),
+    "callback_statements",
+)
 """Modules of app/media with the SQL of transitions.py and late.py, and with the notes of callbacks."""
 
 
