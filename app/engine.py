@@ -14,6 +14,7 @@ from app.media.hearing import Hearing
 from app.media.lanes import Pace
 from app.media.payloads import Event, Payloads
 from app.media.purchasing import Purchasing
+from app.media.rerouting import Rerouter
 from app.media.retry import RetryPolicy
 from app.media.rules import Limits, Rules
 from app.media.runner import Runner
@@ -88,7 +89,7 @@ def build_runner(runtime: Runtime) -> Runner:
         provider_limits=settings.provider_limits,
     )
     writes, copier = Writes(hot), Copier(runtime.store, rules.limits)
-    settlement = Settlement(writes, rules)
+    settlement = Settlement(writes, rules, Rerouter(hot, writes, runtime.registry))
     purchasing = Purchasing(hot, writes, settlement, rules)
     generation = Generation(writes, runtime.registry, copier, purchasing, settlement)
     aftercare = Aftercare(hot, writes, runtime.registry, copier, rules)

@@ -18,7 +18,15 @@ from app.core.leaving import on_stop_signal
 from app.core.logging import set_up_logging
 from app.core.news import CALLBACKS, GATHER_REQUESTS_SECONDS, News
 from app.core.problems import DocumentedApp, add_problem_answers, explain
-from app.media.api import callback_router, models_router, router, stream_router, timeline_router, webhook_docs
+from app.media.api import (
+    callback_router,
+    estimate_router,
+    models_router,
+    router,
+    stream_router,
+    timeline_router,
+    webhook_docs,
+)
 from app.media.api.desk import Desk
 from app.media.calling_back import Callbacks
 from app.media.feed import Feed
@@ -93,7 +101,8 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
 
 
 def _add_routes(app: FastAPI, chosen: Settings) -> None:
-    for part in (callback_router, router, stream_router, timeline_router, models_router, webhooks_router, tools_router):
+    media = (callback_router, router, estimate_router, stream_router, timeline_router, models_router)
+    for part in (*media, webhooks_router, tools_router):
         app.include_router(part.router)
     hot = [
         *callback_router.router.routes,

@@ -17,9 +17,11 @@ from app.core.connections import Announce, Change, Connections
 from app.core.news import News
 from app.core.reporting import report_errors
 from app.logs.recorder import Recorder
+from app.media.closures import Closures
 from app.media.line import Line
 from app.media.pulse import Process, Pulse
 from app.media.service import MediaServices
+from app.media_generator.catalogue import read_catalogue
 from app.media_generator.plugins import Plan, load_registry
 from app.media_generator.registry import Registry
 from app.storage.s3 import S3Store
@@ -56,6 +58,7 @@ class Runtime:
             bell=bell,
             urls=SignedUrls(self.store, self.cache, self.settings),
             line=Line(self.hot),
+            closures=Closures(self.hot),
             receivers=Receivers(self.hot, allow_private=self.settings.allow_private_addresses),
             default_model=self.settings.default_model,
             key_lifetime=timedelta(hours=self.settings.idempotency_hours),
@@ -85,7 +88,11 @@ async def open_runtime(
         outgoing: The client for other services, closed with the rest. It is handed in and not made here, because
             its library takes 8 MiB that the API can save; None: this process calls nobody.
         process: Under which name it counts.
+
+    Raises:
+        SettingsError: The operator's catalogue cannot be understood.
     """
+    catalogue = read_catalogue(settings.catalogue_file)
     async with AsyncExitStack() as stack:
         report_errors(settings)
         for caution in production.cautions(settings):
@@ -106,7 +113,7 @@ async def open_runtime(
             stack.push_async_callback(outgoing.close)
         store = S3Store(settings)
         providers = registry or load_registry(
-            Plan(variables(), settings.provider_accounts), outgoing, StoredVault(store)
+            Plan(variables(), settings.provider_accounts, catalogue), outgoing, StoredVault(store)
         )
         stack.push_async_callback(providers.close)
         recorder = Recorder(hot)

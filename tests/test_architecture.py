@@ -17,7 +17,7 @@ def name(path):
     return str(path.relative_to(ROOT))
 
 
-WRITING = ("statements", "claiming", "late_statements", "stop_statements", "shelf_statements")
+WRITING = ("statements", "claiming", "late_statements", "stop_statements", "shelf_statements", "route_statements")
 """Modules of app/media with the SQL of transitions.py and late.py."""
 NOTING = ("callback_notes",)
 """Modules of app/media that write down at an attempt what is no status."""

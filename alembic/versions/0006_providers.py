@@ -22,6 +22,13 @@ def upgrade() -> None:
     op.add_column("media", sa.Column("route", sa.Text(), nullable=True))
     op.add_column("media", sa.Column("route_step", sa.SmallInteger(), server_default=sa.text("0"), nullable=False))
     op.add_column("media", sa.Column("route_input", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+    op.create_index(
+        "ix_media_routed",
+        "media",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'IN_QUEUE' AND route IS NOT NULL"),
+    )
     op.add_column("files", sa.Column("seconds", sa.Float(), nullable=True))
     op.add_column("files", sa.Column("poster_key", sa.Text(), nullable=True))
     op.add_column("paused_models", sa.Column("code", sa.Text(), server_default="paused", nullable=False))
@@ -58,6 +65,9 @@ def downgrade() -> None:
     op.drop_column("paused_models", "code")
     op.drop_column("files", "poster_key")
     op.drop_column("files", "seconds")
+    op.drop_index(
+        "ix_media_routed", table_name="media", postgresql_where=sa.text("status = 'IN_QUEUE' AND route IS NOT NULL")
+    )
     op.drop_column("media", "route_input")
     op.drop_column("media", "route_step")
     op.drop_column("media", "route")

@@ -88,7 +88,7 @@ async def _all(runtime: Runtime) -> list[dict[str, Any]]:
     models = [
         {
             "name": row["model"],
-            "code": PAUSED_BY_OPERATOR,
+            "code": row["code"],
             "message": row["message"],
             "since": row["paused_at"],
             "set_apart": await pauses.shelved(runtime.hot, row["model"]),

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
     provider_accounts: Annotated[dict[str, str], NoDecode] = {}
     """Further accounts at providers, name and kind: `replicate-eu=replicate,lab=openai`. Each reads the variables that
     begin with its name: REPLICATE_EU_API_TOKEN, LAB_BASE_URL."""
+    catalogue_file: Path | None = None
+    """The operator's own catalogue, TOML: it changes and adds models, and defines routes. No process starts with one
+    that cannot be understood."""
     callback_url: str | None = None
     """The address of this API for callbacks of providers, from the internet; unset: PUBLIC_URL if that is https, else
     none: then jobs are polled for."""

@@ -64,6 +64,23 @@ def decode_place(cursor: str) -> Place:
         raise _invalid(cursor) from None
 
 
+def encode_name(last: str) -> str:
+    """The cursor that continues after the name `last`."""
+    return _encode(last.encode())
+
+
+def decode_name(cursor: str) -> str:
+    """The name after which to continue.
+
+    Raises:
+        InvalidCursorError: It is none that we gave out.
+    """
+    try:
+        return _decode(cursor).decode()
+    except (ValueError, binascii.Error):
+        raise _invalid(cursor) from None
+
+
 def _encode(place: bytes) -> str:
     return base64.urlsafe_b64encode(place).rstrip(b"=").decode()
 

@@ -19,7 +19,7 @@ from typing import Final
 from app.media.sql import AT_PROVIDER, HAS_OPEN, MOVED, PAUSED, SUSPECTED, may, move, names, note
 from app.media.states import HIGHEST_PRIORITY, OPEN_ATTEMPT, PAUSED_BY_OPERATOR, RESUMED, MediaEvent
 from app.media.streams import MOST_STREAMS, SAME_STREAM, streams
-from app.media_generator.errors import CreditError, UnauthorizedError
+from app.media_generator.errors import CreditError, ModelGoneError, UnauthorizedError
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
@@ -28,15 +28,17 @@ _TAKE: Final = f"""moved AS (
         started_at = coalesce(m.started_at, now())
     FROM due, workers w WHERE m.id = due.id AND w.id = $2
     {MOVED}, m.fence, m.provider, m.rank, m.prompt, m.model, m.input, m.number_of_tries,
-        m.created_at, m.deadline, m.on_unknown, m.takeovers, m.cancel_asked, m.trace
+        m.created_at, m.deadline, m.on_unknown, m.takeovers, m.cancel_asked, m.trace,
+        m.route, m.route_input
 ), {note(MediaEvent.CLAIMED, "$2")}"""
 
 _POSTED: Final = "EXISTS (SELECT FROM posted) AS posted"
-_SPARED: Final = ", ".join(f"'{error.code}'" for error in (UnauthorizedError, CreditError))
+_SPARED: Final = ", ".join(f"'{error.code}'" for error in (UnauthorizedError, CreditError, ModelGoneError))
 _JOB: Final = f"""moved.*, moved.deadline - now() AS time_left,
     a.id AS attempt_id, a.number AS attempt_number, a.reference, now() - a.created_at AS attempt_age,
     a.created_at AS attempted_at, a.told_to_stop,
-    (SELECT count(*) FROM attempts s WHERE s.media_id = moved.id AND s.error->>'code' IN ({_SPARED}))::int AS spared,
+    (SELECT count(*) FROM attempts s WHERE s.media_id = moved.id
+        AND (s.error->>'code' IN ({_SPARED}) OR moved.route IS NOT NULL AND s.model <> moved.model))::int AS spared,
     EXISTS (SELECT FROM files f WHERE f.media_id = moved.id) AS stored"""
 _OPEN: Final = f"LEFT JOIN attempts a ON a.media_id = moved.id AND a.status IN ({names(OPEN_ATTEMPT)})"
 

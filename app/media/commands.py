@@ -42,6 +42,17 @@ class Telling:
 
 
 @dataclass(frozen=True, slots=True)
+class OnRoute:
+    """The route by which a media is asked for."""
+
+    name: str
+    step: int
+    """Which of its targets is asked; 0 is the first."""
+    input: str
+    """As it was asked of the route, a JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewMedia:
     """A checked request, ready to be written; `input` and `metadata` are JSON texts."""
 
@@ -56,6 +67,8 @@ class NewMedia:
     terms: Terms = field(default_factory=Terms)
     once: Once | None = None
     telling: Telling = field(default_factory=Telling)
+    route: OnRoute | None = None
+    """None: the model was asked for by its own name."""
 
     @property
     def provider(self) -> str:
@@ -149,6 +162,28 @@ class Failure:
     """When to try again; None: never."""
     look_after: timedelta | None = None
     """When to look for its outcome again, although the media is over; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouting:
+    """A media goes on to the next target of its route; `error` is why, `input` a JSON text, like it."""
+
+    held: Held
+    attempt_id: UUID | None
+    """None: nothing was tried at the target before."""
+    was: str
+    """The model before."""
+    model: str
+    queue: str
+    input: str
+    step: int
+    error: str
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """As `route_statements.py` takes it."""
+        at, provider = (self.held.media_id, self.held.fence, self.attempt_id), self.model.partition("/")[0]
+        return *at, self.was, self.model, provider, self.queue, self.input, self.step, self.error
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ ConflictError
 ├── CancelTooLateError
 └── MediaNotCompletedError
 InvalidInputError
-└── UnknownModelInRequestError
+├── UnknownModelInRequestError
+├── ModelRetiredInRequestError
+└── ModelGoneInRequestError
 CallbackRefusedInRequestError
 """
 
@@ -69,6 +71,20 @@ class UnknownModelInRequestError(InvalidInputError):
 
     code = "unknown_model"
     title = "Unknown model"
+
+
+class ModelRetiredInRequestError(InvalidInputError):
+    """The request names a model that is not sold any more."""
+
+    code = "model_retired"
+    title = "Model retired"
+
+
+class ModelGoneInRequestError(InvalidInputError):
+    """The request names a model that its provider turned out to have no longer."""
+
+    code = "model_gone"
+    title = "Model gone"
 
 
 class MediaNotRetryableError(ConflictError):

@@ -11,6 +11,7 @@ EVENT_TYPES: Final = MappingProxyType(
         MediaEvent.REQUESTED: EventType.QUEUED,
         MediaEvent.RETURNED: EventType.QUEUED,
         MediaEvent.RETRY_ASKED: EventType.QUEUED,
+        MediaEvent.REROUTED: EventType.QUEUED,
         MediaEvent.CLAIMED: EventType.STARTED,
         MediaEvent.RETRY_SCHEDULED: EventType.RETRY,
         MediaEvent.COMPLETED: EventType.COMPLETED,

@@ -51,8 +51,8 @@ class Gauges:
     workers: int
     closed: dict[str, str]
     """Providers from which nothing is bought now, with the error code; `paused`: by the operator."""
-    paused: list[str]
-    """Models that the operator has paused."""
+    paused: dict[str, str]
+    """Models from which nothing is bought now, with the code: `paused` by the operator, or `model_gone`."""
     tallies: dict[str, int]
     """See `tallies.py` and `measures.py`."""
 
@@ -69,6 +69,6 @@ async def read(hot: Connections) -> Gauges:
         attempts_late=rest["late"] if rest else 0,
         workers=rest["workers"] if rest else 0,
         closed={row["provider"]: row["code"] for row in await gates.closed(hot)},
-        paused=[row["model"] for row in await pauses.paused(hot)],
+        paused={row["model"]: row["code"] for row in await pauses.paused(hot)},
         tallies=await tallies.read(hot),
     )

@@ -91,6 +91,7 @@ class Generation:
         self._settlement = settlement
         self._rules = settlement.rules
         self.purchasing = purchasing
+        self.rerouter = settlement.rerouter
 
     async def run(self, job: Job) -> None:
         """Bring one job to a final state, or to its next try.

@@ -67,7 +67,7 @@ class Conditions:
     trial: bool
     """It may try whether a closed provider is well again."""
     spared: int
-    """Attempts that are not held against it: its provider sold nothing to anybody."""
+    """Attempts that are not held against it: its provider sold nothing to anybody, or it was another target's."""
     stored: bool
     """Its files are in the store already: they came after it was over."""
 
@@ -83,6 +83,15 @@ class Conditions:
             spared=row["spared"],
             stored=row["stored"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class JobRoute:
+    """The route by which a media was asked for."""
+
+    name: str
+    input: dict[str, Any]
+    """As it was asked of the route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,8 @@ class Job:
     """When it was claimed, by this process's `clock`."""
     trace: str | None
     """The W3C traceparent of the request; None: it was not traced."""
+    route: JobRoute | None = None
+    """None: its model was asked for by its own name."""
 
     @classmethod
     def of(cls, row: asyncpg.Record) -> "Job":
@@ -126,6 +137,7 @@ class Job:
             nudged=asyncio.Event(),
             taken=clock.seconds(),
             trace=row["trace"],
+            route=None if row["route"] is None else JobRoute(row["route"], msgspec.json.decode(row["route_input"])),
         )
         if row["cancel_asked"]:
             job.cancel_asked.set()

@@ -16,7 +16,7 @@ import asyncpg
 
 from app.core.connections import Connections
 from app.media import gates, pauses, queries
-from app.media.states import PAUSED_BY_OPERATOR, SHELVED, SUSPECT, MediaStatus
+from app.media.states import SHELVED, SUSPECT, MediaStatus
 
 FRESH_SECONDS: Final = 1.0
 MOST_AHEAD: Final = queries.MOST_AHEAD
@@ -80,7 +80,7 @@ class Line:
                     time.monotonic(),
                     tuple((row["owner_id"], row["provider"], row["rank"], row["waiting"]) for row in streams),
                     {gate["provider"]: {"code": gate["code"], "message": gate["message"]} for gate in closed},
-                    {row["model"]: {"code": PAUSED_BY_OPERATOR, "message": row["message"]} for row in paused},
+                    {row["model"]: {"code": row["code"], "message": row["message"]} for row in paused},
                 )
         return seen
 

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.schema import TXID, Base
-from app.media.sql import AT_PROVIDER, MAY_EXPIRE, SUSPECTED
+from app.media.sql import AT_PROVIDER, MAY_EXPIRE, ROUTED, SUSPECTED
 from app.media.states import DEFAULT_PRIORITY, OPEN_ATTEMPT, AttemptStatus, MediaStatus, OnUnknown
 
 NOW = text("now()")
@@ -52,6 +52,7 @@ class Media(Base):
         Index("ix_media_at_provider", "provider", postgresql_where=text(AT_PROVIDER)),
         Index("ix_media_deadline", "deadline", postgresql_where=text(MAY_EXPIRE)),
         Index("ix_media_cancel", "worker_id", postgresql_where=text("cancel_asked")),
+        Index("ix_media_routed", "id", postgresql_where=text(ROUTED)),
         Index("ix_media_held", "worker_id", postgresql_where=text("status = 'PROCESSING'")),
         Index("ix_media_owner", "owner_id", "id"),
         Index("ix_media_owner_status", "owner_id", "status", "id"),

@@ -1,4 +1,4 @@
-"""Paused models: nothing is bought from them until the operator resumes them.
+"""Paused models: nothing is bought from them until the operator resumes them. Workers pause what turns out to be gone.
 
 What waits for one is set apart (`transitions.shelve`), so that a claim never reads through it; what was bought already
 goes on. Providers are paused in `gates.py`.
@@ -9,15 +9,19 @@ from typing import Final
 import asyncpg
 
 from app.core.connections import Connections
-from app.media.states import HIGHEST_PRIORITY, SHELVED, MediaStatus
+from app.core.storable import storable
+from app.media.states import HIGHEST_PRIORITY, PAUSED_BY_OPERATOR, SHELVED, MediaStatus
+from app.media_generator.errors import ModelGoneError
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
-_PAUSE: Final = """INSERT INTO paused_models (model, message) VALUES ($1, $2)
-ON CONFLICT (model) DO UPDATE SET message = excluded.message"""
+_PAUSE: Final = f"""INSERT INTO paused_models (model, code, message) VALUES ($1, '{PAUSED_BY_OPERATOR}', $2)
+ON CONFLICT (model) DO UPDATE SET code = excluded.code, message = excluded.message"""
+_GONE: Final = f"""INSERT INTO paused_models (model, code, message) VALUES ($1, '{ModelGoneError.code}', $2)
+ON CONFLICT (model) DO NOTHING RETURNING model"""
 # It waits for everybody who is just shelving media of this model, so what follows finds them all.
 _RESUME: Final = "DELETE FROM paused_models WHERE model = $1 RETURNING model"
-_PAUSED: Final = "SELECT model, message, paused_at FROM paused_models ORDER BY model"
+_PAUSED: Final = "SELECT model, code, message, paused_at FROM paused_models ORDER BY model"
 _COUNT: Final = f"SELECT count(*) FROM media WHERE status = '{MediaStatus.IN_QUEUE}' AND model = $1"
 _WAITING: Final = f"{_COUNT} AND rank BETWEEN 0 AND {HIGHEST_PRIORITY}"
 _SHELVED: Final = f"{_COUNT} AND rank = {SHELVED}"
@@ -28,13 +32,18 @@ async def pause(hot: Connections, model: str, message: str) -> None:
     await hot.execute(_PAUSE, model, message)
 
 
+async def gone(hot: Connections, model: str, message: str) -> bool:
+    """Buy nothing from a model that its provider no longer has; False: it was paused already."""
+    return await hot.fetchrow(_GONE, model, storable(message)) is not None
+
+
 async def resume(hot: Connections, model: str) -> bool:
     """End a pause; False: there was none."""
     return await hot.fetchrow(_RESUME, model) is not None
 
 
 async def paused(hot: Connections) -> list[asyncpg.Record]:
-    """The models that are paused: `model`, `message`, `paused_at`."""
+    """The models that are paused: `model`, `code`, `message`, `paused_at`."""
     return await hot.fetch(_PAUSED)
 
 

@@ -22,13 +22,13 @@ from app.core import clock, tracing
 from app.core.connections import Connections
 from app.core.ids import new_id
 from app.core.storable import storable
-from app.media import calls, gates, queries
+from app.media import calls, gates, pauses, queries
 from app.media.commands import Held, Intent, Purchase
 from app.media.jobs import Job, OpenAttempt, read_reference
 from app.media.rules import Rules
 from app.media.settlement import CLOSES_GATE, Settlement
 from app.media.writes import TRY_LATER, LeaseLostError, Writes
-from app.media_generator.errors import AnswerLostError, NotReachedError, ProviderError
+from app.media_generator.errors import AnswerLostError, ModelGoneError, NotReachedError, ProviderError
 from app.media_generator.media_generator_model import Reference, Submission
 from app.media_generator.registry import Offer
 
@@ -117,14 +117,16 @@ class Purchasing:
         return Tried(bought)
 
     async def _refused(self, job: Job, attempt: OpenAttempt, error: ProviderError) -> None:
-        found_out = False
-        if isinstance(error, CLOSES_GATE):
-            with contextlib.suppress(*TRY_LATER):
+        found_out, closes = False, isinstance(error, (*CLOSES_GATE, ModelGoneError))
+        with contextlib.suppress(*TRY_LATER):
+            if isinstance(error, CLOSES_GATE):
+                log.error("provider_closed", provider=job.provider, code=error.code, message=error.message)
                 found_out = await gates.close(self._hot, job.provider, error, pause=self._rules.gate_pause)
-            log.error("provider_closed", provider=job.provider, code=error.code, message=error.message)
-        # Who comes after the one that found out is not to blame, and waits until the provider is well.
-        spare = isinstance(error, CLOSES_GATE) and not found_out
-        await self._settlement.settle(job, attempt, error, spare=spare)
+            elif isinstance(error, ModelGoneError):
+                log.error("model_gone", model=job.model, message=error.message)
+                found_out = await pauses.gone(self._hot, job.model, f"{job.model} is gone: {error.message}")
+        # Who comes after the one that found out is not to blame, and waits until it is well again.
+        await self._settlement.settle(job, attempt, error, spare=closes and not found_out)
 
     async def _intend(self, job: Job, offer: Offer) -> OpenAttempt:
         attempt_id = new_id()

@@ -9,8 +9,8 @@ import asyncpg
 
 from app.core.connections import Connections
 from app.media import streams
-from app.media.sql import SPENT_SO_FAR, names
-from app.media.states import FINAL, MediaStatus, MoneySpent
+from app.media.sql import ROUTED, SPENT_SO_FAR, names
+from app.media.states import FINAL, HIGHEST_PRIORITY, SHELVED, MediaStatus, MoneySpent
 from app.media_generator.costs import CostBasis
 from app.media_generator.errors import Sent
 
@@ -45,7 +45,7 @@ _AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run
 
 _COLUMNS: Final = f"""m.id, m.job_id, m.status, m.prompt, m.model, m.input, m.metadata, m.progress,
     m.number_of_tries, m.next_run, m.error, m.created_at, m.updated_at, m.started_at, m.completed_at,
-    m.priority, m.deadline, m.on_unknown, m.cancel, m.tags, {_FILES}, {_COST}"""
+    m.priority, m.deadline, m.on_unknown, m.cancel, m.tags, m.route, {_FILES}, {_COST}"""
 _RESOURCE: Final = f"SELECT {_COLUMNS}, {_AHEAD} FROM media m"
 _LISTED: Final = f"SELECT {_COLUMNS} FROM media m"
 
@@ -71,6 +71,10 @@ WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
 _ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_id, sent, error, cost,
     currency, cost_basis, units, estimate, created_at, submitted_at, finished_at
 FROM attempts WHERE media_id = $1 ORDER BY number"""
+
+_ROUTED: Final = f"""SELECT m.id, m.fence, m.model, m.route, m.route_input FROM media m
+WHERE {ROUTED} AND m.id > $3 AND m.rank BETWEEN {SHELVED} AND {HIGHEST_PRIORITY}
+    AND (m.model = ANY($1::text[]) OR m.provider = ANY($2::text[])) ORDER BY m.id LIMIT $4"""
 
 _TO_CANCEL: Final = f"""SELECT id, fence FROM media
 WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
@@ -144,6 +148,13 @@ async def reference(hot: Connections, attempt_id: UUID) -> str | None:
 async def to_cancel(hot: Connections, worker_id: UUID) -> list[tuple[UUID, int]]:
     """The media in a worker's hands that their owners want stopped, with their fencing numbers."""
     return [(row["id"], row["fence"]) for row in await hot.fetch(_TO_CANCEL, worker_id)]
+
+
+async def routed_waiting(
+    hot: Connections, models: Sequence[str], providers: Sequence[str], *, after: UUID, limit: int
+) -> list[asyncpg.Record]:
+    """Media that wait at a target of their route, of these models or providers: `id`, `fence`, `model`, the route."""
+    return await hot.fetch(_ROUTED, models, providers, after, limit)
 
 
 async def changes(hot: Connections, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,11 +15,24 @@ from app.core.errors import InvalidInputError, brief
 from app.core.ids import new_id
 from app.idempotency.keys import Key, KeyReusedError
 from app.media import queries, transitions
-from app.media.commands import NewMedia, Once, Telling, Terms
-from app.media.errors import UnknownModelInRequestError
+from app.media.closures import Closed
+from app.media.commands import NewMedia, Once, OnRoute, Telling, Terms
+from app.media.errors import ModelGoneInRequestError, ModelRetiredInRequestError, UnknownModelInRequestError
+from app.media.routing import first_step
 from app.media.service import MediaServices, Row
 from app.media.states import MediaStatus
-from app.media_generator.registry import Offer, Registry, UnknownModelError, faults, whole_numbers
+from app.media_generator.cards import ModelStatus
+from app.media_generator.errors import ModelGoneError
+from app.media_generator.registry import (
+    Fault,
+    Listing,
+    Offer,
+    Registry,
+    Routed,
+    UnknownModelError,
+    faults,
+    whole_numbers,
+)
 from app.webhooks.event_types import FINAL_TYPES, EventType
 
 METADATA_BYTES: Final = 4096
@@ -66,24 +80,24 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
     every worker die now. The bell rings after the commit, so no worker looks for a row that is not there yet.
 
     Raises:
-        InvalidInputError: Unknown model, or an input or metadata that cannot be taken.
+        InvalidInputError: A model that cannot be asked for, or an input or metadata that cannot be taken.
         KeyReusedError: The key was used for another request.
     """
-    offer = find_model(services.registry, asked.model or services.default_model)
-    _refuse_faults(offer, asked.input)
-    given = whole_numbers(offer, asked.input)
+    order = await prepare(services, asked)
+    offer = order.offer
     new = NewMedia(
         id=new_id(),
         job_id=new_id(),
         owner_id=owner_id,
         prompt=asked.prompt,
         model=offer.full_name,
-        input=_json(offer.provider.complete_input(offer.card.name, given), "input"),
+        input=_json(order.input, "input"),
         metadata=_json(asked.metadata, "metadata", limit=METADATA_BYTES),
         queue=offer.queue,
-        terms=asked.terms if asked.terms.time_limit else replace(asked.terms, time_limit=offer.card.time_limit),
+        terms=asked.terms if asked.terms.time_limit else replace(asked.terms, time_limit=order.time_limit),
         once=Once(asked.key, services.key_lifetime) if asked.key is not None else None,
         telling=Telling(await _receiver(services, owner_id, asked.wanted), asked.wanted.tags, tracing.carried()),
+        route=order.route,
     )
     tracing.note(media_id=str(new.id), model=new.model)
     made = await transitions.request(services.hot, new)
@@ -124,6 +138,7 @@ def _accepted(new: NewMedia, made: asyncpg.Record | None) -> dict[str, Any]:
         "status": MediaStatus.IN_QUEUE,
         "prompt": new.prompt,
         "model": new.model,
+        "route": None if new.route is None else new.route.name,
         "input": new.input,
         "number_of_tries": 0,
         "tags": new.telling.tags,
@@ -132,8 +147,60 @@ def _accepted(new: NewMedia, made: asyncpg.Record | None) -> dict[str, Any]:
     }
 
 
-def _refuse_faults(offer: Offer, given: Mapping[str, Any]) -> None:
-    if wrong := faults(offer, given):
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be bought for a request, checked."""
+
+    offer: Offer
+    input: dict[str, Any]
+    """Complete."""
+    time_limit: timedelta | None
+    """If the request does not say; None: as long as it takes."""
+    route: OnRoute | None = None
+
+
+async def prepare(services: MediaServices, asked: MediaRequest) -> Order:
+    """Check model and input, and choose the target of a route.
+
+    Raises:
+        InvalidInputError: The model is unknown, retired or gone, or does not take the input.
+    """
+    wanted = find_model(services.registry, asked.model or services.default_model)
+    if isinstance(wanted, Offer):
+        _refuse_retired(wanted)
+    _refuse_faults(wanted, faults(wanted, asked.input))
+    given = whole_numbers(wanted, asked.input)
+    closed = await services.closures.look()
+    if isinstance(wanted, Offer):
+        _refuse_gone(services.registry, wanted, closed)
+        return Order(wanted, wanted.provider.complete_input(wanted.card.name, given), wanted.card.time_limit)
+    step, wrong = first_step(wanted, given, closed)
+    if step is None:
+        _refuse_faults(wanted, wrong)
+        raise ModelRetiredInRequestError(f"no target of {wanted.full_name} is sold any more")
+    route = OnRoute(wanted.full_name, step.number, _json(given, "input"))
+    return Order(step.offer, step.input, wanted.card.time_limit or step.offer.card.time_limit, route)
+
+
+def _refuse_retired(offer: Offer) -> None:
+    if offer.card.standing is ModelStatus.RETIRED:
+        successor = offer.card.successor
+        instead = "see /models for others" if successor is None else f"ask for {successor}"
+        allowed = [] if successor is None else [successor]
+        wrong = {"field": "model", "message": "retired", "given": offer.full_name, "allowed": allowed}
+        raise ModelRetiredInRequestError(f"{offer.full_name} is retired; {instead}", errors=[wrong])
+
+
+def _refuse_gone(registry: Registry, offer: Offer, closed: Closed) -> None:
+    why = closed.models.get(offer.full_name)
+    if why is not None and why["code"] == ModelGoneError.code:
+        others = registry.near(offer.full_name) if offer.card.successor is None else [offer.card.successor]
+        wrong = {"field": "model", "message": "gone", "given": offer.full_name, "allowed": others}
+        raise ModelGoneInRequestError(f"{why['message']}; ask for another: {', '.join(others)}", errors=[wrong])
+
+
+def _refuse_faults(offer: Listing, wrong: Sequence[Fault]) -> None:
+    if wrong:
         raise InvalidInputError(
             f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
             errors=[
@@ -143,14 +210,14 @@ def _refuse_faults(offer: Offer, given: Mapping[str, Any]) -> None:
         )
 
 
-def find_model(registry: Registry, name: str) -> Offer:
-    """The model that a request names.
+def find_model(registry: Registry, name: str) -> Offer | Routed:
+    """The model or the route that a request names.
 
     Raises:
         UnknownModelInRequestError: There is none; the error holds the near names.
     """
     try:
-        return registry.find(name)
+        return registry.wanted(name)
     except UnknownModelError as error:
         raise UnknownModelInRequestError(
             f"there is no model {name!r}; near names: {', '.join(error.near)}",

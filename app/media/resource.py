@@ -29,6 +29,7 @@ def resource(row: Row, public_url: str, waiting: Waiting | None = None) -> dict[
         "status": row["status"],
         "prompt": row["prompt"],
         "model": row["model"],
+        "route": row["route"],
         "input": raw(row["input"]),
         "progress": row["progress"],
         "number_of_tries": row["number_of_tries"],

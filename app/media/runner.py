@@ -224,6 +224,7 @@ class Runner:
     async def _tend(self) -> None:
         """What cannot wait for the next sweep."""
         await sweep.tend(self._hot)
+        await self._generation.rerouter.tend()
         wanted = {Held(*row) for row in await queries.to_cancel(self._hot, self.worker_id)}
         for lane in self._lanes.values() if wanted else ():
             for held, (job, _) in lane.jobs.items():

@@ -12,6 +12,7 @@ import msgspec
 from app.core.bell import Bell
 from app.core.connections import Connections
 from app.media import queries, transitions
+from app.media.closures import Closures
 from app.media.errors import (
     CancelTooLateError,
     FileNotFoundInMediaError,
@@ -23,7 +24,7 @@ from app.media.errors import (
 )
 from app.media.line import Line, Waiting
 from app.media.states import FINAL, CancelAnswer, MediaStatus
-from app.media_generator.registry import Offer, Registry, UnknownModelError
+from app.media_generator.registry import Offer, Registry, Routed, UnknownModelError
 from app.storage.signing import SignedUrl, SignedUrls
 from app.webhooks.receivers import Receivers
 
@@ -39,19 +40,20 @@ class MediaServices:
     bell: Bell
     urls: SignedUrls
     line: Line
+    closures: Closures
     receivers: Receivers
     default_model: str
     key_lifetime: timedelta
 
 
-def model_card(services: MediaServices, name: str) -> Offer:
-    """A model by its name.
+def model_card(services: MediaServices, name: str) -> Offer | Routed:
+    """A model or a route by its name.
 
     Raises:
         ModelNotFoundError: There is none.
     """
     try:
-        return services.registry.find(name)
+        return services.registry.wanted(name)
     except UnknownModelError as error:
         raise ModelNotFoundError(f"there is no model {name!r}; near names: {', '.join(error.near)}") from None
 

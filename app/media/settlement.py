@@ -13,6 +13,7 @@ from app.media.bills import reported
 from app.media.commands import Closing, Failure
 from app.media.endings import HELD_AS_UNKNOWN
 from app.media.jobs import Job, OpenAttempt
+from app.media.rerouting import Rerouter
 from app.media.rules import Rules
 from app.media.states import AttemptStatus, OnUnknown
 from app.media.writes import LeaseLostError, Writes
@@ -29,8 +30,9 @@ FIRST_LOOK: Final = timedelta(seconds=30)
 class Settlement:
     """Writes down how attempts failed and what follows."""
 
-    def __init__(self, writes: Writes, rules: Rules) -> None:
+    def __init__(self, writes: Writes, rules: Rules, rerouter: Rerouter) -> None:
         self._writes = writes
+        self.rerouter = rerouter
         self.rules = rules
 
     async def settle(self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, spare: bool = False) -> None:
@@ -64,6 +66,11 @@ class Settlement:
             retry_after=pause,
             look_after=FIRST_LOOK if held else None,
         )
+        final = pause is None or (spare and error.sent is Sent.NO)
+        if final and await self.rerouter.after(job, attempt, error, failure.error):
+            if attempt is not None:
+                accounts.attempt_ended(job.model, AttemptStatus.FAILED, code=error.code)
+            return
         try:
             await self._writes.end(failure)
         except LeaseLostError:

@@ -29,6 +29,9 @@ AT_PROVIDER: Final = f"status = '{MediaStatus.PROCESSING}' OR (status = '{MediaS
 """What counts against a provider's limit: in a worker's hands, or bought and waiting for one."""
 MAY_EXPIRE: Final = f"status = '{MediaStatus.IN_QUEUE}' AND deadline IS NOT NULL"
 
+ROUTED: Final = f"status = '{MediaStatus.IN_QUEUE}' AND route IS NOT NULL"
+"""What waits at a target of a route."""
+
 SPENT_SO_FAR: Final = f"""(SELECT CASE
     WHEN bool_or(a.status IN ('{AttemptStatus.SUBMITTED}', '{AttemptStatus.SUCCEEDED}') OR a.sent = 'YES')
         THEN '{MoneySpent.YES}'

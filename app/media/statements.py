@@ -41,9 +41,10 @@ from app.media.states import (
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
 _COLUMNS: Final = """id, job_id, owner_id, status, prompt, model, input, metadata, queue, provider, priority, rank,
-    on_unknown, time_limit, deadline, webhook, tags, trace"""
+    on_unknown, time_limit, deadline, webhook, tags, trace, route, route_step, route_input"""
 _VALUES: Final = f"""$1, $2, $3, '{TRANSITIONS[MediaEvent.REQUESTED].target}', $4, $5, $6::jsonb, $7::jsonb, $8, $9,
-    $10, $10, $11, $12::interval, now() + $12::interval, $13::jsonb, $14::text[], $15"""
+    $10, $10, $11, $12::interval, now() + $12::interval, $13::jsonb, $14::text[], $15, $16, $17::smallint,
+    $18::jsonb"""
 _MADE: Final = "RETURNING id, owner_id, webhook, created_at, deadline"
 _ACCEPTED: Final = "SELECT EXISTS (SELECT FROM posted) AS posted, created_at, deadline FROM moved"
 
@@ -56,10 +57,10 @@ WITH moved AS (
 # Of two first requests the second waits for the first to commit, and then finds the key taken.
 REQUEST_ONCE: Final = f"""
 WITH first AS (
-    INSERT INTO idempotency_keys AS k (owner_id, key, fingerprint, media_id) VALUES ($3, $16, $17, $1)
+    INSERT INTO idempotency_keys AS k (owner_id, key, fingerprint, media_id) VALUES ($3, $19, $20, $1)
     ON CONFLICT (owner_id, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, media_id = excluded.media_id, created_at = now()
-    WHERE k.created_at < now() - $18::interval
+    WHERE k.created_at < now() - $21::interval
     RETURNING media_id
 ), moved AS (
     INSERT INTO media ({_COLUMNS}) SELECT {_VALUES} FROM first {_MADE}

@@ -57,6 +57,7 @@ class MediaEvent(StrEnum):
     REQUESTED = "requested"  # a client asked for it
     CLAIMED = "claimed"  # a worker took it
     RETURNED = "returned"  # its worker stopped, died or could not reach the store; the try goes on elsewhere
+    REROUTED = "rerouted"  # its target provably sold nothing; it goes on to the next one of its route
     RETRY_SCHEDULED = "retry_scheduled"  # the try failed without cost; another one follows at `next_run`
     COMPLETED = "completed"  # every output is stored and checked
     FAILED = "failed"  # no further try will be made
@@ -83,6 +84,7 @@ TRANSITIONS: Final = MappingProxyType(
         MediaEvent.REQUESTED: Transition(frozenset(), MediaStatus.IN_QUEUE),
         MediaEvent.CLAIMED: Transition(frozenset({MediaStatus.IN_QUEUE}), MediaStatus.PROCESSING),
         MediaEvent.RETURNED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.IN_QUEUE),
+        MediaEvent.REROUTED: Transition(UNDER_WAY, MediaStatus.IN_QUEUE),
         MediaEvent.RETRY_SCHEDULED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.IN_QUEUE),
         MediaEvent.COMPLETED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.COMPLETED),
         MediaEvent.FAILED: Transition(frozenset({MediaStatus.PROCESSING}), MediaStatus.ERROR),

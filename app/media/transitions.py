@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Change, Connections
-from app.media import claiming, shelf_statements, statements, stop_statements
+from app.media import claiming, route_statements, shelf_statements, statements, stop_statements
 from app.media.announcing import told
 from app.media.bills import columns
 from app.media.commands import (
@@ -26,6 +26,7 @@ from app.media.commands import (
     NewMedia,
     Progress,
     Purchase,
+    Rerouting,
     Standing,
 )
 
@@ -46,6 +47,7 @@ async def request(hot: Connections, new: NewMedia) -> asyncpg.Record | None:
         *(new.id, new.job_id, new.owner_id, new.prompt, new.model, new.input, new.metadata, new.queue, new.provider),
         *(terms.priority, terms.on_unknown, terms.time_limit),
         *(new.telling.webhook, new.telling.tags, new.telling.trace),
+        *((None, 0, None) if new.route is None else (new.route.name, new.route.step, new.route.input)),
     )
     if new.once is None:
         made = await hot.fetchrow(statements.REQUEST, *values)
@@ -153,6 +155,16 @@ async def fail(hot: Connections, failures: Sequence[Failure]) -> list[bool]:
     return await _end_attempts(hot, statements.FAIL, failures)
 
 
+async def reroute(hot: Connections, moves: Sequence[Rerouting]) -> list[bool]:
+    """Send media in a worker's hands to the next target; False: the lease is lost, or they may have cost something."""
+    return await _reroute(hot, route_statements.REROUTE_HELD, moves)
+
+
+async def reroute_waiting(hot: Connections, moves: Sequence[Rerouting]) -> list[bool]:
+    """Send media that wait to another target; False where they do so no more, or may have cost something."""
+    return await _reroute(hot, route_statements.REROUTE_WAITING, moves)
+
+
 async def cancel_waiting(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
     """Cancel a media of which nothing is at a provider; False: it is not waiting like that."""
     return bool(await _move(hot, stop_statements.CANCEL_WAITING, media_id, owner_id))
@@ -253,6 +265,11 @@ async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Fai
         [f.look_after for f in failures],
     )
     return _moved(rows, [f.held for f in failures])
+
+
+async def _reroute(hot: Connections, statement: str, moves: Sequence[Rerouting]) -> list[bool]:
+    values = zip(*(move.row for move in moves), strict=True)
+    return _moved(await _move(hot, statement, *(list(column) for column in values)), [m.held for m in moves])
 
 
 async def _report(hot: Connections, statement: str, reports: Sequence[CancelReport]) -> list[bool]:

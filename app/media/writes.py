@@ -9,7 +9,7 @@ import structlog
 from app.core.batch import Batch
 from app.core.connections import UNAVAILABLE, Connections
 from app.media import late, transitions
-from app.media.commands import CancelReport, Closing, Completion, Failure, Held, Intent, Progress, Purchase
+from app.media.commands import CancelReport, Closing, Completion, Failure, Held, Intent, Progress, Purchase, Rerouting
 from app.media.endings import DEADLINE_EXCEEDED
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ class Writes:
         self._refuse_cancel = Batch[CancelReport, bool](
             lambda items: transitions.refuse_cancel(hot, items), shared=TRY_LATER
         )
+        self._reroute = Batch[Rerouting, bool](lambda items: transitions.reroute(hot, items), shared=TRY_LATER)
         self._close = Batch[Closing, bool](lambda items: late.close(hot, items), shared=TRY_LATER)
         self._progress = Batch[Progress, bool](lambda items: transitions.progress(hot, items), shared=TRY_LATER)
 
@@ -86,6 +87,10 @@ class Writes:
         """
         if not await _persist(self._fail if failure.retry_after is None else self._retry, failure):
             raise LeaseLostError
+
+    async def reroute(self, move: Rerouting) -> bool:
+        """Commit how an attempt failed, and that the media goes on to another model; False: it may not."""
+        return await _persist(self._reroute, move)
 
     async def expire(self, held: Held) -> None:
         """End a media whose deadline has passed.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -69,3 +69,9 @@ class ModelCard:
     """Further full names under which it can be asked for."""
     options: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """What its adapter alone needs, such as the address of a container or the nodes of a workflow."""
+
+    @property
+    def standing(self) -> ModelStatus:
+        """Its status today: the day on which it retires comes by itself."""
+        gone = self.retired_at is not None and self.retired_at <= datetime.now(UTC).date()
+        return ModelStatus.RETIRED if gone else self.status

@@ -1,26 +1,194 @@
 """The catalogue: models as data. What a provider's adapter does not know by itself stands in files.
 
-Each kind of provider may bring `models.json` in its package; the operator's file adds to it and changes it.
+Each kind of provider may bring `models.json` in its package. The operator's file (CATALOGUE_FILE, TOML) changes those,
+adds to them, and defines routes. A process with a file that cannot be understood does not start: half a catalogue would
+sell at wrong prices, or not at all, and nobody would see why.
 """
 
-from collections.abc import Sequence
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
+import jsonschema_rs
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from app.media_generator.cards import ModelCard
+from app.core.errors import SettingsError
+from app.media_generator.cards import Json, ModelCard, ModelStatus, Price
+from app.media_generator.routes import PREFIX, Route
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[\w.:/-]+")
+_PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
+"""Where msgspec puts the path of what is wrong."""
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
+Kind = TypeVar("Kind")
+
+
+class _Shipped(msgspec.Struct, forbid_unknown_fields=True):
     models: list[ModelCard]
 
 
+class Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """What the operator's file says of one model; what it leaves out stays as it is."""
+
+    title: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    output_types: tuple[str, ...] | UnsetType = UNSET
+    input_schema: dict[str, Json] | UnsetType = UNSET
+    example: dict[str, Json] | UnsetType = UNSET
+    version: str | UnsetType = UNSET
+    local: bool | UnsetType = UNSET
+    time_limit: float | UnsetType = UNSET
+    """Seconds."""
+    price: Price | UnsetType = UNSET
+    status: ModelStatus | UnsetType = UNSET
+    retired_at: date | UnsetType = UNSET
+    successor: str | UnsetType = UNSET
+    aliases: tuple[str, ...] | UnsetType = UNSET
+    options: dict[str, Json] | UnsetType = UNSET
+    hidden: bool = False
+    """Not listed, and not to be asked for; what was asked for before goes on."""
+
+    def apply(self, card: ModelCard) -> ModelCard:
+        """The card with everything that is said here; of `options` only those that are named change."""
+        said = {name: getattr(self, name) for name in self.__struct_fields__ if name != "hidden"}
+        changes: dict[str, Any] = {name: value for name, value in said.items() if value is not UNSET}
+        if "time_limit" in changes:
+            changes["time_limit"] = timedelta(seconds=changes["time_limit"])
+        if "options" in changes:
+            changes["options"] = {**card.options, **changes["options"]}
+        return replace(card, **changes)
+
+    def card(self, name: str) -> ModelCard | None:
+        """A model that only the operator's file knows; None: this is not enough for one."""
+        if self.input_schema is UNSET or self.output_types is UNSET:
+            return None
+        return self.apply(ModelCard(name, name, "", self.output_types, self.input_schema, {}))
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """Everything that files say of models."""
 
-    def models(self, kind: str, account: str) -> Sequence[ModelCard]:  # noqa: ARG002 - the operator's file will ask
-        """The models of an account of this kind."""
-        return _shipped(kind)
+    entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
+    """By full name."""
+    routes: Sequence[Route] = ()
+
+    def models(self, kind: str, account: str) -> Sequence[ModelCard]:
+        """The models of an account of this kind: those that are shipped, as the operator wants them, and his own."""
+        shipped = [self.changed(f"{account}/{card.name}", card) for card in _shipped(kind)]
+        known = {card.name for card in shipped}
+        own = (
+            entry.card(name.partition("/")[2])
+            for name, entry in self.entries.items()
+            if name.partition("/")[0] == account and name.partition("/")[2] not in known
+        )
+        return [*shipped, *(card for card in own if card is not None)]
+
+    def changed(self, full_name: str, card: ModelCard) -> ModelCard:
+        """A card as the operator's file has it; to change it twice changes nothing more."""
+        entry = self.entries.get(full_name)
+        return card if entry is None else entry.apply(card)
+
+    def hidden(self, full_name: str) -> bool:
+        """Whether the operator does not want it to be asked for."""
+        entry = self.entries.get(full_name)
+        return entry is not None and entry.hidden
+
+
+def read_catalogue(file: Path | None) -> Catalogue:
+    """The catalogue with the operator's file.
+
+    Args:
+        file: None: there is none.
+
+    Raises:
+        SettingsError: It cannot be read, or what it says cannot be; the message names file, entry and field.
+    """
+    if file is None:
+        return Catalogue()
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _wrong(file, error.strerror or type(error).__name__) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _wrong(file, f"is no TOML: {error}") from None
+    strange = sorted(document.keys() - {"models", "routes"})
+    if strange:
+        raise _wrong(file, f"has no table {strange[0]!r}; there are: models, routes")
+    models: Mapping[str, Any] = document.get("models", {})
+    routes: Sequence[Any] = document.get("routes", [])
+    if not isinstance(models, dict) or not isinstance(routes, list):  # pyright: ignore[reportUnnecessaryIsInstance] - a file may say anything
+        raise _wrong(file, 'is written like [models."provider/name"] and [[routes]]')
+    entries = {name: _entry(file, name, entry) for name, entry in models.items()}
+    made = [_route(file, index, route) for index, route in enumerate(routes, 1)]
+    double = {route.name for route in made if sum(other.name == route.name for other in made) > 1}
+    if double:
+        raise _wrong(file, f"defines {min(double)!r} more than once")
+    return Catalogue(entries, made)
+
+
+def _entry(file: Path, name: str, written: Any) -> Entry:
+    if not _NAME.fullmatch(name):
+        raise _wrong(file, f'[models."{name}"]: the name must look like provider/name')
+    entry = _understood(file, f'[models."{name}"]', written, Entry)
+    # Cards are plain values for adapters too, so their decoder takes no offence at a word that it does not know.
+    if strange := set(written.get("price", {})) - {"amount", "per", "currency"}:
+        raise _wrong(file, f'[models."{name}"] price: there is no field {min(strange)!r}')
+    if entry.price is not UNSET and not (entry.price.amount.is_finite() and entry.price.amount >= 0):
+        raise _wrong(file, f'[models."{name}"] price.amount: must be 0 or more')
+    if entry.time_limit is not UNSET and not 0 < entry.time_limit < timedelta(days=3650).total_seconds():
+        raise _wrong(file, f'[models."{name}"] time_limit: must be seconds, above 0')
+    if entry.input_schema is not UNSET:
+        _be_schema(file, f'[models."{name}"]', entry.input_schema)
+    return entry
+
+
+def _route(file: Path, number: int, written: Any) -> Route:
+    shown = f"number {number}"
+    route = _understood(file, f"[[routes]] {shown}", written, Route)
+    if not route.name.startswith(PREFIX) or not _NAME.fullmatch(route.name):
+        raise _wrong(file, f"[[routes]] {shown} name: must look like {PREFIX}name")
+    models = [target.model for target in route.targets]
+    if not models:
+        raise _wrong(file, f"[[routes]] {route.name} targets: name at least one model")
+    if len(set(models)) < len(models):
+        raise _wrong(file, f"[[routes]] {route.name} targets: each model may stand there once")
+    if nested := [model for model in models if model.startswith(PREFIX)]:
+        raise _wrong(file, f"[[routes]] {route.name} targets: {nested[0]} is a route itself")
+    if route.time_limit is not None and not route.time_limit > 0:
+        raise _wrong(file, f"[[routes]] {route.name} time_limit: must be seconds, above 0")
+    if route.input_schema is not None:
+        _be_schema(file, f"[[routes]] {route.name}", route.input_schema)
+    return route
+
+
+def _understood(file: Path, entry: str, written: Any, kind: type[Kind]) -> Kind:
+    try:
+        return msgspec.convert(written, kind)
+    except msgspec.ValidationError as error:
+        place = _PLACE.search(str(error))
+        at = f" {place[1]}" if place else ""
+        raise _wrong(file, f"{entry}{at}: {_PLACE.sub('', str(error))}") from None
+
+
+def _be_schema(file: Path, entry: str, schema: Mapping[str, Json]) -> None:
+    try:
+        jsonschema_rs.Draft202012Validator(dict(schema))
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        raise _wrong(file, f"{entry} input_schema: is no JSON Schema: {error!s:.200}") from None
+    if schema.get("type") != "object":
+        raise _wrong(file, f'{entry} input_schema: must be of type "object"')
+
+
+def _wrong(file: Path, what: str) -> SettingsError:
+    return SettingsError(f"CATALOGUE_FILE {file}: {what}")
 
 
 def _shipped(kind: str) -> list[ModelCard]:
@@ -28,4 +196,4 @@ def _shipped(kind: str) -> list[ModelCard]:
     found = folder / "models.json"
     if not found.is_file():
         return []
-    return msgspec.json.decode(found.read_bytes(), type=_File).models
+    return msgspec.json.decode(found.read_bytes(), type=_Shipped).models

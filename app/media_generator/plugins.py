@@ -73,13 +73,17 @@ def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vau
             made = kind.open_account(setup)
             if not isinstance(made, MediaGeneratorModel):  # pyright: ignore[reportUnnecessaryIsInstance] - a plug-in may be anything
                 raise TypeError(f"{entry.value} is no MediaGeneratorModel")  # noqa: TRY301 - handled like any other
-            Registry([made])
+            Registry([made], catalogue=chosen.catalogue)
         except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
             broken[name] = f"{type(error).__name__}: {error}"
             log.warning("provider_broken", provider=name, error=broken[name])
         else:
             providers.append(made)
-    return Registry(providers, broken)
+    registry = Registry(providers, broken, chosen.catalogue)
+    for name, why in registry.broken.items():
+        if name not in broken:
+            log.warning("route_broken", route=name, error=why)
+    return registry
 
 
 def _wanted(plan: Plan, broken: dict[str, str]) -> Iterable[tuple[str, EntryPoint]]:

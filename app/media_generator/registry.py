@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final
@@ -9,22 +10,40 @@ from typing import Any, Final
 import jsonschema_rs
 
 from app.core.errors import MOST_FAULTS
-from app.media_generator.cards import ModelCard
+from app.media_generator.cards import Json, ModelCard
+from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
+from app.media_generator.routes import PREFIX, Route, Target
 
 LIMITS: Final = ("type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern")
 """What of a schema is shown as `allowed`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A model that can be asked for, with its provider and its compiled schema."""
+class Listing:
+    """What can be asked for, with its compiled schema: a model or a route."""
 
     full_name: str
     """`provider/name`."""
-    provider: MediaGeneratorModel
     card: ModelCard
     validator: jsonschema_rs.Draft202012Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Routed(Listing):
+    """A route; its card is made from the operator's words and its first target."""
+
+    targets: tuple[tuple[Target, "Offer"], ...]
+    """Those that somebody offers, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(Listing):
+    """A model that can be asked for, with its provider."""
+
+    provider: MediaGeneratorModel
+    hidden: bool = False
+    """The operator does not want it to be asked for; what was asked for before goes on."""
 
     @property
     def queue(self) -> str:
@@ -56,37 +75,80 @@ class UnknownModelError(LookupError):
 class Registry:
     """The providers of this process."""
 
-    def __init__(self, providers: Iterable[MediaGeneratorModel], broken: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        providers: Iterable[MediaGeneratorModel],
+        broken: Mapping[str, str] | None = None,
+        catalogue: Catalogue | None = None,
+    ) -> None:
+        chosen = catalogue or Catalogue()
         self.providers = {provider.name: provider for provider in providers}
         self.broken = dict(broken or {})
-        """Plug-ins that could not be loaded, and why."""
-        self._offers = {
-            f"{provider.name}/{card.name}": Offer(
-                f"{provider.name}/{card.name}",
-                provider,
-                card,
-                jsonschema_rs.Draft202012Validator(dict(card.input_schema)),
-            )
-            for provider in self.providers.values()
-            for card in provider.models()
-        }
-        self._aliases = {alias: offer for offer in self._offers.values() for alias in offer.card.aliases}
+        """Plug-ins that could not be loaded and routes that lead nowhere, and why."""
+        offers = [_offer(chosen, provider, card) for provider in self.providers.values() for card in provider.models()]
+        self._offers = {offer.full_name: offer for offer in offers}
+        self._aliases = {alias: offer for offer in reversed(offers) for alias in offer.card.aliases}
+        self._routes = dict[str, Routed]()
+        for route in chosen.routes:
+            self._add(route)
+
+    def _add(self, route: Route) -> None:
+        targets = tuple(
+            (target, self._offers[target.model]) for target in route.targets if target.model in self._offers
+        )
+        if not targets:
+            self.broken[route.name] = f"nobody offers {', '.join(target.model for target in route.targets)}"
+            return
+        wrong = [fault for target, offer in targets for fault in target.faults(offer.card.input_schema)]
+        if wrong:
+            self.broken[route.name] = "; ".join(wrong[:MOST_FAULTS])
+            return
+        self._routes[route.name] = _routed(route, targets)
 
     def offers(self) -> list[Offer]:
-        """All models, by name."""
-        return [self._offers[name] for name in sorted(self._offers)]
+        """All models that can be asked for, by name."""
+        return [offer for _, offer in sorted(self._offers.items()) if not offer.hidden]
+
+    def routes(self) -> list[Routed]:
+        """All routes, by name."""
+        return [self._routes[name] for name in sorted(self._routes)]
+
+    def route(self, name: str) -> Routed | None:
+        """The route of that name; None: there is none."""
+        return self._routes.get(name)
+
+    def wanted(self, name: str) -> Offer | Routed:
+        """What a request may ask for under that name: a model, by its alias too, or a route.
+
+        Raises:
+            UnknownModelError: There is none, or the operator has hidden it.
+        """
+        routed = self._routes.get(name)
+        if routed is not None:
+            return routed
+        offer = self._offers.get(name) or self._aliases.get(name)
+        if offer is None or offer.hidden:
+            raise self._unknown(name)
+        return offer
 
     def find(self, name: str) -> Offer:
-        """The model of that full name or alias.
+        """The model of that full name or alias, a hidden one too.
 
         Raises:
             UnknownModelError: There is none.
         """
         offer = self._offers.get(name) or self._aliases.get(name)
         if offer is None:
-            near = get_close_matches(name, self._offers, n=3, cutoff=0.4)
-            raise UnknownModelError(name, near or sorted(self._offers))
+            raise self._unknown(name)
         return offer
+
+    def near(self, name: str) -> list[str]:
+        """Names like this one that can be asked for; all of them where none is near."""
+        names = sorted({*self._routes, *(offer.full_name for offer in self.offers())} - {name})
+        return get_close_matches(name, names, n=3, cutoff=0.4) or names
+
+    def _unknown(self, name: str) -> UnknownModelError:
+        return UnknownModelError(name, self.near(name))
 
     async def close(self) -> None:
         """Close every provider."""
@@ -94,13 +156,37 @@ class Registry:
             await provider.close()
 
 
-def faults(offer: Offer, given: Mapping[str, Any]) -> list[Fault]:
+def _offer(catalogue: Catalogue, provider: MediaGeneratorModel, card: ModelCard) -> Offer:
+    full_name = f"{provider.name}/{card.name}"
+    changed = catalogue.changed(full_name, card)
+    validator = jsonschema_rs.Draft202012Validator(dict(changed.input_schema))
+    return Offer(full_name, changed, validator, provider, catalogue.hidden(full_name))
+
+
+def _routed(route: Route, targets: tuple[tuple[Target, Offer], ...]) -> Routed:
+    first = targets[0][1].card
+    schema = first.input_schema if route.input_schema is None else route.input_schema
+    made = {kind: None for _, offer in targets for kind in offer.card.output_types}
+    usual = first.example if route.input_schema is None else dict[str, Json]()
+    card = ModelCard(
+        name=route.name.removeprefix(PREFIX),
+        title=route.title or f"Route to {', '.join(offer.full_name for _, offer in targets)}",
+        description=route.description,
+        output_types=tuple(made),
+        input_schema=schema,
+        example=usual if route.example is None else route.example,
+        time_limit=None if route.time_limit is None else timedelta(seconds=route.time_limit),
+    )
+    return Routed(route.name, card, jsonschema_rs.Draft202012Validator(dict(schema)), targets)
+
+
+def faults(offer: Listing, given: Mapping[str, Any]) -> list[Fault]:
     """What is wrong with an `input`, one entry for each field, the first MOST_FAULTS; empty if nothing is."""
     found = (fault for error in offer.validator.iter_errors(given) for fault in _explain(offer, error))
     return list(islice(found, MOST_FAULTS))
 
 
-def whole_numbers(offer: Offer, given: Mapping[str, Any]) -> dict[str, Any]:
+def whole_numbers(offer: Listing, given: Mapping[str, Any]) -> dict[str, Any]:
     """An input that fits the schema, with 1.0 as 1 where the schema says integer: JSON makes no difference."""
     rules: Mapping[str, Any] = offer.card.input_schema.get("properties", {})
     return {
@@ -109,7 +195,7 @@ def whole_numbers(offer: Offer, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _explain(offer: Offer, error: jsonschema_rs.ValidationError) -> list[Fault]:
+def _explain(offer: Listing, error: jsonschema_rs.ValidationError) -> list[Fault]:
     path = ".".join(["input", *(str(part) for part in error.instance_path)])
     kind = error.kind
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):

@@ -54,7 +54,8 @@ async def check_all(runtime: Runtime) -> list[Check]:
             _bounded(
                 "providers",
                 _providers(runtime),
-                "reinstall or remove the plug-in that is named, look after its key and credit, or set DEFAULT_MODEL to "
+                "reinstall or remove the plug-in that is named, look after its key and credit, replace a model that "
+                "is gone, or set DEFAULT_MODEL to "
                 "a model of /models",
             ),
         )
@@ -123,7 +124,7 @@ async def _providers(runtime: Runtime) -> str:
     if wrong:
         raise _FoundWrongError("; ".join(wrong))
     try:
-        runtime.registry.find(runtime.settings.default_model)
+        runtime.registry.wanted(runtime.settings.default_model)
     except UnknownModelError as error:
         raise _FoundWrongError(f"DEFAULT_MODEL is {error.name!r}, which nobody offers") from None
     offers = ", ".join(offer.full_name for offer in runtime.registry.offers())
@@ -131,19 +132,19 @@ async def _providers(runtime: Runtime) -> str:
 
 
 async def _not_bought_from(runtime: Runtime) -> tuple[list[str], list[str]]:
-    """Which providers are closed and why; which providers and models an operator has paused: that is no fault.
+    """Which providers are closed, which models are gone, and why; and what an operator has paused.
+
+    An operator's pause is no fault.
 
     That the database cannot say is the finding of another check.
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS / 2):
             closed = await gates.closed(runtime.hot)
-            models = [row["model"] for row in await pauses.paused(runtime.hot)]
+            paused = await pauses.paused(runtime.hot)
     except (*UNAVAILABLE, asyncpg.PostgresError):
         return [], []
-    providers = [gate["provider"] for gate in closed if gate["code"] == PAUSED_BY_OPERATOR]
+    reasons = [*((gate["provider"], gate) for gate in closed), *((model["model"], model) for model in paused)]
     return [
-        f"nothing is bought from {gate['provider']}: {gate['message']}"
-        for gate in closed
-        if gate["code"] != PAUSED_BY_OPERATOR
-    ], providers + models
+        f"nothing is bought from {name}: {why['message']}" for name, why in reasons if why["code"] != PAUSED_BY_OPERATOR
+    ], [name for name, why in reasons if why["code"] == PAUSED_BY_OPERATOR]

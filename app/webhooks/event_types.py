@@ -7,7 +7,7 @@ from typing import Final
 class EventType(StrEnum):
     """The `type` of a payload; the event name of a stream is the part after the dot."""
 
-    QUEUED = "media.queued"  # it waits for a worker: requested, returned, or asked for again
+    QUEUED = "media.queued"  # it waits for a worker: requested, returned, rerouted, or asked for again
     STARTED = "media.started"  # a worker has it
     RETRY = "media.retry"  # a try failed without cost; the next one follows at `next_run`
     COMPLETED = "media.completed"  # every file is stored and checked

@@ -189,6 +189,9 @@ class MediaOut(BaseModel):
     status: MediaStatus
     prompt: str
     model: str
+    route: str | None = Field(
+        description="The route that was asked for; `model` is its target at present. Null: the model itself was."
+    )
     input: dict[str, Any] = Field(description="The model's parameters, defaults filled in.")
     progress: float | None = Field(description="0 to 1; null: not known.")
     number_of_tries: int = Field(description="Attempts begun so far.")

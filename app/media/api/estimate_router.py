@@ -1,0 +1,39 @@
+"""What a request would cost: the same body as for asking, and nothing is stored."""
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from app.core.problems import problems
+from app.media.api.desk import desk_of
+from app.media.api.schemas import MediaIn
+from app.media.offering import estimate
+from app.media.requesting import MediaRequest
+from app.media_generator.costs import CostBasis
+
+router = APIRouter(prefix="/media", tags=["media"])
+
+
+class EstimateOut(BaseModel):
+    """What a request is expected to cost; what it did cost stands in the media."""
+
+    model: str = Field(description="What would be bought; of a route: its target now.")
+    amount: str | None = Field(description="A decimal number; null: not known.", examples=["0.0031"])
+    currency: str | None = Field(description="Null: no amount is known.", examples=["USD"])
+    basis: CostBasis | None = Field(description="`computed`, by price and input; null: no amount is known.")
+    units: dict[str, float] | None = Field(
+        description="How much of what is priced; null: not known before.", examples=[{"megapixel": 1.048576}]
+    )
+
+
+@router.post("/estimate", responses=problems(413, 415, 422, 503), summary="What a media would cost")
+async def ask(request: Request, body: MediaIn) -> EstimateOut:
+    """By the catalogue's price and the input. A request that would be refused is refused here alike."""
+    asked = MediaRequest(body.prompt, body.model, body.input, body.metadata)
+    found = await estimate(desk_of(request).services, asked)
+    return EstimateOut(
+        model=found.model,
+        amount=None if found.amount is None else f"{found.amount.normalize():f}",
+        currency=found.currency,
+        basis=None if found.amount is None else CostBasis.COMPUTED,
+        units=None if found.units is None else dict(found.units),
+    )
