@@ -65,10 +65,11 @@ WITH over AS MATERIALIZED (
 ), touched AS (
     UPDATE media m SET updated_at = now() FROM closed WHERE m.id = closed.id
 ), stored AS (
-    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256)
-    SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256
+    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
+    SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds, f.poster_key
     FROM closed, unnest($4::uuid[], $5::int[], $6::text[], $7::text[], $8::bigint[], $9::int[], $10::int[],
-        $11::text[]) AS f (id, index, key, media_type, bytes, width, height, sha256)
+        $11::text[], $12::float8[], $13::text[])
+        AS f (id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
 ), noted AS (
     INSERT INTO media_history (media_id, owner_id, event, status)
     SELECT id, owner_id, '{MediaEvent.LATE_STORED}', status FROM closed

@@ -16,6 +16,7 @@ from app.idempotency.keys import Key, KeyReusedError
 from app.media import queries, transitions
 from app.media.commands import NewMedia, Once, Telling, Terms
 from app.media.errors import UnknownModelInRequestError
+from app.media.input_checks import refuse_missing_files
 from app.media.service import MediaServices, Row
 from app.media.states import MediaStatus
 from app.media_generator.registry import Offer, Registry, UnknownModelError, faults, whole_numbers
@@ -71,6 +72,7 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
     """
     offer = find_model(services.registry, asked.model or services.default_model)
     _refuse_faults(offer, asked.input)
+    await refuse_missing_files(services, owner_id, offer.card.input_schema, asked.input)
     given = whole_numbers(offer, asked.input)
     new = NewMedia(
         id=new_id(),

@@ -115,10 +115,10 @@ WITH asked AS (
     UPDATE attempts a SET look_at = NULL FROM moved
     WHERE a.media_id = moved.id AND a.id IS DISTINCT FROM moved.attempt_id AND a.look_at IS NOT NULL
 ), stored AS (
-    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256)
+    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
     SELECT f.* FROM unnest($5::uuid[], $6::uuid[], $7::int[], $8::text[], $9::text[], $10::bigint[],
-        $11::int[], $12::int[], $13::text[])
-        AS f (id, media_id, index, key, media_type, bytes, width, height, sha256)
+        $11::int[], $12::int[], $13::text[], $14::float8[], $15::text[])
+        AS f (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
     JOIN moved ON moved.id = f.media_id
 ), {note(MediaEvent.COMPLETED)}
 {TOLD} FROM moved"""
