@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from app.core.addresses import refusal
 from app.core.bell import WEBHOOKS
+from app.core.config import Settings
 from app.core.connections import Announce, Change
+from app.core.http import NoCalls
 from app.core.news import CALLBACKS, News
 from app.media.aftercare import Aftercare
 from app.media.copying import Copier
 from app.media.generation import Generation
 from app.media.hearing import Hearing
+from app.media.input_files import InputFiles, InputRules
 from app.media.lanes import Pace
 from app.media.payloads import Event, Payloads
 from app.media.purchasing import Purchasing
@@ -26,6 +30,10 @@ from app.webhooks.delivery import Pace as DeliveryPace
 
 if TYPE_CHECKING:
     from app.core.outgoing import Outgoing
+
+SIGNED_AT_LEAST: Final = timedelta(hours=1)
+SIGNED_AT_MOST: Final = timedelta(days=7)
+"""S3 takes no longer one."""
 
 
 def waker(runner: Runner, deliverer: Deliverer) -> Callable[[str], None]:
@@ -61,6 +69,19 @@ def build_deliverer(runtime: Runtime, outgoing: "Outgoing") -> Deliverer:
     return Deliverer(runtime.hot, outgoing, bodies, pace)
 
 
+def _input_rules(settings: Settings) -> InputRules:
+    address = settings.s3_signing_url
+    # Other people's computers reach no private address, whatever this machine may.
+    public = address == "aws" or (
+        address is not None and address.startswith("https://") and refusal(address, allow_private=False) is None
+    )
+    return InputRules(
+        store_is_public=public,
+        url_lifetime=min(max(timedelta(hours=settings.silence_hours), SIGNED_AT_LEAST), SIGNED_AT_MOST),
+        allow_private=settings.allow_private_addresses,
+    )
+
+
 def build_runner(runtime: Runtime) -> Runner:
     """The runner of this process; call it in the event loop that will run it."""
     hot, settings = runtime.hot, runtime.settings
@@ -90,8 +111,10 @@ def build_runner(runtime: Runtime) -> Runner:
     )
     writes, copier = Writes(hot), Copier(runtime.store, rules.limits)
     settlement = Settlement(writes, rules, Rerouter(hot, writes, runtime.registry))
-    purchasing = Purchasing(hot, writes, settlement, rules)
+    uploads = runtime.uploads()
+    inputs = InputFiles(hot, runtime.store, uploads, runtime.outgoing or NoCalls(), _input_rules(settings))
+    purchasing = Purchasing(hot, writes, settlement, rules, inputs)
     generation = Generation(writes, runtime.registry, copier, purchasing, settlement)
     aftercare = Aftercare(hot, writes, runtime.registry, copier, rules)
     hearing = Hearing(hot, runtime.registry, News(runtime.cache, CALLBACKS), active=rules.callback_base is not None)
-    return Runner(hot, generation, aftercare, hearing, pace)
+    return Runner(hot, generation, aftercare, hearing, uploads, pace)

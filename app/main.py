@@ -37,6 +37,7 @@ from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
 from app.tools import router as tools_router
 from app.tools.metrics import MetricsPage
+from app.uploads.api import router as uploads_router
 from app.webhooks.api import router as webhooks_router
 
 DESCRIPTION = """Post a prompt, get a job, find the picture in your own bucket behind a URL that never dies.
@@ -102,13 +103,14 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
 
 def _add_routes(app: FastAPI, chosen: Settings) -> None:
     media = (callback_router, router, estimate_router, stream_router, timeline_router, models_router)
-    for part in (*media, webhooks_router, tools_router):
+    for part in (*media, uploads_router, webhooks_router, tools_router):
         app.include_router(part.router)
     hot = [
         *callback_router.router.routes,
         *router.router.routes,
         *stream_router.router.routes,
         *webhooks_router.router.routes,
+        *uploads_router.router.routes,
     ]
     app.add_middleware(HotPaths, routes=hot, explain=explain)
     if chosen.backend_cors_origins:

@@ -28,6 +28,7 @@ from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
 from app.storage.store import Store
 from app.storage.vault import StoredVault
+from app.uploads.service import UploadLimits, Uploads
 from app.webhooks.receivers import Receivers
 
 if TYPE_CHECKING:
@@ -50,6 +51,15 @@ class Runtime:
     outgoing: "Outgoing | None"
     """Calls to other services; None in the API, which makes none."""
 
+    def uploads(self) -> Uploads:
+        """What takes input files and removes them; one for the process."""
+        limits = UploadLimits(
+            max_bytes=self.settings.max_upload_bytes,
+            max_pixels=self.settings.max_pixels,
+            lifetime=timedelta(hours=self.settings.upload_hours),
+        )
+        return Uploads(self.hot, self.store, limits)
+
     def media_services(self, bell: Bell) -> MediaServices:
         """What the use cases of media work with."""
         return MediaServices(
@@ -60,6 +70,8 @@ class Runtime:
             line=Line(self.hot),
             closures=Closures(self.hot),
             receivers=Receivers(self.hot, allow_private=self.settings.allow_private_addresses),
+            uploads=self.uploads(),
+            allow_private=self.settings.allow_private_addresses,
             default_model=self.settings.default_model,
             key_lifetime=timedelta(hours=self.settings.idempotency_hours),
         )

@@ -138,6 +138,10 @@ class Settings(BaseSettings):
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)
     """The largest picture that is accepted from a provider, in pixels."""
+    max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1024)
+    """The largest input file that is taken, handed in or fetched for a caller, in bytes."""
+    upload_hours: float = Field(default=48.0, gt=0, le=8760)
+    """How long an input file is kept after it was handed in or named in a request, in hours."""
     allow_private_addresses: bool = False
     """Whether webhooks and URLs given by callers may lead to private or loopback addresses; for development."""
 

@@ -27,6 +27,7 @@ from app.media import accounts, calls, late, tallies
 from app.media.bills import bill
 from app.media.commands import Closing, LateResult
 from app.media.copying import Copier, CopyDelayedError, Folder
+from app.media.input_references import places
 from app.media.jobs import OpenAttempt, open_attempt
 from app.media.purchasing import MARGIN, ask, record_purchase
 from app.media.rules import Rules
@@ -107,11 +108,14 @@ class Aftercare:
 
     async def _find(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt) -> None:
         can = offer.provider.capabilities
-        if not can.findable and not can.idempotent_submit:
+        given = msgspec.json.decode(row["input"])
+        # To ask once more takes the files of the input, for which nobody waits any longer.
+        has_files = any(places(offer.card.input_schema, given))
+        if not can.findable and (has_files or not can.idempotent_submit):
             await late.forsake(self._hot, attempt.id, bought=False)
             return
         name = row["model"].partition("/")[2]
-        submission = Submission(attempt.id, attempt.number, name, row["prompt"], msgspec.json.decode(row["input"]))
+        submission = Submission(attempt.id, attempt.number, name, row["prompt"], given)
         answer = await ask(offer, submission, attempt)
         if isinstance(answer, Reference):
             await record_purchase(self._writes, attempt, answer)
@@ -147,7 +151,7 @@ class Aftercare:
             return
         folder = Folder(row["id"], row["created_at"], attempt.number)
         try:
-            files = await self._copier.copy_all(offer.provider, succeeded.outputs, folder)
+            files = await self._copier.copy_all(offer.provider, succeeded.outputs, folder, offer.card.output_types)
         except CopyDelayedError:
             return
         except ProviderError as error:

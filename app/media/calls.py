@@ -31,6 +31,7 @@ from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
     Failed,
+    InputFile,
     MediaGeneratorModel,
     Outcome,
     Output,
@@ -45,6 +46,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=60)
 """For an answer, or for the next chunk of an output."""
+LONGEST_UPLOAD: Final = timedelta(minutes=10)
+"""For an input file."""
 WHILE_REFUSED: Final = timedelta(seconds=10)
 """Between two questions while the provider does not let us in: what was bought is not lost with a key."""
 
@@ -99,6 +102,27 @@ async def find(provider: MediaGeneratorModel, submission: Submission, since: dat
         raise NotReachedError(f"{provider.name} did not answer in time") from error
     except Exception as error:
         raise _defect(provider, error) from error
+
+
+async def upload(provider: MediaGeneratorModel, file: InputFile) -> str:
+    """Hand an input file over.
+
+    Raises:
+        ProviderError: It could not be; nothing was bought.
+    """
+    try:
+        with _watched(provider, "upload"):
+            async with asyncio.timeout(LONGEST_UPLOAD.total_seconds()):
+                return str(await provider.upload(file))
+    except ProviderError as error:
+        if error.sent is Sent.NO:
+            raise
+        # Whether the file arrived does not matter: another one may follow.
+        raise NotReachedError(error.message) from error
+    except TimeoutError as error:
+        raise NotReachedError(f"{provider.name} did not take {file.name} in time") from error
+    except Exception as error:
+        raise NotReachedError(_defect(provider, error).message) from error
 
 
 class AdapterDefectError(OutputError):

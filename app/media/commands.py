@@ -136,6 +136,10 @@ class StoredFile:
     width: int | None
     height: int | None
     sha256: str
+    seconds: float | None = None
+    """Of a video or sound; None: neither, or not probed."""
+    poster_key: str | None = None
+    """Where a picture of a video lies in the bucket."""
 
 
 @dataclass(frozen=True, slots=True)

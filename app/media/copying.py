@@ -3,11 +3,13 @@
 1. The first bytes tell type and pixel size; what we do not take ends here, nothing is written.
 2. The stream passes through sha256 and the size limit into the store.
 3. The last bytes tell whether all of it came; if not, the writing is undone.
+4. Video and sound are looked into (`probing.py`), as far as that goes.
 The object is written before the database knows of it: a crash in between leaves an object under a key
 that the next worker writes again.
 """
 
 import asyncio
+import codecs
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -24,6 +26,7 @@ from app.core.ids import new_id
 from app.core.inspection import HEAD_BYTES, TAIL_BYTES, Kind, NotMediaError, inspect, is_whole
 from app.media import calls
 from app.media.commands import StoredFile
+from app.media.probing import Prober
 from app.media.rules import Limits
 from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Output
@@ -61,6 +64,8 @@ class Place:
 
     folder: Folder
     index: int
+    types: tuple[str, ...] = ()
+    """What it may be beside picture, video and sound."""
 
     def key(self, extension: str) -> str:
         """Where it lies in the bucket."""
@@ -73,12 +78,19 @@ class Copier:
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
+        self._prober = Prober(store, limits.max_pixels)
         self._places = asyncio.Semaphore(COPIES_AT_ONCE)
 
     async def copy_all(
-        self, provider: MediaGeneratorModel, outputs: Sequence[Output], folder: Folder
+        self, provider: MediaGeneratorModel, outputs: Sequence[Output], folder: Folder, types: Sequence[str] = ()
     ) -> tuple[StoredFile, ...]:
         """Copy every output of a media.
+
+        Args:
+            provider: That made them.
+            outputs: By reference.
+            folder: Whose they are.
+            types: What the model's card promises; text is taken only where it does.
 
         Raises:
             GenerationFailedError: There is none.
@@ -92,13 +104,13 @@ class Copier:
             try:
                 async with self._places:
                     with tracing.span("store output", index=index):
-                        place = Place(folder, index)
+                        place = Place(folder, index, tuple(types))
                         file = await copy_output(provider, output, self._store, place, self._limits)
             except (StoreError, NotReachedError, BusyError) as error:
                 log.warning("copy_delayed", index=index, error=str(error))
                 raise CopyDelayedError from error
             log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
-            files.append(file)
+            files.append(await self._prober.look_into(file))
         return tuple(files)
 
 
@@ -115,10 +127,10 @@ async def copy_output(
     async with aclosing(calls.chunks(provider, output)) as chunks:
         head = [chunk async for chunk in _first(chunks, HEAD_BYTES)]
         beginning = b"".join(head)
-        kind = _inspect(beginning, limits)
+        kind = _inspect(beginning, place.types, limits)
         through = _Passage(kind, beginning[:HEAD_BYTES], limits.max_bytes)
         key = place.key(kind.extension)
-        await store.put(key, through.carry(head, chunks), kind.media_type)
+        await store.put(key, through.carry(head, chunks), kind.content_type)
     return StoredFile(
         id=new_id(),
         index=place.index,
@@ -139,9 +151,9 @@ async def _first(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes
             return
 
 
-def _inspect(head: bytes, limits: Limits) -> Kind:
+def _inspect(head: bytes, types: Sequence[str], limits: Limits) -> Kind:
     try:
-        kind = inspect(head)
+        kind = inspect(head[:HEAD_BYTES], types)
     except NotMediaError as error:
         raise OutputError(f"the provider's result cannot be used: {error}") from error
     if kind.width and kind.height and kind.width * kind.height > limits.max_pixels:
@@ -158,6 +170,7 @@ class _Passage:
         self._max_bytes = max_bytes
         self.size = 0
         self.digest = hashlib.sha256()
+        self._text = codecs.getincrementaldecoder("utf-8")() if kind.is_text else None
 
     async def carry(self, head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         tail = b""
@@ -175,4 +188,9 @@ class _Passage:
         if self.size > self._max_bytes:
             raise OutputError(f"the provider's result is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)
+        if self._text is not None:
+            try:
+                self._text.decode(chunk)
+            except UnicodeDecodeError as error:
+                raise OutputError("the provider's result begins as text and goes on as something else") from error
         return (tail + chunk)[-TAIL_BYTES:] if len(chunk) < TAIL_BYTES else chunk[-TAIL_BYTES:]

@@ -13,10 +13,13 @@ ConflictError
 InvalidInputError
 ├── UnknownModelInRequestError
 ├── ModelRetiredInRequestError
-└── ModelGoneInRequestError
+├── ModelGoneInRequestError
+└── InputFileError
 CallbackRefusedInRequestError
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from app.core.errors import ConflictError, FleekError, InvalidInputError, NotFoundError
@@ -85,6 +88,16 @@ class ModelGoneInRequestError(InvalidInputError):
 
     code = "model_gone"
     title = "Model gone"
+
+
+class InputFileError(InvalidInputError):
+    """The request's input names a file that is not there or cannot be used."""
+
+    code = "invalid_input_file"
+    title = "Invalid input file"
+
+    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__("; ".join(f"{wrong['field']} {wrong['message']}" for wrong in errors), errors=errors)
 
 
 class MediaNotRetryableError(ConflictError):

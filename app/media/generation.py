@@ -2,6 +2,7 @@
 
 Crosses database, provider and store, in this order:
 
+0. files of the input are handed over: `input_files.py`. Nothing is bought before all of them are.
 1. intent: the attempt is committed. A crash from here on leaves an attempt without an external id:
    the next worker asks the provider for it; if nobody can say, the media's `on_unknown` decides.
 2. submit: the one call that spends money, made once, never cut off by a shutdown.
@@ -27,6 +28,7 @@ from app.media import accounts, calls
 from app.media.bills import bill, reported
 from app.media.commands import CancelReport, Completion
 from app.media.copying import Copier, CopyDelayedError, Folder
+from app.media.input_files import InputsDelayedError
 from app.media.jobs import Job, OpenAttempt
 from app.media.purchasing import Purchasing
 from app.media.settlement import Settlement
@@ -103,7 +105,12 @@ class Generation:
         offer = await self._offer(job)
         if offer is None or (job.attempt is None and await self._need_not_buy(job)):
             return
-        attempt = await self.purchasing.obtain(job, offer)
+        try:
+            attempt = await self.purchasing.obtain(job, offer)
+        except InputsDelayedError as error:
+            log.info("inputs_delayed", error=str(error))
+            pause = max(self._rules.retry.pause(job.held.fence), error.wait or timedelta(0))
+            raise HandBackError("inputs_delayed", pause) from error
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
@@ -131,11 +138,11 @@ class Generation:
 
     async def _finish(self, job: Job, offer: Offer, attempt: OpenAttempt, reference: Reference) -> None:
         """From a purchase to its end."""
-        provider = offer.provider
+        provider, types = offer.provider, offer.card.output_types
         try:
             succeeded = await self._outcome(job, provider, attempt, reference)
             folder = Folder(job.held.media_id, job.created_at, attempt.number)
-            files = await self._copier.copy_all(provider, succeeded.outputs, folder)
+            files = await self._copier.copy_all(provider, succeeded.outputs, folder, types)
         except _StoppedError as stopped:
             await self._stopped(job, provider, attempt, stopped.cost)
             return

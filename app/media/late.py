@@ -79,5 +79,7 @@ async def store(hot: Connections, late: LateResult) -> bool:
         [f.width for f in late.files],
         [f.height for f in late.files],
         [f.sha256 for f in late.files],
+        [f.seconds for f in late.files],
+        [f.poster_key for f in late.files],
     )
     return row is not None and bool(told(hot, [row]))

@@ -68,10 +68,11 @@ WITH over AS MATERIALIZED (
 ), touched AS (
     UPDATE media m SET updated_at = now() FROM closed WHERE m.id = closed.id
 ), stored AS (
-    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256)
-    SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256
+    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
+    SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds, f.poster_key
     FROM closed, unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::bigint[], $12::int[], $13::int[],
-        $14::text[]) AS f (id, index, key, media_type, bytes, width, height, sha256)
+        $14::text[], $15::float8[], $16::text[])
+        AS f (id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
 ), noted AS (
     INSERT INTO media_history (media_id, owner_id, event, status)
     SELECT id, owner_id, '{MediaEvent.LATE_STORED}', status FROM closed

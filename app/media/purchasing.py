@@ -11,9 +11,10 @@ passed nobody is believed who says that there is no purchase.
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -24,6 +25,7 @@ from app.core.ids import new_id
 from app.core.storable import storable
 from app.media import calls, gates, pauses, queries
 from app.media.commands import Held, Intent, Purchase
+from app.media.input_files import InputFiles, InputsDelayedError
 from app.media.jobs import Job, OpenAttempt, read_reference
 from app.media.rules import Rules
 from app.media.settlement import CLOSES_GATE, Settlement
@@ -52,11 +54,14 @@ class Tried:
 class Purchasing:
     """Buys generations, each in a task of its own that nobody's cancellation reaches."""
 
-    def __init__(self, hot: Connections, writes: Writes, settlement: Settlement, rules: Rules) -> None:
+    def __init__(
+        self, hot: Connections, writes: Writes, settlement: Settlement, rules: Rules, inputs: InputFiles
+    ) -> None:
         self._hot = hot
         self._writes = writes
         self._settlement = settlement
         self._rules = rules
+        self._inputs = inputs
         self.running: dict[Held, asyncio.Task[Tried | None]] = {}
         """The calls that may be spending money now."""
 
@@ -65,18 +70,42 @@ class Purchasing:
 
         Raises:
             LeaseLostError: The media is not this worker's any more.
+            InputsDelayedError: The files of its input cannot be had now; nothing was begun.
         """
+        can = offer.provider.capabilities
+        async with contextlib.AsyncExitStack() as stack:
+            given: Mapping[str, Any] = job.input
+            # Who looks a lost purchase up by its id needs no files; who asks for it once more does.
+            if job.attempt is None or (job.attempt.reference is None and can.idempotent_submit and not can.findable):
+                try:
+                    given = await stack.enter_async_context(self._inputs.handed_over(offer, job.owner_id, job.input))
+                except ProviderError as error:
+                    await self._without_files(job, error)
+                    return None
+            if job.attempt is not None:
+                tried = Tried(job.attempt, AnswerLostError("the worker stopped while it was asking the provider"))
+                return await self._known(job, offer, tried, given)
+            if job.cancel_asked.is_set():
+                raise InputsDelayedError("canceled meanwhile")
+            tried_now = await self._shielded(job, offer, given)
+            return None if tried_now is None else await self._known(job, offer, tried_now, given)
+
+    async def _without_files(self, job: Job, error: ProviderError) -> None:
+        """The files of its input cannot be had, so nothing was bought; the claims so far stand for the tries."""
+        if error.retryable and job.held.fence < self._rules.retry.max_tries:
+            raise InputsDelayedError(error.message, error.retry_after) from error
         if job.attempt is None:
-            tried = await self._shielded(job, offer)
+            await self._refused(job, None, error)
         else:
-            tried = Tried(job.attempt, AnswerLostError("the worker stopped while it was asking the provider"))
-        if tried is None:
-            return None
+            lost = AnswerLostError(f"it cannot be asked for once more: {error.message}")
+            await self._settlement.settle(job, job.attempt, lost)
+
+    async def _known(self, job: Job, offer: Offer, tried: Tried, given: Mapping[str, Any]) -> OpenAttempt | None:
+        """The attempt with its purchase, looked for if its answer was lost."""
         if tried.attempt.reference is not None:
             return tried.attempt
-        lost = tried.lost or AnswerLostError("the answer was lost")
         try:
-            return await self._look_up(job, offer, tried.attempt, lost)
+            return await self._look_up(job, offer, tried, given)
         except ProviderError as error:
             await self._settlement.settle(job, tried.attempt, error)
             return None
@@ -86,8 +115,8 @@ class Purchasing:
         while self.running:
             await asyncio.wait(self.running.values())
 
-    async def _shielded(self, job: Job, offer: Offer) -> Tried | None:
-        task = asyncio.create_task(self._buy(job, offer))
+    async def _shielded(self, job: Job, offer: Offer, given: Mapping[str, Any]) -> Tried | None:
+        task = asyncio.create_task(self._buy(job, offer, given))
         self.running[job.held] = task
         task.add_done_callback(lambda task: self._ended(job.held, task))
         return await asyncio.shield(task)
@@ -99,11 +128,11 @@ class Purchasing:
             # Its caller may be gone; then nobody else would say so.
             log.error("purchase_broken", error=repr(error))
 
-    async def _buy(self, job: Job, offer: Offer) -> Tried | None:
+    async def _buy(self, job: Job, offer: Offer, given: Mapping[str, Any]) -> Tried | None:
         attempt = await self._intend(job, offer)
         left = offer.provider.capabilities.submit_timeout - timedelta(seconds=attempt.age)
         try:
-            submission = job.submission(attempt.id, attempt.number, self._rules.callback_base)
+            submission = replace(job.submission(attempt.id, attempt.number, self._rules.callback_base), input=given)
             reference = await calls.submit(offer.provider, submission, patience=left)
         except AnswerLostError as error:
             return Tried(attempt, error)
@@ -116,7 +145,7 @@ class Purchasing:
                 await gates.open_again(self._hot, job.provider)
         return Tried(bought)
 
-    async def _refused(self, job: Job, attempt: OpenAttempt, error: ProviderError) -> None:
+    async def _refused(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> None:
         found_out, closes = False, isinstance(error, (*CLOSES_GATE, ModelGoneError))
         with contextlib.suppress(*TRY_LATER):
             if isinstance(error, CLOSES_GATE):
@@ -151,13 +180,14 @@ class Purchasing:
         await record_purchase(self._writes, attempt, reference)
         return replace(attempt, reference=reference)
 
-    async def _look_up(self, job: Job, offer: Offer, attempt: OpenAttempt, lost: AnswerLostError) -> OpenAttempt:
+    async def _look_up(self, job: Job, offer: Offer, tried: Tried, given: Mapping[str, Any]) -> OpenAttempt:
         """The purchase whose answer was lost.
 
         Raises:
             AnswerLostError: Nobody can say; it is not bought again.
             NotReachedError: The provider says that there is none.
         """
+        attempt, lost = tried.attempt, tried.lost or AnswerLostError("the answer was lost")
         log.warning("answer_lost", error=lost.message)
         can = offer.provider.capabilities
         settled = can.submit_timeout.total_seconds() + MARGIN
@@ -169,7 +199,7 @@ class Purchasing:
         while True:
             if (known := await self._recorded(attempt)) is not None:
                 return known
-            submission = job.submission(attempt.id, attempt.number, self._rules.callback_base)
+            submission = replace(job.submission(attempt.id, attempt.number, self._rules.callback_base), input=given)
             # Of the moment of the question: a machine that stalls must not make an old answer a late one.
             age = attempt.age
             answer = await ask(offer, submission, attempt)

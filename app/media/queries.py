@@ -18,7 +18,8 @@ from app.media_generator.errors import Sent
 
 _FILES: Final = f"""CASE WHEN m.status IN ({names(FINAL)}) THEN (
         SELECT json_agg(json_build_object('id', f.id, 'index', f.index, 'media_type', f.media_type,
-            'bytes', f.bytes, 'width', f.width, 'height', f.height, 'sha256', f.sha256) ORDER BY f.index)
+            'bytes', f.bytes, 'width', f.width, 'height', f.height, 'sha256', f.sha256,
+            'seconds', f.seconds, 'poster', f.poster_key IS NOT NULL) ORDER BY f.index)
         FROM files f WHERE f.media_id = m.id
     ) END AS files"""
 
@@ -59,7 +60,7 @@ _JOB: Final = f"""SELECT m.job_id, m.id AS media_id, m.model, m.status, m.progre
     m.error, m.updated_at, m.deadline, m.cancel, {_AHEAD}
 FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 
-_CONTENT: Final = """SELECT m.status, f.key, f.media_type
+_CONTENT: Final = """SELECT m.status, f.key, f.media_type, f.bytes, f.poster_key
 FROM media m LEFT JOIN files f ON f.media_id = m.id AND f.index = $3
 WHERE m.id = $1 AND m.owner_id = $2"""
 

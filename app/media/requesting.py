@@ -18,6 +18,7 @@ from app.media import queries, transitions
 from app.media.closures import Closed
 from app.media.commands import NewMedia, Once, OnRoute, Telling, Terms
 from app.media.errors import ModelGoneInRequestError, ModelRetiredInRequestError, UnknownModelInRequestError
+from app.media.input_checks import refuse_missing_files
 from app.media.routing import first_step
 from app.media.service import MediaServices, Row
 from app.media.states import MediaStatus
@@ -85,6 +86,7 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
     """
     order = await prepare(services, asked)
     offer = order.offer
+    await refuse_missing_files(services, owner_id, offer.card.input_schema, order.input)
     new = NewMedia(
         id=new_id(),
         job_id=new_id(),

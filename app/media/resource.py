@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from app.media.line import MOST_AHEAD, Waiting
-from app.media.states import MediaStatus
+from app.media.states import MediaStatus, Rendition
 
 Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 
@@ -77,4 +77,10 @@ def utc(moment: datetime | None) -> datetime | None:
 def _files(row: Row, public_url: str) -> list[dict[str, Any]]:
     if row["files"] is None:
         return []
-    return [{**file, "url": content_url(public_url, row["id"], file["index"])} for file in _decode(row["files"])]
+    return [_file(row["id"], file, public_url) for file in _decode(row["files"])]
+
+
+def _file(media_id: UUID, file: dict[str, Any], public_url: str) -> dict[str, Any]:
+    url = content_url(public_url, media_id, file["index"])
+    poster = file.pop("poster")
+    return {**file, "url": url, "poster_url": f"{url}&rendition={Rendition.POSTER}" if poster else None}

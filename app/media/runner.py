@@ -30,6 +30,7 @@ from app.media.lanes import NOBODY, Lane, Pace
 from app.media.states import SUSPECT_FROM
 from app.media.survival import survives
 from app.media.writes import LeaseLostError
+from app.uploads.service import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +47,19 @@ class Runner:
     """Claims, runs, heartbeats, sweeps; `wake` is the bell."""
 
     def __init__(
-        self, hot: Connections, generation: Generation, aftercare: Aftercare, hearing: Hearing, pace: Pace
+        self,
+        hot: Connections,
+        generation: Generation,
+        aftercare: Aftercare,
+        hearing: Hearing,
+        uploads: Uploads,
+        pace: Pace,
     ) -> None:
         self._hot = hot
         self._generation = generation
         self._aftercare = aftercare
         self._hearing = hearing
+        self._uploads = uploads
         self._pace = pace
         self.worker_id = new_id()
         self._name = f"{socket.gethostname()}/{os.getpid()}"
@@ -269,7 +277,7 @@ class Runner:
         )
         for queue in returned:
             self.wake(queue)
-        await sweep.forget(self._hot, key_lifetime=self._pace.key_lifetime)
+        await sweep.forget(self._hot, self._uploads, key_lifetime=self._pace.key_lifetime)
 
     async def _audit(self) -> None:
         """Return what carries this worker's name and is not in its hands."""

@@ -23,9 +23,10 @@ from app.media.errors import (
     ModelNotFoundError,
 )
 from app.media.line import Line, Waiting
-from app.media.states import FINAL, CancelAnswer, MediaStatus
+from app.media.states import FINAL, CancelAnswer, MediaStatus, Rendition
 from app.media_generator.registry import Offer, Registry, Routed, UnknownModelError
 from app.storage.signing import SignedUrl, SignedUrls
+from app.uploads.service import Uploads
 from app.webhooks.receivers import Receivers
 
 Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
@@ -42,6 +43,9 @@ class MediaServices:
     line: Line
     closures: Closures
     receivers: Receivers
+    uploads: Uploads
+    allow_private: bool
+    """The setting ALLOW_PRIVATE_ADDRESSES."""
     default_model: str
     key_lifetime: timedelta
 
@@ -151,14 +155,16 @@ async def history(
     return await queries.newest(services.hot, owner_id, status=status, before=before, limit=limit + 1)
 
 
-async def content_url(services: MediaServices, owner_id: UUID, media_id: UUID, index: int) -> SignedUrl:
-    """A signed URL of one file.
+async def content_url(
+    services: MediaServices, owner_id: UUID, media_id: UUID, index: int, rendition: Rendition | None = None
+) -> SignedUrl:
+    """A signed URL of one file, or of another form of it.
 
     Raises:
         MediaNotFoundError, FileNotFoundInMediaError: There is no such media, or no such file in it.
         MediaNotCompletedError: It has no files yet, or never will.
     """
-    place = (owner_id, media_id, index)
+    place = (owner_id, media_id, index, rendition)
     known = services.urls.remembered(place)
     if known is not None:
         return known
@@ -169,4 +175,7 @@ async def content_url(services: MediaServices, owner_id: UUID, media_id: UUID, i
         if row["status"] != MediaStatus.COMPLETED:
             raise MediaNotCompletedError(media_id, row["status"])
         raise FileNotFoundInMediaError(f"media {media_id} has no file {index}")
-    return await services.urls.sign(place, row["key"])
+    key = row["key"] if rendition is None else row["poster_key"]
+    if key is None:
+        raise FileNotFoundInMediaError(f"file {index} of media {media_id} has no {rendition}")
+    return await services.urls.sign(place, key)

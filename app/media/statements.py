@@ -119,10 +119,10 @@ WITH asked AS (
     UPDATE attempts a SET look_at = NULL FROM moved
     WHERE a.media_id = moved.id AND a.id IS DISTINCT FROM moved.attempt_id AND a.look_at IS NOT NULL
 ), stored AS (
-    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256)
+    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
     SELECT f.* FROM unnest($8::uuid[], $9::uuid[], $10::int[], $11::text[], $12::text[], $13::bigint[],
-        $14::int[], $15::int[], $16::text[])
-        AS f (id, media_id, index, key, media_type, bytes, width, height, sha256)
+        $14::int[], $15::int[], $16::text[], $17::float8[], $18::text[])
+        AS f (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
     JOIN moved ON moved.id = f.media_id
 ), {note(MediaEvent.COMPLETED)}
 {TOLD} FROM moved"""

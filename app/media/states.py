@@ -27,6 +27,12 @@ class AttemptStatus(StrEnum):
     UNKNOWN = "UNKNOWN"  # it may have been paid; nobody can say
 
 
+class Rendition(StrEnum):
+    """Another form of a file."""
+
+    POSTER = "poster"  # one picture of a video
+
+
 class OnUnknown(StrEnum):
     """What follows when nobody can say whether a try was paid."""
 

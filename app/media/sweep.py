@@ -13,6 +13,7 @@ from app.idempotency import keys
 from app.media import late, pausing, tallies, transitions, workers
 from app.media.endings import DEADLINE_EXCEEDED, WORKER_LOST
 from app.media.tallies import Counted
+from app.uploads.service import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ async def tend(hot: Connections) -> None:
     await pausing.tend(hot)
 
 
-async def forget(hot: Connections, *, key_lifetime: timedelta) -> None:
-    """Remove idempotency keys that are over."""
+async def forget(hot: Connections, uploads: Uploads, *, key_lifetime: timedelta) -> None:
+    """Remove idempotency keys that are over, and input files that have expired."""
     await keys.forget(hot, key_lifetime)
+    await uploads.sweep()

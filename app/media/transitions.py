@@ -129,6 +129,8 @@ async def complete(hot: Connections, completions: Sequence[Completion]) -> list[
         [f.width for f, _ in files],
         [f.height for f, _ in files],
         [f.sha256 for f, _ in files],
+        [f.seconds for f, _ in files],
+        [f.poster_key for f, _ in files],
     )
     return _moved(rows, [c.held for c in completions])
 

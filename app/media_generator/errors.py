@@ -2,6 +2,7 @@
 
 ProviderError
 ├── NotReachedError          NO       it never left us: connect, DNS, TLS; tried again
+│   └── InputUnreachableError         a file of the input could not be fetched; tried again
 ├── BusyError                NO       429, 503, 529; tried again after `retry_after`
 ├── RefusedError             NO       final
 │   ├── InputRefusedError             the caller's input: 400, 413, 422
@@ -56,6 +57,12 @@ class NotReachedError(ProviderError):
     code = "provider_unreachable"
     sent = Sent.NO
     retryable = True
+
+
+class InputUnreachableError(NotReachedError):
+    """A file that the input names could not be fetched from where it lies, so nothing was bought."""
+
+    code = "input_unreachable"
 
 
 class BusyError(ProviderError):

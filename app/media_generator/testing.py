@@ -85,7 +85,7 @@ class ProviderContract(TroubleContract):
             assert 1 <= len(outcome.outputs) <= provider.capabilities.max_outputs
             for output in outcome.outputs:
                 head = b"".join([chunk async for chunk in provider.open(output)])[:HEAD_BYTES]
-                assert inspect(head).media_type in card.output_types
+                assert inspect(head, card.output_types).media_type in card.output_types
 
     async def test_a_reference_survives_being_stored(self, provider: MediaGeneratorModel) -> None:
         """Another process goes on with nothing but the stored reference."""

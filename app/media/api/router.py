@@ -22,7 +22,7 @@ from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaO
 from app.media.api.waiting import Wait
 from app.media.commands import Terms
 from app.media.resource import Row
-from app.media.states import FINAL, CancelAnswer, MediaStatus
+from app.media.states import FINAL, CancelAnswer, MediaStatus, Rendition
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
@@ -162,10 +162,11 @@ async def content(
     request: Request,
     media_id: UUID,
     index: Annotated[int, Query(ge=0, lt=INDEX_LIMIT, description="Which output; 0 is the first.")] = 0,
+    rendition: Annotated[Rendition | None, Query(description="`poster`: one picture of a video.")] = None,
 ) -> Response:
     """The permanent address of a file. It leads to a URL that lives for a while; do not store that one."""
     desk = desk_of(request)
-    signed = await service.content_url(desk.services, DEFAULT_OWNER_ID, media_id, index)
+    signed = await service.content_url(desk.services, DEFAULT_OWNER_ID, media_id, index, rendition)
     if JSON in request.headers.get("accept", ""):
         return Response(
             msgspec.json.encode({"url": signed.url, "expires_at": signed.expires_at}),

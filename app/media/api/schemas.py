@@ -119,10 +119,12 @@ class FileOut(BaseModel):
     index: int = Field(description="0 for the first output.")
     media_type: str = Field(description="Read from the bytes.", examples=["image/png"])
     bytes: int
-    width: int | None = Field(description="In pixels; null: not a picture.")
-    height: int | None = Field(description="In pixels; null: not a picture.")
+    width: int | None = Field(description="In pixels; null: neither picture nor video, or not known.")
+    height: int | None = Field(description="In pixels; null: neither picture nor video, or not known.")
+    seconds: float | None = Field(description="Of a video or sound; null: neither, or not known.")
     sha256: str = Field(description="Of the bytes, in hex.")
     url: str = Field(description="The permanent address of the file.")
+    poster_url: str | None = Field(description="The permanent address of one picture of a video; null: there is none.")
 
 
 class CostOut(BaseModel):

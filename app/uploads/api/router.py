@@ -1,0 +1,196 @@
+"""The endpoints of input files: wire in, one use case, wire out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import asyncpg
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.auth.principal import DEFAULT_OWNER_ID
+from app.core.errors import FleekError
+from app.core.hot_route import HotRoute
+from app.core.pagination import decode_cursor, encode_cursor
+from app.core.problems import MEDIA_TYPE, problems
+from app.uploads.api.schemas import UploadOut, UploadPage
+from app.uploads.errors import FileTooLargeError, UploadTimeoutError
+from app.uploads.form import FIELD, MOST_OVERHEAD, FileForm
+from app.uploads.service import Uploads
+
+# Not for speed: its body is read as it comes, and nothing reads it before.
+router = APIRouter(prefix="/files", tags=["files"], route_class=HotRoute)
+
+SILENCE: Final = 30.0
+"""Seconds without a byte."""
+LINGER: Final = 3.0
+"""Seconds for which the rest of a refused body is read: many clients look at no answer before they have sent all."""
+LINGER_BYTES: Final = 16 * 1024 * 1024
+
+
+def _problem(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
+    shown = {"type": f"urn:fleek:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    return {"summary": title, "value": shown}
+
+
+_EXAMPLES: Final[dict[int, dict[str, Any]]] = {
+    408: {"slow": _problem(408, "upload_timeout", "The file came too slowly", "no byte came for 30 seconds")},
+    413: {"large": _problem(413, "file_too_large", "File too large", "the file is larger than 104857600 bytes")},
+    415: {
+        "file": _problem(415, "unsupported_file", "Unsupported file", "the bytes are no picture, video or sound"),
+        "form": _problem(415, "unsupported_media_type", "Unsupported media type", "send a form with the file"),
+    },
+    422: {
+        "form": _problem(422, "invalid_form", "Invalid form", "the form is empty"),
+        "pixels": _problem(422, "picture_too_large", "Picture too large", "the picture is 20000x20000"),
+    },
+    503: {
+        "busy": _problem(503, "uploads_busy", "Too many files at once", "8 files are being handed in"),
+        "store": _problem(503, "store_unavailable", "The store does not answer", "the store does not take files now"),
+    },
+}
+_TITLES: Final = {408: "Request timeout"}
+
+
+def _refusals() -> dict[int | str, dict[str, Any]]:
+    found = problems(*_EXAMPLES)
+    for status, examples in _EXAMPLES.items():
+        found[status]["content"][MEDIA_TYPE]["examples"] = examples
+        found[status]["description"] = _TITLES.get(status, found[status]["description"])
+    return found
+
+
+_LOCATION: Final = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+_FORM: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "additionalProperties": False,
+                    "properties": {FIELD: {"type": "string", "format": "binary", "description": "The one file."}},
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=UploadOut,
+    responses={
+        201: {"description": "Kept until `expires_at`.", "headers": _LOCATION},
+        200: {"description": "You had handed in the same bytes before.", "model": UploadOut, "headers": _LOCATION},
+        **_refusals(),
+    },
+    summary="Hand in an input file",
+    openapi_extra=_FORM,
+)
+async def create(request: Request) -> Response:
+    """A form with one file, a picture, video or sound; its `uri` can then stand in an `input`.
+
+    What it is is read from its bytes. The same bytes are kept once: handing them in again only moves `expires_at`.
+    """
+    uploads = _uploads(request)
+    body = _body(request, uploads.limits.max_bytes + MOST_OVERHEAD)
+    try:
+        form = FileForm(request.headers.get("content-type", ""), body)
+        name = await form.begin()
+        handed_in = await uploads.hand_in(DEFAULT_OWNER_ID, name, form.chunks())
+    except FleekError:
+        await _linger(request)
+        raise
+    path = f"{request.scope.get('root_path', '')}/files/{handed_in.row['id']}"
+    return _answer(_shown(handed_in.row), status=201 if handed_in.fresh else 200, headers={"location": path})
+
+
+@router.get("", response_model=UploadPage, responses=problems(422, 503), summary="List input files, newest first")
+async def listing(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """Yours that have not expired."""
+    before = decode_cursor(cursor) if cursor else None
+    rows = await _uploads(request).page(DEFAULT_OWNER_ID, before=before, limit=limit + 1)
+    following = encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
+    return _answer(UploadPage(items=[_shown(row) for row in rows[:limit]], next_cursor=following))
+
+
+@router.get("/{file_id:uuid}", response_model=UploadOut, responses=problems(404, 422, 503), summary="An input file")
+async def one(request: Request, file_id: UUID) -> Response:
+    """What is known of it; its bytes are not given out again."""
+    return _answer(_shown(await _uploads(request).get(DEFAULT_OWNER_ID, file_id)))
+
+
+@router.delete(
+    "/{file_id:uuid}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 422, 503),
+    summary="Delete an input file",
+)
+async def delete(request: Request, file_id: UUID) -> Response:
+    """At once; a media that names it and has not been begun ends with `input_refused`."""
+    await _uploads(request).delete(DEFAULT_OWNER_ID, file_id)
+    return Response(status_code=204)
+
+
+def _uploads(request: Request) -> Uploads:
+    uploads: Uploads = request.app.state.desk.services.uploads
+    return uploads
+
+
+async def _body(request: Request, most: int) -> AsyncIterator[bytes]:
+    """The body as it comes.
+
+    Raises:
+        FileTooLargeError: It says that it is, or is, larger than `most`.
+        UploadTimeoutError: Nothing comes for SILENCE.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise FileTooLargeError(f"the form has {announced} bytes, at most {most} are taken")
+    size = 0
+    stream = request.stream()
+    with contextlib.suppress(StopAsyncIteration):
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE):
+                    chunk = await anext(stream)
+            except TimeoutError:
+                raise UploadTimeoutError(f"no byte came for {SILENCE:.0f} seconds") from None
+            size += len(chunk)
+            if size > most:
+                raise FileTooLargeError(f"the form is larger than {most} bytes")
+            if chunk:
+                yield chunk
+
+
+async def _linger(request: Request) -> None:
+    if request.headers.get("expect", "").lower() == "100-continue":
+        return  # it waits to be asked for its body
+    size = 0
+    with contextlib.suppress(TimeoutError, RuntimeError):
+        async with asyncio.timeout(LINGER):
+            while size < LINGER_BYTES and (message := await request.receive()).get("more_body", False):
+                size += len(message.get("body", b""))
+
+
+def _shown(row: asyncpg.Record) -> UploadOut:
+    found: dict[str, Any] = {name: value for name, value in row.items() if name in UploadOut.model_fields}
+    times: dict[str, Any] = {name: row[name].astimezone(UTC) for name in ("created_at", "expires_at")}
+    return UploadOut.model_validate({**found, **times, "uri": f"file:{row['id']}"})
+
+
+def _answer(shown: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(shown.model_dump_json(), status_code=status, media_type="application/json", headers=headers)

@@ -1,0 +1,87 @@
+"""A form with one file, read as it comes: nothing of it is kept in memory or on disk.
+
+The parser is `multipart`'s, which is fed piece by piece. Starlette's own spools files to disk, and reads all of the
+form before anybody sees a byte of it.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+from multipart import (  # pyright: ignore[reportMissingTypeStubs] - it has none
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,  # pyright: ignore[reportUnknownVariableType] - untyped
+)
+
+from app.core.hot_route import UnsupportedMediaTypeError
+from app.uploads.errors import InvalidFormError
+
+FIELD: Final = "file"
+MOST_OVERHEAD: Final = 64 * 1024
+"""Bytes of a form beside its file."""
+_LONGEST_BOUNDARY: Final = 70  # RFC 2046, section 5.1.1
+
+
+class FileForm:
+    """One form; first `begin`, then `chunks`."""
+
+    def __init__(self, content_type: str, body: AsyncIterator[bytes]) -> None:
+        """See `FileForm`.
+
+        Args:
+            content_type: The header of the request.
+            body: As it comes.
+
+        Raises:
+            UnsupportedMediaTypeError: It is no form that can hold a file.
+            InvalidFormError: The header names no boundary.
+        """
+        kind: str
+        options: dict[str, str]
+        kind, options = parse_options_header(content_type)
+        if kind != "multipart/form-data":
+            raise UnsupportedMediaTypeError(f"send a form with the file in its field {FIELD!r}, as curl -F does")
+        boundary = options.get("boundary", "")
+        if not (0 < len(boundary) <= _LONGEST_BOUNDARY and boundary.isascii() and boundary.isprintable()):
+            raise InvalidFormError("the header Content-Type names no boundary, or none that is allowed")
+        self._parser = PushMultipartParser(boundary, max_segment_count=1)
+        self._events = self._read(body)
+
+    async def begin(self) -> str:
+        """The file's name, as the client calls it; empty if it does not.
+
+        Raises:
+            InvalidFormError: The form does not begin with a file.
+        """
+        async for event in self._events:
+            if isinstance(event, MultipartSegment):
+                if event.name != FIELD or event.filename is None:
+                    raise InvalidFormError(f"the form's one field must be {FIELD!r}, and hold a file with a name")
+                return str(event.filename)
+        raise InvalidFormError("the form is empty, or its boundary is not the one that the header names")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The file's bytes; when it ends, so has the form.
+
+        Raises:
+            InvalidFormError: There is more than one file, or the form breaks off.
+        """
+        async for event in self._events:
+            if event is not None and not isinstance(event, MultipartSegment):
+                yield bytes(event)
+
+    async def _read(self, body: AsyncIterator[bytes]) -> AsyncIterator[MultipartSegment | bytes | bytearray | None]:
+        async for chunk in body:
+            for event in self._parsed(chunk):
+                yield event
+        for event in self._parsed(b""):
+            yield event
+
+    def _parsed(self, chunk: bytes) -> Iterator[MultipartSegment | bytes | bytearray | None]:
+        try:
+            yield from self._parser.parse(chunk)
+        except MultipartError as error:
+            raise InvalidFormError(
+                f"the form cannot be read: {error}; it must hold one file and end as it says"
+            ) from None

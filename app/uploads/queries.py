@@ -1,0 +1,121 @@
+"""The SQL of input files.
+
+A row is there before its object is: `sha256` is `coming:` and its id until the bytes are stored, and `gone:` and its id
+from when nobody may find it any more until its object is removed. So no object is without a row, and no row that can
+be found is without its object.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from app.core.connections import Connections
+
+# ruff: noqa: S608 - the statements are put together from constants; values are always arguments
+
+_COLUMNS: Final = "id, key, name, media_type, bytes, width, height, sha256, created_at, expires_at"
+_FOUND: Final = "position(':' in sha256) = 0 AND expires_at > now()"
+_COMES_WITHIN: Final = "interval '1 hour'"
+"""Longer than handing a file in may take."""
+_AGAIN_AFTER: Final = "interval '1 minute'"
+"""Until somebody else tries to remove an object."""
+_GONE: Final = f"sha256 = 'gone:' || id, expires_at = now() + {_AGAIN_AFTER}"
+
+_ANNOUNCE: Final = f"""INSERT INTO uploads
+    (id, owner_id, key, name, media_type, bytes, width, height, sha256, expires_at)
+VALUES ($1, $2, $3, $4, $5, 0, $6, $7, 'coming:' || $1::uuid, now() + {_COMES_WITHIN})"""
+
+# One that has expired and is not removed yet is as good as new; one that is being removed has another `sha256`.
+_ARRIVED: Final = f"""WITH known AS (
+    UPDATE uploads SET expires_at = GREATEST(expires_at, now() + $5::interval)
+    WHERE owner_id = $2 AND sha256 = $3 RETURNING {_COLUMNS}
+), arrived AS (
+    UPDATE uploads SET sha256 = $3, bytes = $4, expires_at = now() + $5::interval
+    WHERE id = $1::uuid AND sha256 = 'coming:' || $1::uuid AND NOT EXISTS (SELECT FROM known) RETURNING {_COLUMNS}
+)
+SELECT {_COLUMNS}, false AS fresh FROM known UNION ALL SELECT {_COLUMNS}, true AS fresh FROM arrived"""
+
+_NEEDED: Final = f"""UPDATE uploads SET expires_at = GREATEST(expires_at, now() + $3::interval)
+WHERE owner_id = $1 AND id = ANY($2::uuid[]) AND {_FOUND} RETURNING id"""
+_ONE: Final = f"SELECT {_COLUMNS} FROM uploads WHERE id = $1 AND owner_id = $2 AND {_FOUND}"
+_PAGE: Final = f"""SELECT {_COLUMNS} FROM uploads
+WHERE owner_id = $1 AND {_FOUND} AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $2"""
+
+_LET_GO: Final = f"UPDATE uploads SET {_GONE} WHERE id = $1 AND owner_id = $2 AND {_FOUND} RETURNING id, key"
+_GIVE_UP: Final = f"UPDATE uploads SET {_GONE} WHERE id = $1::uuid AND sha256 = 'coming:' || $1::uuid"
+_EXPIRE: Final = f"""UPDATE uploads u SET {_GONE.replace("|| id", "|| u.id")}
+FROM (SELECT id FROM uploads WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) due
+WHERE u.id = due.id RETURNING u.id, u.key"""
+_REMOVED: Final = "DELETE FROM uploads WHERE id = $1::uuid AND sha256 = 'gone:' || $1::uuid"
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A file whose bytes are on their way."""
+
+    id: UUID
+    owner_id: UUID
+    key: str
+    name: str
+    media_type: str
+    width: int | None
+    height: int | None
+
+
+async def announce(hot: Connections, coming: Coming) -> None:
+    """Write down that an object may come to be."""
+    c = coming
+    await hot.execute(_ANNOUNCE, c.id, c.owner_id, c.key, c.name, c.media_type, c.width, c.height)
+
+
+async def arrived(
+    hot: Connections, coming: Coming, *, sha256: str, size: int, lifetime: timedelta
+) -> asyncpg.Record | None:
+    """The file that has these bytes: this one, or with `fresh` false one that the owner had before.
+
+    None: it took so long that it is not waited for any more.
+    """
+    try:
+        return await hot.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
+    except asyncpg.UniqueViolationError:
+        # The same bytes came twice at the same time; now the others are there.
+        return await hot.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
+
+
+async def need(hot: Connections, owner_id: UUID, ids: Sequence[UUID], lifetime: timedelta) -> set[UUID]:
+    """Which of these files there are; from now on they are kept for `lifetime` at least."""
+    return {row["id"] for row in await hot.fetch(_NEEDED, owner_id, ids, lifetime)}
+
+
+async def one(hot: Connections, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
+    """A file of an owner."""
+    return await hot.fetchrow(_ONE, upload_id, owner_id)
+
+
+async def page(hot: Connections, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
+    """Up to `limit` files of an owner, newest first, older than `before`."""
+    return await hot.fetch(_PAGE, owner_id, limit, before)
+
+
+async def let_go(hot: Connections, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
+    """Nobody finds it from now on; `id` and `key`, or None where there is no such file."""
+    return await hot.fetchrow(_LET_GO, upload_id, owner_id)
+
+
+async def give_up(hot: Connections, upload_id: UUID) -> None:
+    """Its bytes do not come any more."""
+    await hot.execute(_GIVE_UP, upload_id)
+
+
+async def expire(hot: Connections, *, limit: int) -> Sequence[asyncpg.Record]:
+    """Up to `limit` files whose time is over, or whose object could not be removed before; `id` and `key` of each."""
+    return await hot.fetch(_EXPIRE, limit)
+
+
+async def removed(hot: Connections, upload_id: UUID) -> None:
+    """The object is gone, so the row may go."""
+    await hot.execute(_REMOVED, upload_id)

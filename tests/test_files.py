@@ -1,0 +1,368 @@
+"""`POST /files` and what can be done with what was handed in; what is sent in bad faith leaves nothing behind."""
+
+import asyncio
+import hashlib
+from datetime import timedelta
+
+import httpx2
+import pytest
+
+from app.auth.principal import DEFAULT_OWNER_ID
+from app.core.ids import new_id
+from app.main import create_app
+from app.media_generator.dummy_media_generator.png import png_of_about
+from app.storage.store import ObjectNotFoundError, StoreUnavailableError
+from app.uploads.form import MOST_OVERHEAD
+from app.uploads.service import AT_ONCE, Uploads, plain_name
+from tests.support import PUBLIC_URL, eventually, make_settings
+
+PNG = png_of_about(2_000)
+HUGE = PNG[:16] + (20_000).to_bytes(4) * 2 + PNG[24:]
+"""Says of itself that it is 20,000 x 20,000."""
+BOUNDARY = "xXxBoundaryxXx"
+FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def part(content=PNG, name="a.png", field="file", kind="image/png"):
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\nContent-Type: {kind}'
+    return head.encode() + b"\r\n\r\n" + content + b"\r\n"
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+async def hand_in(api, content=PNG, name="a.png", kind="image/png"):
+    return await api.post("/files", files={"file": (name, content, kind)})
+
+
+async def rows(hot):
+    return await hot.fetch("SELECT * FROM uploads")
+
+
+async def objects(runtime, keys):
+    async def there(key):
+        try:
+            return [chunk async for chunk in runtime.store.get(key)] != []
+        except ObjectNotFoundError:
+            return False
+
+    return [await there(key) for key in keys]
+
+
+async def test_a_file_is_kept_under_its_type_size_and_hash(api, hot, runtime):
+    answer = await hand_in(api, name="../../etc/holi\x00day.png", kind="text/html")
+
+    assert answer.status_code == 201, answer.text
+    shown = answer.json()
+    assert answer.headers["location"] == f"/files/{shown['id']}"
+    assert shown["uri"] == f"file:{shown['id']}"
+    assert (shown["media_type"], shown["bytes"]) == ("image/png", len(PNG))
+    assert shown["sha256"] == hashlib.sha256(PNG).hexdigest()
+    assert shown["width"] > 0 < shown["height"]
+    assert ".." not in shown["name"]
+    assert "/" not in shown["name"]
+    assert (await api.get(answer.headers["location"])).json() == shown
+    (row,) = await rows(hot)
+    assert row["key"].startswith("uploads/")
+    assert b"".join([chunk async for chunk in runtime.store.get(row["key"])]) == PNG
+
+
+async def test_the_same_bytes_are_kept_once_and_for_longer(api, hot):
+    first = (await hand_in(api)).json()
+    await hot.execute("UPDATE uploads SET expires_at = now() + interval '1 minute'")
+    again = await hand_in(api, name="b.png")
+
+    assert (again.status_code, again.json()["id"]) == (200, first["id"])
+    assert again.json()["expires_at"] >= first["expires_at"]
+    assert len(await rows(hot)) == 1
+
+
+async def test_the_same_bytes_at_the_same_time_are_kept_once(api, hot):
+    answers = await asyncio.gather(*(hand_in(api) for _ in range(6)))
+
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
+    assert len(await rows(hot)) == 1
+
+
+async def test_another_owner_has_files_of_his_own(api, hot):
+    shown = (await hand_in(api)).json()
+    await hot.execute("UPDATE uploads SET owner_id = $1", new_id())
+
+    assert (await api.get(f"/files/{shown['id']}")).status_code == 404
+    assert (await api.delete(f"/files/{shown['id']}")).json()["code"] == "upload_not_found"
+    assert (await api.get("/files")).json() == {"items": [], "next_cursor": None}
+    assert (await hand_in(api)).json()["id"] != shown["id"]
+
+
+async def test_files_are_listed_newest_first_page_by_page(api):
+    ids = [(await hand_in(api, png_of_about(2_000 + 700 * number))).json()["id"] for number in range(3)]
+
+    first = (await api.get("/files", params={"limit": 2})).json()
+    second = (await api.get("/files", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+
+    assert [file["id"] for file in first["items"] + second["items"]] == ids[::-1]
+    assert second["next_cursor"] is None
+
+
+async def test_a_deleted_file_is_gone_with_its_object(api, hot, runtime):
+    shown = (await hand_in(api)).json()
+    (row,) = await rows(hot)
+
+    assert (await api.delete(f"/files/{shown['id']}")).status_code == 204
+
+    assert (await api.get(f"/files/{shown['id']}")).status_code == 404
+    assert await rows(hot) == []
+    assert await objects(runtime, [row["key"]]) == [False]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "word"),
+    [
+        (part(b"<html><script>alert(1)</script>") + END, 415, "unsupported_file", "no picture"),
+        (part(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>") + END, 415, "unsupported_file", ""),
+        (part(b"") + END, 415, "unsupported_file", ""),
+        (part(HUGE) + END, 422, "picture_too_large", "20000x20000"),
+        (part(), 422, "invalid_form", "end"),
+        (part()[:-300], 422, "invalid_form", "end"),
+        (part() + part(name="b.png") + END, 422, "invalid_form", "one file"),
+        (part(field="picture") + END, 422, "invalid_form", "'file'"),
+        (
+            b'--%b\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc\r\n' % BOUNDARY.encode() + END,
+            422,
+            "invalid_form",
+            "",
+        ),
+        (END, 422, "invalid_form", ""),
+        (b"", 422, "invalid_form", ""),
+        (b"\r\n" * 40_000, 422, "invalid_form", ""),
+        (part().replace(b"xXxBoundary", b"another") + END, 422, "invalid_form", ""),
+        (part(name="n" * 200_000) + END, 422, "invalid_form", "header"),
+        (f"--{BOUNDARY}\r\n".encode() + b"X-A: b\r\n" * 2_000 + b"\r\n" + END, 422, "invalid_form", ""),
+    ],
+)
+async def test_what_is_no_form_with_one_picture_leaves_nothing_behind(api, hot, body, status, code, word):
+    answer = await api.post("/files", content=body, headers=FORM)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert word in answer.json()["detail"]
+    assert await rows(hot) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 415),
+        ("text/plain", 415),
+        ("", 415),
+        ("multipart/mixed; boundary=x", 415),
+        ("multipart/form-data", 422),
+        ("multipart/form-data; boundary=", 422),
+        ("multipart/form-data; boundary=" + "x" * 71, 422),
+    ],
+)
+async def test_a_header_that_announces_no_form_is_refused(api, kind, status):
+    answer = await api.post("/files", content=part() + END, headers={"content-type": kind})
+
+    assert answer.status_code == status, answer.text
+
+
+@pytest.fixture
+async def small(engines, database, bell):
+    """An API that takes 64 kB at most."""
+    settings = make_settings(engines, database_url=database, max_upload_bytes=64_000)
+    app = create_app(settings, bell)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as api:
+        yield api
+
+
+async def test_a_file_that_says_that_it_is_too_large_is_refused_unread(small):
+    read = []
+
+    async def body():
+        read.append(True)
+        yield part(PNG + b"x" * 80_000) + END
+
+    length = str(64_001 + MOST_OVERHEAD)
+    answer = await small.post(
+        "/files", content=body(), headers={**FORM, "content-length": length, "expect": "100-continue"}
+    )
+
+    assert (answer.status_code, answer.json()["code"], read) == (413, "file_too_large", [])
+
+
+@pytest.mark.parametrize("endless", [b"x" * 8_000, b"\r\n--xXxBoundaryxX" * 100])
+async def test_a_file_without_end_is_cut_off_and_leaves_nothing_behind(small, hot, endless):
+    async def body():
+        yield part()[:-2]
+        while True:
+            yield endless
+
+    answer = await small.post("/files", content=body(), headers=FORM)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
+    assert await rows(hot) == []
+
+
+async def test_what_follows_the_form_without_end_is_cut_off(small, hot):
+    async def body():
+        yield part() + END
+        while True:
+            yield b"x" * 8_000
+
+    answer = await small.post("/files", content=body(), headers=FORM)
+
+    assert answer.status_code == 413
+    assert await rows(hot) == []
+
+
+class Away:
+    """A store that fails where it is told to."""
+
+    def __init__(self, store, *broken):
+        self._store = store
+        self.broken = set(broken)
+
+    def __getattr__(self, name):
+        if name in self.broken:
+            return self._fail
+        return getattr(self._store, name)
+
+    async def _fail(self, *_args):
+        raise StoreUnavailableError("away")
+
+
+async def stream(*chunks):
+    for chunk in chunks:
+        yield chunk
+
+
+async def test_a_store_that_is_away_is_named_and_the_sweep_cleans_up(runtime, hot):
+    uploads = runtime.uploads()
+    uploads._store = Away(runtime.store, "put", "delete")
+    with pytest.raises(Exception, match="store does not take"):
+        await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
+    (left,) = await rows(hot)
+    assert left["sha256"].startswith("gone:")
+
+    uploads._store = runtime.store
+    await hot.execute("UPDATE uploads SET expires_at = now()")
+    await uploads.sweep()
+
+    assert await rows(hot) == []
+
+
+async def test_the_sweep_removes_what_expired_and_what_never_came(runtime, hot):
+    uploads = runtime.uploads()
+    kept = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
+    gone = (await uploads.hand_in(DEFAULT_OWNER_ID, "b.png", stream(png_of_about(5_000)))).row
+    await hot.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", gone["id"])
+    # A process that died between its object and its row's last change.
+    lost = (await uploads.hand_in(DEFAULT_OWNER_ID, "c.png", stream(png_of_about(9_000)))).row
+    await hot.execute("UPDATE uploads SET sha256 = 'coming:' || id, expires_at = now() WHERE id = $1", lost["id"])
+
+    await uploads.sweep()
+    await uploads.sweep()
+
+    assert [row["id"] for row in await rows(hot)] == [kept["id"]]
+    assert await objects(runtime, [row["key"] for row in (kept, gone, lost)]) == [True, False, False]
+
+
+async def test_an_object_that_cannot_be_removed_is_tried_again_and_never_found_again(runtime, hot):
+    uploads = runtime.uploads()
+    row = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
+    await hot.execute("UPDATE uploads SET expires_at = now()")
+    uploads._store = Away(runtime.store, "delete")
+
+    await uploads.sweep()
+
+    assert await uploads.find(DEFAULT_OWNER_ID, row["id"]) is None
+    assert len(await rows(hot)) == 1
+    # The same bytes are a new file meanwhile: the old object may vanish at any time.
+    again = await Uploads(hot, runtime.store, uploads.limits).hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
+    assert again.fresh
+    assert again.row["id"] != row["id"]
+
+
+async def test_a_worker_sweeps(product, hot):
+    await hand_in(product.api)
+    await hot.execute("UPDATE uploads SET expires_at = now()")
+
+    await eventually(lambda: rows(hot), lambda found: found == [])
+
+
+async def test_a_file_that_breaks_off_leaves_nothing_behind(runtime, hot):
+    async def breaking():
+        yield PNG
+        yield b"x" * 100_000
+        raise ConnectionError("the client is gone")
+
+    with pytest.raises(ConnectionError):
+        await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", breaking())
+
+    assert await rows(hot) == []
+
+
+async def test_so_many_at_once_and_no_more(runtime, monkeypatch):
+    monkeypatch.setattr("app.uploads.service.PATIENCE", 0.05)
+    uploads, go = runtime.uploads(), asyncio.Event()
+
+    async def slow():
+        yield PNG + b"x" * 70_000
+        await go.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(uploads.hand_in(DEFAULT_OWNER_ID, "a.png", slow()))
+        await eventually(lambda: asyncio.sleep(0, uploads._places.locked()))
+        with pytest.raises(Exception, match="try again soon") as refused:
+            await uploads.hand_in(DEFAULT_OWNER_ID, "b.png", stream(PNG))
+        go.set()
+
+    assert refused.value.code == "uploads_busy"
+
+
+async def test_bytes_that_cease_to_come_are_not_waited_for(api, hot, monkeypatch):
+    monkeypatch.setattr("app.uploads.api.router.SILENCE", 0.05)
+
+    async def body():
+        yield part()[:-2]
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("app.uploads.api.router.LINGER", 0.05)
+    answer = await api.post("/files", content=body(), headers=FORM)
+
+    assert (answer.status_code, answer.json()["code"]) == (408, "upload_timeout")
+    assert await rows(hot) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\cat.png", "cat.png"),
+        ("a\x00b\r\nc.png", "abc.png"),
+        ("...", ""),
+        ("", ""),
+        ("x" * 300 + ".png", "x" * 196 + ".png"),
+        ("\u202egnp.exe", "gnp.exe"),
+    ],
+)
+def test_a_name_is_a_name_and_no_path(given, shown):
+    assert plain_name(given) == shown
+
+
+async def test_large_files_pass_through_without_being_held(runtime):
+    uploads = Uploads(runtime.hot, runtime.store, runtime.uploads().limits)
+    size = 40 * 1024 * 1024
+
+    async def body():
+        yield PNG
+        for _ in range(size // 65_536):
+            yield b"\x00" * 65_536
+
+    row = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", body())).row
+
+    assert row["bytes"] == len(PNG) + size
+    assert row["expires_at"] - row["created_at"] > timedelta(hours=47)
