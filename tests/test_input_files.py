@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import ssl
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
 import httpx2
 import pytest
+import trustme
 
 from app.core.ids import new_id
 from app.core.outgoing import Outgoing
@@ -18,8 +20,9 @@ from app.media_generator.dummy_media_generator.png import png_of_about
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
+from app.storage.store import StoreUnavailableError
 from fleek.providers import AnswerLostError, BusyError
-from tests.support import PUBLIC_URL, Client, attempts_of, eventually, make_settings
+from tests.support import PUBLIC_URL, Client, attempts_of, eventually
 from tests.test_http import Names, running
 from tests.test_http import Server as Site
 
@@ -72,10 +75,6 @@ class Reader(DummyMediaGeneratorModel):
             raise self.upload_errors.pop(0)
         self.uploaded.append((file.media_type, file.size, b"".join([chunk async for chunk in file.chunks()])))
         return f"upload-{len(self.uploaded)}"
-
-
-class AllPublic(Outgoing):
-    """Names lead where the test says; addresses of this machine count as public only for its sites."""
 
 
 @pytest.fixture
@@ -343,8 +342,6 @@ async def test_a_store_that_is_away_is_waited_for(client, provider, at_work, mon
 
 
 async def _away(_key):
-    from app.storage.store import StoreUnavailableError  # noqa: PLC0415
-
     raise StoreUnavailableError("away")
     yield b""
 
@@ -374,15 +371,7 @@ def answer(body=PNG, status="200 OK", **headers):
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{lines}Connection: close\r\n\r\n".encode() + body
 
 
-@pytest.fixture
-def settings(engines, database, request):
-    private = "private" in request.keywords
-    return make_settings(engines, database_url=database, allow_private_addresses=private)
-
-
-async def test_a_url_that_the_provider_does_not_read_is_fetched_for_it(
-    engines, database, client, provider, at_work, site
-):
+async def test_a_url_that_the_provider_does_not_read_is_fetched_for_it(client, provider, at_work, site):
     site.answer = answer(**{"Content-Type": "text/html"})
     media = await _asked_by_url(client, site.url + "a.png?token=secret")
     await at_work(allow_private_addresses=True)
@@ -415,25 +404,19 @@ def _database(client, hot):
         (answer(b"gone", "404 Not Found"), "input_refused", "answered 404"),
         (answer(b"no", "403 Forbidden"), "input_refused", "answered 403"),
         (answer(b"<html>"), "input_refused", "no picture"),
-        (answer(b"", "302 Found", Location="https://10.0.0.1/a.png"), "input_unreachable", ""),
         (answer(b"", "302 Found", Location="file:///etc/passwd"), "input_refused", "redirect"),
         (answer(b"", "302 Found", Location="/again"), "input_refused", "redirects"),
         (answer(b"oops", "500 Internal Server Error"), "input_unreachable", "answered 500"),
     ],
 )
-async def test_a_file_that_cannot_be_fetched_says_why(  # noqa: PLR0917 - fixtures
-    client, provider, at_work, site, reply, code, word
-):
+async def test_a_file_that_cannot_be_fetched_says_why(client, at_work, site, reply, code, word):
     site.answer = reply
     media = await _asked_by_url(client, site.url)
-    extra = {"max_tries": 2}
-    if "10.0.0.1" in reply.decode():
-        pytest.skip("tested with the guard on, below")
-    await at_work(allow_private_addresses=True, **extra)
+    await at_work(allow_private_addresses=True, max_tries=2)
 
     done = await client.until(media)
 
-    assert (done["error"]["code"], provider.given) == (code, [])
+    assert (done["error"]["code"], await attempts_of(client, done)) == (code, [])
     assert word in done["error"]["message"]
 
 
@@ -457,9 +440,11 @@ async def test_a_file_that_is_too_large_is_not_read_to_its_end(client, provider,
 async def test_a_silent_site_is_tried_again(client, provider, at_work, site, monkeypatch):
     monkeypatch.setattr("app.media.fetching.PATIENCE", 0.3)
 
+    over = asyncio.Event()
+
     async def silent(_writer):
         if site.connections == 1:
-            await asyncio.sleep(60)
+            await over.wait()
         _writer.write(answer())
         await _writer.drain()
 
@@ -469,6 +454,7 @@ async def test_a_silent_site_is_tried_again(client, provider, at_work, site, mon
 
     assert (await client.until(media))["status"] == "COMPLETED"
     assert site.connections >= 2
+    over.set()
 
 
 # Where nobody may send us: here the guard is on
@@ -487,3 +473,72 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_fetched(client, pr
 
     assert (done["error"]["code"], provider.given) == ("input_refused", [])
     assert "private or loopback" in done["error"]["message"]
+
+
+@pytest.fixture
+async def outside(monkeypatch):
+    """A site with a name and a certificate, at an address that counts as public; 127.0.0.2 does not."""
+    monkeypatch.setattr("app.core.guard.is_public", lambda address: address == "127.0.0.1")
+    authority = trustme.CA()
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("example.com", "inside.example").configure_cert(theirs)
+    authority.configure_trust(ours)
+    async with running(Site(), tls=theirs) as site:
+
+        def outgoing(*answers):
+            return Outgoing(allow_private_addresses=False, resolver=lambda: Names(*answers), tls=ours)
+
+        yield site, outgoing
+
+
+async def test_a_url_at_a_public_address_is_fetched(client, provider, at_work, outside):
+    site, outgoing = outside
+    site.answer = answer()
+    await at_work(outgoing(["127.0.0.1"]))
+
+    done = await client.until(await ask(client, image=f"https://example.com:{site.port}/a.png"))
+
+    assert (done["status"], provider.given[0]["image"]) == ("COMPLETED", data_uri())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://127.0.0.2:{port}/",
+        "https://[::1]:{port}/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://inside.example:{port}/",  # its name leads to 127.0.0.2
+        "http://example.com:{port}/",
+        "//localhost:{port}/",
+        "data:image/png;base64,AAAA",
+    ],
+)
+async def test_a_redirect_leads_nowhere_inside(client, provider, at_work, outside, target):
+    site, outgoing = outside
+    site.answer = answer(b"", "302 Found", Location=target.format(port=site.port))
+    await at_work(outgoing(["127.0.0.1"], ["127.0.0.2"]))
+
+    done = await client.until(await ask(client, image=f"https://example.com:{site.port}/a.png"))
+
+    assert (done["error"]["code"], provider.given) == ("input_refused", [])
+    assert len(site.requests) == 1
+
+
+async def test_a_name_that_leads_elsewhere_the_second_time_is_looked_at_again(client, provider, at_work, outside):
+    site, outgoing = outside
+    client_of_worker = outgoing(["127.0.0.1"], ["127.0.0.2"])
+
+    async def unwell(writer):
+        for session in client_of_worker._sessions.values():
+            session.connector.clear_dns_cache()  # as if its ten seconds were over
+        writer.write(answer(b"", "503 Service Unavailable"))
+        await writer.drain()
+
+    site.answer = unwell
+    await at_work(client_of_worker)
+
+    done = await client.until(await ask(client, image=f"https://example.com:{site.port}/a.png"))
+
+    assert (done["error"]["code"], provider.given) == ("input_refused", [])
+    assert "private or loopback" in done["error"]["message"]
+    assert len(site.requests) == 1
