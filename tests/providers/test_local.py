@@ -30,7 +30,6 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.plugins import Plan, load_registry
 from app.media_generator.testing import ProviderContract
 from app.storage.s3 import S3Store
-from app.storage.store import ObjectNotFoundError, StoreUnavailableError
 from app.storage.vault import StoredVault
 from tests.support import eventually
 
@@ -229,7 +228,7 @@ async def test_a_settled_picture_is_let_go_of(provider, vault):
 
     await provider.settled(reference)
 
-    with pytest.raises(ObjectNotFoundError):
+    with pytest.raises(FileNotFoundError):
         await anext(vault.open(reference.data["picture"]))
 
 
@@ -237,10 +236,10 @@ class Away:
     """A vault whose store does not answer."""
 
     async def keep(self, attempt_id, chunks):
-        raise StoreUnavailableError("away")
+        raise OSError("away")
 
     async def open(self, name):
-        raise StoreUnavailableError("away")
+        raise OSError("away")
         yield b""
 
 

@@ -172,7 +172,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
             raise InputRefusedError(f"input.image has {kind.width} x {kind.height} pixels; {MOST_PIXELS} is the most")
         try:
             return await self._open_vault().keep(submission.attempt_id, _in_chunks(picture))
-        except Exception as error:  # the store behind the vault has errors of its own
+        except OSError as error:
             raise NotReachedError(f"the picture that was handed in cannot be stored now: {error}") from error
 
     async def _order(self, reference: Reference) -> Order:

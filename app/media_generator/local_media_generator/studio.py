@@ -25,7 +25,7 @@ class Work:
     async def _make(self, process: Computing, order: Callable[[], Awaitable[Order]]) -> bytes:
         try:
             complete = await order()
-        except Exception as error:  # the store behind the vault has errors of its own
+        except OSError as error:
             raise NotReachedError(f"the picture that was handed in cannot be read now: {error}") from error
         return await process.make(complete, self._tell)
 
