@@ -8,7 +8,7 @@ import pytest
 from app.media_generator import costs
 from app.media_generator.cards import Price, PriceUnit
 from app.media_generator.dummy_media_generator.provider import FAULTY, DummyMediaGeneratorModel
-from app.media_generator.media_generator_model import Canceled, Succeeded
+from app.media_generator.media_generator_model import Succeeded
 from tests.support import attempts_of
 
 CENT = Decimal("0.01")
