@@ -84,6 +84,21 @@ def _tell_of(news: News) -> Announce:
     return announce
 
 
+def _connections(settings: Settings, stack: AsyncExitStack) -> tuple[Connections, "redis.Redis"]:
+    """Database and cache; nobody is called yet."""
+    hot = Connections(
+        settings.database_dsn,
+        size=settings.database_connections,
+        prepared=settings.database_prepared_statements,
+    )
+    stack.push_async_callback(hot.close)
+    cache = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
+        settings.redis_url.get_secret_value(), socket_timeout=0.5, socket_connect_timeout=0.5
+    )
+    stack.push_async_callback(cache.aclose)
+    return hot, cache
+
+
 @asynccontextmanager
 async def open_runtime(
     settings: Settings,
@@ -111,16 +126,7 @@ async def open_runtime(
             log.warning("production_caution", caution=caution)
         tracing.begin(settings)
         stack.push_async_callback(asyncio.to_thread, tracing.end)
-        hot = Connections(
-            settings.database_dsn,
-            size=settings.database_connections,
-            prepared=settings.database_prepared_statements,
-        )
-        stack.push_async_callback(hot.close)
-        cache = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
-            settings.redis_url.get_secret_value(), socket_timeout=0.5, socket_connect_timeout=0.5
-        )
-        stack.push_async_callback(cache.aclose)
+        hot, cache = _connections(settings, stack)
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
         store = S3Store(settings)

@@ -77,13 +77,13 @@ async def test_a_schema_from_newer_code_is_left_alone(hot, cli):
 
 async def test_a_migration_that_fails_is_told_in_one_line(database, hot, cli):
     await asyncio.to_thread(migrate, database, "-1", down=True)
-    await hot.execute("CREATE TABLE paused_models (model text)")
+    await hot.execute("ALTER TABLE attempts ADD COLUMN called_back boolean")
 
     done = await asyncio.to_thread(cli, "db", "upgrade")
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("fleek: the migration failed: ")
-    assert 'relation "paused_models" already exists' in done.stderr
+    assert 'column "called_back" of relation "attempts" already exists' in done.stderr
 
 
 async def test_a_good_database_passes_every_check_and_a_changed_one_does_not(hot, cli):
@@ -100,7 +100,7 @@ async def test_a_good_database_passes_every_check_and_a_changed_one_does_not(hot
 
 
 async def test_an_old_schema_and_a_read_only_database_are_found(base_settings, database, cli):
-    await asyncio.to_thread(migrate, database, "-1", down=True)
+    await asyncio.to_thread(migrate, database, "0004", down=True)
     await on_server(
         base_settings, f"ALTER DATABASE {database.rpartition('/')[2]} SET default_transaction_read_only = on"
     )
