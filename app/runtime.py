@@ -77,6 +77,15 @@ class Runtime:
         )
 
 
+def plan_of(settings: Settings) -> Plan:
+    """What the operator has set up of providers.
+
+    Raises:
+        SettingsError: The catalogue cannot be understood.
+    """
+    return Plan(variables(), settings.provider_accounts, read_catalogue(settings.catalogue_file))
+
+
 def _tell_of(news: News) -> Announce:
     def announce(changes: Collection[Change], *, posted: bool) -> None:  # noqa: ARG001 - who delivers sets his own
         news.tell(changes)
@@ -104,7 +113,7 @@ async def open_runtime(
     Raises:
         SettingsError: The operator's catalogue cannot be understood.
     """
-    catalogue = read_catalogue(settings.catalogue_file)
+    plan = plan_of(settings)
     async with AsyncExitStack() as stack:
         report_errors(settings)
         for caution in production.cautions(settings):
@@ -124,9 +133,7 @@ async def open_runtime(
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
         store = S3Store(settings)
-        providers = registry or load_registry(
-            Plan(variables(), settings.provider_accounts, catalogue), outgoing, StoredVault(store)
-        )
+        providers = registry or load_registry(plan, outgoing, StoredVault(store))
         stack.push_async_callback(providers.close)
         recorder = Recorder(hot)
         recorder.start()

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from app.core.hot_route import HotRoute
 from app.core.problems import problems
 from app.media.api.desk import desk_of
 from app.media.api.schemas import MediaIn
@@ -10,7 +11,7 @@ from app.media.offering import estimate
 from app.media.requesting import MediaRequest
 from app.media_generator.costs import CostBasis
 
-router = APIRouter(prefix="/media", tags=["media"])
+router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
 
 class EstimateOut(BaseModel):
