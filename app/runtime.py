@@ -111,9 +111,8 @@ async def open_runtime(
         process: Under which name it counts.
 
     Raises:
-        SettingsError: The operator's catalogue cannot be understood.
+        SettingsError: As `plan_of`.
     """
-    plan = plan_of(settings)
     async with AsyncExitStack() as stack:
         report_errors(settings)
         for caution in production.cautions(settings):
@@ -133,7 +132,7 @@ async def open_runtime(
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
         store = S3Store(settings)
-        providers = registry or load_registry(plan, outgoing, StoredVault(store))
+        providers = registry or load_registry(plan_of(settings), outgoing, StoredVault(store))
         stack.push_async_callback(providers.close)
         recorder = Recorder(hot)
         recorder.start()
