@@ -107,6 +107,7 @@ def _add_routes(app: FastAPI, chosen: Settings) -> None:
         app.include_router(part.router)
     hot = [
         *callback_router.router.routes,
+        *estimate_router.router.routes,
         *router.router.routes,
         *stream_router.router.routes,
         *webhooks_router.router.routes,

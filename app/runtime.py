@@ -77,6 +77,15 @@ class Runtime:
         )
 
 
+def plan_of(settings: Settings) -> Plan:
+    """What the operator has set up of providers.
+
+    Raises:
+        SettingsError: The catalogue cannot be understood.
+    """
+    return Plan(variables(), settings.provider_accounts, read_catalogue(settings.catalogue_file))
+
+
 def _tell_of(news: News) -> Announce:
     def announce(changes: Collection[Change], *, posted: bool) -> None:  # noqa: ARG001 - who delivers sets his own
         news.tell(changes)
@@ -117,9 +126,8 @@ async def open_runtime(
         process: Under which name it counts.
 
     Raises:
-        SettingsError: The operator's catalogue cannot be understood.
+        SettingsError: As `plan_of`.
     """
-    catalogue = read_catalogue(settings.catalogue_file)
     async with AsyncExitStack() as stack:
         report_errors(settings)
         for caution in production.cautions(settings):
@@ -130,9 +138,7 @@ async def open_runtime(
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
         store = S3Store(settings)
-        providers = registry or load_registry(
-            Plan(variables(), settings.provider_accounts, catalogue), outgoing, StoredVault(store)
-        )
+        providers = registry or load_registry(plan_of(settings), outgoing, StoredVault(store))
         stack.push_async_callback(providers.close)
         recorder = Recorder(hot)
         recorder.start()

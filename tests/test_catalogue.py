@@ -1,24 +1,28 @@
 """The catalogue: what files say of models, what becomes of it in requests, and models that turn out to be gone."""
 
+import json
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
+from app.cli import models_refreshed
+from app.cli.errors import CommandError
+from app.cli.main import app as cli
 from app.core.errors import SettingsError
 from app.main import create_app
 from app.media import pauses, pausing
 from app.media_generator.cards import ModelStatus, Price, PriceUnit
 from app.media_generator.catalogue import read_catalogue
 from app.media_generator.dummy_media_generator.provider import FAULTY, DummyMediaGeneratorModel
-from app.media_generator.errors import ModelGoneError
+from app.media_generator.errors import BusyError, ModelGoneError
 from app.media_generator.plugins import Plan, load_registry
 from app.media_generator.registry import Registry
 from tests.support import PUBLIC_URL, eventually
 
-TODAY = date(2026, 1, 1)
 LONG_AGO = date(2020, 1, 1)
 SOME_DAY = date(2999, 1, 1)
 
@@ -96,7 +100,7 @@ def test_the_operators_file_changes_what_it_names_and_nothing_else(tmp_path):
 
     registry = load_registry(Plan(catalogue=read_catalogue(file)))
 
-    (painter,) = registry.offers()
+    (painter,) = (offer for offer in registry.offers() if offer.provider.name == "dummy")
     assert painter.full_name == "dummy/painter"
     assert painter.card.price == Price(Decimal("0.003"), PriceUnit.MEGAPIXEL)
     assert (painter.card.time_limit, painter.card.retired_at) == (timedelta(minutes=1), SOME_DAY)
@@ -313,6 +317,65 @@ async def test_a_model_that_turns_out_to_be_gone_makes_one_problem_and_not_a_str
 
     done = await eventually(look, lambda seen: all(one["status"] in {"COMPLETED", "ERROR"} for one in seen))
     assert sorted(one["status"] for one in done) == ["COMPLETED"] * 4 + ["ERROR"]
+
+
+class Fresh(Shop):
+    """Its provider says what it is told to."""
+
+    def __init__(self, *cards):
+        super().__init__(*cards)
+        self.said = {}
+
+    async def refresh(self, card):
+        answer = self.said.get(card.name, card)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_what_providers_say_today_gets_into_the_operators_file(tmp_path):
+    file = written(tmp_path, '# by hand\n[models."shop/one"]\nprice = { amount = "1" } # a secret\n')
+    shop = Fresh(card("one"), card("two"), card("three"), card("four"))
+    dearer = Price(Decimal("0.5"), PriceUnit.SECOND)
+    shop.said = {
+        "one": card("one", price=dearer, time_limit=timedelta(minutes=2), retired_at=SOME_DAY),
+        "two": ModelGoneError("404"),
+        "three": BusyError("429"),
+    }
+
+    changes, silent = await models_refreshed.asked(Registry([shop]).offers())
+    models_refreshed.write_changes(file, changes)
+
+    entries = read_catalogue(file).entries
+    assert silent == {"shop/three": "429"}
+    assert sorted(entries) == ["shop/one", "shop/two"]
+    assert entries["shop/one"].apply(card("one")) == shop.said["one"]
+    assert entries["shop/two"].status is ModelStatus.RETIRED
+    assert file.read_text().startswith("# by hand")
+    assert [path.name for path in tmp_path.iterdir()] == ["catalogue.toml"]
+
+
+async def test_a_file_that_would_not_be_understood_stays_as_it_is(tmp_path):
+    file = written(tmp_path, "[strange]\n")
+
+    with pytest.raises(CommandError, match="stays as it is"):
+        models_refreshed.write_changes(file, {"shop/one": {"title": "x"}})
+
+    assert file.read_text() == "[strange]\n"
+
+
+def test_models_are_listed_and_shown(tmp_path, monkeypatch):
+    file = written(tmp_path, '[models."dummy/faulty"]\nhidden = true\n')
+    monkeypatch.setenv("CATALOGUE_FILE", str(file))
+
+    listed = json.loads(CliRunner().invoke(cli, ["models", "list", "--json"]).output)["items"]
+    shown = CliRunner().invoke(cli, ["models", "show", "dummy/painter"]).output
+
+    assert {model["name"]: model["hidden"] for model in listed if model["name"].startswith("dummy/")} == {
+        "dummy/faulty": True,
+        "dummy/painter": False,
+    }
+    assert "Procedural painter" in shown
 
 
 async def test_an_operators_pause_is_not_taken_for_a_model_that_is_gone(hot):

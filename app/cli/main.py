@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from app.cli import db_commands, jobs_commands, launching, preparation, store_commands
+from app.cli import db_commands, jobs_commands, launching, models_commands, preparation, store_commands
 from app.cli import doctor as doctors
 from app.cli.console import complain
 from app.cli.errors import CommandError
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (jobs_commands.app, db_commands.app, store_commands.app):
+for group in (jobs_commands.app, models_commands.app, db_commands.app, store_commands.app):
     app.add_typer(group)
 
 More: TypeAlias = Annotated[

@@ -14,6 +14,7 @@ from app.core.config import Settings, load_settings
 from app.core.connections import UNAVAILABLE
 from app.core.errors import FleekError, SettingsError
 from app.core.logging import set_up_logging
+from app.core.outgoing import Outgoing
 from app.runtime import Runtime, open_runtime
 
 Result = TypeVar("Result")
@@ -57,6 +58,23 @@ def operate(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
 
     async def run() -> Result:
         async with open_runtime(settings) as runtime:
+            return await work(runtime)
+
+    return with_database(run)
+
+
+def operate_calling(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
+    """The same, and providers can be called.
+
+    Raises:
+        CommandError: It cannot be done, and why.
+    """
+    settings = settings_in_force()
+    set_up_logging(level="ERROR", json=not sys.stderr.isatty())
+
+    async def run() -> Result:
+        outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
+        async with open_runtime(settings, outgoing=outgoing) as runtime:
             return await work(runtime)
 
     return with_database(run)

@@ -105,9 +105,9 @@ class Registry:
             return
         self._routes[route.name] = _routed(route, targets)
 
-    def offers(self) -> list[Offer]:
-        """All models that can be asked for, by name."""
-        return [offer for _, offer in sorted(self._offers.items()) if not offer.hidden]
+    def offers(self, *, hidden: bool = False) -> list[Offer]:
+        """All models that can be asked for, by name; with `hidden` those too that the operator has hidden."""
+        return [offer for _, offer in sorted(self._offers.items()) if hidden or not offer.hidden]
 
     def routes(self) -> list[Routed]:
         """All routes, by name."""

@@ -2,7 +2,9 @@
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
+from app.core.hot_route import HotRoute
 from app.core.problems import problems
 from app.media.api.desk import desk_of
 from app.media.api.schemas import MediaIn
@@ -10,7 +12,7 @@ from app.media.offering import estimate
 from app.media.requesting import MediaRequest
 from app.media_generator.costs import CostBasis
 
-router = APIRouter(prefix="/media", tags=["media"])
+router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
 
 class EstimateOut(BaseModel):
@@ -25,15 +27,18 @@ class EstimateOut(BaseModel):
     )
 
 
-@router.post("/estimate", responses=problems(413, 415, 422, 503), summary="What a media would cost")
-async def ask(request: Request, body: MediaIn) -> EstimateOut:
+@router.post(
+    "/estimate", response_model=EstimateOut, responses=problems(413, 415, 422, 503), summary="What a media would cost"
+)
+async def ask(request: Request, body: MediaIn) -> Response:
     """By the catalogue's price and the input. A request that would be refused is refused here alike."""
     asked = MediaRequest(body.prompt, body.model, body.input, body.metadata)
     found = await estimate(desk_of(request).services, asked)
-    return EstimateOut(
+    told = EstimateOut(
         model=found.model,
         amount=None if found.amount is None else f"{found.amount.normalize():f}",
         currency=found.currency,
         basis=None if found.amount is None else CostBasis.COMPUTED,
         units=None if found.units is None else dict(found.units),
     )
+    return Response(told.model_dump_json(), media_type="application/json")
