@@ -113,7 +113,7 @@ PROVIDERS: Final = [
           "percentunit"),
     Panel("Closed and paused", "Providers and models from which nothing is bought, and why.",
           [("max by (provider, code) (fleek_provider_closed)", "{{provider}} {{code}}"),
-           ("max by (model) (fleek_model_paused)", "{{model}} paused")]),
+           ("max by (model, code) (fleek_model_paused)", "{{model}} {{code}}")]),
     Panel("Store", "p95 of its calls.",
           [(_quantile(0.95, STORE, "operation"), "{{operation}}")], "s"),
     Panel("Bytes stored", "By provider.",
