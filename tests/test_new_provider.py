@@ -88,3 +88,12 @@ def test_nothing_is_written_over(skeleton):
 
     assert isinstance(result.exception, WrongUsageError)
     assert (skeleton / "pyproject.toml").read_text() == before
+
+
+async def test_a_provider_that_is_not_set_up_says_what_to_set(api):
+    body = {"prompt": "x", "model": "replicate/black-forest-labs/flux-schnell"}
+
+    answer = await api.post("/media/generate", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_model")
+    assert "set REPLICATE_API_TOKEN," in answer.json()["detail"]

@@ -221,8 +221,10 @@ def find_model(registry: Registry, name: str) -> Offer | Routed:
     try:
         return registry.wanted(name)
     except UnknownModelError as error:
+        kind, near = name.partition("/")[0], f"near names: {', '.join(error.near)}"
+        hint = f"{kind} is not set up here: set {registry.asleep[kind]}" if kind in registry.asleep else near
         raise UnknownModelInRequestError(
-            f"there is no model {name!r}; near names: {', '.join(error.near)}",
+            f"there is no model {name!r}; {hint}",
             errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.near}],
         ) from None
 

@@ -80,10 +80,18 @@ def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vau
         else:
             providers.append(made)
     registry = Registry(providers, broken, chosen.catalogue)
+    services = {entry.name for entry in entry_points(group=SERVICES)}
+    registry.asleep = {kind: _set_up_by(kind) for kind in services - {*registry.providers, *broken}}
     for name, why in registry.broken.items():
         if name not in broken:
             log.warning("route_broken", route=name, error=why)
     return registry
+
+
+def _set_up_by(kind: str) -> str:
+    """The variables of which one sets an account of this kind up, in words."""
+    *first, last = (Account(kind).variable(setting) for setting in SET_UP_BY)
+    return f"{', '.join(first)} or {last}"
 
 
 def _wanted(plan: Plan, broken: dict[str, str]) -> Iterable[tuple[str, EntryPoint]]:

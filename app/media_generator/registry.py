@@ -85,6 +85,8 @@ class Registry:
         self.providers = {provider.name: provider for provider in providers}
         self.broken = dict(broken or {})
         """Plug-ins that could not be loaded and routes that lead nowhere, and why."""
+        self.asleep: Mapping[str, str] = {}
+        """Kinds of providers that are installed and not set up: which variables would do that."""
         offers = [_offer(chosen, provider, card) for provider in self.providers.values() for card in provider.models()]
         self._offers = {offer.full_name: offer for offer in offers}
         self._aliases = {alias: offer for offer in reversed(offers) for alias in offer.card.aliases}
