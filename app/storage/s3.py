@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PART_BYTES: Final = 8 * 1024 * 1024
 """Objects up to this size are written in one request; larger ones in parts of it (S3 takes 5 MiB and more)."""
+PARTS_AT_ONCE: Final = 2
+"""Of one object, each in memory until it is written; obstore's own 12 took 100 MiB for each object on its way."""
 CACHE_FOREVER: Final = "private, max-age=31536000, immutable"
 
 
@@ -67,7 +69,12 @@ class S3Store:
                 await obstore.put_async(self._objects, key, b"".join(start), attributes=attributes, use_multipart=False)
             else:
                 await obstore.put_async(
-                    self._objects, key, _rejoin(start, chunks), attributes=attributes, chunk_size=PART_BYTES
+                    self._objects,
+                    key,
+                    _rejoin(start, chunks),
+                    attributes=attributes,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_AT_ONCE,
                 )
 
     async def get(self, key: str) -> AsyncIterator[bytes]:
