@@ -51,7 +51,7 @@ ANY_MODEL: Final = ModelCard(
     title="A Cog model",
     description="Whatever the container at this address predicts. Its parameters are checked there alone; with a card "
     "in the catalogue they are checked before.",
-    output_types=("image/png", "image/jpeg", "image/webp", "video/mp4", "audio/mpeg", "audio/x-wav"),
+    output_types=("image/png", "image/jpeg", "image/webp", "video/mp4", "audio/mpeg", "audio/wav"),
     input_schema={"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"},
     example={},
 )
