@@ -21,6 +21,7 @@ NO_SETTINGS = {
     *("FORWARDED_ALLOW_IPS", "OTEL_SERVICE_NAME", "OTEL_TRACES_SAMPLER"),  # of others
     *("JOB_ID", "MEDIA_ID", "DELIVERY_ID", "WEBHOOK_ID", "WEBHOOK_SECRET"),  # to be filled in
     "FILE_ID",  # likewise
+    "LIVE_COST_LIMIT",  # of the tests
     "TOO_LATE",  # an outcome
 }
 """Words that look like settings."""

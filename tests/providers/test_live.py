@@ -1,0 +1,65 @@
+"""The same walk against the real services: `uv run pytest -m live`, with the tokens of those that you want to pay.
+
+Only what costs less than LIVE_COST_LIMIT US dollars (0.05 if it is not set) is asked for, one picture each.
+"""
+
+import os
+from decimal import Decimal
+
+import pytest
+
+from app.core import config
+from app.core.outgoing import Outgoing
+from app.media_generator.plugins import Plan, load_registry
+from app.media_generator.registry import Registry
+from app.storage.s3 import S3Store
+from app.storage.vault import StoredVault
+from tests.support import attempts_of, eventually
+
+MODELS = {
+    "replicate": "replicate/black-forest-labs/flux-schnell",
+    "fal": "fal/fal-ai/flux/schnell",
+    "openai": "openai/gpt-image-1-mini",
+}
+PATIENCE_SECONDS = 300
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(400), pytest.mark.enable_socket]
+
+
+@pytest.fixture
+async def registry(base_settings):
+    outgoing = Outgoing(allow_private_addresses=True)
+    plan = Plan(config.variables())
+    loaded = load_registry(plan, outgoing, StoredVault(S3Store(base_settings)))
+    yield loaded
+    await loaded.close()
+    await outgoing.close()
+
+
+def cost(offer):
+    estimate = offer.card.price and offer.card.price.amount
+    return Decimal(0) if estimate is None else estimate
+
+
+@pytest.mark.parametrize("name", MODELS)
+async def test_a_picture_from_the_real_service(registry, client, working, name):
+    provider = registry.providers.get(name)
+    if provider is None:
+        pytest.skip(f"no account: {registry.asleep.get(name, registry.broken.get(name))}")
+    offer = registry.find(MODELS[name])
+    limit = Decimal(os.environ.get("LIVE_COST_LIMIT", "0.05"))
+    if cost(offer) > limit:
+        pytest.skip(f"{offer.full_name} costs more than {limit}")
+    client.api._transport.app.state.runtime.registry._offers.update(Registry([provider])._offers)
+    await working(provider)
+
+    asked = await client.generate(model=offer.full_name, prompt="a lighthouse at dawn, woodcut")
+    done = await eventually(
+        lambda: client.media(asked), lambda seen: seen["completed_at"] is not None, seconds=PATIENCE_SECONDS
+    )
+
+    tries = await attempts_of(client, asked)
+    assert done["status"] == "COMPLETED", (done["error"], tries)
+    assert done["files"][0]["width"] >= 256
+    assert len(tries) == 1
+    print(f"{offer.full_name}: {done['cost']}")  # noqa: T201 - what it cost is worth reading
