@@ -1,7 +1,8 @@
 """Places in the product's code at which a process kills itself, so that every one of them can be tried.
 
 The product knows nothing of them: real functions are wrapped when the process starts. CRASH_AT names the point,
-CRASH_AFTER says on which passage it dies (1 if it is not set).
+CRASH_AFTER says on which passage it dies (1 if it is not set), CRASH_PROVIDER whose adapter is meant if it is not the
+simulator's.
 """
 
 import os
@@ -138,6 +139,8 @@ def arm(environment: Mapping[str, str]) -> None:
     if name is None:
         return
     place, function, wrap = POINTS[name]
+    if place == PROVIDER:
+        place = environment.get("CRASH_PROVIDER", PROVIDER)
     owner = resolve_name(place)
     left = int(environment.get("CRASH_AFTER", "1"))
 
