@@ -6,6 +6,7 @@ What it loads (onnxruntime, torch) never gets into the worker, and its crash tak
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
@@ -69,8 +70,10 @@ class _Child:
 
     async def end(self) -> int:
         """Kill it, unless it is dead; its exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None:
+            # Not by asyncio: it would look for the exit code on the way, and then its own watcher finds none.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
         return await self._process.wait()
 
     @property
@@ -97,6 +100,8 @@ class Computing:
         self._idle_seconds = idle_seconds
         self._turn = asyncio.Lock()
         self._child: _Child | None = None
+        self._last_code = 0
+        """With which the last process ended."""
         self._idle: asyncio.Task[None] | None = None
 
     @property
@@ -112,18 +117,33 @@ class Computing:
         """
         async with self._turn:
             self._rest(None)
-            child = self._child = await self._running()
             try:
-                return await _answer(child, order, tell)
+                with contextlib.suppress(_Died):
+                    if self._child is not None:
+                        return await self._try(order, tell)
+                # There was none, or it had died at rest: nobody is told of that before somebody speaks to it.
+                return await self._try(order, tell)
             except _Died:
-                code = await self._end()
-                log.warning("computing_died", command=self._command[2], exit_code=code)
-                raise GenerationFailedError(_obituary(code)) from None
-            except asyncio.CancelledError:
-                await self._give_up(child)
-                raise
+                raise GenerationFailedError(_obituary(self._last_code)) from None
             finally:
                 self._rest(self._idle_seconds)
+
+    async def _try(self, order: Order, tell: Callable[[float], None]) -> bytes:
+        """Have one process make it.
+
+        Raises:
+            _Died: The process did, and what came of it before is lost.
+        """
+        child = self._child = await self._running()
+        try:
+            return await _answer(child, order, tell)
+        except _Died:
+            self._last_code = await self._end()
+            log.warning("computing_died", command=self._command[2], exit_code=self._last_code)
+            raise
+        except asyncio.CancelledError:
+            await self._give_up(child)
+            raise
 
     async def close(self) -> None:
         """End the process, whatever it does."""
