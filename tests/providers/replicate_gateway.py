@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import web
@@ -68,6 +69,7 @@ class Gateway:
         """What every prediction brings, if it is not its predictor's."""
         self.sold: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.queries: list[tuple[str, str, dict[str, str]]] = []
         self.polls = 0
         self.url = ""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -110,6 +112,7 @@ class Gateway:
     async def _watch(self, request: web.Request, handler: Any) -> web.StreamResponse:
         names = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.method, request.path, names))
+        self.queries.append((request.method, request.path, dict(request.query)))
         if request.path.startswith("/v1/") and request.headers.get("authorization") != f"Bearer {TOKEN}":
             return _refuse(401, "You did not pass a valid authentication token")
         return await handler(request)
@@ -134,6 +137,7 @@ class Gateway:
             "started_at": None,
             "completed_at": None,
             "data_removed": False,
+            "source": "api",
             "metrics": {},
             "urls": {"get": base, "cancel": f"{base}/cancel"},
         }
@@ -186,9 +190,17 @@ class Gateway:
         return _refuse(404, "Not found") if found is None else web.json_response(found)
 
     async def listed(self, request: web.Request) -> web.Response:
-        newest = sorted(self.sold.values(), key=lambda one: one["id"], reverse=True)
-        start = int(request.query.get("cursor", "0"))
-        following = f"{self.url}/v1/predictions?cursor={start + 2}" if start + 2 < len(newest) else None
+        asked = {
+            "created_after": "2000-01-01T00:00Z",
+            "created_before": "3000-01-01T00:00Z",
+            "cursor": "0",
+            **request.query,
+        }
+        within = [one for one in self.sold.values() if _is_within(one["created_at"], asked)]
+        newest = sorted(within, key=lambda one: one["id"], reverse=True)
+        start = int(asked["cursor"])
+        more = urlencode({**request.query, "cursor": start + 2})
+        following = f"{self.url}/v1/predictions?{more}" if start + 2 < len(newest) else None
         # Two on a page, so that pages are turned.
         return web.json_response({"previous": None, "next": following, "results": newest[start : start + 2]})
 
@@ -242,6 +254,11 @@ class Gateway:
             await response.write(bytes(min(left, 65536)))
             left -= 65536
         return response
+
+
+def _is_within(created: str, asked: dict[str, str]) -> bool:
+    after, at, before = map(datetime.fromisoformat, (asked["created_after"], created, asked["created_before"]))
+    return after <= at < before
 
 
 def _refuse(status: int, detail: str) -> web.Response:

@@ -183,6 +183,63 @@ async def test_what_is_older_than_the_intent_is_not_taken_for_it(gateway, provid
     assert await provider.find(order(), datetime.now(UTC) + timedelta(minutes=1)) is None
 
 
+async def test_what_was_made_after_the_intents_time_is_not_taken_for_it(gateway, provider):
+    await provider.submit(order())
+
+    assert await provider.find(order(), datetime.now(UTC) - timedelta(hours=2)) is None
+    (asked,) = [query for method, path, query in gateway.queries if (method, path) == ("GET", "/v1/predictions")]
+    assert set(asked) == {"created_after", "created_before"}
+
+
+async def test_what_was_bought_long_ago_may_be_any_that_has_lost_its_data(gateway, provider):
+    begun = datetime.now(UTC)
+    bought = await provider.submit(order())
+    await gateway.settled()
+    gateway.sold[bought.external_id] |= {"input": {}, "output": None, "data_removed": True}
+
+    with pytest.raises(AnswerLostError, match="removed"):
+        await provider.find(order(), begun)
+    assert await provider.find(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}), begun) is None
+
+
+async def test_files_have_other_names_after_a_crash_and_nobody_can_say(gateway, provider):
+    begun = datetime.now(UTC)
+    sent, raw, other = (order(width=9, image=name) for name in ("https://x.y/1?signed", "media:7", "https://x.y/2"))
+    bought = await provider.submit(sent)
+
+    assert (await provider.find(sent, begun)).external_id == bought.external_id
+    for submission in (raw, other):
+        with pytest.raises(AnswerLostError, match="file"):
+            await provider.find(submission, begun)
+    assert await provider.find(order(width=8, image="media:7"), begun) is None
+    await provider.submit(other)
+    assert (await provider.find(sent, begun)).external_id == bought.external_id
+    await provider.submit(order(images=["https://x.y/1?signed", "https://x.y/2?signed"]))
+    with pytest.raises(AnswerLostError, match="file"):
+        await provider.find(order(images=["media:7", "media:8"]), begun)
+    assert await provider.find(order(images=["media:7"]), begun) is None
+
+
+async def test_what_somebody_made_on_the_web_site_is_not_ours(gateway, provider):
+    begun = datetime.now(UTC)
+    made = await provider.submit(order())
+    gateway.sold[made.external_id]["source"] = "web"
+
+    assert await provider.find(order(), begun) is None
+
+
+@pytest.mark.parametrize("told", [{"version": "7" * 64}, {"version": "hidden", "model": "a/versioned"}])
+async def test_a_version_is_known_by_its_number_or_where_it_is_hidden_by_its_model(gateway, provider, told):
+    begun = datetime.now(UTC)
+    wanted = Submission(new_id(), 1, "a/versioned", "a lighthouse", {"seed": None})
+    bought = await provider.submit(wanted)
+    gateway.sold[bought.external_id] |= {"input": {"prompt": "a lighthouse"}, **told}
+    stranger = await provider.submit(order())
+    gateway.sold[stranger.external_id] |= {"model": None, "version": None}
+
+    assert (await provider.find(wanted, begun)).external_id == bought.external_id
+
+
 async def test_what_runs_is_stopped(gateway, provider):
     reference = await provider.submit(order(delay=3600))
 

@@ -42,8 +42,11 @@ class Api:
         self._http = http
         self._settings = settings
         self.base = settings.base_url.rstrip("/")
-        self.host: str = urlsplit(self.base).netloc
         self.authorization = {"Authorization": f"Bearer {settings.api_token}"}
+
+    def is_ours(self, url: str) -> bool:
+        """Whether it leads to this API itself, so that the key may go along."""
+        return urlsplit(url)[:2] == urlsplit(self.base)[:2]
 
     async def call(
         self,

@@ -5,11 +5,11 @@ answer is looked for in the list of predictions; it is believed only where exact
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -33,6 +33,7 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.multipart import one_file
 from app.media_generator.over_http import download
 from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
+from app.media_generator.replicate_media_generator.lookup import Wanted
 from app.media_generator.replicate_media_generator.wire import STOPPED, UNDER_WAY, Prediction
 from app.media_generator.setup import Setup
 
@@ -119,21 +120,21 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         return CancelAnswer.REQUESTED if prediction.status in UNDER_WAY else CancelAnswer.TOO_LATE
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:
-        """See the base class: among the predictions since then, the only one of the same model and input."""
+        """See the base class: among the predictions of that time, the only one of the same model and input."""
         card = self._card(submission.model)
-        wanted, found, url = self._input(card, submission), list[Prediction](), f"{self._api.base}/predictions"
-        for _ in range(MOST_PAGES):
-            page = decode(await self._api.send("GET", url), _Page)
-            recent = [one for one in page.results if _created(one) >= since - SKEW]
-            found += [one for one in recent if _fits(one, card, wanted)]
-            if len(found) > 1:
-                raise AnswerLostError(f"{self.name}: more than one prediction may be this one")
-            if len(recent) < len(page.results) or page.next is None:
-                return _reference(found[0]) if found else None
-            if urlsplit(page.next).netloc != self._api.host:
-                break
-            url = page.next
-        raise AnswerLostError(f"{self.name}: its list of predictions is too long to look through")
+        wanted = Wanted(
+            card.name.partition(":")[0],
+            None if card.version is None else card.version.rpartition(":")[2],
+            self._input(card, submission),
+            earliest=since - SKEW,
+            # `submit` ends within its time of the intent; what is made of it may come a little later.
+            latest=since + 2 * self.capabilities.submit_timeout,
+        )
+        try:
+            found = wanted.choose(await self._listed(wanted))
+        except AnswerLostError as error:
+            raise AnswerLostError(f"{self.name}: {error.message}") from error
+        return None if found is None else _reference(found)
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
@@ -142,7 +143,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             for start in range(0, len(content), CHUNK_BYTES):
                 yield content[start : start + CHUNK_BYTES]
             return
-        ours = urlsplit(output.location).netloc == self._api.host
+        ours = self._api.is_ours(output.location)
         request = Request(
             method="GET",
             url=output.location,
@@ -195,6 +196,21 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         prompt = card.options.get("prompt", "prompt")
         return {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
 
+    async def _listed(self, wanted: Wanted) -> list[Prediction]:
+        """All predictions of that time."""
+        window = {"created_after": wanted.earliest, "created_before": wanted.latest}
+        query = urlencode({name: at.astimezone(UTC).isoformat() for name, at in window.items()})
+        found, url = list[Prediction](), f"{self._api.base}/predictions?{query}"
+        for _ in range(MOST_PAGES):
+            page = decode(await self._api.send("GET", url), _Page)
+            found += page.results
+            if page.next is None:
+                return found
+            if not self._api.is_ours(page.next):
+                break
+            url = page.next
+        raise AnswerLostError("its list of predictions is too long to look through")
+
     async def _get(self, reference: Reference) -> Prediction:
         return _prediction(await self._api.call("GET", f"/predictions/{reference.external_id}"))
 
@@ -209,13 +225,3 @@ def _prediction(answer: Answer, *, spending: bool = False) -> Prediction:
     except OutputError as error:
         # It said that it has taken it, in words that nobody understands.
         raise (AnswerLostError(error.message) if spending else error) from error
-
-
-def _created(prediction: Prediction) -> datetime:
-    return datetime.fromisoformat(prediction.created_at)
-
-
-def _fits(prediction: Prediction, card: ModelCard, wanted: Mapping[str, Any]) -> bool:
-    same = prediction.version == card.version if card.version else prediction.model == card.name.partition(":")[0]
-    given = prediction.input or {}
-    return same and all(name in given and given[name] == value for name, value in wanted.items())

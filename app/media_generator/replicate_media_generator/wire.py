@@ -31,14 +31,15 @@ class Prediction(msgspec.Struct):
 
     id: str
     status: str
-    model: str = ""
-    version: str = ""
+    model: str | None = None
+    version: str | None = None
     input: dict[str, Any] | None = None
     output: Any = None
     error: Any = None
     logs: str | None = None
     metrics: dict[str, Any] | None = None
     created_at: str = ""
+    source: str | None = None
     data_removed: bool = False
 
     def outcome(self) -> Outcome:
