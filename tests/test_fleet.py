@@ -107,14 +107,15 @@ async def test_without_a_broker_everything_goes_on(settings, hot, tmp_path):
 
 
 async def test_a_round_trip_through_a_worker_comes_back_or_says_that_none_does(fleet, settings, hot, tmp_path):
-    silent = await fleet.api.get("/tools/celery_status")
+    # Many at once: a time-out of one that is lost is seen in one of three, not in one of thirty.
+    silent = await asyncio.gather(*(fleet.api.get("/tools/celery_status") for _ in range(60)))
     with worker(settings, tmp_path / "1.log"):
         await registered(hot, 1)
         answered = await eventually(
             lambda: fleet.api.get("/tools/celery_status"), lambda answer: answer.status_code == 200
         )
 
-    assert (silent.status_code, silent.json()["code"]) == (503, "worker_silent")
+    assert {(one.status_code, one.json()["code"]) for one in silent} == {(503, "worker_silent")}
     assert answered.json()["round_trip_milliseconds"] > 0
 
 

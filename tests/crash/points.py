@@ -5,6 +5,7 @@ CRASH_AFTER says on which passage it dies (1 if it is not set), CRASH_PROVIDER w
 simulator's.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -50,6 +51,11 @@ def after(counts: Callable[[Any], Any] = lambda _: True) -> Wrap:
         return wrapped
 
     return wrap
+
+
+async def never(*_args: Any, **_options: Any) -> None:
+    """Does not come back."""
+    await asyncio.Event().wait()
 
 
 def midway_open(real: Callable[..., Any], burn: Burn) -> Callable[..., Any]:
@@ -131,6 +137,8 @@ POINTS: Final[Mapping[str, tuple[str, str, Wrap]]] = {
     "orphans.after": (TRANSITIONS, "return_orphans", after(bool)),
 }
 """By name: whose function it is, its name, and where around it the process dies."""
+CLAIMS_NOTHING: Final = frozenset({"bury.after", "orphans.after"})
+"""Who is to die of clearing up must not claim what it has just returned: it would be blamed for that, too."""
 
 
 def arm(environment: Mapping[str, str]) -> None:
@@ -141,6 +149,8 @@ def arm(environment: Mapping[str, str]) -> None:
     place, function, wrap = POINTS[name]
     if place == PROVIDER:
         place = environment.get("CRASH_PROVIDER", PROVIDER)
+    if name in CLAIMS_NOTHING:
+        resolve_name(TRANSITIONS).claim = never
     owner = resolve_name(place)
     left = int(environment.get("CRASH_AFTER", "1"))
 

@@ -126,9 +126,7 @@ async def _clear_up(new_fleet, cases):
     async with new_fleet as fleet:
         asked = [(await ask(fleet, Order(prompt)))["id"] for prompt in JOBS_IN_COMMON]
         for point in CLEARING_UP:
-            # Who is to die of clearing up must not claim what it has just returned: it would be blamed for that, too.
-            seldom = {"CLAIM_INTERVAL_SECONDS": "60"} if point in {"bury.after", "orphans.after"} else {}
-            await died(fleet, fleet.start_worker(point, LEASE_SECONDS="1", **seldom), point, *JOBS_IN_COMMON)
+            await died(fleet, fleet.start_worker(point, LEASE_SECONDS="1"), point, *JOBS_IN_COMMON)
         found = await _finish(fleet, asked)
         return found | await _finish(fleet, asked + [await _die_with(fleet, case) for case in cases])
 
