@@ -5,7 +5,6 @@ CRASH_AFTER says on which passage it dies (1 if it is not set), CRASH_PROVIDER w
 simulator's.
 """
 
-import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -53,9 +52,9 @@ def after(counts: Callable[[Any], Any] = lambda _: True) -> Wrap:
     return wrap
 
 
-async def never(*_args: Any, **_options: Any) -> None:
-    """Does not come back."""
-    await asyncio.Event().wait()
+async def refuse(*_args: Any, **_options: Any) -> None:
+    """In place of a claim."""
+    raise RuntimeError("this worker is here to die of clearing up")
 
 
 def midway_open(real: Callable[..., Any], burn: Burn) -> Callable[..., Any]:
@@ -150,7 +149,7 @@ def arm(environment: Mapping[str, str]) -> None:
     if place == PROVIDER:
         place = environment.get("CRASH_PROVIDER", PROVIDER)
     if name in CLAIMS_NOTHING:
-        resolve_name(TRANSITIONS).claim = never
+        resolve_name(TRANSITIONS).claim = refuse
     owner = resolve_name(place)
     left = int(environment.get("CRASH_AFTER", "1"))
 
