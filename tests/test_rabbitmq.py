@@ -95,6 +95,7 @@ async def test_a_dead_rabbitmq_holds_up_nobody_and_is_heard_again(client, broker
     # started while it is away, this one works all the same
     with worker(on_rabbitmq, tmp_path / "second.log", "w2", CLAIM_INTERVAL_SECONDS="0.5"):
         assert (await client.until(await client.faulty()))["status"] == "COMPLETED"
+        broker.forget()
         broker.start()
         await round_trip(client)
     await client.faulty()
