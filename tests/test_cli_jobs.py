@@ -255,7 +255,7 @@ async def test_nothing_is_done_if_one_of_the_ids_is_unknown(client, cli):
     ("arguments", "says"),
     [
         (["cancel"], "say which jobs to cancel: ids, or options such as --status or --model"),
-        (["cancel", str(new_id()), "--model", "a/b"], "give ids or options that describe jobs, not both"),
+        (["cancel", str(UUID(int=7)), "--model", "a/b"], "give ids or options that describe jobs, not both"),
         (["cancel", "--status", "ERROR"], "--status ERROR: only IN_QUEUE and PROCESSING can be canceled"),
         (["list", "--older-than", "soon"], "'soon' is no duration; write it like 90s, 15m, 2h or 1d"),
         (["pause", "dummy/paintr"], "there is no model or provider 'dummy/paintr'; near names: dummy/painter"),

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -29,6 +30,7 @@ from tests.test_http import Server as Site
 DUMMY = DummyMediaGeneratorModel.capabilities
 PNG = png_of_about(3_000)
 LARGE = png_of_about(90_000)
+NOBODYS = UUID(int=7 << 76 | 2 << 62)
 SCHEMA = {
     "type": "object",
     "additionalProperties": False,
@@ -185,8 +187,8 @@ def test_data_uris_are_read_with_and_without_base64():
         ("data:image/png;base64,?", "base64"),
         ("data:text/html,<script>alert(1)</script>", "cannot be used"),
         ("data:image/png;base64," + "A" * 300_000, "POST /files"),
-        (f"media:{new_id()}", "no media of yours"),
-        (f"file:{new_id()}", "no file of yours"),
+        (f"media:{NOBODYS}", "no media of yours"),
+        (f"file:{NOBODYS}", "no file of yours"),
     ],
 )
 async def test_a_file_that_cannot_be_is_refused_at_once(client, words, word):

@@ -61,8 +61,9 @@ MOST_DEFECTS: Final = 5
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
-SAFETY_NET: Final = (3.0, 30.0)
-"""The same where the provider calls back: polls show progress, and find what lost callbacks do not tell."""
+SAFETY_NET: Final = (5.0, 30.0)
+"""The same where the provider calls back: polls show progress, and find what lost callbacks do not tell. What has just
+been bought is not asked about before the first of them has passed."""
 
 
 class HandBackError(Exception):
@@ -184,6 +185,8 @@ class Generation:
         asked, defects = False, 0
         wait, longest = SAFETY_NET if self._is_called_back(provider) else (SHORTEST_WAIT, LONGEST_WAIT)
         showing = Showing(self._writes, job.held)
+        if self._is_called_back(provider) and attempt.age < wait and not job.cancel_asked.is_set():
+            await _pause(job, wait)
         while True:
             job.nudged.clear()
             if job.cancel_asked.is_set() and not asked:
