@@ -19,6 +19,7 @@ from app.media_generator.errors import (
     Sent,
     UnauthorizedError,
 )
+from app.media_generator.kept_answers import KeptAnswers
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -54,6 +55,7 @@ __all__ = [
     "Http",
     "InputFile",
     "InputRefusedError",
+    "KeptAnswers",
     "MediaGeneratorModel",
     "ModelCard",
     "ModelGoneError",

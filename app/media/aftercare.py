@@ -110,13 +110,13 @@ class Aftercare:
         can = offer.provider.capabilities
         given = msgspec.json.decode(row["input"])
         # To ask once more takes the files of the input, for which nobody waits any longer.
-        has_files = any(places(offer.card.input_schema, given))
-        if not can.findable and (has_files or not can.idempotent_submit):
+        once_more = can.idempotent_submit and not any(places(offer.card.input_schema, given))
+        if not (can.findable or can.keeps_answers or once_more):
             await late.forsake(self._hot, attempt.id, bought=False)
             return
         name = row["model"].partition("/")[2]
         submission = Submission(attempt.id, attempt.number, name, row["prompt"], given)
-        answer = await ask(offer, submission, attempt)
+        answer = await ask(offer, submission, attempt, once_more=once_more)
         if isinstance(answer, Reference):
             await record_purchase(self._writes, attempt, answer)
         elif answer is None:

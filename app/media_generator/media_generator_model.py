@@ -39,6 +39,8 @@ class Capabilities:
     """The same attempt id may be submitted twice and is bought once."""
     findable: bool = False
     """A purchase whose answer was lost can be looked up by its attempt id."""
+    keeps_answers: bool = False
+    """`find` knows answers that arrived here and were kept; None from it says nothing of others."""
     progress: bool = False
     """`poll` tells how far it is."""
     max_outputs: int = 1
@@ -223,7 +225,7 @@ class MediaGeneratorModel(ABC):
         return CancelAnswer.TOO_LATE
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - likewise
-        """Look up a purchase whose answer was lost; called only with the capability `findable`.
+        """Look up a purchase whose answer was lost; called only with a capability `findable` or `keeps_answers`.
 
         Args:
             submission: As it was submitted.

@@ -37,6 +37,14 @@ class Vault(Protocol):
         """
         ...
 
+    async def find(self, attempt_id: UUID) -> str | None:
+        """The name of what was kept of an attempt, which is whole; None: nothing was.
+
+        Raises:
+            OSError: It cannot be said now.
+        """
+        ...
+
     def open(self, name: str) -> AsyncIterator[bytes]:
         """Read it, chunk by chunk.
 

@@ -22,7 +22,7 @@ class StoredVault:
 
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
         """See `Vault.keep`; the same attempt writes to the same place."""
-        name = f"{PREFIX}/{attempt_id}"
+        name = _name(attempt_id)
         source = _Source(chunks)
         with _as_os_error():
             try:
@@ -31,6 +31,16 @@ class StoredVault:
                 if source.error is not None:
                     raise source.error from None
                 raise
+        return name
+
+    async def find(self, attempt_id: UUID) -> str | None:
+        """See `Vault.find`."""
+        name = _name(attempt_id)
+        with _as_os_error():
+            try:
+                await anext(self._store.get(name), None)
+            except ObjectNotFoundError:
+                return None
         return name
 
     async def open(self, name: str) -> AsyncIterator[bytes]:
@@ -43,6 +53,10 @@ class StoredVault:
         """See `Vault.drop`."""
         with _as_os_error():
             await self._store.delete(name)
+
+
+def _name(attempt_id: UUID) -> str:
+    return f"{PREFIX}/{attempt_id}"
 
 
 class _Source:

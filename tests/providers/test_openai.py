@@ -95,10 +95,10 @@ def vault(base_settings, template):
 def make(http, vault):
     """Opens an account as the product does."""
 
-    def open_account(name="openai", **variables):
+    def open_account(name="openai", kind=OpenAIMediaGeneratorModel, **variables):
         account = Account(name, {"api_key": "sk-test", **variables})
         setup = Setup(account, http, Catalogue().models("openai", name), vault)
-        return OpenAIMediaGeneratorModel.open_account(setup)
+        return kind.open_account(setup)
 
     return open_account
 
@@ -214,6 +214,25 @@ async def test_a_request_ends_with_its_pictures_in_the_bucket(aimock, product):
     assert [(file["media_type"], file["width"]) for file in done["files"]] == [("image/png", 96), ("image/webp", 64)]
     (arrived,) = await aimock.arrived("POST", "/v1/images/generations", prompt)
     assert arrived["headers"]["authorization"] != ""
+
+
+class Forgetful(OpenAIMediaGeneratorModel):
+    """Knows nothing of an answer that is in the vault, as after a crash or a lost answer of the store."""
+
+    async def submit(self, submission):
+        await super().submit(submission)
+        raise AnswerLostError("nobody knows")
+
+
+async def test_an_answer_that_had_come_is_found_by_who_goes_on(aimock, set_up, client, working, make):
+    await working(make(kind=Forgetful, base_url=f"{aimock.url}/v1", models=FLARE))
+    prompt = "a mill that turns"
+    await aimock.answers(prompt, {"images": [{"b64Json": base64_of(picture())}]})
+
+    done = await client.until(await client.generate(model=f"openai/{FLARE}", prompt=prompt))
+
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+    assert len(await aimock.arrived("POST", "/v1/images/generations", prompt)) == 1
 
 
 async def test_a_refusal_by_moderation_says_so_and_is_asked_for_once(aimock, product):

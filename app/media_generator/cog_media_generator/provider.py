@@ -8,13 +8,13 @@ A Cog server keeps no result: a purchase is one request whose answer is the resu
 4. `poll` and `open` read the answer from the vault, in any process; `settled` drops it.
 
 Asked again with the same id while it runs, the server says so and starts nothing; later it computes again, on your own
-machine. So a lost answer is asked for once more.
+machine. So a lost answer is asked for once more, unless it had come: what lies under the attempt's id is its purchase.
 """
 
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -26,7 +26,8 @@ from app.core.http import OutgoingError, Request, Stream
 from app.media_generator.cards import ModelCard
 from app.media_generator.cog_outputs import data_of, files
 from app.media_generator.cog_schema import input_schema
-from app.media_generator.errors import AnswerLostError, BusyError, GenerationFailedError, NotReachedError, OutputError
+from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
+from app.media_generator.kept_answers import KeptAnswers
 from app.media_generator.media_generator_model import (
     Capabilities,
     Failed,
@@ -38,7 +39,7 @@ from app.media_generator.media_generator_model import (
     Succeeded,
 )
 from app.media_generator.over_http import download, from_answer, from_outgoing
-from app.media_generator.setup import ProviderSettings, Setup, Vault
+from app.media_generator.setup import ProviderSettings, Setup
 
 CHUNK_BYTES: Final = 64 * 1024
 MOST_BYTES: Final = 256 * 1024 * 1024
@@ -78,7 +79,12 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
     """Blocking; the server's own slots decide how many at once, a busy one is asked again."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        blocking=True, idempotent_submit=True, max_outputs=100, reads_urls=True, data_uri_bytes=20 * 1024 * 1024
+        blocking=True,
+        idempotent_submit=True,
+        keeps_answers=True,
+        max_outputs=100,
+        reads_urls=True,
+        data_uri_bytes=20 * 1024 * 1024,
     )
 
     def __init__(self, setup: Setup, settings: CogSettings) -> None:
@@ -88,7 +94,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             submit_timeout=timedelta(seconds=settings.submit_timeout),
         )
         self._http = setup.http
-        self._vault_or_none = setup.vault
+        self._answers = KeptAnswers(self.name, setup.vault, most_bytes=MOST_BYTES)
         self._base = settings.base_url.rstrip("/")
         self._cards = tuple(setup.models) or (ANY_MODEL,)
 
@@ -118,12 +124,15 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             async with self._http.stream(request) as answer:
                 if answer.status != HTTPStatus.OK:
                     await self._refuse(answer)
-                kept = await self._vault.keep(submission.attempt_id, self._whole(answer.chunks))
+                kept = await self._answers.keep(submission.attempt_id, answer.chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
-        except OSError as error:
-            raise AnswerLostError(f"{self.name} has answered, and the answer could not be stored: {error}") from error
-        return Reference(str(submission.attempt_id), {"answer": kept})
+        return _reference(submission, kept)
+
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - found by its id
+        """See the base class; the server is not asked, it keeps no result."""
+        kept = await self._answers.find(submission.attempt_id)
+        return None if kept is None else _reference(submission, kept)
 
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class; nobody is asked: the answer lies in the vault."""
@@ -166,13 +175,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     async def settled(self, reference: Reference) -> None:
         """See the base class."""
-        await self._vault.drop(reference.data["answer"])
-
-    @property
-    def _vault(self) -> Vault:
-        if self._vault_or_none is None:
-            raise RuntimeError(f"{self.name} works on jobs only where answers can be kept")
-        return self._vault_or_none
+        await self._answers.drop(reference.data["answer"])
 
     async def _refuse(self, answer: Stream) -> None:
         """Raise what an answer means that is no result."""
@@ -187,28 +190,16 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             raise BusyError(f"{self.name} is busy: {words}")
         raise from_answer(self.name, answer.status, answer.headers, words, spending=True)
 
-    async def _whole(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Pass an answer on; what is no whole JSON object is lost, though the connection ended as it should."""
-        size, end = 0, b""
-        async for chunk in chunks:
-            yield chunk
-            size += len(chunk)
-            end = chunk.rstrip()[-1:] or end
-            if size > MOST_BYTES:
-                raise AnswerLostError(f"the answer of {self.name} is longer than {MOST_BYTES} bytes")
-        if end != b"}":
-            raise AnswerLostError(f"the answer of {self.name} is cut off after {size} bytes")
-
     async def _read(self, name: str) -> _Answer:
+        body = b"".join([chunk async for chunk in self._answers.read(name)])
         try:
-            body = b"".join([chunk async for chunk in self._vault.open(name)])
             return msgspec.json.decode(body, type=_Answer)
-        except FileNotFoundError as error:
-            raise OutputError(f"the answer of {self.name} is not kept any more") from error
-        except OSError as error:
-            raise NotReachedError(f"the answer of {self.name} cannot be read now: {error}") from error
         except msgspec.MsgspecError as error:
             raise OutputError(f"the answer of {self.name} cannot be read: {error}") from error
+
+
+def _reference(submission: Submission, kept: str) -> Reference:
+    return Reference(str(submission.attempt_id), {"answer": kept})
 
 
 def _is_url(location: str) -> bool:

@@ -7,13 +7,14 @@ A purchase is one request whose answer is the result:
    that breaks off is not kept.
 3. The reference names it. **The commit point** is the engine's: it stores the reference.
 4. `poll` reads the answer from the vault, `open` decodes a picture from it, as often as is asked, in any process.
-5. `settled` drops it. A crash before leaves an object in the vault that nobody needs.
+5. `settled` drops it. A crash before 3 loses nothing: `find` sees what lies under the attempt's id. One before 5 leaves
+   an object in the vault that nobody needs.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -24,12 +25,11 @@ from app.core.errors import SettingsError
 from app.core.http import OutgoingError, Request
 from app.media_generator.cards import ModelCard
 from app.media_generator.errors import (
-    AnswerLostError,
     ContentStoppedError,
     GenerationFailedError,
-    NotReachedError,
     OutputError,
 )
+from app.media_generator.kept_answers import KeptAnswers
 from app.media_generator.loose import members
 from app.media_generator.media_generator_model import (
     Capabilities,
@@ -44,7 +44,7 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.openai_media_generator import answers, own_servers, requests, usage
 from app.media_generator.openai_media_generator.errors import CONTENT, explained, refusal
 from app.media_generator.over_http import download, from_outgoing
-from app.media_generator.setup import ProviderSettings, Setup, Vault
+from app.media_generator.setup import ProviderSettings, Setup
 
 OPENAI: Final = "https://api.openai.com/v1"
 MOST_BYTES: Final = 1024 * 1024 * 1024
@@ -69,6 +69,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         blocking=True,
+        keeps_answers=True,
         max_outputs=10,
         data_uri_bytes=20 * 1024 * 1024,
         submit_timeout=timedelta(seconds=180),
@@ -82,7 +83,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             submit_timeout=timedelta(seconds=settings.submit_timeout),
         )
         self._http = setup.http
-        self._vault_or_none = setup.vault
+        self._answers = KeptAnswers(self.name, setup.vault, most_bytes=MOST_BYTES)
         self._base_url = settings.base_url.rstrip("/")
         key = settings.api_key.get_secret_value() if settings.api_key is not None else ""
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -112,25 +113,25 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             async with self._http.stream(request) as answer:
                 if answer.status != HTTPStatus.OK:
                     raise await refusal(self.name, answer.status, answer.headers, answer.chunks)
-                kept = await self._vault.keep(submission.attempt_id, self._whole(answer.chunks))
+                kept = await self._answers.keep(submission.attempt_id, answer.chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
-        except OSError as error:
-            raise AnswerLostError(f"{self.name} has answered, and the answer could not be stored: {error}") from error
-        number = answer.headers.get("x-request-id") or str(submission.attempt_id)
-        return Reference(number, {"answer": kept, "model": submission.model})
+        return _reference(submission, kept, answer.headers.get("x-request-id"))
+
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - found by its id
+        """See the base class; OpenAI is not asked, it knows no name of ours."""
+        kept = await self._answers.find(submission.attempt_id)
+        return None if kept is None else _reference(submission, kept, None)
 
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class; nobody is asked: the answer lies in the vault."""
         name: str = reference.data["answer"]
         try:
-            answer = await answers.read(self._vault.open(name))
+            answer = await answers.read(self._answers.read(name))
         except answers.UnreadableAnswerError as error:
             return Failed(OutputError(f"the answer of {self.name} cannot be read: {error}"))
-        except FileNotFoundError:
-            return Failed(OutputError(f"the answer of {self.name} is not kept any more"))
-        except OSError as error:
-            raise NotReachedError(f"the answer of {self.name} cannot be read now: {error}") from error
+        except OutputError as error:
+            return Failed(error)
         if not answer.pictures:
             return Failed(self._without_pictures(answer.error))
         places = (
@@ -152,16 +153,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
 
     async def settled(self, reference: Reference) -> None:
         """See the base class."""
-        try:
-            await self._vault.drop(reference.data["answer"])
-        except OSError as error:
-            raise NotReachedError(f"the answer of {self.name} could not be dropped: {error}") from error
-
-    @property
-    def _vault(self) -> Vault:
-        if self._vault_or_none is None:
-            raise RuntimeError(f"{self.name} works on jobs only where answers can be kept")
-        return self._vault_or_none
+        await self._answers.drop(reference.data["answer"])
 
     def _request(self, submission: Submission) -> Request:
         card = self._cards.get(submission.model)
@@ -179,18 +171,6 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             guarded=False,
         )
 
-    async def _whole(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Pass an answer on; what is no whole JSON object is lost, though the connection ended as it should."""
-        size, end = 0, b""
-        async for chunk in chunks:
-            yield chunk
-            size += len(chunk)
-            end = chunk.rstrip()[-1:] or end
-            if size > MOST_BYTES:
-                raise AnswerLostError(f"the answer of {self.name} is longer than {MOST_BYTES} bytes")
-        if end != b"}":
-            raise AnswerLostError(f"the answer of {self.name} is cut off after {size} bytes")
-
     def _without_pictures(self, error: Any) -> GenerationFailedError:
         codes, message = explained(error)
         kind = ContentStoppedError if codes & CONTENT else GenerationFailedError
@@ -200,19 +180,11 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         name, _, span = location.rpartition("#")
         start, _, end = span.partition("-")
         try:
-            async with aclosing(answers.decode(self._stored(name), answers.Span(int(start), int(end)))) as chunks:
+            async with aclosing(answers.decode(self._answers.read(name), answers.Span(int(start), int(end)))) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except answers.UnreadableAnswerError as error:
             raise OutputError(f"a picture of {self.name} cannot be read: {error}") from error
-        except FileNotFoundError as error:
-            raise OutputError(f"the answer of {self.name} is not kept any more") from error
-        except OSError as error:
-            raise NotReachedError(f"the answer of {self.name} cannot be read now: {error}") from error
-
-    async def _stored(self, name: str) -> AsyncGenerator[bytes]:
-        async for chunk in self._vault.open(name):
-            yield chunk
 
     def _fetched(self, url: str) -> AsyncGenerator[bytes]:
         """A picture at a URL: the server's own may be private, and may want the key."""
@@ -221,6 +193,10 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             method="GET", url=url, headers=self._headers if ours else {}, keep_alive=True, guarded=not ours
         )
         return download(self._http, request, provider=self.name)
+
+
+def _reference(submission: Submission, kept: str, number: str | None) -> Reference:
+    return Reference(number or str(submission.attempt_id), {"answer": kept, "model": submission.model})
 
 
 def _cards(setup: Setup, base_url: str, named: Sequence[str]) -> list[ModelCard]:
