@@ -205,6 +205,20 @@ async def test_what_has_no_price_has_no_estimate_and_what_is_wrong_is_refused_al
     assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "input.colour")
 
 
+async def test_what_was_asked_for_before_a_model_was_retired_is_joined_after_it(api_of):
+    body, key = {"prompt": "a", "model": "shop/grey"}, {"Idempotency-Key": "order-17"}
+    before = await api_of(Registry([Shop(card())]))
+    after = await api_of(Registry([Shop(card(status=ModelStatus.RETIRED), card("new"))]))
+    first = await before.post("/media/generate", json=body, headers=key)
+
+    again = await after.post("/media/generate", json=body, headers=key)
+    another = await after.post("/media/generate", json={**body, "prompt": "b"}, headers=key)
+
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (another.status_code, another.json()["code"]) == (422, "model_retired")
+
+
 @pytest.mark.parametrize("changes", [{"status": ModelStatus.RETIRED}, {"retired_at": LONG_AGO}])
 async def test_a_retired_model_is_refused_with_its_successor(api_of, changes):
     api = await api_of(Registry([Shop(card(successor="shop/new", **changes), card("new"))]))

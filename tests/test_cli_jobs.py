@@ -129,7 +129,7 @@ async def test_a_pipe_gets_every_column_and_a_terminal_what_fits(client, cli, te
     piped = (await cli("jobs", "list")).stdout.splitlines()
     narrow, status = await terminal("jobs", "list")
 
-    assert piped[0].split() == ["JOB", "STATUS", "AGE", "MODEL", "PRIO", "TRIES", "COST", "$", "OWNER", "ERROR"]
+    assert piped[0].split() == ["JOB", "STATUS", "AGE", "MODEL", "PRIO", "TRIES", "COST", "OWNER", "ERROR"]
     assert piped[1].split()[:2] == [media["job_id"], "IN_QUEUE"]
     assert (narrow.splitlines()[0].split(), status) == (["JOB", "STATUS", "AGE", "MODEL"], 0)
     assert max(map(len, narrow.splitlines())) <= 80

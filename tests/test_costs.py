@@ -1,10 +1,14 @@
 """What a purchase is expected to cost, what it did cost, and where that is told."""
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
+from app.core.ids import new_id
+from app.media import overview
+from app.media.overview import Filter
 from app.media_generator import costs
 from app.media_generator.cards import Price, PriceUnit
 from app.media_generator.dummy_media_generator.provider import FAULTY, DummyMediaGeneratorModel
@@ -102,6 +106,14 @@ async def test_a_cost_that_is_not_reported_is_computed(client, working):
     assert done["cost"] == {"amount": "0.02", "currency": "EUR", "basis": "computed", "estimate": None}
 
 
+async def test_a_cost_that_the_adapter_has_worked_out_is_no_reported_one(client, working):
+    await working(Shop(cost=Decimal("0.0345"), cost_is_computed=True))
+
+    done = await client.until(await client.faulty())
+
+    assert done["cost"] == {"amount": "0.0345", "currency": "USD", "basis": "computed", "estimate": None}
+
+
 async def test_an_expectation_in_another_currency_does_not_stand_beside_the_cost(client, working):
     await working(Shop(Price(CENT, currency="EUR"), cost=Decimal(1)))
 
@@ -126,3 +138,16 @@ async def test_what_nobody_knows_is_null(client, working):
 
     assert asked["cost"] is None
     assert done["cost"] == {"amount": None, "currency": "USD", "basis": None, "estimate": None}
+
+
+async def test_amounts_of_several_currencies_are_no_sum(client, working, hot):
+    await working(Shop(Price(CENT, currency="EUR")))
+    done = await client.until(await client.faulty())
+    (alone,) = await overview.jobs(hot, Filter(), limit=2)
+    another = json.dumps({"id": str(new_id()), "number": 2, "currency": "USD", "external_id": "another"})
+    await hot.execute("INSERT INTO attempts SELECT (jsonb_populate_record(a, $1::jsonb)).* FROM attempts a", another)
+
+    (both,) = await overview.jobs(hot, Filter(), limit=2)
+
+    assert (alone["cost"], alone["currency"]) == (CENT, "EUR")
+    assert (both["cost"], both["currency"]) == (None, None)

@@ -232,6 +232,19 @@ async def test_naming_a_file_keeps_it(client, hot):
     assert row["left"] > timedelta(hours=47)
 
 
+async def test_a_request_under_a_key_is_joined_when_its_file_is_gone(client, hot):
+    body = {"prompt": "a", "model": "dummy/faulty", "input": {"image": await handed_in(client)}}
+    key = {"Idempotency-Key": "order-17"}
+    first = await client.api.post("/media/generate", json=body, headers=key)
+    await hot.execute("UPDATE uploads SET expires_at = now() - interval '1 minute'")
+
+    again = await client.api.post("/media/generate", json=body, headers=key)
+    refused = await client.api.post("/media/generate", json=body)
+
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert refused.status_code == 422
+
+
 async def test_so_many_files_and_no_more(client):
     assert "one file too many" in (await refused(client, images=["https://example.com/a.png"] * 33))["detail"]
 

@@ -31,7 +31,17 @@ _JSON: Final = ("input", "metadata", "error", "cancel", "files", "detail", "fiel
 """Columns that hold JSON texts."""
 _LISTED: Final = (
     *("job_id", "media_id", "status", "model", "owner", "owner_id", "priority", "number_of_tries", "error_code"),
-    *("error_message", "cost", "retry_pays_again", "created_at", "started_at", "completed_at", "next_run", "deadline"),
+    *(
+        "error_message",
+        "cost",
+        "currency",
+        "retry_pays_again",
+        "created_at",
+        "started_at",
+        "completed_at",
+        "next_run",
+        "deadline",
+    ),
 )
 _SHOWN: Final = (
     *("id", "job_id", "status", "prompt", "model", "input", "metadata", "progress", "number_of_tries", "next_run"),
@@ -60,12 +70,12 @@ def _show_rows(rows: Sequence[asyncpg.Record]) -> None:
     wide = screen_width() >= WIDE
     columns = ["JOB", "STATUS", ">AGE", "MODEL"]
     if wide:
-        columns += [">PRIO", ">TRIES", ">COST $", "OWNER", "ERROR"]
+        columns += [">PRIO", ">TRIES", ">COST", "OWNER", "ERROR"]
     shown = table(*columns)
     for row in rows:
         cells: list[str | Text] = [str(row["job_id"]), coloured(row["status"]), short(row["age"]), row["model"]]
         if wide:
-            cells += [str(row["priority"]), str(row["number_of_tries"]), _dollars(row["cost"])]
+            cells += [str(row["priority"]), str(row["number_of_tries"]), _amount(row, "cost")]
             cells += [row["owner"] or str(row["owner_id"]), row["error_code"] or ""]
         shown.add_row(*cells)
     for name in ("JOB", "STATUS", "AGE"):
@@ -224,9 +234,9 @@ def _costs(attempts: list[dict[str, Any]]) -> str:
     return ", ".join(filter(None, (total, silent)))
 
 
-def _amount(attempt: dict[str, Any], name: str) -> str:
-    """An amount of a try with its currency, for there may be several in one table."""
-    return "" if attempt[name] is None else f"{_dollars(attempt[name])} {attempt['currency']}"
+def _amount(row: asyncpg.Record | dict[str, Any], name: str) -> str:
+    """An amount with its currency, for there may be several in one table."""
+    return "" if row[name] is None else f"{_dollars(row[name])} {row['currency']}"
 
 
 def _billed_by(attempt: dict[str, Any]) -> str:

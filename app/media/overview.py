@@ -21,11 +21,16 @@ _KEPT: Final = f"""(EXISTS (SELECT FROM files f WHERE f.media_id = m.id) OR EXIS
 
 _SELECT: Final = f"""SELECT m.job_id, m.id AS media_id, m.status, m.model, m.owner_id, o.name AS owner, m.priority,
     m.number_of_tries, m.error->>'code' AS error_code, m.error->>'message' AS error_message,
-    (SELECT sum(a.cost) FROM attempts a WHERE a.media_id = m.id) AS cost,
+    spent.cost, spent.currency,
     CASE WHEN m.status NOT IN ({names(OVER)}) THEN NULL WHEN {_KEPT} THEN '{MoneySpent.NO}'
         ELSE {SPENT_SO_FAR} END AS retry_pays_again,
     m.created_at, m.started_at, m.completed_at, m.next_run, m.deadline, now() - m.created_at AS age
-FROM media m LEFT JOIN owners o ON o.id = m.owner_id"""
+FROM media m LEFT JOIN owners o ON o.id = m.owner_id, LATERAL (
+    SELECT CASE WHEN min(a.currency) = max(a.currency) THEN sum(a.cost) END AS cost,
+        CASE WHEN min(a.currency) = max(a.currency) THEN min(a.currency) END AS currency
+    FROM attempts a WHERE a.media_id = m.id AND a.cost IS NOT NULL
+) spent"""
+"""Amounts of several currencies are no sum: `cost` is null then, as it is where none is known."""
 
 # Ids sort by the clock of the process that made them, so they narrow down what the database's own times then decide.
 _CLOCKS_DIFFER: Final = "interval '1 day'"

@@ -84,10 +84,27 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         InvalidInputError: A model that cannot be asked for, or an input or metadata that cannot be taken.
         KeyReusedError: The key was used for another request.
     """
+    try:
+        new = await _checked(services, owner_id, asked)
+    except InvalidInputError:
+        # What was taken is taken: its model may be gone since, and a file of its input.
+        first = None if asked.key is None else await queries.media_by_key(services.hot, owner_id, asked.key.name)
+        if first is None or asked.key is None or first["fingerprint"] != asked.key.fingerprint:
+            raise
+        return Requested(first, replayed=True)
+    tracing.note(media_id=str(new.id), model=new.model)
+    made = await transitions.request(services.hot, new)
+    if asked.key is not None and made is None:
+        return Requested(await _first_under(services, owner_id, asked.key), replayed=True)
+    services.bell.ring(new.queue)
+    return Requested(_accepted(new, made), replayed=False)
+
+
+async def _checked(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> NewMedia:
     order = await prepare(services, asked)
     offer = order.offer
     await refuse_missing_files(services, owner_id, offer.card.input_schema, order.input)
-    new = NewMedia(
+    return NewMedia(
         id=new_id(),
         job_id=new_id(),
         owner_id=owner_id,
@@ -101,12 +118,6 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         telling=Telling(await _receiver(services, owner_id, asked.wanted), asked.wanted.tags, tracing.carried()),
         route=order.route,
     )
-    tracing.note(media_id=str(new.id), model=new.model)
-    made = await transitions.request(services.hot, new)
-    if asked.key is not None and made is None:
-        return Requested(await _first_under(services, owner_id, asked.key), replayed=True)
-    services.bell.ring(offer.queue)
-    return Requested(_accepted(new, made), replayed=False)
 
 
 async def _receiver(services: MediaServices, owner_id: UUID, wanted: Wanted) -> str | None:

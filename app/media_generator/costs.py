@@ -30,7 +30,7 @@ class CostBasis(StrEnum):
     """Where a cost comes from."""
 
     REPORTED = "reported"  # the provider has told it
-    COMPUTED = "computed"  # from what was billed, and the price in the catalogue
+    COMPUTED = "computed"  # from what was billed, and a price that we know
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,8 @@ class Succeeded:
     """What it was billed by, by PriceUnit or the provider's own word: `{"second": 1.25}`."""
     log: str | None = None
     """All that the provider has logged, or the end of it."""
+    cost_is_computed: bool = False
+    """The adapter has worked `cost` out of what was billed and a list of prices."""
 
 
 @dataclass(frozen=True, slots=True)

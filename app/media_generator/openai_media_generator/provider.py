@@ -141,7 +141,10 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         card = self._cards.get(reference.data.get("model", ""))
         rates = members(card.options.get("dollars_per_million")) if card is not None else {}
         return Succeeded(
-            tuple(Output(place) for place in places), usage.cost(answer.usage, rates), usage.units(answer.usage)
+            tuple(Output(place) for place in places),
+            usage.cost(answer.usage, rates),
+            usage.units(answer.usage),
+            cost_is_computed=True,
         )
 
     async def open(self, output: Output) -> AsyncGenerator[bytes]:
