@@ -142,7 +142,7 @@ async def test_what_nobody_knows_is_null(client, working):
 
 async def test_amounts_of_several_currencies_are_no_sum(client, working, hot):
     await working(Shop(Price(CENT, currency="EUR")))
-    done = await client.until(await client.faulty())
+    await client.until(await client.faulty())
     (alone,) = await overview.jobs(hot, Filter(), limit=2)
     another = json.dumps({"id": str(new_id()), "number": 2, "currency": "USD", "external_id": "another"})
     await hot.execute("INSERT INTO attempts SELECT (jsonb_populate_record(a, $1::jsonb)).* FROM attempts a", another)
