@@ -217,6 +217,15 @@ async def test_what_follows_the_form_without_end_is_cut_off(small, hot):
     assert await rows(hot) == []
 
 
+async def test_a_refusal_of_what_is_all_here_waits_for_nothing(api, monkeypatch):
+    monkeypatch.setattr("app.uploads.api.router.LINGER", 3_600.0)
+
+    async with asyncio.timeout(60):
+        answer = await hand_in(api, b"no picture", name="a.txt", kind="text/plain")
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_file")
+
+
 class Away:
     """A store that fails where it is told to."""
 

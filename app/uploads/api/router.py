@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.auth.principal import DEFAULT_OWNER_ID
@@ -180,10 +180,13 @@ async def _linger(request: Request) -> None:
     if request.headers.get("expect", "").lower() == "100-continue":
         return  # it waits to be asked for its body
     size = 0
-    with contextlib.suppress(TimeoutError, RuntimeError):
+    # Where all of it is here already, the stream raises a RuntimeError: there is nothing to wait for.
+    with contextlib.suppress(TimeoutError, RuntimeError, ClientDisconnect):
         async with asyncio.timeout(LINGER):
-            while size < LINGER_BYTES and (message := await request.receive()).get("more_body", False):
-                size += len(message.get("body", b""))
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size >= LINGER_BYTES:
+                    return
 
 
 def _shown(row: asyncpg.Record) -> UploadOut:
