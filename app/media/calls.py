@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -48,6 +48,8 @@ PATIENCE: Final = timedelta(seconds=60)
 """For an answer, or for the next chunk of an output."""
 LONGEST_UPLOAD: Final = timedelta(minutes=10)
 """For an input file."""
+MOST_OUTPUTS: Final = 256
+"""Of one purchase, whatever the provider tells: each is an object and a row."""
 WHILE_REFUSED: Final = timedelta(seconds=10)
 """Between two questions while the provider does not let us in: what was bought is not lost with a key."""
 
@@ -268,15 +270,33 @@ def _of_a_purchase(outcome: Any) -> Outcome:
         return outcome if error.sent is Sent.YES else Failed(GenerationFailedError(error.message))
     if isinstance(outcome, Running):
         progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
-        return Running(progress, outcome.wait, outcome.log)
-    if isinstance(outcome, Succeeded | Canceled):
+        return Running(progress, outcome.wait, _words(outcome.log))
+    if isinstance(outcome, Canceled):
         return replace(outcome, cost=_cost(outcome.cost))
+    if isinstance(outcome, Succeeded):
+        if len(outcome.outputs) > MOST_OUTPUTS:
+            log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MOST_OUTPUTS)
+        return Succeeded(
+            tuple(outcome.outputs[:MOST_OUTPUTS]),
+            cost=_cost(outcome.cost),
+            units=costs.sound(outcome.units),
+            log=_words(outcome.log),
+        )
     raise TypeError(f"{type(outcome).__name__} is no outcome")
 
 
-def _cost(told: Decimal | None) -> Decimal | None:
+def _words(told: Any) -> str | None:
+    """A log that can be shown; what is none is left out, the result is worth more."""
+    return told if isinstance(told, str) else None
+
+
+def _cost(told: Any) -> Decimal | None:
     """A cost that can be stored; what cannot is logged and left out, the result is worth more."""
-    cost = None if told is None else costs.storable(Decimal(told))
-    if cost is None and told is not None:
-        log.warning("cost_not_stored", cost=str(told))
+    if told is None:
+        return None
+    cost = None
+    with suppress(ArithmeticError, TypeError, ValueError):
+        cost = costs.storable(Decimal(told))
+    if cost is None:
+        log.warning("cost_not_stored", cost=repr(told)[:100])
     return cost

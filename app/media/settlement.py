@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 CLOSES_GATE: Final = (UnauthorizedError, CreditError)
 """What says that nothing can be bought from a provider, whatever is asked for."""
+LONGEST_MESSAGE: Final = 4_000
+"""Characters of an error that are kept: each event and each webhook carries them."""
 FIRST_LOOK: Final = timedelta(seconds=30)
 """Until somebody looks again for an outcome that nobody knew."""
 
@@ -102,5 +104,6 @@ class Settlement:
 
 def as_json(error: ProviderError, what_next: str = "") -> str:
     """The `error` that a media's owner reads."""
-    message = f"{error.message}; {what_next}" if what_next else error.message
+    said = error.message if len(error.message) <= LONGEST_MESSAGE else f"{error.message[:LONGEST_MESSAGE]} ..."
+    message = f"{said}; {what_next}" if what_next else said
     return msgspec.json.encode({"code": error.code, "message": storable(message)}).decode()

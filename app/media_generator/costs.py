@@ -1,12 +1,13 @@
 """What a purchase is expected to cost, by its price and its input, and what it did cost, by what was billed."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
+from app.core.storable import storable as as_text
 from app.media_generator.cards import ModelCard, Price, PriceUnit
 
 Units: TypeAlias = Mapping[str, float]
@@ -22,6 +23,7 @@ DIGITS: Final = Decimal("0.000001")
 """To what a cost is rounded, up or down."""
 MOST: Final = Decimal(10) ** 11
 """Beyond what is stored of a cost."""
+LARGEST: Final = sys.float_info.max
 LONGEST_UNIT: Final = 64
 MOST_UNITS: Final = 20
 
@@ -84,10 +86,11 @@ def charge(card: ModelCard | None, reported: Decimal | None, units: Units, outpu
     return None if amount is None else Charge(amount, card.price.currency, CostBasis.COMPUTED)
 
 
-def sound(units: Mapping[str, Any]) -> dict[str, float]:
+def sound(units: Any) -> dict[str, float]:
     """The units that can be stored and shown; what an adapter tells beyond that is left out."""
-    told = {str(name)[:LONGEST_UNIT]: value for name, value in list(units.items())[:MOST_UNITS]}
-    return {name: float(value) for name, value in told.items() if _is_amount(value)}
+    told: Mapping[Any, Any] = units if isinstance(units, Mapping) else {}
+    named = {as_text(str(name)[:LONGEST_UNIT]): value for name, value in list(told.items())[:MOST_UNITS]}
+    return {name: float(value) for name, value in named.items() if _is_amount(value)}
 
 
 def storable(amount: Decimal | None) -> Decimal | None:
@@ -126,4 +129,5 @@ def _product(width: Any, height: Any) -> float | None:
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    # A whole number may be too large for a float, and for `isfinite`.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST
