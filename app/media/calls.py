@@ -276,12 +276,8 @@ def _of_a_purchase(outcome: Any) -> Outcome:
     if isinstance(outcome, Succeeded):
         if len(outcome.outputs) > MOST_OUTPUTS:
             log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MOST_OUTPUTS)
-        return Succeeded(
-            tuple(outcome.outputs[:MOST_OUTPUTS]),
-            cost=_cost(outcome.cost),
-            units=costs.sound(outcome.units),
-            log=_words(outcome.log),
-        )
+        outputs, units = tuple(outcome.outputs[:MOST_OUTPUTS]), costs.sound(outcome.units)
+        return Succeeded(outputs, _cost(outcome.cost), units, _words(outcome.log))
     raise TypeError(f"{type(outcome).__name__} is no outcome")
 
 
