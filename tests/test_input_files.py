@@ -421,6 +421,7 @@ def _database(client, hot):
         (answer(b"<html>"), "input_refused", "no picture"),
         (answer(b"", "302 Found", Location="file:///etc/passwd"), "input_refused", "redirect"),
         (answer(b"", "302 Found", Location="/again"), "input_refused", "redirects"),
+        (answer(b"", "302 Found", Location="http://["), "input_refused", "redirect"),
         (answer(b"oops", "500 Internal Server Error"), "input_unreachable", "answered 500"),
     ],
 )
@@ -507,6 +508,17 @@ async def outside(monkeypatch):
 
 
 async def test_a_url_at_a_public_address_is_fetched(client, provider, at_work, outside):
+    site, outgoing = outside
+    site.answer = answer()
+    await at_work(outgoing(["127.0.0.1"]))
+
+    done = await client.until(await ask(client, image=f"https://example.com:{site.port}/a.png"))
+
+    assert (done["status"], provider.given[0]["image"]) == ("COMPLETED", data_uri())
+
+
+async def test_a_provider_that_would_read_it_from_inside_is_given_no_callers_url(client, provider, at_work, outside):
+    provider.capabilities = replace(provider.capabilities, reads_urls=True, reads_inside=True)
     site, outgoing = outside
     site.answer = answer()
     await at_work(outgoing(["127.0.0.1"]))

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from app.core.http import Http, InvalidRequestError, OutgoingError, RefusedAddressError, Request
-from app.media.input_references import ReferenceFaultError, Url, read
+from app.media.input_references import Url, read
 from app.media_generator.errors import InputRefusedError, InputUnreachableError, ProviderError
 from app.media_generator.over_http import retry_after
 
@@ -39,12 +39,12 @@ async def fetch(http: Http, url: str, *, allow_private: bool) -> AsyncGenerator[
                     return
                 if answer.status not in _REDIRECTS:
                     raise _refusal(url, answer.status, answer.headers.get("retry-after", ""))
-                target = urljoin(url, answer.headers.get("location", ""))
+                target = answer.headers.get("location", "")
         except (RefusedAddressError, InvalidRequestError) as error:
             raise InputRefusedError(f"the file of the input cannot be fetched: {error}") from error
         except OutgoingError as error:
             raise InputUnreachableError(f"the file of the input could not be fetched: {error}") from error
-        url = _allowed(target, allow_private=allow_private)
+        url = _allowed(url, target, allow_private=allow_private)
     raise InputRefusedError(f"the file of the input cannot be fetched: more than {MOST_REDIRECTS} redirects")
 
 
@@ -56,10 +56,10 @@ async def _next(chunks: AsyncIterator[bytes], url: str) -> bytes | None:
         raise InputUnreachableError(f"{_host(url)} ceased to send the file of the input") from None
 
 
-def _allowed(target: str, *, allow_private: bool) -> str:
+def _allowed(url: str, target: str, *, allow_private: bool) -> str:
     try:
-        found = read(target, allow_private=allow_private)
-    except ReferenceFaultError as fault:
+        found = read(urljoin(url, target), allow_private=allow_private)
+    except ValueError as fault:  # what cannot be joined as well as a ReferenceFaultError
         raise InputRefusedError(f"the file of the input cannot be fetched: a redirect's target {fault}") from None
     if not isinstance(found, Url):
         raise InputRefusedError("the file of the input cannot be fetched: it redirects to what is no URL")

@@ -139,7 +139,8 @@ class InputFiles:
             found = read(text, allow_private=self._rules.allow_private)
         except ReferenceFaultError as fault:
             raise InputRefusedError(f"{shown(path)} {fault}") from None
-        if isinstance(found, Url) and can.reads_urls:
+        trusted = not can.reads_inside or self._rules.allow_private
+        if isinstance(found, Url) and can.reads_urls and trusted:
             return _Source(_no_file(), url=found.url)
         source = await self._source(owner_id, found)
         if source is None:

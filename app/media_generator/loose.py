@@ -1,9 +1,14 @@
 """Parts of others' JSON that may be anything: read as what they should be, or as nothing."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises at bytes that are no JSON, are not UTF-8, or are nested without end."""
 
 
 def members(value: Any) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Capabilities:
     """How long outputs can be fetched; None: not limited."""
     reads_urls: bool = False
     """Input files can be given as `https:` URLs; it fetches them itself."""
+    reads_inside: bool = False
+    """It fetches them from inside the operator's network: those of callers are fetched for it, by a guarded client."""
     data_uri_bytes: int = 0
     """The largest input file, in bytes, that it takes as a `data:` URI; 0: none."""
     uploads: bool = False

@@ -28,6 +28,7 @@ from app.media_generator.cog_outputs import data_of, files
 from app.media_generator.cog_schema import input_schema
 from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
 from app.media_generator.kept_answers import KeptAnswers
+from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import (
     Capabilities,
     Failed,
@@ -84,6 +85,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         keeps_answers=True,
         max_outputs=100,
         reads_urls=True,
+        reads_inside=True,
         data_uri_bytes=20 * 1024 * 1024,
     )
 
@@ -194,7 +196,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         body = b"".join([chunk async for chunk in self._answers.read(name)])
         try:
             return msgspec.json.decode(body, type=_Answer)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise OutputError(f"the answer of {self.name} cannot be read: {error}") from error
 
 
