@@ -30,6 +30,8 @@ from fleek.providers import (
     InputFile,
     ModelCard,
     ModelGoneError,
+    NotReachedError,
+    Reference,
     Running,
     Submission,
     Succeeded,
@@ -37,6 +39,7 @@ from fleek.providers import (
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.cog_server import cog_server
 from tests.providers.replicate_gateway import SECRET, TOKEN, Gateway, cog
+from tests.providers.server import Server, saying
 from tests.support import Client, attempts_of, eventually, make_settings
 
 PAINTER = ModelCard(
@@ -154,6 +157,19 @@ async def test_the_wait_is_read_from_the_words_of_a_refusal(gateway, provider):
         await provider.submit(order())
 
     assert refusal.value.retry_after == timedelta(seconds=7)
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html>", b"{}", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{}", "latin-1", "nested"]
+)
+async def test_an_answer_that_cannot_be_read_says_nothing_of_what_was_bought(page):
+    async with open_http() as http, Server() as odd:
+        odd.answers["/v1/"] = saying(page)
+        settings = {"api_token": TOKEN, "base_url": f"{odd.url}/v1"}
+        provider = ReplicateMediaGeneratorModel.open_account(Setup(Account("replicate", settings), http, (PAINTER,)))
+
+        with pytest.raises(NotReachedError):
+            await provider.poll(Reference("bought"))
 
 
 async def test_units_and_log_are_told(gateway, provider):

@@ -12,6 +12,7 @@ import msgspec
 from app.core.http import Answer, Http, OutgoingError, Request
 from app.media_generator.cards import Json
 from app.media_generator.errors import AnswerLostError, BusyError, NotReachedError, UnauthorizedError
+from app.media_generator.loose import UNREADABLE
 from app.media_generator.over_http import download, from_answer, from_outgoing
 
 MOST_BYTES: Final = 32 * 1024 * 1024
@@ -62,7 +63,7 @@ class Server:
             raise from_answer(self._name, answer.status, answer.headers, said, spending=True)
         try:
             return str(msgspec.json.decode(answer.body)["prompt_id"])
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (*UNREADABLE, KeyError, TypeError) as error:
             raise AnswerLostError(f"{self._name} took the workflow, and its answer cannot be read") from error
 
     async def history(self, external_id: str) -> dict[str, Any] | None:
@@ -122,7 +123,7 @@ class Server:
             self._complain(answer)
         try:
             return msgspec.json.decode(answer.body, type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise NotReachedError(f"{self._name}: its answer cannot be read") from error
 
     def _complain(self, answer: Answer) -> NoReturn:
@@ -230,7 +231,7 @@ def _complaint(body: bytes) -> str:
         for node, found in dict(said.get("node_errors") or {}).items():
             faults = "; ".join(_words(fault) for fault in found["errors"])
             parts.append(f"node {node} ({found.get('class_type', '?')}): {faults}")
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+    except (*UNREADABLE, KeyError, TypeError, ValueError, AttributeError):
         return body[:500].decode(errors="replace")
     return " | ".join(parts)
 

@@ -12,7 +12,7 @@ from app.media_generator.errors import (
     GenerationFailedError,
     ProviderError,
 )
-from app.media_generator.loose import entries, members
+from app.media_generator.loose import UNREADABLE, entries, members
 from app.media_generator.over_http import from_answer
 
 _CONTENT: Final = frozenset({"content_policy_violation"})
@@ -55,7 +55,7 @@ def told_by(body: bytes) -> Told:
     """What a refusal says, as far as it can be read."""
     try:
         return msgspec.json.decode(body, type=Told)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Told(detail=body[:200].decode(errors="replace").strip())
 
 

@@ -27,6 +27,7 @@ from app.media_generator.errors import (
     OutputError,
 )
 from app.media_generator.fal_media_generator import errors, results, signature
+from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -133,7 +134,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=True)
         try:
             queued = msgspec.json.decode(answer.body, type=_Queued)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise AnswerLostError(f"{self.name} answered {answer.status} with what cannot be read: {error}") from error
         if not queued.request_id:
             raise AnswerLostError(f"{self.name} answered {answer.status} without the name of the request")
@@ -146,7 +147,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
         try:
             now = msgspec.json.decode(answer.body, type=_Status)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise NotReachedError(f"{self.name} told a status that cannot be read: {error}") from error
         lines = [line.message for line in now.logs or ()]
         log = "\n".join(lines) or None
@@ -169,7 +170,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         answer = await self._ask("PUT", reference, "/cancel")
         try:
             told = msgspec.json.decode(answer.body, type=_Status).status
-        except msgspec.DecodeError:
+        except UNREADABLE:
             told = ""
         if told in _CANCELED:
             return CancelAnswer.CANCELED
@@ -200,7 +201,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         signature.check(callback, keys)
         try:
             told = msgspec.json.decode(callback.body, type=_Queued)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise CallbackRefusedError(f"its body cannot be read: {error}") from error
         model = callback.query.get("model", "")
         if not told.request_id or model not in self._cards:
@@ -234,10 +235,13 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             return Running(log=log)
         if answer.status != HTTPStatus.OK:
             return self._no_result(answer, now)
+        if answer.truncated:
+            return Failed(OutputError(f"the result of {self.name} is longer than {MOST_BYTES} bytes"))
         try:
             result: Any = msgspec.json.decode(answer.body)
-        except msgspec.DecodeError as error:
-            return Failed(OutputError(f"the result of {self.name} cannot be read: {error}"))
+        except UNREADABLE as error:
+            # Something on the way may have answered instead.
+            raise NotReachedError(f"the result of {self.name} cannot be read: {error}") from error
         found = tuple(Output(url) for url in results.files(result)[: self.capabilities.max_outputs])
         if not found:
             return Failed(GenerationFailedError(f"{self.name} finished without a file"))

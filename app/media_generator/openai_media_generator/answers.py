@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.media_generator.loose import members
+from app.media_generator.loose import UNREADABLE, members
 
 MOST_TEXT: Final = 1024 * 1024
 """Bytes of an answer beside its pictures."""
@@ -72,7 +72,7 @@ async def read(chunks: AsyncIterator[bytes]) -> Answer:
         outline.feed(chunk)
     try:
         body = msgspec.json.decode(outline.text, type=_Body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UnreadableAnswerError(str(error)) from error
     found = (_where(item) for item in body.data or ())
     return Answer(tuple(place for place in found if place is not None), members(body.usage), body.error)

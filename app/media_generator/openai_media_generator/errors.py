@@ -7,7 +7,7 @@ import msgspec
 
 from app.core.http import OutgoingError
 from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError
-from app.media_generator.loose import members
+from app.media_generator.loose import UNREADABLE, members
 from app.media_generator.over_http import from_answer
 
 MOST_WORDS: Final = 64 * 1024
@@ -57,7 +57,7 @@ def words(body: bytes) -> tuple[set[str], str]:
     """The codes of a refusal and its message, as far as they can be read."""
     try:
         told = msgspec.json.decode(body, type=_Told)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return set(), body[:200].decode(errors="replace").strip()
     return explained(told.error or told.detail or told.message)
 

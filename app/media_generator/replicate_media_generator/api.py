@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.core.http import Answer, Http, OutgoingError, Request
-from app.media_generator.errors import BusyError, OutputError, ProviderError
+from app.media_generator.errors import BusyError, NotReachedError, ProviderError
+from app.media_generator.loose import UNREADABLE
 from app.media_generator.over_http import from_answer, from_outgoing
 from app.media_generator.replicate_media_generator.wire import wait_in_text
 from app.media_generator.setup import ProviderSettings
@@ -111,12 +112,13 @@ def decode(answer: Answer, kind: type[Kind]) -> Kind:
     """Read an answer.
 
     Raises:
-        OutputError: It is not what it should be.
+        NotReachedError: It is not what it should be. Something on the way may have answered instead: it says nothing
+            of what was bought, and may be asked for again.
     """
     try:
         return msgspec.json.decode(answer.body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise OutputError(f"what Replicate answered cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise NotReachedError(f"what Replicate answered cannot be read: {error}") from error
 
 
 def _message(body: bytes) -> str:

@@ -19,7 +19,8 @@ from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.cards import ModelCard
 from app.media_generator.cog_outputs import data_of
 from app.media_generator.cog_schema import input_schema
-from app.media_generator.errors import AnswerLostError, OutputError
+from app.media_generator.errors import AnswerLostError, NotReachedError
+from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Capabilities,
@@ -175,7 +176,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         standard_webhooks.verify(callback, own or keys)
         try:
             return _reference(msgspec.json.decode(callback.body, type=Prediction))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise CallbackRefusedError("it holds no prediction") from error
 
     async def refresh(self, card: ModelCard) -> ModelCard:
@@ -222,6 +223,6 @@ def _reference(prediction: Prediction) -> Reference:
 def _prediction(answer: Answer, *, spending: bool = False) -> Prediction:
     try:
         return decode(answer, Prediction)
-    except OutputError as error:
+    except NotReachedError as error:
         # It said that it has taken it, in words that nobody understands.
         raise (AnswerLostError(error.message) if spending else error) from error
