@@ -88,9 +88,9 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 
 
 async def download(http: Http, request: Request, *, provider: str) -> AsyncGenerator[bytes]:
-    """The bytes of an output, chunk by chunk; redirects are followed, each as guarded as the request.
+    """The bytes of an output, chunk by chunk; redirects are followed.
 
-    Headers of the request go to its own host alone.
+    Headers of the request go to its own host alone, and so does an unguarded call: what leads elsewhere is guarded.
 
     Raises:
         NotReachedError, BusyError: Fetch it again later.
@@ -106,12 +106,12 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
                 if answer.status not in _REDIRECTS:
                     raise _no_output(provider, answer.status, answer.headers)
                 target = urljoin(request.url, answer.headers.get("location", ""))
-        except RefusedAddressError as error:
+        except (RefusedAddressError, ValueError) as error:
             raise OutputError(f"{provider}: {error}") from error
         except OutgoingError as error:
             raise NotReachedError(f"{provider}: {error}") from error
         same = target.split("/")[:3] == request.url.split("/")[:3]
-        request = replace(request, url=target, headers=request.headers if same else {})
+        request = replace(request, url=target) if same else replace(request, url=target, headers={}, guarded=True)
     raise OutputError(f"{provider} sends us on and on for a result")
 
 
