@@ -1,15 +1,28 @@
 """Providers that answer in bad faith, or badly: nothing that they tell beside it costs a result that was paid for."""
 
+import asyncio
+import hmac
+from base64 import b64decode, b64encode
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
+from app.core.http import Request
+from app.core.ids import new_id
+from app.core.outgoing import Outgoing
 from app.media.calls import MOST_OUTPUTS
 from app.media.settlement import LONGEST_MESSAGE
+from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
-from app.media_generator.errors import GenerationFailedError
-from app.media_generator.media_generator_model import Failed, Succeeded
+from app.media_generator.errors import GenerationFailedError, OutputError
+from app.media_generator.media_generator_model import Failed, Output, Succeeded
+from app.media_generator.over_http import download
+from app.media_generator.standard_webhooks import verify
+from app.storage.store import ObjectNotFoundError
+from tests.providers.server import Server, saying
+from tests.support import eventually
 
 HUGE = 10**400
 
@@ -58,9 +71,86 @@ async def test_so_many_outputs_and_no_more(client, working):
     assert (done["status"], len(done["files"])) == ("COMPLETED", MOST_OUTPUTS)
 
 
+class Drips(DummyMediaGeneratorModel):
+    """The bytes of its first result come one after the other, and never end."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = 0
+
+    async def open(self, output):
+        self.opened += 1
+        first = self.opened == 1
+        async for chunk in super().open(output):
+            yield chunk[:1] if first else chunk
+        while first:
+            await asyncio.sleep(0.01)
+            yield b"x"
+
+
+async def test_an_output_that_comes_drop_by_drop_gives_its_place_up(client, working, monkeypatch):
+    monkeypatch.setattr("app.media.copying.LONGEST_COPY", 2.0)
+    monkeypatch.setattr("app.media.copying.COPIES_AT_ONCE", 1)
+    provider = Drips()
+    await working(provider)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], provider.opened) == ("COMPLETED", 2)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_None", "whsec_AAAA", "no base64"])
+def test_a_key_that_anybody_could_guess_checks_nothing(secret):
+    now, key = datetime.now(UTC), secret.removeprefix("whsec_")
+    stamp = str(int(now.timestamp()))
+    guessed = b64decode(key) if len(key) % 4 == 0 else key.encode()
+    signature = b64encode(hmac.digest(guessed, f"1.{stamp}.{{}}".encode(), "sha256")).decode()
+    names = {"webhook-id": "1", "webhook-timestamp": stamp, "webhook-signature": f"v1,{signature}"}
+
+    with pytest.raises(CallbackRefusedError, match="the key to check it with"):
+        verify(Callback(new_id(), names, b"{}", now), [secret])
+
+
 async def test_an_error_without_end_is_cut(client, working):
     await working(Tells(lambda _: Failed(GenerationFailedError("x" * 1_000_000))))
 
     done = await client.until(await client.faulty())
 
     assert len(done["error"]["message"]) < LONGEST_MESSAGE + 100
+
+
+async def test_what_came_before_an_output_that_cannot_be_had_is_not_left_behind(client, working, runtime):
+    await working(Tells(lambda outcome: replace(outcome, outputs=(*outcome.outputs, Output("nonsense")))))
+
+    done = await client.until(await client.faulty())
+
+    async def left():
+        key = f"media/{done['created_at'][:7].replace('-', '/')}/{done['id']}/0.png"
+        try:
+            return [chunk async for chunk in runtime.store.get(key)]
+        except ObjectNotFoundError:
+            return []
+
+    assert (done["status"], done["error"]["code"]) == ("ERROR", "output_invalid")
+    assert await eventually(left, lambda found: not found) == []
+
+
+@pytest.mark.parametrize("target", ["other", "http://["])
+async def test_a_server_of_the_operators_sends_us_nowhere_else_inside(target):
+    client = Outgoing(allow_private_addresses=False)
+    async with Server() as own, Server() as other:
+        other.answers["/"] = saying(b"inside")
+        location = f"{other.url}/" if target == "other" else target
+        own.answers["/away"] = saying(b"", status=302, Location=location)
+        own.answers["/here"] = saying(b"", status=302, Location="/result")
+        own.answers["/result"] = saying(b"a result")
+
+        async def fetched(path):
+            request = Request(method="GET", url=own.url + path, guarded=False)
+            return b"".join([chunk async for chunk in download(client, request, provider="own")])
+
+        assert await fetched("/here") == b"a result"
+        with pytest.raises(OutputError):
+            await fetched("/away")
+        assert other.came == []
+    await client.close()

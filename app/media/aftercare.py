@@ -26,7 +26,7 @@ from app.core.ending import end
 from app.media import accounts, calls, late, tallies
 from app.media.bills import bill
 from app.media.commands import Closing, LateResult
-from app.media.copying import Copier, CopyDelayedError, Folder
+from app.media.copying import Copier, CopyDelayedError, Folder, SpoiltError
 from app.media.input_references import places
 from app.media.jobs import OpenAttempt, open_attempt
 from app.media.purchasing import MARGIN, ask, record_purchase
@@ -153,6 +153,9 @@ class Aftercare:
         try:
             files = await self._copier.copy_all(offer.provider, succeeded.outputs, folder, offer.card.output_types)
         except CopyDelayedError:
+            return
+        except SpoiltError as spoilt:
+            await self._fail(row, attempt, spoilt.error)
             return
         except ProviderError as error:
             await self._fail(row, attempt, error)

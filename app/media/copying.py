@@ -28,7 +28,7 @@ from app.media import calls
 from app.media.commands import StoredFile
 from app.media.probing import Prober
 from app.media.rules import Limits
-from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
+from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError, ProviderError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Output
 from app.storage.store import Store, StoreError
 
@@ -37,10 +37,21 @@ log = structlog.get_logger(__name__)
 
 COPIES_AT_ONCE: Final = 16
 """Outputs that one process copies at the same time; bounds its memory."""
+LONGEST_COPY: Final = 1_800.0
+"""Seconds for one output: what comes drop by drop must not keep others from their place for ever."""
 
 
 class CopyDelayedError(Exception):
     """The bytes cannot be had or stored now; nothing is lost by trying again later."""
+
+
+class SpoiltError(Exception):
+    """One output cannot be had, so those before it are of no use."""
+
+    def __init__(self, error: ProviderError, stored: Sequence[StoredFile]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.stored = stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,7 @@ class Copier:
 
         Raises:
             GenerationFailedError: There is none.
-            OutputError: The provider's bytes are not what we take, or not all of them.
+            SpoiltError: The provider's bytes are not what we take, or not all of them.
             CopyDelayedError: Provider or store do not answer now.
         """
         if not outputs:
@@ -102,16 +113,26 @@ class Copier:
         files: list[StoredFile] = []
         for index, output in enumerate(outputs):
             try:
-                async with self._places:
+                async with self._places, asyncio.timeout(LONGEST_COPY):
                     with tracing.span("store output", index=index):
                         place = Place(folder, index, tuple(types))
                         file = await copy_output(provider, output, self._store, place, self._limits)
-            except (StoreError, NotReachedError, BusyError) as error:
-                log.warning("copy_delayed", index=index, error=str(error))
+            except (StoreError, NotReachedError, BusyError, TimeoutError) as error:
+                log.warning("copy_delayed", index=index, error=repr(error))
                 raise CopyDelayedError from error
+            except ProviderError as error:
+                raise SpoiltError(error, files) from error
             log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
             files.append(await self._prober.look_into(file))
         return tuple(files)
+
+    async def remove(self, stored: Sequence[StoredFile]) -> None:
+        """Remove objects that no row names and no worker writes any more; what stays costs its place alone."""
+        for key in [key for file in stored for key in (file.key, file.poster_key) if key is not None]:
+            try:
+                await self._store.delete(key)
+            except StoreError as error:
+                log.warning("output_not_removed", key=key, error=str(error))
 
 
 async def copy_output(
