@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from app.core.storable import storable as as_text
 from app.media_generator.cards import ModelCard, Price, PriceUnit
@@ -88,7 +88,7 @@ def charge(card: ModelCard | None, reported: Decimal | None, units: Units, outpu
 
 def sound(units: Any) -> dict[str, float]:
     """The units that can be stored and shown; what an adapter tells beyond that is left out."""
-    told: Mapping[Any, Any] = cast("Mapping[Any, Any]", units) if isinstance(units, Mapping) else {}
+    told: dict[Any, Any] = dict(units) if isinstance(units, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
     named = {as_text(str(name)[:LONGEST_UNIT]): value for name, value in list(told.items())[:MOST_UNITS]}
     return {name: float(value) for name, value in named.items() if _is_amount(value)}
 
