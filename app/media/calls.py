@@ -277,7 +277,7 @@ def _of_a_purchase(outcome: Any) -> Outcome:
         if len(outcome.outputs) > MOST_OUTPUTS:
             log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MOST_OUTPUTS)
         outputs, units = tuple(outcome.outputs[:MOST_OUTPUTS]), costs.sound(outcome.units)
-        return Succeeded(outputs, _cost(outcome.cost), units, _words(outcome.log))
+        return replace(outcome, outputs=outputs, cost=_cost(outcome.cost), units=units, log=_words(outcome.log))
     raise TypeError(f"{type(outcome).__name__} is no outcome")
 
 
