@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from app.core.prefer import wanted_wait
-from app.media import queries
+from app.media import pausing, queries
 from tests.support import Client, eventually, served, worker
 
 
@@ -55,6 +55,19 @@ async def test_what_is_not_finished_in_time_is_accepted_all_the_same(client):
 
     assert (answer.status_code, answer.json()["status"]) == (202, "IN_QUEUE")
     assert answer.headers["location"]
+
+
+def nobody(_moved):
+    """Nobody is told."""
+
+
+async def test_what_is_not_finished_in_time_says_what_it_waits_for(client, hot):
+    body = {"prompt": "x", "model": "dummy/faulty"}
+    await pausing.pause(hot, body["model"], "back at noon", nobody)
+
+    answer = await client.api.post("/media/generate", json=body, headers=waiting(1))
+
+    assert (answer.status_code, answer.json()["waiting_for"]["message"]) == (202, "back at noon")
 
 
 @pytest.mark.parametrize("path", ["/media/status/{job_id}", "/media/jobs/{job_id}"])

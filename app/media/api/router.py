@@ -75,7 +75,9 @@ async def generate(request: Request, body: MediaIn) -> Response:
         row = await wait.for_news(desk, media_id, row, lambda: service.media(desk.services, DEFAULT_OWNER_ID, media_id))
         headers |= wait.applied
     status_code = 200 if row["status"] in FINAL and wait is not None else 202
-    body_bytes = render.media_bytes(row, desk.public_url)
+    # Who did not wait is answered at once, without another look at the queue.
+    waiting = None if wait is None else await service.waiting(desk.services, row)
+    body_bytes = render.media_bytes(row, desk.public_url, waiting)
     return Response(body_bytes, status_code=status_code, media_type=JSON, headers=headers)
 
 
