@@ -106,6 +106,23 @@ async def test_a_wrong_field_is_named_and_leaves_nothing_behind(client, body, fi
     assert (await client.api.get("/media")).json()["items"] == []
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({}, "prompt: is required"),
+        ({"prompt": "x", "width": 512}, "width: there is no such field; a model's own parameters belong into 'input'"),
+        ({"prompt": "x", "modle": "dummy/painter"}, "modle: there is no such field; did you mean 'model'?"),
+    ],
+)
+async def test_a_field_that_is_missing_or_unknown_is_told_in_words_that_help(client, body, detail):
+    problem = (await client.api.post("/media/generate", json=body)).json()
+
+    assert problem["detail"] == detail
+    (wrong,) = problem["errors"]
+    assert wrong["given"] == body.get(wrong["field"])
+    assert (wrong["allowed"] or ["prompt", "model", "input"])[:3] == ["prompt", "model", "input"]
+
+
 async def test_an_unknown_model_is_answered_with_the_near_names(client):
     answer = await client.api.post("/media/generate", json={"prompt": "x", "model": "dumy/paintr"})
 

@@ -6,7 +6,8 @@ takes `request` first and answers with a Response.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 from fastapi.exceptions import RequestValidationError
@@ -17,12 +18,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.core.errors import FleekError
+from app.core.errors import MOST_FAULTS, FleekError
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 Explain: TypeAlias = Callable[[Request, Exception], Awaitable[Response | None]]
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+_LONGEST_NAME: Final = 64
 _IS_JSON: Final = re.compile(r"application/(?:[\w.-]+\+)?json")
 
 
@@ -74,13 +76,13 @@ class HotRoute(APIRoute):
             if errors:
                 raise RequestValidationError(errors)
             if body is not None:
-                values[body[0]] = await _read(request, body[1])
+                values[body[0]] = await _read(request, body[1], annotation)
             return await endpoint(request, **values)
 
         return handle
 
 
-async def _read(request: Request, adapter: TypeAdapter[Any]) -> Any:
+async def _read(request: Request, adapter: TypeAdapter[Any], annotation: Any) -> Any:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # Exactly: what a browser sends from any page without asking first, such as text/plain, must not pass.
     if not _IS_JSON.fullmatch(media_type):
@@ -89,7 +91,20 @@ async def _read(request: Request, adapter: TypeAdapter[Any]) -> Any:
         return adapter.validate_json(await read_body(request, MAX_BODY_BYTES))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False)
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from None
+        raise RequestValidationError([_fault_of_body(fault, annotation) for fault in faults[:MOST_FAULTS]]) from None
+
+
+def _fault_of_body(fault: Mapping[str, Any], annotation: Any) -> dict[str, Any]:
+    """As FastAPI has it; where a field is not known, those that are, and where it may belong."""
+    told = {**fault, "loc": ("body", *fault["loc"])}
+    fields: Mapping[str, Any] = getattr(annotation, "model_fields", {})
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 and fields:
+        # A name may be as long as the body; comparing all of it would take seconds.
+        near = get_close_matches(str(fault["loc"][0])[:_LONGEST_NAME], fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else getattr(annotation, "UNKNOWN_FIELD_HINT", "")
+        words = f"there is no such field; {hint}" if hint else "there is no such field"
+        told |= {"type": "unknown_field", "msg": words, "fields": list(fields)}
+    return told
 
 
 async def read_body(request: Request, most: int) -> bytes:

@@ -20,6 +20,8 @@ from app.core.errors import MOST_FAULTS, DatabaseUnavailableError, FleekError, b
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
+_IN_OUR_WORDS: Final = {"missing": "is required", "extra_forbidden": "there is no such field"}
+"""Where Pydantic's own words do not help a caller."""
 CODES: Final = {
     400: ("bad_request", "Bad request"),
     401: ("unauthorized", "Unauthorized"),
@@ -131,9 +133,12 @@ def _field_problem(fault: Mapping[str, Any]) -> dict[str, Any]:
     place = [str(part) for part in fault["loc"]]
     return {
         "field": ".".join(place[1:] or place),
-        "message": fault["msg"].removeprefix("Value error, "),
-        "given": brief(fault.get("input")),
-        "allowed": {name: value for name, value in fault.get("ctx", {}).items() if name != "error"} or None,
+        "message": _IN_OUR_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, "),
+        # Of what is missing, or is no JSON at all, Pydantic repeats the whole around it.
+        "given": None if fault["type"] in {"missing", "json_invalid"} else brief(fault.get("input")),
+        "allowed": fault.get("fields")
+        or {name: value for name, value in fault.get("ctx", {}).items() if name != "error"}
+        or None,
     }
 
 

@@ -1,7 +1,7 @@
 """What goes over the wire, for validation and for the API's documentation."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -36,6 +36,7 @@ class MediaIn(BaseModel):
     """What to generate."""
 
     model_config = ConfigDict(extra="forbid")
+    UNKNOWN_FIELD_HINT: ClassVar[str] = "a model's own parameters belong into 'input'"
 
     prompt: Annotated[str, AfterValidator(_storable)] = Field(
         min_length=1,
