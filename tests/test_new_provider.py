@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from app.cli.errors import WrongUsageError
 from app.cli.main import app
+from app.media.errors import UnknownModelInRequestError
+from app.media.requesting import find_model
 from app.media_generator import plugins
 from fleek.testing import open_http
 
@@ -81,6 +83,14 @@ def test_a_name_that_cannot_be_one_writes_nothing(tmp_path, name):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("name", ["dummy", "openai", "route"])
+def test_a_name_that_is_taken_writes_nothing(tmp_path, name):
+    result = write(tmp_path / "new", name)
+
+    assert str(result.exception) == f"{name!r} is taken: of two providers of one name only one would be loaded"
+    assert not (tmp_path / "new").exists()
+
+
 def test_nothing_is_written_over(skeleton):
     before = (skeleton / "pyproject.toml").read_text()
 
@@ -97,3 +107,21 @@ async def test_a_provider_that_is_not_set_up_says_what_to_set(api):
 
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_model")
     assert "set REPLICATE_API_TOKEN," in answer.json()["detail"]
+
+
+def test_a_name_that_is_like_none_is_not_answered_with_all_of_them():
+    registry = plugins.load_registry(plugins.Plan({"FAL_KEY": "x"}))
+
+    with pytest.raises(UnknownModelInRequestError, match="GET /models") as refused:
+        find_model(registry, "xyz")
+
+    assert "fal/" not in refused.value.detail
+
+
+def test_a_provider_that_cannot_be_loaded_says_where_the_reason_is():
+    registry = plugins.load_registry(plugins.Plan({"COG_API_KEY": "x"}))
+
+    with pytest.raises(UnknownModelInRequestError, match="/tools/ready"):
+        find_model(registry, "cog/model")
+
+    assert "COG_BASE_URL" in registry.broken["cog"]

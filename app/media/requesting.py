@@ -25,6 +25,7 @@ from app.media.states import MediaStatus
 from app.media_generator.cards import ModelStatus
 from app.media_generator.errors import ModelGoneError
 from app.media_generator.registry import (
+    MOST_NEAR,
     Fault,
     Listing,
     Offer,
@@ -232,12 +233,22 @@ def find_model(registry: Registry, name: str) -> Offer | Routed:
     try:
         return registry.wanted(name)
     except UnknownModelError as error:
-        kind, near = name.partition("/")[0], f"near names: {', '.join(error.near)}"
-        hint = f"{kind} is not set up here: set {registry.asleep[kind]}" if kind in registry.asleep else near
         raise UnknownModelInRequestError(
-            f"there is no model {name!r}; {hint}",
+            f"there is no model {name!r}; {_what_helps(registry, error)}",
             errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.near}],
         ) from None
+
+
+def _what_helps(registry: Registry, error: UnknownModelError) -> str:
+    kind = error.name.partition("/")[0]
+    if kind in registry.asleep:
+        asks = f"set {registry.asleep[kind]}, whichever it takes, and start API and workers anew"
+        return f"{kind} is not set up here: {asks}"
+    if kind in registry.broken:
+        return f"{kind} is set up, but cannot be used: `fleek doctor` and /tools/ready say why"
+    if len(error.near) > MOST_NEAR:
+        return "GET /models lists those that there are"
+    return f"near names: {', '.join(error.near)}"
 
 
 def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:

@@ -15,6 +15,8 @@ from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.routes import PREFIX, Route, Target
 
+MOST_NEAR: Final = 3
+"""Names that are told for one that nobody has."""
 LIMITS: Final = ("type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern")
 """What of a schema is shown as `allowed`."""
 
@@ -147,7 +149,7 @@ class Registry:
     def near(self, name: str) -> list[str]:
         """Names like this one that can be asked for; all of them where none is near."""
         names = sorted({*self._routes, *(offer.full_name for offer in self.offers())} - {name})
-        return get_close_matches(name, names, n=3, cutoff=0.4) or names
+        return get_close_matches(name, names, n=MOST_NEAR, cutoff=0.4) or names
 
     def _unknown(self, name: str) -> UnknownModelError:
         return UnknownModelError(name, self.near(name))

@@ -1,6 +1,7 @@
 """Writes the skeleton of a provider: a package of its own that keeps every rule from the first moment."""
 
 import re
+from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -8,6 +9,7 @@ from string import Template
 from typing import Final
 
 from app.cli.errors import CommandError, WrongUsageError
+from app.media_generator.plugins import PROVIDERS, SERVICES
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SUFFIX: Final = ".txt"
@@ -29,6 +31,8 @@ def write(name: str, folder: Path) -> list[Path]:
         raise WrongUsageError(
             f"{name!r} cannot be a provider's name: it takes a-z, 0-9 and single hyphens, like acme-labs"
         )
+    if name in {"route", *_installed()}:
+        raise WrongUsageError(f"{name!r} is taken: of two providers of one name only one would be loaded")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongUsageError(f"{folder} is in use already; choose another folder with --folder")
     words = name.split("-")
@@ -57,3 +61,7 @@ def _write(source: Traversable, target: Path, values: dict[str, str]) -> list[Pa
             file.write_text(Template(one.read_text()).substitute(values))
             written.append(file)
     return written
+
+
+def _installed() -> set[str]:
+    return {entry.name for group in (PROVIDERS, SERVICES) for entry in entry_points(group=group)}
