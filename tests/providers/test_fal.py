@@ -309,6 +309,13 @@ async def test_what_is_sent_says_all_that_fal_must_know(provider, server):
     assert reference == Reference("req-1", {"model": SCHNELL})
 
 
+async def test_what_a_gateway_says_is_told_without_its_wrapping(provider, server):
+    server.answers["/fal-ai/"] = saying(b'{"error": {"message": "Not found", "type": "not_found"}}', status=404)
+
+    with pytest.raises(ModelGoneError, match=r"^fal answered 404: Not found$"):
+        await provider.submit(asking())
+
+
 @pytest.mark.parametrize(
     ("status", "detail", "kind", "sent"),
     [

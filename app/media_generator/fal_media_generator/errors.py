@@ -40,7 +40,8 @@ class Told(msgspec.Struct):
         """The same for people."""
         told = "; ".join(self._sentence(one) for one in self._details())
         plain = self.detail if isinstance(self.detail, str) else self.error or self.message or ""
-        return (told or str(plain))[:_MOST]
+        # A gateway before fal may say `{"error": {"message": ...}}`.
+        return (told or str(members(plain).get("message", plain)))[:_MOST]
 
     def _details(self) -> list[Mapping[str, Any]]:
         return [found for one in entries(self.detail) if (found := members(one))]
