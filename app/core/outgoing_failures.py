@@ -59,4 +59,5 @@ def _not_connected(host: str | None, error: ClientConnectorError, cause: OSError
         return http.TlsError(f"the certificate of {host} is not trusted: {cause.verify_message}")
     if isinstance(cause, ssl.SSLError):
         return http.TlsError(f"no TLS connection to {host}: {cause.reason or 'it ended the handshake'}")
-    return http.ConnectError(f"no connection to {host}: {os.strerror(cause.errno) if cause.errno else cause}")
+    why = os.strerror(cause.errno) if cause.errno else cause
+    return http.ConnectError(f"no connection to {host}, port {error.port}: {why}")
