@@ -71,7 +71,8 @@ def inspect(head: bytes, texts: Collection[str] = ()) -> Kind:
     if guess is None and (text := _text(head, texts)) is not None:
         return text
     if guess is None or guess.mime.partition("/")[0] not in {"image", "video", "audio"}:
-        raise NotMediaError(f"the bytes are no picture, video or sound: they begin with {head[:8]!r}")
+        begin = f"they begin with {head[:8]!r}" if head else "there are none"
+        raise NotMediaError(f"the bytes are no picture, video or sound: {begin}")
     if not guess.mime.startswith("image/"):
         media_type: str = guess.mime
         return Kind(_PROPER.get(media_type, media_type), guess.extension)
