@@ -54,9 +54,8 @@ async def check_all(runtime: Runtime) -> list[Check]:
             _bounded(
                 "providers",
                 _providers(runtime),
-                "reinstall or remove the plug-in that is named, look after its key and credit, replace a model that "
-                "is gone, or set DEFAULT_MODEL to "
-                "a model of /models",
+                "reinstall or remove the plug-in that is named, look after its settings, key and credit, replace a "
+                "model that is gone (if it is not: fleek jobs resume NAME), or set DEFAULT_MODEL to one of /models",
             ),
         )
     )
