@@ -18,6 +18,7 @@ from tests.support import attempts_of, claim, eventually
 
 
 async def timed(client, seconds, **plan):
+    """What is to be at the provider by its deadline needs some seconds for that on a machine that is busy."""
     return await client.generate(model="dummy/faulty", input=plan, deadline_seconds=seconds)
 
 
@@ -39,7 +40,7 @@ async def test_what_nobody_has_begun_by_its_deadline_is_over(client, hot):
 
 
 async def test_the_provider_is_told_to_stop_what_is_not_finished_in_time(product):
-    media = await timed(product, 0.6, hang=True)
+    media = await timed(product, 3, hang=True)
 
     done = await product.until(media)
     attempt = await eventually(lambda: attempts_of(product, media), lambda items: items[0]["status"] == "CANCELED")
@@ -52,7 +53,7 @@ async def test_the_provider_is_told_to_stop_what_is_not_finished_in_time(product
 async def test_a_result_that_is_paid_and_comes_late_is_stored_and_completes_a_retry_without_another_purchase(
     product, client
 ):
-    media = await timed(product, 0.5, delay=2, on_cancel="too_late")
+    media = await timed(product, 3, delay=5, on_cancel="too_late")
     expired = await product.until(media)
     assert (expired["error"]["code"], expired["files"]) == ("deadline_exceeded", [])
 
@@ -68,7 +69,7 @@ async def test_a_result_that_is_paid_and_comes_late_is_stored_and_completes_a_re
 
 
 async def test_a_retry_before_the_late_result_goes_on_with_what_was_bought(product, client):
-    media = await timed(product, 0.5, delay=3, on_cancel="too_late")
+    media = await timed(product, 3, delay=8, on_cancel="too_late")
     await product.until(media)
 
     await client.api.post(f"/media/{media['id']}/retry")
@@ -87,10 +88,10 @@ async def test_after_the_time_for_late_results_nobody_asks_the_provider_any_more
     async with open_runtime(hasty) as runtime:
         runner = bell.runner = build_runner(runtime)
         await runner.start()
-        media = await timed(client, 0.3, delay=30, on_cancel="too_late")
+        media = await timed(client, 3, delay=30, on_cancel="too_late")
         await client.until(media)
         await eventually(
-            lambda: hot.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL"), lambda rows: rows == [], seconds=20
+            lambda: hot.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL"), lambda rows: rows == []
         )
         await runner.stop()
 

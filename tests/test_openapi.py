@@ -10,7 +10,7 @@ import pytest
 from tests.support import eventually, served, worker
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_schemathesis_finds_no_undocumented_answer(settings, tmp_path):
     with served(settings, tmp_path / "api.log") as address, worker(settings, tmp_path / "worker.log"):
         async with httpx2.AsyncClient(base_url=address) as api:
@@ -24,7 +24,7 @@ async def test_schemathesis_finds_no_undocumented_answer(settings, tmp_path):
             await eventually(ready)
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
-            *("--max-examples", "25", "--workers", "1", "--seed", "20261122", "--generation-database", "none"),
+            *("--max-examples", "12", "--workers", "1", "--seed", "20261122", "--generation-database", "none"),
             # A stream has no end to wait for; tests/test_streams.py reads them.
             *("--exclude-path", "/media/events"),
             *(
@@ -38,7 +38,7 @@ async def test_schemathesis_finds_no_undocumented_answer(settings, tmp_path):
             ),
         ]
         found = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, cwd=tmp_path, timeout=280, check=False
+            subprocess.run, command, capture_output=True, text=True, cwd=tmp_path, timeout=800, check=False
         )
 
     assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
