@@ -10,6 +10,7 @@ import io
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import httpx2
 import psutil
