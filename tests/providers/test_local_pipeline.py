@@ -10,6 +10,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import httpx2
@@ -26,6 +27,7 @@ from app.media_generator.local_media_generator.offers import LocalSettings, is_h
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Running, Submission, Succeeded
 from app.media_generator.testing import ProviderContract
+from app.media_generator.troubles import Trouble
 from tests.support import Client, attempts_of, eventually, served
 from tests.test_streams import reading
 
@@ -95,6 +97,14 @@ def process_of(provider):
 class TestPipeline(ProviderContract):
     def example(self, card):
         return SMALL
+
+    async def troubled(self, provider, trouble):
+        wanted = self.usual(provider)
+        if trouble is Trouble.MODEL_GONE:
+            return replace(wanted, model="no-such-model")
+        if trouble is Trouble.FAILED_LATER:
+            return replace(wanted, input={**wanted.input, "steps": 2000})
+        return None
 
 
 async def test_the_prompt_and_the_seed_decide(provider):
