@@ -1,12 +1,17 @@
 """A model for tests of the process around it: it does what the prompt says. Run with `python -m`."""
 
 import os
+import sys
 import time
 
 from app.media_generator.local_media_generator.computing import serve
 
 
 class Obedient:
+    def __init__(self):
+        if "unwilling" in sys.argv:
+            raise FileNotFoundError("/srv/models is empty")
+
     def make(self, order, tell):
         match order.prompt:
             case "go on for ever":

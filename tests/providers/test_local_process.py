@@ -84,16 +84,53 @@ async def test_a_process_that_dies_takes_one_order_along(computing):
     assert await asyncio.gather(*orders[1:]) == ["a {} 0", "b {} 0"]
 
 
-async def test_a_process_that_is_killed_is_replaced(computing):
-    order = await begun(computing, "go on for ever")
+async def killed(computing, shares):
+    """Kill the process at work; the next one, when it is at work on the same order."""
     before = computing.number
-
+    shares.clear()
     psutil.Process(before).kill()
+    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+    assert computing.number != before
+
+
+async def test_an_order_whose_process_is_killed_is_begun_anew_in_another(computing):
+    shares = []
+    order = asyncio.create_task(made_by(computing, "go on for ever", shares.append))
+    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+
+    await killed(computing, shares)
+
+    assert shares[0] == 0
+    order.cancel()
+    await asyncio.wait([order])
+    assert await made_by(computing, "a") == "a {} 0"
+
+
+async def test_an_order_at_which_one_process_after_the_other_dies_is_given_up(computing):
+    shares = []
+    order = asyncio.create_task(made_by(computing, "go on for ever", shares.append))
+    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+    for _ in range(process.DEATHS - 1):
+        await killed(computing, shares)
+
+    psutil.Process(computing.number).kill()
 
     with pytest.raises(GenerationFailedError, match="signal 9"):
         await order
     assert await made_by(computing, "a") == "a {} 0"
-    assert computing.number != before
+
+
+async def test_why_a_model_cannot_be_loaded_is_for_the_operator(monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+    computing = Computing(MODEL, ("unwilling",), idle_seconds=600)
+
+    for _ in range(2):
+        with pytest.raises(GenerationFailedError, match=r"^the model cannot be loaded \(FileNotFoundError\)") as failed:
+            await made_by(computing, "a")
+
+    assert "/srv" not in failed.value.message
+    assert capfd.readouterr().err.count("FileNotFoundError: /srv/models is empty") == 2
+    await computing.close()
 
 
 async def test_a_process_killed_at_rest_costs_no_order(computing):

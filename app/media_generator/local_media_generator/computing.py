@@ -5,6 +5,7 @@ It begins nothing that outlives it, and ends with its input, so also when the wo
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -40,11 +41,15 @@ class _GivenUpError(Exception):
     """Nobody wants the file any more."""
 
 
+class _NotLoadedError(Exception):
+    """There is no model."""
+
+
 def serve(load: Callable[[], Model]) -> None:
     """Work on orders until there can be none any more.
 
     Args:
-        load: Makes the model, when it is first needed; what it raises is the answer.
+        load: Makes the model, when it is first needed.
     """
     # Libraries print; what they print must not get between the frames.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -62,14 +67,25 @@ def serve(load: Callable[[], Model]) -> None:
     while True:
         order = orders.get()
         try:
-            model = model or load()
+            model = model or _loaded(load)
             tell(0.05)
             answer: FromProcess = Made(model.make(order, tell))
         except _GivenUpError:
             answer = Stopped()
+        except _NotLoadedError as error:
+            answer = Wrong(str(error))
         except Exception as error:  # noqa: BLE001 - libraries fail in any way, and the next order may be better
             answer = Wrong(f"{type(error).__name__}: {error}")
         _say(answers, answer)
+
+
+def _loaded(load: Callable[[], Model]) -> Model:
+    """The model; why there is none is told to the operator alone, for it names folders."""
+    try:
+        return load()
+    except Exception as error:
+        traceback.print_exc()
+        raise _NotLoadedError(f"the model cannot be loaded ({type(error).__name__}): see the worker's log") from error
 
 
 def _listen(orders: "SimpleQueue[Order]", stop: Event) -> None:

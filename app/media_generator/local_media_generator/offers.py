@@ -116,11 +116,12 @@ def is_here(*packages: str) -> bool:
 
 def pipeline_card(settings: LocalSettings) -> ModelCard:
     """The operator's pipeline as a model."""
-    name = settings.pipeline or ""
+    # A folder is nobody's business but its last part.
+    name = (settings.pipeline or "").rstrip("/").rpartition("/")[2]
     side = {"type": "integer", "minimum": 8, "maximum": 2048, "multipleOf": 8, "default": settings.pipeline_size}
     return ModelCard(
         name="text-to-image",
-        title=settings.pipeline_title or name.rstrip("/").rpartition("/")[2],
+        title=settings.pipeline_title or name,
         description="A diffusion pipeline on this machine.",
         output_types=("image/png", "image/webp"),
         input_schema={

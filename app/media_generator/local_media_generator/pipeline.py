@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -18,16 +19,21 @@ class Pipeline:
     """The loaded pipeline."""
 
     def __init__(self, settings: LocalSettings) -> None:
+        _keep_to_itself(offline=settings.local_files_only)
         self._torch: Any = import_module("torch")  # an extra
         diffusers: Any = import_module("diffusers")
+        for library in (diffusers, import_module("transformers")):
+            library.utils.logging.disable_progress_bar()  # the worker's log is read by machines
         device = _device(self._torch) if settings.device == "auto" else settings.device
         # Half precision is for devices that are quicker with it.
         kind = self._torch.float32 if device == "cpu" else self._torch.float16
-        load = diffusers.AutoPipelineForText2Image.from_pretrained
-        self._pipe: Any = load(settings.pipeline, local_files_only=settings.local_files_only, torch_dtype=kind)
+        # What the folder says that it is; the class that chooses by itself imports every pipeline there is.
+        load = diffusers.DiffusionPipeline.from_pretrained
+        self._pipe: Any = load(settings.pipeline, local_files_only=settings.local_files_only, dtype=kind)
+        self._takes = inspect.signature(self._pipe.__call__).parameters
+        _check(type(self._pipe).__name__, self._takes)
         self._pipe.to(device)
         self._pipe.set_progress_bar_config(disable=True)
-        self._takes = inspect.signature(self._pipe.__call__).parameters
 
     def make(self, order: Order, tell: Callable[[float], None]) -> bytes:
         """See `Model`."""
@@ -54,6 +60,25 @@ class Pipeline:
 
     def _taken(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in wanted.items() if name in self._takes}
+
+
+def _keep_to_itself(*, offline: bool) -> None:
+    """Before the libraries are imported: they tell their hub what is used, and ask it for what is here."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _check(name: str, takes: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse a pipeline that makes something else than a picture, or not from words alone.
+
+    Raises:
+        ValueError: It is such a one.
+    """
+    wanted = {"prompt", "num_inference_steps", "callback_on_step_end"} - set(takes)
+    needed = {name for name, one in takes.items() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD}
+    if wanted or needed - {"prompt"} or "num_frames" in takes:
+        raise ValueError(f"{name} makes no picture from words alone, step by step")
 
 
 def _device(torch: Any) -> str:

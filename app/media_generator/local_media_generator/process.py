@@ -1,6 +1,7 @@
 """The worker's side of a process that computes: started when it is needed, one order at a time, replaced when it dies.
 
-What it loads (onnxruntime, torch) never gets into the worker, and its crash takes nothing along but one order.
+What it loads (onnxruntime, torch) never gets into the worker, and its crash takes nothing along: the order that it was
+at is begun anew.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ from app.media_generator.local_media_generator.messages import (
 
 STOP_SECONDS: Final = 10.0
 """How long a process may take to give an order up, before it is killed."""
+DEATHS: Final = 3
+"""How many processes may die at one order: trying again costs nothing, but the others must not wait for ever."""
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_", "TMP", "TEMP", "PYTHON", "VIRTUAL_ENV", "XDG_", "LD_", "SYSTEMROOT")
 _OF_LIBRARIES: Final = ("CUDA", "NVIDIA", "HIP_", "ROC", "HF_", "TORCH", "PYTORCH", "OMP_", "MKL_", "ORT_")
 
@@ -113,20 +116,27 @@ class Computing:
         """The file of an order, when its turn has come. Canceled, it is given up, and the process goes on.
 
         Raises:
-            GenerationFailedError: The model failed, or its process died.
+            GenerationFailedError: The model failed, or its process died again and again.
         """
         async with self._turn:
             self._rest(None)
             try:
-                with contextlib.suppress(_Died):
-                    if self._child is not None:
-                        return await self._try(order, tell)
-                # There was none, or it had died at rest: nobody is told of that before somebody speaks to it.
-                return await self._try(order, tell)
-            except _Died:
-                raise GenerationFailedError(_obituary(self._last_code)) from None
+                return await self._insist(order, tell)
             finally:
                 self._rest(self._idle_seconds)
+
+    async def _insist(self, order: Order, tell: Callable[[float], None]) -> bytes:
+        """Have it made by one process after the other, until one survives it."""
+        # One that is there may have died at rest, of no order: that is seen only when somebody speaks to it.
+        left = DEATHS if self._child is None else DEATHS + 1
+        while True:
+            try:
+                return await self._try(order, tell)
+            except _Died:
+                left -= 1
+                if left == 0:
+                    raise GenerationFailedError(_obituary(self._last_code)) from None
+                tell(0)
 
     async def _try(self, order: Order, tell: Callable[[float], None]) -> bytes:
         """Have one process make it.

