@@ -90,9 +90,7 @@ async def test_after_the_time_for_late_results_nobody_asks_the_provider_any_more
         await runner.start()
         media = await timed(client, 3, delay=30, on_cancel="too_late")
         await client.until(media)
-        await eventually(
-            lambda: hot.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL"), lambda rows: rows == []
-        )
+        await eventually(lambda: hot.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL"), lambda rows: rows == [])
         await runner.stop()
 
     assert [attempt["status"] for attempt in await attempts_of(client, media)] == ["SUBMITTED"]

@@ -167,10 +167,14 @@ async def test_a_thousand_requests_wait_without_a_connection_to_the_database_eac
     path = f"/media/jobs/{media['job_id']}"
     asked = []
     watch = api._transport.app.state.desk.watch
+
+    async def on_their_way():
+        return len(asked) - watch.waiting
+
     # A hundred at a time: each begins with a look at the database, which more would have to wait for too long.
     for _ in range(10):
-        asked += [asyncio.create_task(api.get(path, headers=waiting(60))) for _ in range(100)]
-        await eventually(lambda: asyncio.sleep(0, len(asked) - watch.waiting), lambda missing: missing == 0)
+        asked.extend(asyncio.create_task(api.get(path, headers=waiting(60))) for _ in range(100))
+        await eventually(on_their_way, lambda count: count == 0)
 
     # Somebody else is served meanwhile, from the same ten connections.
     assert (await client.faulty())["status"] == "IN_QUEUE"
