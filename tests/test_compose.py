@@ -68,7 +68,7 @@ def test_the_files_are_there():
 @pytest.mark.parametrize("file", ENV_FILES)
 def test_every_variable_of_an_env_file_is_a_setting(file):
     assert variables(file)
-    of_providers = {name for name in variables(file) if name.endswith(SET_UP_BY)}
+    of_providers = {name for name in variables(file) if name.endswith(SET_UP_BY)} | {"COMFYUI_WORKFLOWS"}
     assert set(variables(file)) <= SETTINGS | of_providers
 
 

@@ -17,12 +17,10 @@ from app.media.settlement import LONGEST_MESSAGE
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import GenerationFailedError, OutputError
-from app.media_generator.media_generator_model import Failed, Output, Succeeded
+from app.media_generator.media_generator_model import Failed, Succeeded
 from app.media_generator.over_http import download
 from app.media_generator.standard_webhooks import verify
-from app.storage.store import ObjectNotFoundError
 from tests.providers.server import Server, saying
-from tests.support import eventually
 
 HUGE = 10**400
 
@@ -117,22 +115,6 @@ async def test_an_error_without_end_is_cut(client, working):
     done = await client.until(await client.faulty())
 
     assert len(done["error"]["message"]) < LONGEST_MESSAGE + 100
-
-
-async def test_what_came_before_an_output_that_cannot_be_had_is_not_left_behind(client, working, runtime):
-    await working(Tells(lambda outcome: replace(outcome, outputs=(*outcome.outputs, Output("nonsense")))))
-
-    done = await client.until(await client.faulty())
-
-    async def left():
-        key = f"media/{done['created_at'][:7].replace('-', '/')}/{done['id']}/0.png"
-        try:
-            return [chunk async for chunk in runtime.store.get(key)]
-        except ObjectNotFoundError:
-            return []
-
-    assert (done["status"], done["error"]["code"]) == ("ERROR", "output_invalid")
-    assert await eventually(left, lambda found: not found) == []
 
 
 @pytest.mark.parametrize("target", ["other", "http://["])

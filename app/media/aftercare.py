@@ -26,7 +26,7 @@ from app.core.ending import end
 from app.media import accounts, calls, late, tallies
 from app.media.bills import bill
 from app.media.commands import Closing, LateResult
-from app.media.copying import Copier, CopyDelayedError, Folder, SpoiltError
+from app.media.copying import LONGEST_COPY, Copier, CopyDelayedError, Folder
 from app.media.input_references import places
 from app.media.jobs import OpenAttempt, open_attempt
 from app.media.purchasing import MARGIN, ask, record_purchase
@@ -44,8 +44,8 @@ AT_ONCE: Final = 50
 """Attempts that one process looks at at the same time."""
 PAUSE: Final = timedelta(seconds=5)
 """Between two looks at one attempt."""
-LONGEST_LOOK: Final = 300.0
-"""Seconds after which a look is broken off."""
+LONGEST_LOOK: Final = LONGEST_COPY + 300.0
+"""Seconds after which a look is broken off; a result that is there has the time for its copy."""
 MOST_LOOKS: Final = 2
 """Looks in a row that may fail to come to an end, before nobody dares another."""
 
@@ -153,9 +153,6 @@ class Aftercare:
         try:
             files = await self._copier.copy_all(offer.provider, succeeded.outputs, folder, offer.card.output_types)
         except CopyDelayedError:
-            return
-        except SpoiltError as spoilt:
-            await self._fail(row, attempt, spoilt.error)
             return
         except ProviderError as error:
             await self._fail(row, attempt, error)

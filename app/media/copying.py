@@ -28,7 +28,7 @@ from app.media import calls
 from app.media.commands import StoredFile
 from app.media.probing import Prober
 from app.media.rules import Limits
-from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError, ProviderError
+from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Output
 from app.storage.store import Store, StoreError
 
@@ -43,15 +43,6 @@ LONGEST_COPY: Final = 1_800.0
 
 class CopyDelayedError(Exception):
     """The bytes cannot be had or stored now; nothing is lost by trying again later."""
-
-
-class SpoiltError(Exception):
-    """One output cannot be had, so those before it are of no use."""
-
-    def __init__(self, error: ProviderError, stored: Sequence[StoredFile]) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.stored = stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +96,7 @@ class Copier:
 
         Raises:
             GenerationFailedError: There is none.
-            SpoiltError: The provider's bytes are not what we take, or not all of them.
+            OutputError: The provider's bytes are not what we take, or not all of them.
             CopyDelayedError: Provider or store do not answer now.
         """
         if not outputs:
@@ -120,19 +111,9 @@ class Copier:
             except (StoreError, NotReachedError, BusyError, TimeoutError) as error:
                 log.warning("copy_delayed", index=index, error=repr(error))
                 raise CopyDelayedError from error
-            except ProviderError as error:
-                raise SpoiltError(error, files) from error
             log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
             files.append(await self._prober.look_into(file))
         return tuple(files)
-
-    async def remove(self, stored: Sequence[StoredFile]) -> None:
-        """Remove objects that no row names and no worker writes any more; what stays costs its place alone."""
-        for key in [key for file in stored for key in (file.key, file.poster_key) if key is not None]:
-            try:
-                await self._store.delete(key)
-            except StoreError as error:
-                log.warning("output_not_removed", key=key, error=str(error))
 
 
 async def copy_output(

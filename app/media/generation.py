@@ -27,7 +27,7 @@ import structlog
 from app.media import accounts, calls
 from app.media.bills import bill, reported
 from app.media.commands import CancelReport, Completion
-from app.media.copying import Copier, CopyDelayedError, Folder, SpoiltError
+from app.media.copying import Copier, CopyDelayedError, Folder
 from app.media.input_files import InputsDelayedError
 from app.media.jobs import Job, OpenAttempt
 from app.media.purchasing import Purchasing
@@ -149,11 +149,6 @@ class Generation:
             return
         except ProviderError as error:
             await self._settlement.settle(job, attempt, error)
-            return
-        except SpoiltError as spoilt:
-            await self._settlement.settle(job, attempt, spoilt.error)
-            # Not before: whoever has the lease may be storing the same outputs under the same keys.
-            await self._copier.remove(spoilt.stored)
             return
         except CopyDelayedError as error:
             if attempt.age > self._rules.silence.total_seconds():
