@@ -61,7 +61,7 @@ MOST_DEFECTS: Final = 5
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
-SAFETY_NET: Final = (5.0, 30.0)
+SAFETY_NET: Final = (8.0, 30.0)
 """The same where the provider calls back: polls show progress, and find what lost callbacks do not tell. What has just
 been bought is not asked about before the first of them has passed."""
 
