@@ -5,12 +5,14 @@ each address when a connection is opened (`outgoing.py`). Only the second one pr
 """
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 LONGEST_URL: Final = 2048
 """Characters of a URL that a caller gives."""
+ORIGINS_KEPT: Final = 1_000
 
 _NOT_PUBLIC_V4: Final = tuple(
     map(
@@ -87,14 +89,24 @@ def malformed(url: str) -> str | None:
         )
     try:
         parts = urlsplit(url)
+    except ValueError:
+        return _NO_HOST
+    return _fault_of_origin(parts.scheme, parts.netloc)
+
+
+# A provider is called at thousands of URLs of one host, and reading that one takes most of the time.
+@lru_cache(maxsize=ORIGINS_KEPT)
+def _fault_of_origin(scheme: str, netloc: str) -> str | None:
+    parts = SplitResult(scheme, netloc, "", "", "")
+    try:
         host, port = parts.hostname, parts.port
     except ValueError:
         return _NO_HOST
-    if parts.scheme not in {"http", "https"}:
+    if scheme not in {"http", "https"}:
         return "must begin with http:// or https://"
-    if not host or port == 0 or not _is_host(host, bracketed="[" in parts.netloc):
+    if not host or port == 0 or not _is_host(host, bracketed="[" in netloc):
         return _NO_HOST
-    if "@" in parts.netloc:
+    if "@" in netloc:
         return "must not carry a user name or a password; send credentials in a header"
     return _fault_of_number(host)
 
