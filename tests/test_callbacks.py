@@ -93,7 +93,9 @@ def client(api):
 
 
 @pytest.fixture
-async def at_work(provider, working, hot):
+async def at_work(provider, working, hot, monkeypatch):
+    # The first question comes at once, so that none but a callback brings another.
+    monkeypatch.setattr("app.media.generation.SAFETY_NET", (0.1, 30.0))
     runner = await working(provider)
     await eventually(lambda: callback_notes.keys(hot, "dummy"))
     return runner

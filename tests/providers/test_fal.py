@@ -18,6 +18,7 @@ from PIL import Image
 from app.core.errors import SettingsError
 from app.core.ids import new_id
 from app.core.outgoing import Outgoing
+from app.media import callback_notes
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.errors import (
@@ -619,6 +620,31 @@ async def test_a_signed_callback_names_its_purchase(provider, server):
 
     assert provider.read_callback(signed(BODY), keys) == Reference("req-1", {"model": SCHNELL})
     assert server.came == []
+
+
+@pytest.mark.usefixtures("product")
+async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working, make, server, hot):
+    server.answers[f"/{SCHNELL}"] = server.drop
+    server.answers["/keys"] = saying(msgspec.json.encode({"keys": [jwk(KEY)]}))
+    server.answers["/picture.png"] = saying(picture())
+    finished(server, {"images": [{"url": f"{server.url}/picture.png"}]})
+    provider = make(server.url, jwks_url=f"{server.url}/keys")
+    await working(provider, callback_url="https://fleek.example", reconcile_seconds=300)
+    await eventually(lambda: callback_notes.keys(hot, "fal"))
+    media = await client.generate(model=f"fal/{SCHNELL}", prompt=PROMPT)
+
+    async def bought():
+        return [urlsplit(came.path) for came in server.came if came.path.startswith(f"/{SCHNELL}")]
+
+    (order,) = await eventually(bought)
+    told = urlsplit(parse_qs(order.query)["fal_webhook"][0])
+    unsigned = await client.api.post(f"{told.path}?{told.query}", content=BODY)
+    answer = await client.api.post(f"{told.path}?{told.query}", content=BODY, headers=signed(BODY).headers)
+    done = await client.until(media)
+
+    assert (unsigned.status_code, answer.status_code) == (401, 204)
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+    assert len(await bought()) == 1
 
 
 @pytest.mark.parametrize("query", [{}, {"model": "fal-ai/unheard-of"}])
