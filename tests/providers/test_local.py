@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 from app.core.ids import new_id
-from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, Sent
+from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, Sent
 from app.media_generator.local_media_generator.offers import STYLES, LocalSettings, is_here
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.local_media_generator.styles import read_picture
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
+    Failed,
     Reference,
     Running,
     Submission,
@@ -230,6 +231,16 @@ async def test_a_settled_picture_is_let_go_of(provider, vault):
 
     with pytest.raises(FileNotFoundError):
         await anext(vault.open(reference.data["picture"]))
+
+
+async def test_a_picture_that_is_gone_is_not_waited_for(provider, vault):
+    reference = await provider.submit(wanted(provider, image=uri_of(file_of(gradient()))))
+    await vault.drop(reference.data["picture"])
+
+    outcome = await eventually(lambda: provider.poll(reference), lambda seen: not isinstance(seen, Running))
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, OutputError)
 
 
 class Away:

@@ -17,7 +17,7 @@ import msgspec
 
 from app.core.inspection import HEAD_BYTES, NotMediaError, inspect
 from app.media_generator.cards import Json, ModelCard
-from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, ProviderError
+from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, ProviderError
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import (
     MOST_PIXELS,
@@ -179,7 +179,10 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         name: str | None = reference.data.get("picture")
         picture = None
         if name is not None:
-            picture = b"".join([chunk async for chunk in self._open_vault().open(name)])
+            try:
+                picture = b"".join([chunk async for chunk in self._open_vault().open(name)])
+            except FileNotFoundError as error:
+                raise OutputError("the picture that was handed in is not kept any more") from error
         return Order(reference.data["prompt"], reference.data["input"], picture)
 
     def _open_vault(self) -> Vault:
