@@ -31,17 +31,8 @@ _JSON: Final = ("input", "metadata", "error", "cancel", "files", "detail", "fiel
 """Columns that hold JSON texts."""
 _LISTED: Final = (
     *("job_id", "media_id", "status", "model", "owner", "owner_id", "priority", "number_of_tries", "error_code"),
-    *(
-        "error_message",
-        "cost",
-        "currency",
-        "retry_pays_again",
-        "created_at",
-        "started_at",
-        "completed_at",
-        "next_run",
-        "deadline",
-    ),
+    *("error_message", "cost", "currency", "retry_pays_again", "created_at", "started_at", "completed_at"),
+    *("next_run", "deadline"),
 )
 _SHOWN: Final = (
     *("id", "job_id", "status", "prompt", "model", "input", "metadata", "progress", "number_of_tries", "next_run"),

@@ -111,12 +111,16 @@ class Aftercare:
         given = msgspec.json.decode(row["input"])
         # To ask once more takes the files of the input, for which nobody waits any longer.
         once_more = can.idempotent_submit and not any(places(offer.card.input_schema, given))
-        if not (can.findable or can.keeps_answers or once_more):
-            await late.forsake(self._hot, attempt.id, bought=False)
-            return
         name = row["model"].partition("/")[2]
         submission = Submission(attempt.id, attempt.number, name, row["prompt"], given)
-        answer = await ask(offer, submission, attempt, once_more=once_more)
+        if can.findable or once_more:
+            answer = await ask(offer, submission, attempt)
+        else:
+            answer = await calls.find(offer.provider, submission, attempt.created_at) if can.keeps_answers else None
+            if answer is None:
+                # Its call is over: what has not come by now never will.
+                await late.forsake(self._hot, attempt.id, bought=False)
+                return
         if isinstance(answer, Reference):
             await record_purchase(self._writes, attempt, answer)
         elif answer is None:

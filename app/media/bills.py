@@ -1,7 +1,7 @@
 """What a try has cost, as it is written down with the try's end. Which amount that is: `costs.py` of the providers."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -44,9 +44,8 @@ def bill(card: ModelCard | None, outcome: Succeeded | Canceled) -> Bill:
     if isinstance(outcome, Canceled):
         return reported(outcome.cost)
     units = costs.sound(outcome.units)
-    charge = costs.charge(card, outcome.cost, units, len(outcome.outputs))
-    if charge is not None and outcome.cost_is_computed:
-        charge = replace(charge, basis=CostBasis.COMPUTED)
+    basis = CostBasis.COMPUTED if outcome.cost_is_computed else CostBasis.REPORTED
+    charge = costs.charge(card, outcome.cost, units, len(outcome.outputs), basis)
     told = storable(msgspec.json.encode(units).decode()) if units else None
     if charge is None:
         return Bill(units=told)

@@ -183,9 +183,10 @@ class Generation:
     ) -> Succeeded:
         """Wait until the provider is done; between polls nothing is held but this coroutine."""
         asked, defects = False, 0
-        wait, longest = SAFETY_NET if self._is_called_back(provider) else (SHORTEST_WAIT, LONGEST_WAIT)
+        called_back = self._is_called_back(provider)
+        wait, longest = SAFETY_NET if called_back else (SHORTEST_WAIT, LONGEST_WAIT)
         showing = Showing(self._writes, job.held)
-        if self._is_called_back(provider) and attempt.age < wait and not job.cancel_asked.is_set():
+        if called_back and attempt.age < wait and not job.cancel_asked.is_set():
             await _pause(job, wait)
         while True:
             job.nudged.clear()

@@ -229,24 +229,15 @@ async def record_purchase(writes: Writes, attempt: OpenAttempt, reference: Refer
     log.info("attempt_submitted", external_id=reference.external_id)
 
 
-async def ask(
-    offer: Offer, submission: Submission, attempt: OpenAttempt, *, once_more: bool = True
-) -> Reference | str | None:
-    """What the provider knows of an attempt: the purchase, None where it has none, or why it cannot be said.
-
-    Args:
-        offer: What was to be bought.
-        submission: As it was submitted.
-        attempt: Whose answer was lost.
-        once_more: Whether it may be submitted again where that buys nothing twice.
-    """
+async def ask(offer: Offer, submission: Submission, attempt: OpenAttempt) -> Reference | str | None:
+    """What is known of an attempt: the purchase, None where the provider has none, or why it cannot be said."""
     provider, can = offer.provider, offer.provider.capabilities
     try:
         if can.findable or can.keeps_answers:
             found = await calls.find(provider, submission, attempt.created_at)
             if found is not None or can.findable:
                 return found
-        if can.idempotent_submit and once_more:
+        if can.idempotent_submit:
             return await calls.submit(provider, submission, patience=can.submit_timeout)
     except ProviderError as error:
         return f"{provider.name} does not say: {error.message}"

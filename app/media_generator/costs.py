@@ -66,17 +66,20 @@ def estimate(card: ModelCard, given: Mapping[str, Any]) -> Decimal | None:
     return _priced(card.price, units[card.price.per])
 
 
-def charge(card: ModelCard | None, reported: Decimal | None, units: Units, outputs: int) -> Charge | None:
+def charge(
+    card: ModelCard | None, told: Decimal | None, units: Units, outputs: int, basis: CostBasis = CostBasis.REPORTED
+) -> Charge | None:
     """What a finished purchase has cost; None: nobody can say.
 
     Args:
         card: Of the model; None: it is not in the catalogue any more.
-        reported: US dollars, as the provider told.
+        told: US dollars, by the provider or its adapter.
         units: What it was billed by, as the provider told.
         outputs: How many there are.
+        basis: Where `told` comes from.
     """
-    if reported is not None:
-        return Charge(reported, "USD", CostBasis.REPORTED)
+    if told is not None:
+        return Charge(told, "USD", basis)
     if card is None or card.price is None:
         return None
     counted = {PriceUnit.RUN: 1.0, PriceUnit.OUTPUT: float(outputs), **units}

@@ -30,8 +30,8 @@ class RoundTrip:
     milliseconds: float
 
 
-async def round_trip(runtime: Runtime, *, patience: float = PATIENCE_SECONDS) -> RoundTrip:
-    """Send a task to any worker and wait for its answer, `patience` seconds at most.
+async def round_trip(runtime: Runtime) -> RoundTrip:
+    """Send a task to any worker and wait for its answer, five seconds at most.
 
     Raises:
         WorkerSilentError: None came.
@@ -39,20 +39,21 @@ async def round_trip(runtime: Runtime, *, patience: float = PATIENCE_SECONDS) ->
     begun = time.perf_counter()
     reply_to = f"fleek:pong:{new_id()}"
     try:
-        async with asyncio.timeout(patience):
-            await asyncio.to_thread(_send, reply_to, patience)
-            answer = await _answer(runtime.cache, reply_to, until=begun + patience)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.to_thread(_send, reply_to)
+            answer = await _answer(runtime.cache, reply_to, until=begun + PATIENCE_SECONDS)
     except BROKER_ERRORS:
         answer = None
     except RedisError:
         answer = None
     if answer is None:
-        raise WorkerSilentError(f"no worker answered within {patience:g} seconds; is one running, and the broker up?")
+        seconds = round(PATIENCE_SECONDS)
+        raise WorkerSilentError(f"no worker answered within {seconds} seconds; is one running, and the broker up?")
     return RoundTrip(round((time.perf_counter() - begun) * 1000, 1))
 
 
-def _send(reply_to: str, patience: float) -> None:
-    celery_app.send_task("fleek.ping", args=[reply_to], retry=False, expires=patience)
+def _send(reply_to: str) -> None:
+    celery_app.send_task("fleek.ping", args=[reply_to], retry=False, expires=PATIENCE_SECONDS)
 
 
 async def _answer(cache: Any, reply_to: str, *, until: float) -> object:
