@@ -18,7 +18,7 @@ from tests.crash.audit import Verdict, audit, rest
 from tests.crash.fleet import Fleet, eventually, kill, until
 from tests.crash.orders import Order, ask, change_mind, mixed
 from tests.crash.outages import away
-from tests.crash.points import POINTS
+from tests.crash.points import API_POINTS, POINTS
 
 AT_A_POINT: Final = 0.5
 """The share of workers that get a place in the code to die at; not all of them come by there."""
@@ -33,7 +33,7 @@ ASKED_WITHIN: Final = 0.95
 """The last job is asked for when so much of the dying is done."""
 MOST_AT_ONCE: Final = 20
 """Requests that wait for an answer at the same time."""
-WORKER_POINTS: Final = tuple(name for name in POINTS if not name.startswith("request."))
+WORKER_POINTS: Final = tuple(name for name in POINTS if name not in API_POINTS)
 DISASTERS: Final = {"API": 25, "API before the bell": 50, "broker": 60, "PostgreSQL": 80, "S3": 100}
 """How many deaths of workers there are to one of these."""
 

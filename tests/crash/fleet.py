@@ -23,6 +23,7 @@ from app.core.migrations import ROOT
 from app.embedded.process import Command, ManagedProcess
 
 PLUGIN: Final = Path(__file__).with_name("plugin")
+CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 PATIENCE_SECONDS: Final = 100.0
 REQUEST_SECONDS: Final = 10.0
 TICK: Final = 0.05
@@ -67,6 +68,8 @@ class Fleet:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "PYTHONPATH": str(PLUGIN),
+            "CATALOGUE_FILE": str(CATALOGUE),
+            "CALLBACK_URL": api,
             **pace(),
             **engines,
             "SIMULATOR_URL": simulator,
@@ -108,6 +111,12 @@ class Fleet:
         options = ("-A", "tests.crash.fleet_worker", "worker", "-l", "WARNING", "-n", name)
         worker = self._run("celery", *options, changes=changes)
         self.workers.append(worker)
+        return worker
+
+    async def start_doomed(self, point: str, *, after: int = 1) -> ManagedProcess:
+        """A worker that is at work, and is to die; its lease is too long for others to touch what it leaves behind."""
+        worker = self.start_worker(point, after=after, LEASE_SECONDS="3600")
+        await eventually(self.registered, lambda pids: worker.pid in pids)
         return worker
 
     def end_workers(self) -> None:

@@ -22,6 +22,9 @@ TROUBLE: Final[Mapping[str, float]] = {
 """Modes of the simulator, and how often each is asked for."""
 ASK_AGAIN_SECONDS: Final = 0.1
 
+MODELS: Final[Mapping[str, float]] = {"sim/image": 12, "blind/image": 6, "route/image": 2}
+"""And how often each is."""
+
 ASK: Final = "/media/generate"
 RARELY: Final = 0.06
 
@@ -72,6 +75,7 @@ def mixed(prompt: str, chance: random.Random, *, longest: float = 3.0, rarely: f
         rarely: The share of orders that get a deadline, and of those that are canceled.
     """
     (mode,) = chance.choices(list(TROUBLE), list(TROUBLE.values()))
+    (model,) = chance.choices(list(MODELS), list(MODELS.values()))
     given = {
         "mode": mode,
         "delay": round(chance.uniform(0, longest), 2),
@@ -83,7 +87,7 @@ def mixed(prompt: str, chance: random.Random, *, longest: float = 3.0, rarely: f
     }
     return Order(
         prompt,
-        "sim/image" if chance.random() < 0.7 else "blind/image",
+        model,
         given,
         priority=chance.randrange(10),
         deadline=round(chance.uniform(1, 6), 2) if chance.random() < rarely else None,

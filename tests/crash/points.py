@@ -20,6 +20,7 @@ Wrap = Callable[[Callable[..., Any], Burn], Callable[..., Any]]
 
 TRANSITIONS: Final = "app.media.transitions"
 LATE: Final = "app.media.late"
+NOTES: Final = "app.media.callback_notes"
 WORKERS: Final = "app.media.workers"
 STORE: Final = "app.storage.s3:S3Store"
 PROVIDER: Final = "fleek_simulator:SimulatorMediaGeneratorModel"
@@ -100,6 +101,8 @@ def _is_over(outcome: Any) -> bool:
 
 POINTS: Final[Mapping[str, tuple[str, str, Wrap]]] = {
     "request.after": (TRANSITIONS, "request", after()),
+    "callback.before": (NOTES, "note", before),
+    "callback.after": (NOTES, "note", after(bool)),
     "claim.after": (TRANSITIONS, "claim", after(_took_any)),
     "suspects.after": (TRANSITIONS, "claim_suspects", after(bool)),
     "intend.before": (TRANSITIONS, "intend", before),
@@ -120,6 +123,8 @@ POINTS: Final[Mapping[str, tuple[str, str, Wrap]]] = {
     "complete.after": (TRANSITIONS, "complete", after()),
     "retry.before": (TRANSITIONS, "schedule_retries", before),
     "retry.after": (TRANSITIONS, "schedule_retries", after()),
+    "reroute.before": (TRANSITIONS, "reroute", before),
+    "reroute.after": (TRANSITIONS, "reroute", after()),
     "fail.before": (TRANSITIONS, "fail", before),
     "fail.after": (TRANSITIONS, "fail", after()),
     "handback.before": (TRANSITIONS, "hand_back", before),
@@ -136,6 +141,8 @@ POINTS: Final[Mapping[str, tuple[str, str, Wrap]]] = {
     "orphans.after": (TRANSITIONS, "return_orphans", after(bool)),
 }
 """By name: whose function it is, its name, and where around it the process dies."""
+API_POINTS: Final = frozenset({"request.after", "callback.before", "callback.after"})
+"""Where the API comes by, and no worker does."""
 CLAIMS_NOTHING: Final = frozenset({"bury.after", "orphans.after"})
 """Who is to die of clearing up must not claim what it has just returned: it would be blamed for that, too."""
 

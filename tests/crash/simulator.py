@@ -4,7 +4,7 @@ It keeps the books: every purchase with the attempt and the media it was made fo
 can be told without asking the system under test. It is never killed. How a submission is treated stands in its
 input:
 
-- `mode`: `ok`; `busy` (the first `busy_times` get a 429 and cost nothing); `slow` (taken and answered only after
+- `mode`: `ok`; `refused` (costs nothing); `busy` (the first `busy_times` get a 429 and cost nothing); `slow` (taken and answered only after
   `accept_after` seconds, whether or not the caller still waits); `accept_then_drop`, `accept_then_500`,
   `accept_then_silence` (taken, but the answer is lost); `fail_late` (taken, and fails);
 - `delay`: seconds until there is a result; `size`: bytes of it;
@@ -94,6 +94,8 @@ async def submit(request: Request) -> Response:
     order: dict[str, Any] = await request.json()
     plan, media = order["input"], order["media"]
     books.calls["submit"] += 1
+    if plan["mode"] == "refused":
+        return JSONResponse({"error": "not with me"}, 422)
     if plan["mode"] == "busy" and books.refused[media] < plan["busy_times"]:
         books.refused[media] += 1
         return JSONResponse({"error": "busy"}, 429, headers={"retry-after": "1"})

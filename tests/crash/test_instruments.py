@@ -48,6 +48,7 @@ class TestSimulator(ProviderContract):
     ("mode", "sent", "costs"),
     [
         ("busy", Sent.NO, 0),
+        ("refused", Sent.NO, 0),
         ("accept_then_drop", Sent.UNKNOWN, 1),
         ("accept_then_500", Sent.UNKNOWN, 1),
         ("accept_then_silence", Sent.UNKNOWN, 1),

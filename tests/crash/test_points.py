@@ -9,7 +9,7 @@ import pytest
 from tests.crash.audit import STORY, audit, died, rest, story
 from tests.crash.fleet import eventually
 from tests.crash.orders import CANCELED, COMPLETED, DEADLINE, FAILED, HELD, End, Order, ask, change_mind
-from tests.crash.points import POINTS
+from tests.crash.points import API_POINTS, POINTS
 
 # The fleet is brought down and up again before the first of these tests.
 pytestmark = pytest.mark.timeout(600)
@@ -28,6 +28,8 @@ class Case:
     canceled: bool = False
     stopped: bool = False
     """Its worker is told to stop."""
+    after: int = 1
+    """The passage on which it dies."""
 
     @property
     def prompt(self):
@@ -50,7 +52,7 @@ ENDLESS = {"delay": 3600}
 SLOW = {"delay": 10}  # a worker that is told to stop still has it
 LATE = {"delay": 10, "stoppable": False}
 BOUGHT = "SELECT FROM attempts WHERE media_id::text = $1 AND status = 'SUBMITTED'"
-LAST_DEEDS = {"complete.after", "fail.after", "cancel.after", "expire.after"}
+LAST_DEEDS = {"complete.after", "fail.after", "cancel.after", "expire.after", "reroute.after"}
 """Whose worker had nothing left to do."""
 CASES = [
     Case("claim.after"),
@@ -84,9 +86,14 @@ CASES = [
     Case("submit.before", "blind/image", end=HELD, bought=0),
     Case("submit.after", "blind/image", end=HELD),
     Case("purchase.after", "blind/image"),
+    # The first target of this route refuses; a worker dies on the way from there to the next one's purchase.
+    Case("reroute.before", "route/image"),
+    Case("intend.after", "route/image", after=2),
+    Case("submit.before", "route/image", after=2),
     # Late, because their jobs go back into the queue, where the next worker takes them.
     Case("retry.after", input={"mode": "busy"}),
     Case("handback.after", input=SLOW, stopped=True),
+    Case("reroute.after", "route/image"),
 ]
 LATE_CASES = [
     Case("late.after", input=LATE, deadline=8, end=DEADLINE),
@@ -133,9 +140,7 @@ async def _clear_up(new_fleet, cases):
 
 async def _die_with(fleet, case):
     """One death; the id of the media."""
-    # A lease this long keeps it from the jobs of those that died before.
-    worker = fleet.start_worker(case.point, LEASE_SECONDS="3600")
-    await eventually(fleet.registered, lambda pids: worker.pid in pids)
+    worker = await fleet.start_doomed(case.point, after=case.after)
     media = await ask(fleet, case.order)
     if case.canceled or case.stopped:
         await eventually(lambda: fleet.fetch(BOUGHT, media["id"]))
@@ -167,7 +172,7 @@ async def _finish(fleet, asked):
 
 
 def test_every_point_is_tried():
-    assert {case.point for case in [*CASES, *LATE_CASES]} | {*CLEARING_UP, "request.after"} == set(POINTS)
+    assert {case.point for case in [*CASES, *LATE_CASES]} | {*CLEARING_UP, *API_POINTS} == set(POINTS)
 
 
 @pytest.mark.parametrize("case", [*CASES, *LATE_CASES], ids=lambda case: case.prompt)

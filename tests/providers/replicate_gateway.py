@@ -65,6 +65,10 @@ class Gateway:
         self.predictor = predictor
         self.trouble = ""
         self.calls_back = True
+        self.repeats = False
+        """Whether it calls again until there is an answer."""
+        self.answered: dict[str, list[int]] = {}
+        """By prediction: what was said to its callbacks; 0: the connection broke."""
         self.output: Any = None
         """What every prediction brings, if it is not its predictor's."""
         self.sold: dict[str, dict[str, Any]] = {}
@@ -163,7 +167,8 @@ class Gateway:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         prediction |= {**found, "id": number, "completed_at": now}
         if self._hooks[number] and self.calls_back:
-            await self.call_back(number)
+            while await self.call_back(number) == 0 and self.repeats:
+                await asyncio.sleep(0.1)
 
     def _located(self, number: str, output: Any) -> Any:
         """Files of the predictor, as Replicate hands them out."""
@@ -178,11 +183,13 @@ class Gateway:
         """Send the callback of a prediction; the answer's status."""
         body = json.dumps(self.sold[number]).encode()
         signed = headers([secret], f"msg_{number}", int(time.time() - age), body)
+        status = 0
         with contextlib.suppress(aiohttp.ClientError):
             target = url or self._hooks[number]
             async with self.client.post(target, data=body, headers=signed) as answer:
-                return answer.status
-        return 0
+                status = answer.status
+        self.answered.setdefault(number, []).append(status)
+        return status
 
     async def get(self, request: web.Request) -> web.Response:
         self.polls += 1

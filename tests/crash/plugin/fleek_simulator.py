@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Final
@@ -45,7 +45,7 @@ CHUNK_BYTES: Final = 16 * 1024
 POLL_AGAIN: Final = timedelta(seconds=0.2)
 COST: Final = Decimal("0.01")
 
-MODES: Final = ("ok", "accept_then_drop", "accept_then_500", "accept_then_silence", "slow", "busy", "fail_late")
+MODES: Final = ("ok", "accept_then_drop", "accept_then_500", "accept_then_silence", "slow", "busy", "refused", "fail_late")
 
 IMAGE: Final = ModelCard(
     name="image",
@@ -68,6 +68,7 @@ IMAGE: Final = ModelCard(
     example={"mode": "ok", "delay": 0.2},
     version="1",
 )
+SPARE: Final = replace(IMAGE, name="spare", description="The same, where a route leads to in the end.")
 
 
 @dataclass
@@ -128,7 +129,7 @@ class SimulatorMediaGeneratorModel(MediaGeneratorModel):
     capabilities: ClassVar[Capabilities] = Capabilities(cancel=True, findable=True, submit_timeout=SUBMIT_TAKES_AT_MOST)
 
     def models(self) -> Sequence[ModelCard]:
-        return (IMAGE,)
+        return (IMAGE, SPARE)
 
     async def submit(self, submission: Submission) -> Reference:
         try:
