@@ -42,7 +42,7 @@ from app.storage.s3 import S3Store
 from app.storage.vault import StoredVault
 from tests.providers.aimock import Aimock, running
 from tests.providers.server import Server, breaking_off, saying
-from tests.support import attempts_of
+from tests.support import attempts_of, eventually
 
 FLARE = "gpt-image-2.6-flare"
 PROMPT = "a lighthouse at dawn"
@@ -233,6 +233,70 @@ async def test_an_answer_that_had_come_is_found_by_who_goes_on(aimock, set_up, c
 
     assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
     assert len(await aimock.arrived("POST", "/v1/images/generations", prompt)) == 1
+
+
+class Cut(StoredVault):
+    """Nobody can say what is in it, as while the store is away."""
+
+    away = True
+
+    async def find(self, attempt_id):
+        if self.away:
+            raise OSError("the store is away")
+        return await super().find(attempt_id)
+
+
+@pytest.fixture
+def own_server(monkeypatch, server):
+    """What an operator sets for a server of his own."""
+    variables = {"base_url": f"{server.url}/v1", "models": "sdxl", "submit_timeout": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OPENAI_{name.upper()}", value)
+    return Account("openai", variables)
+
+
+@pytest.fixture
+async def held(base_settings, server, http, own_server, client, working, monkeypatch):
+    """A media whose answer was lost while the store was away, and the vault."""
+    monkeypatch.setattr("app.media.aftercare.PAUSE", timedelta(seconds=0.1))
+    vault = Cut(S3Store(base_settings))
+    server.answers["/v1/"] = server.drop
+    await working(OpenAIMediaGeneratorModel.open_account(Setup(own_server, http, (), vault)))
+    media = await client.until(await client.generate(model="openai/sdxl", prompt=PROMPT))
+    assert (media["status"], media["error"]["code"]) == ("ERROR", "outcome_unknown")
+    return media, vault
+
+
+async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_completes_a_retry_for_nothing(
+    held, server, client, vault, hot
+):
+    media, cut = held
+    (attempt,) = await attempts_of(client, media)
+
+    # A worker that was cut off in the middle of the call writes it down when it is back.
+    async def chunks():
+        yield answer_with(picture())
+
+    await cut.keep(attempt["id"], chunks())
+    cut.away = False
+    late = await eventually(lambda: client.media(media), lambda seen: seen["files"])
+    await client.api.post(f"/media/{media['id']}/retry")
+    done = await client.until(media, "COMPLETED")
+
+    assert (attempt["status"], late["status"], late["files"][0]["media_type"]) == ("UNKNOWN", "ERROR", "image/webp")
+    assert (done["number_of_tries"], len(server.came)) == (1, 1)
+    assert [one["status"] for one in await attempts_of(client, done)] == ["SUCCEEDED"]
+    assert await vault.find(attempt["id"]) is None
+
+
+async def test_an_answer_that_never_came_is_looked_for_once_the_store_is_back_and_no_more(held, server, client, hot):
+    media, cut = held
+    cut.away = False
+
+    await eventually(lambda: hot.fetch("SELECT FROM attempts WHERE look_at IS NULL"))
+
+    (attempt,) = await attempts_of(client, media)
+    assert (attempt["status"], await client.media(media), len(server.came)) == ("UNKNOWN", media, 1)
 
 
 async def test_a_refusal_by_moderation_says_so_and_is_asked_for_once(aimock, product):
