@@ -26,6 +26,7 @@ from app.embedded.engines import Engines
 from app.media import transitions
 from app.media.commands import Standing
 from app.media.lanes import NOBODY
+from tests.nursery import nursery
 
 if TYPE_CHECKING:
     from app.media.runner import Runner
@@ -157,20 +158,23 @@ class Program:
         *arguments: str,
         environment: dict[str, str],
         log: Path,
-        hand_over: tuple[int, ...] = (),
         folder: Path = ROOT,
     ) -> None:
         self._log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
+        self.process = self._start(
+            arguments, {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment}, folder
+        )
+
+    def _start(self, arguments: tuple[str, ...], environment: dict[str, str], folder: Path) -> Any:
+        with self._log.open("ab") as output:
+            return subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 cwd=folder,
-                env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=hand_over,
             )
 
     @property
@@ -193,6 +197,21 @@ class Program:
                 self.process.wait(10)
 
 
+class Forked(Program):
+    """API or worker; they start at once, as the nursery has imported all that they need."""
+
+    def __init__(
+        self, *arguments: str, environment: dict[str, str], log: Path, hand_over: tuple[int, ...] = ()
+    ) -> None:
+        self._hand_over = hand_over
+        super().__init__(*arguments, environment=environment, log=log)
+
+    def _start(self, arguments: tuple[str, ...], environment: dict[str, str], folder: Path) -> Any:
+        return nursery().fork(
+            arguments, environment=environment, folder=folder, log=self._log, hand_over=self._hand_over
+        )
+
+
 def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     """The environment that leads a program to the same engines."""
     secret = settings.aws_secret_access_key.get_secret_value()
@@ -211,14 +230,20 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     }
 
 
-def worker(settings: Settings, log: Path, name: str = "w1", **changes: str) -> Program:
+def worker(settings: Settings, log: Path, name: str = "w1", **changes: str) -> Forked:
     """A Celery worker."""
     command = ("celery", "-A", "app.tasks.celery", "worker", "-l", "INFO", "-n", f"{name}@%h")
-    return Program(*command, environment=environment_of(settings, **changes), log=log)
+    return Forked(*command, environment=environment_of(settings, **changes), log=log)
+
+
+class Address(str):  # noqa: SLOT000 - there are few
+    """Of an API, and the process that answers there."""
+
+    pid: int
 
 
 @contextmanager
-def served(settings: Settings, log: Path, *, port: int = 0, **changes: str) -> Generator[str]:
+def served(settings: Settings, log: Path, *, port: int = 0, **changes: str) -> Generator[Address]:
     """The API behind uvicorn; its address. `port` is that of one that has just ended, which this one follows."""
     with socket.socket() as listening:
         # Bound by us and handed over: no other process can take the port in between.
@@ -226,8 +251,9 @@ def served(settings: Settings, log: Path, *, port: int = 0, **changes: str) -> G
         listening.bind(("127.0.0.1", port))
         listening.listen(128)
         number = listening.fileno()
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        address = Address(f"http://127.0.0.1:{listening.getsockname()[1]}")
         environment = environment_of(settings, **{"PUBLIC_URL": address, **changes})
         command = ("uvicorn", "app.main:app", "--fd", str(number), "--no-access-log")
-        with Program(*command, environment=environment, log=log, hand_over=(number,)):
+        with Forked(*command, environment=environment, log=log, hand_over=(number,)) as program:
+            address.pid = program.process.pid
             yield address

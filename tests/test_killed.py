@@ -10,7 +10,6 @@ from app.embedded.engines import VALKEY, Engines
 from tests.receiver import Receiver, answering, hanging
 from tests.support import Client, eventually, make_settings, served, worker
 from tests.test_streams import reading
-from tests.test_waiting import pid_of_the_api
 from tests.test_webhooks import deliveries_of, register
 
 TOLD = ["media.queued", "media.started", "media.completed"]
@@ -43,7 +42,7 @@ async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines
                         # From here on Redis is gone, and then the API, with an event that nobody has heard of.
                         os.kill(own.valkey.pid, signal.SIGKILL)
                         asked.append(await client.faulty())
-                        os.kill(pid_of_the_api(), signal.SIGKILL)
+                        os.kill(address.pid, signal.SIGKILL)
 
             with worker(settings, tmp_path / "1w.log", **environment) as first:
                 await eventually(

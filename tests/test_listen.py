@@ -25,7 +25,6 @@ from app.embedded.lock import DataFolderLock
 from tests.receiver import Receiver, answering, dropping
 from tests.support import Client, eventually, served
 from tests.test_up import bare_environment, fleek
-from tests.test_waiting import pid_of_the_api
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -229,7 +228,7 @@ async def test_a_restart_of_the_api_makes_no_gap_and_no_double(settings, runner,
                 await listen.says("connected")
                 asked = await asyncio.gather(*(client.faulty(delay=1) for _ in range(count)))
                 await eventually(lambda: asyncio.sleep(0, receiver.types()), lambda types: "media.started" in types)
-                os.kill(pid_of_the_api(), signal.SIGKILL)
+                os.kill(address.pid, signal.SIGKILL)
             await listen.says("disconnected")
         # While nobody serves the API, jobs go on.
         await eventually(lambda: asyncio.sleep(0, runner.in_flight == 0))

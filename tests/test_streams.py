@@ -16,7 +16,6 @@ from app.media import event_queries
 from app.media.api import stream_clock
 from app.media.event_queries import MediaLook, OwnerLook
 from tests.support import Client, eventually, served, worker
-from tests.test_waiting import pid_of_the_api
 
 
 class Reader:
@@ -71,13 +70,18 @@ async def names_of(reader, *, until=("completed", "failed", "canceled"), states_
 
 
 @pytest.fixture
-async def server(settings, tmp_path):
+def address(settings, tmp_path):
+    with served(settings, tmp_path / "api.log") as found:
+        yield found
+
+
+@pytest.fixture
+async def server(address):
     """The API in a process of its own: a stream needs a real connection."""
-    with served(settings, tmp_path / "api.log") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
-            client = Client(api)
-            await eventually(client.answers)
-            yield client
+    async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+        client = Client(api)
+        await eventually(client.answers)
+        yield client
 
 
 @pytest.fixture
@@ -160,7 +164,7 @@ async def test_all_media_of_an_owner_are_told_without_gap_and_double_across_rest
                         while len([1 for name, _ in told if name == "completed"]) < (10, 25, count)[turn]:
                             told.append(await anext(events))
                     last_id = reader.last_id
-                    os.kill(pid_of_the_api(), signal.SIGKILL if turn else signal.SIGTERM)
+                    os.kill(address.pid, signal.SIGKILL if turn else signal.SIGTERM)
 
     assert runner.in_flight == 0
     states = [(name, data["data"]["id"]) for name, data in told if name != "progress"]
@@ -241,12 +245,12 @@ async def test_a_client_that_goes_leaves_nothing_behind(api, client):
     assert b"media.queued" in b"".join(message.get("body", b"") for message in messages)
 
 
-async def test_a_server_that_is_told_to_stop_ends_its_streams(server):
+async def test_a_server_that_is_told_to_stop_ends_its_streams(server, address):
     media = await server.faulty()
     async with reading(server.api, f"/media/{media['id']}/events") as reader, asyncio.timeout(10):
         events = aiter(reader)
         assert (await anext(events))[0] == "queued"
-        os.kill(pid_of_the_api(), signal.SIGTERM)
+        os.kill(address.pid, signal.SIGTERM)
         assert [event async for event in events] == []
 
 

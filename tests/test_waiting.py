@@ -1,12 +1,10 @@
 """Long-poll: `Prefer: wait=N` answers as soon as there is something to say, and in time if there is nothing."""
 
 import asyncio
-import contextlib
 import os
 import signal
 
 import httpx2
-import psutil
 import pytest
 
 from app.core.prefer import wanted_wait
@@ -147,19 +145,11 @@ async def test_a_server_that_is_told_to_stop_answers_those_who_wait(settings, tm
             path = f"/media/status/{media['job_id']}"
             asked = [asyncio.create_task(api.get(path, headers=waiting(60))) for _ in range(5)]
             await asyncio.sleep(1)
-            os.kill(pid_of_the_api(), signal.SIGTERM)
+            os.kill(address.pid, signal.SIGTERM)
             async with asyncio.timeout(10):
                 answers = await asyncio.gather(*asked)
 
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "IN_QUEUE")}
-
-
-def pid_of_the_api():
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # one that has just been killed
-            if "app.main:app" in child.cmdline():
-                return child.pid
-    raise AssertionError("there is no API")
 
 
 async def test_a_thousand_requests_wait_without_a_connection_to_the_database_each(api, client, hot):

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, Self
@@ -21,6 +21,7 @@ import httpx2
 
 from app.core.migrations import ROOT
 from app.embedded.process import Command, ManagedProcess
+from tests.nursery import Nursery
 
 PLUGIN: Final = Path(__file__).with_name("plugin")
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
@@ -47,17 +48,36 @@ def pace() -> dict[str, str]:
     }
 
 
+class Nursling(ManagedProcess):
+    """The same, forked by a nursery."""
+
+    def __init__(self, nursery: Nursery, command: Command, inherited: Sequence[int]) -> None:
+        self._command = command
+        self._asked = False
+        with command.log.open("ab") as log:
+            self._log_start = log.tell()
+        self._process = nursery.fork(
+            command.argv[2:],
+            environment=command.environment,
+            folder=command.folder,
+            log=command.log,
+            hand_over=inherited,
+        )
+
+
 class Fleet:
     """An async context manager; the simulator and the API run as long as it does."""
 
-    def __init__(self, engines: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, engines: Mapping[str, str], folder: Path, nursery: Nursery | None = None) -> None:
         """Choose where; nothing runs yet.
 
         Args:
             engines: The variables that lead to migrated engines with a bucket, with BUCKET_NAME.
             folder: For logs.
+            nursery: Who starts the processes; None: they are started as an operator does.
         """
         self._folder = folder
+        self._nursery = nursery
         self._numbers = itertools.count(1)
         self._stack = AsyncExitStack()
         self._sockets = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(2)]
@@ -164,6 +184,8 @@ class Fleet:
             log=self._folder / f"{module.rpartition('.')[2]}.log",
             orphan_signal=signal.SIGKILL,
         )
+        if self._nursery is not None:
+            return Nursling(self._nursery, command, inherited or [])
         return ManagedProcess(command, inherited=inherited or [])
 
     def _end_all(self) -> None:

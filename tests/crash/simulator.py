@@ -4,9 +4,9 @@ It keeps the books: every purchase with the attempt and the media it was made fo
 can be told without asking the system under test. It is never killed. How a submission is treated stands in its
 input:
 
-- `mode`: `ok`; `refused` (costs nothing); `busy` (the first `busy_times` get a 429 and cost nothing); `slow` (taken and answered only after
-  `accept_after` seconds, whether or not the caller still waits); `accept_then_drop`, `accept_then_500`,
-  `accept_then_silence` (taken, but the answer is lost); `fail_late` (taken, and fails);
+- `mode`: `ok`; `refused` (costs nothing); `busy` (the first `busy_times` get a 429 and cost nothing); `slow` (taken and
+  answered only after `accept_after` seconds, whether or not the caller still waits); `accept_then_drop`,
+  `accept_then_500`, `accept_then_silence` (taken, but the answer is lost); `fail_late` (taken, and fails);
 - `delay`: seconds until there is a result; `size`: bytes of it;
 - `findable`: whether the provider can say later what became of the submission; `stoppable`: whether it can be canceled.
 

@@ -1,4 +1,4 @@
-"""The same deaths on the way to Replicate: its adapter, its list of predictions, its callbacks, and books of its own."""
+"""The same deaths on the way to Replicate: its adapter, its list of predictions, its callbacks, its own books."""
 
 import asyncio
 

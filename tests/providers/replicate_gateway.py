@@ -167,7 +167,7 @@ class Gateway:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         prediction |= {**found, "id": number, "completed_at": now}
         if self._hooks[number] and self.calls_back:
-            while await self.call_back(number) == 0 and self.repeats:
+            while await self.call_back(number) == 0 and self.repeats:  # noqa: ASYNC110 - another process comes back
                 await asyncio.sleep(0.1)
 
     def _located(self, number: str, output: Any) -> Any:

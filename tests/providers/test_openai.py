@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from email import message_from_bytes
 from email.policy import HTTP
+from functools import partial
 from io import BytesIO
 
 import msgspec
@@ -247,21 +248,21 @@ class Cut(StoredVault):
 
 
 @pytest.fixture
-def own_server(monkeypatch, server):
+def own_server(monkeypatch, server, http):
     """What an operator sets for a server of his own."""
     variables = {"base_url": f"{server.url}/v1", "models": "sdxl", "submit_timeout": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(f"OPENAI_{name.upper()}", value)
-    return Account("openai", variables)
+    return partial(Setup, Account("openai", variables), http, ())
 
 
 @pytest.fixture
-async def held(base_settings, server, http, own_server, client, working, monkeypatch):
+async def held(base_settings, server, own_server, client, working, monkeypatch):
     """A media whose answer was lost while the store was away, and the vault."""
     monkeypatch.setattr("app.media.aftercare.PAUSE", timedelta(seconds=0.1))
     vault = Cut(S3Store(base_settings))
     server.answers["/v1/"] = server.drop
-    await working(OpenAIMediaGeneratorModel.open_account(Setup(own_server, http, (), vault)))
+    await working(OpenAIMediaGeneratorModel.open_account(own_server(vault)))
     media = await client.until(await client.generate(model="openai/sdxl", prompt=PROMPT))
     assert (media["status"], media["error"]["code"]) == ("ERROR", "outcome_unknown")
     return media, vault

@@ -45,7 +45,16 @@ CHUNK_BYTES: Final = 16 * 1024
 POLL_AGAIN: Final = timedelta(seconds=0.2)
 COST: Final = Decimal("0.01")
 
-MODES: Final = ("ok", "accept_then_drop", "accept_then_500", "accept_then_silence", "slow", "busy", "refused", "fail_late")
+MODES: Final = (
+    "ok",
+    "accept_then_drop",
+    "accept_then_500",
+    "accept_then_silence",
+    "slow",
+    "busy",
+    "refused",
+    "fail_late",
+)
 
 IMAGE: Final = ModelCard(
     name="image",

@@ -1,0 +1,230 @@
+"""Processes without the second that each spends on its imports: one has imported it all, and forks whatever is started.
+
+What is forked becomes the program that `python -m` would start: environment, arguments, log and open files of its own.
+Nothing of the product has run in it before: the nursery reads no settings. It ends with its parent, and with it all
+that it has forked. Programs are started in the usual way by tests/test_up.py, tests/test_cli_engines.py and
+`python -m tests.crash`.
+"""
+
+import atexit
+import fcntl
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from app.core.migrations import ROOT
+
+PRELOADED: Final = (
+    *("celery.apps.worker", "celery.bin.celery", "celery.concurrency.thread", "celery.worker.components"),
+    *("celery.worker.consumer", "celery.worker.consumer.delayed_delivery", "kombu.transport.redis", "redis.asyncio"),
+    *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop", "app.engine"),
+    *("app.core.access", "app.core.docs_page", "app.core.hot_route", "app.core.problems", "app.media.api.desk"),
+    *("app.media.api.router", "app.media.api.models_router", "app.media.api.stream_router"),
+    *("app.media.api.callback_router", "app.media.api.estimate_router", "app.media.api.timeline_router"),
+    *("app.media.api.webhook_docs", "app.uploads.api.router", "app.webhooks.api.router"),
+    "app.media_generator.replicate_media_generator.provider",
+)
+LARGEST_ORDER: Final = 2**16
+MOST_FILES: Final = 8
+FIRST_FREE: Final = 512
+"""Above all files that the nursery has open."""
+LOOK_SECONDS: Final = 0.02
+
+
+class Forked:
+    """A process that the nursery has forked; the same in short as a Popen."""
+
+    def __init__(self, nursery: "Nursery", pid: int) -> None:
+        self._nursery = nursery
+        self.pid = pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._nursery.status(self.pid)
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(LOOK_SECONDS)
+        return status
+
+
+class Nursery:
+    """The nursery's process, and how to have it fork."""
+
+    def __init__(self) -> None:
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ended = dict[int, int]()
+        with theirs:
+            number = theirs.fileno()
+            command = [sys.executable, "-m", __name__, str(number)]
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL, pass_fds=[number]
+            )
+
+    def close(self) -> None:
+        self._line.close()
+        self._process.wait()
+
+    def fork(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        hand_over: Sequence[int] = (),
+    ) -> Forked:
+        """What `python -m` with these arguments is, in a session of its own.
+
+        Args:
+            arguments: A module, and those of its own.
+            environment: The whole of it.
+            folder: Where it works.
+            log: Where its output is appended.
+            hand_over: Open files that it gets under their numbers.
+        """
+        order = {
+            "arguments": arguments,
+            "environment": dict(environment),
+            "folder": str(folder),
+            "log": str(log),
+            "files": hand_over,
+        }
+        socket.send_fds(self._line, [json.dumps(order).encode()], hand_over)
+        while "forked" not in (told := self._hear()):
+            continue
+        return Forked(self, told["forked"])
+
+    def status(self, pid: int) -> int | None:
+        """As of `Popen.poll`."""
+        while select.select([self._line], [], [], 0)[0]:
+            self._hear()
+        return self._ended.get(pid)
+
+    def _hear(self) -> dict[str, int]:
+        told = json.loads(self._line.recv(LARGEST_ORDER))
+        if "ended" in told:
+            self._ended[told["ended"]] = told["status"]
+        return told
+
+
+@cache
+def nursery() -> Nursery:
+    """The one of this process of tests; started when it is needed first."""
+    made = Nursery()
+    atexit.register(made.close)
+    return made
+
+
+def main() -> None:
+    line = socket.socket(fileno=int(sys.argv[1]))
+    for name in PRELOADED:
+        importlib.import_module(name)
+    # Its settings are read at its import, and are another process's.
+    assert "app.tasks.celery" not in sys.modules
+    # A thread is not forked, and what it holds would be held for ever.
+    assert threading.active_count() == 1
+    gc.collect()
+    gc.freeze()
+    forked = set[int]()
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno())
+    try:
+        while _serve(line, woken, forked):
+            continue
+    finally:
+        for pid in forked:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _serve(line: socket.socket, woken: socket.socket, forked: set[int]) -> bool:
+    """Fork what is asked for, or tell what has ended; False: nobody asks any more."""
+    ready, _, _ = select.select([line, woken], [], [])
+    if woken in ready:
+        woken.recv(LARGEST_ORDER)
+        for pid in list(forked):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                forked.discard(pid)
+                line.send(json.dumps({"ended": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+    if line in ready:
+        order, files, _, _ = socket.recv_fds(line, LARGEST_ORDER, MOST_FILES)
+        if not order:
+            return False
+        pid = os.fork()
+        if pid == 0:
+            _become(json.loads(order), files)
+        for file in files:
+            os.close(file)
+        forked.add(pid)
+        line.send(json.dumps({"forked": pid}).encode())
+    return True
+
+
+def _become(order: dict[str, Any], files: Sequence[int]) -> NoReturn:
+    """Be the program that was asked for."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        _arrange(order, files)
+        os.chdir(order["folder"])
+        os.environ.clear()
+        os.environ.update(order["environment"])
+        sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        module, *arguments = order["arguments"]
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001 - what Python prints of a program
+        traceback.print_exc()
+    finally:
+        # As at the end of a program: threads are waited for, and nothing of the nursery goes on here.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _arrange(order: dict[str, Any], files: Sequence[int]) -> None:
+    """Open files as the program expects them: those it inherits under the numbers that they had."""
+    kept = [fcntl.fcntl(file, fcntl.F_DUPFD, FIRST_FREE) for file in files]
+    os.closerange(3, FIRST_FREE)
+    for file, number in zip(kept, order["files"], strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
+        os.dup2(file, number)
+
+
+if __name__ == "__main__":
+    main()
