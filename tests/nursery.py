@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NoReturn
 
 from app.core.migrations import ROOT
@@ -36,7 +37,9 @@ PRELOADED: Final = (
     *("app.media.api.router", "app.media.api.models_router", "app.media.api.stream_router"),
     *("app.media.api.callback_router", "app.media.api.estimate_router", "app.media.api.timeline_router"),
     *("app.media.api.webhook_docs", "app.uploads.api.router", "app.webhooks.api.router"),
-    "app.media_generator.replicate_media_generator.provider",
+    *("app.media_generator.replicate_media_generator.provider", "alembic.command", "app.cli.db_commands", "app.cli.up"),
+    *("app.cli.jobs_commands", "app.cli.models_commands", "app.cli.preparation", "app.cli.store_commands"),
+    *("app.cli.doctor", "app.cli.listen_command", "app.cli.new_provider.new_provider_command"),
 )
 LARGEST_ORDER: Final = 2**16
 MOST_FILES: Final = 8
@@ -78,6 +81,7 @@ class Nursery:
     def __init__(self) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ended = dict[int, int]()
+        self._turn = threading.Lock()
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", __name__, str(number)]
@@ -96,6 +100,7 @@ class Nursery:
         environment: Mapping[str, str],
         folder: Path,
         log: Path,
+        errors: Path | None = None,
         hand_over: Sequence[int] = (),
     ) -> Forked:
         """What `python -m` with these arguments is, in a session of its own.
@@ -105,24 +110,40 @@ class Nursery:
             environment: The whole of it.
             folder: Where it works.
             log: Where its output is appended.
+            errors: And what it says on standard error; None: there, too.
             hand_over: Open files that it gets under their numbers.
         """
         order = {
             "arguments": arguments,
             "environment": dict(environment),
             "folder": str(folder),
-            "log": str(log),
+            "output": [str(log), str(errors or log)],
             "files": hand_over,
         }
-        socket.send_fds(self._line, [json.dumps(order).encode()], hand_over)
-        while "forked" not in (told := self._hear()):
-            continue
+        with self._turn:
+            socket.send_fds(self._line, [json.dumps(order).encode()], hand_over)
+            while "forked" not in (told := self._hear()):
+                continue
         return Forked(self, told["forked"])
+
+    def run(
+        self, arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """The same to its end, as of `subprocess.run`."""
+        with TemporaryDirectory(prefix="fleek-run-") as place:
+            output, errors = Path(place, "output"), Path(place, "errors")
+            program = self.fork(arguments, environment=environment, folder=folder, log=output, errors=errors)
+            try:
+                status = program.wait(timeout)
+            finally:
+                program.send_signal(signal.SIGKILL)
+            return subprocess.CompletedProcess(arguments, status, output.read_text(), errors.read_text())
 
     def status(self, pid: int) -> int | None:
         """As of `Popen.poll`."""
-        while select.select([self._line], [], [], 0)[0]:
-            self._hear()
+        with self._turn:
+            while select.select([self._line], [], [], 0)[0]:
+                self._hear()
         return self._ended.get(pid)
 
     def _hear(self) -> dict[str, int]:
@@ -177,11 +198,15 @@ def _serve(line: socket.socket, woken: socket.socket, forked: set[int]) -> bool:
         order, files, _, _ = socket.recv_fds(line, LARGEST_ORDER, MOST_FILES)
         if not order:
             return False
+        settled, done = os.pipe()
         pid = os.fork()
         if pid == 0:
             _become(json.loads(order), files)
-        for file in files:
+        for file in (*files, done):
             os.close(file)
+        # Until it has its own session and files, or is dead.
+        os.read(settled, 1)
+        os.close(settled)
         forked.add(pid)
         line.send(json.dumps({"forked": pid}).encode())
     return True
@@ -205,25 +230,28 @@ def _become(order: dict[str, Any], files: Sequence[int]) -> NoReturn:
         status = 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            sys.stderr.write(f"{ended.code}\n")
     except BaseException:  # noqa: BLE001 - what Python prints of a program
         traceback.print_exc()
     finally:
-        # As at the end of a program: threads are waited for, and nothing of the nursery goes on here.
+        # Nothing of the nursery goes on here.
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
 
 def _arrange(order: dict[str, Any], files: Sequence[int]) -> None:
-    """Open files as the program expects them: those it inherits under the numbers that they had."""
+    """Open files as the program expects them: those it inherits under the numbers that they had; all others close."""
     kept = [fcntl.fcntl(file, fcntl.F_DUPFD, FIRST_FREE) for file in files]
     os.closerange(3, FIRST_FREE)
     for file, number in zip(kept, order["files"], strict=True):
         os.dup2(file, number)
         os.close(file)
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
-        os.dup2(file, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in enumerate(order["output"], 1):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), number)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """What a deployment runs beside API and workers: `fleek prepare` before them, the health checks along with them."""
 
 import socket
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -13,21 +11,15 @@ from app.core.ids import new_id
 from app.core.migrations import present_revision, wanted_revision
 from app.media import workers
 from app.storage.s3 import S3Store
+from tests.nursery import nursery
 from tests.support import dsn_of, environment_of, make_settings, on_server
 from tests.test_doctor import NOWHERE
 from tests.test_up import bare_environment, fleek
 
 
 def check(module, *arguments, folder, **environment):
-    return subprocess.run(
-        [sys.executable, "-P", "-m", f"app.cli.{module}", *arguments],
-        cwd=folder,
-        env=bare_environment(folder) | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    surroundings = bare_environment(folder) | environment
+    return nursery().run([f"app.cli.{module}", *arguments], environment=surroundings, folder=folder, timeout=60)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What ENVIRONMENT=production refuses, and what it must not refuse."""
 
-import subprocess
-import sys
+import signal
 
 import pytest
 
@@ -9,6 +8,7 @@ from app.core import production
 from app.core.config import Settings, load_settings
 from app.core.errors import SettingsError
 from app.core.migrations import revisions
+from tests.nursery import nursery
 from tests.support import Client, eventually, worker
 from tests.test_up import bare_environment, fleek
 
@@ -121,15 +121,8 @@ def test_what_is_unwise_is_said(read, change, named):
     ids=lambda program: program[-1],
 )
 def test_no_program_starts_and_each_says_why_in_one_line(program, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", *program],
-        cwd=tmp_path,
-        env=bare_environment(tmp_path) | DEFAULTS,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    surroundings = bare_environment(tmp_path) | DEFAULTS
+    done = nursery().run(program, environment=surroundings, folder=tmp_path, timeout=60)
 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -180,6 +173,6 @@ async def test_a_worker_that_waits_for_its_schema_can_be_stopped(settings, hot, 
             return "waiting_for_schema" in running.output
 
         await eventually(told)
-        running.process.terminate()
+        running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(10) == 0
     assert "runner_broken" not in running.output

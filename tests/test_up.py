@@ -24,6 +24,7 @@ from app.cli.supervisor import LONG_PAUSE, OFTEN, Watched
 from app.core.config import Settings
 from app.embedded.errors import EngineStartError
 from app.embedded.process import LOOPBACK, port_is_free
+from tests.nursery import nursery
 
 READY = "Ctrl-C stops everything"
 MISLEADING = """
@@ -46,15 +47,8 @@ def a_port() -> int:
 
 def fleek(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "app.cli.main", *arguments],
-        cwd=folder,
-        env=bare_environment(folder) | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    surroundings = bare_environment(folder) | environment
+    return nursery().run(["app.cli.main", *arguments], environment=surroundings, folder=folder, timeout=60)
 
 
 def bare_environment(folder: Path) -> dict[str, str]:

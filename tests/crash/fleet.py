@@ -28,6 +28,7 @@ CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 PATIENCE_SECONDS: Final = 100.0
 REQUEST_SECONDS: Final = 10.0
 TICK: Final = 0.05
+LOOKS_AT_ONCE: Final = 4
 LOOK_SECONDS: Final = 0.1
 """Between two looks at the database, which is slower to ask."""
 
@@ -105,6 +106,9 @@ class Fleet:
             for one in self._sockets:
                 stack.callback(one.close)
             await stack.enter_async_context(self.web)
+            # Kept: a new connection for each look costs the database a process, many times a second.
+            self._looks = await asyncpg.create_pool(self.dsn, min_size=0, max_size=LOOKS_AT_ONCE, timeout=5)
+            stack.callback(self._looks.terminate)
             stack.callback(self._end_all)
             number = self._sockets[0].fileno()
             self._simulator = self._run("tests.crash.simulator", "--fd", str(number), inherited=[number])
@@ -157,12 +161,8 @@ class Fleet:
         return (await self.web.get(f"{self._simulator_url}/stats", timeout=60)).json()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Rows from the database, over a connection that no outage has touched yet."""
-        connection = await asyncpg.connect(self.dsn, timeout=5)
-        try:
-            return await connection.fetch(query, *arguments)
-        finally:
-            await connection.close()
+        """Rows from the database; connections that an outage has broken are left behind."""
+        return await self._looks.fetch(query, *arguments)
 
     async def registered(self) -> set[int]:
         """The pids of the workers that are at work; those of the dead stay until they are buried."""
