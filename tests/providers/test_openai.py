@@ -273,6 +273,7 @@ async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_co
 ):
     media, cut = held
     (attempt,) = await attempts_of(client, media)
+    await hot.execute("UPDATE attempts SET look_at = now()")
 
     # A worker that was cut off in the middle of the call writes it down when it is back.
     async def chunks():
@@ -293,6 +294,7 @@ async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_co
 async def test_an_answer_that_never_came_is_looked_for_once_the_store_is_back_and_no_more(held, server, client, hot):
     media, cut = held
     cut.away = False
+    await hot.execute("UPDATE attempts SET look_at = now()")
 
     await eventually(lambda: hot.fetch("SELECT FROM attempts WHERE look_at IS NULL"))
 
