@@ -116,5 +116,5 @@ def build_runner(runtime: Runtime) -> Runner:
     purchasing = Purchasing(hot, writes, settlement, rules, inputs)
     generation = Generation(writes, runtime.registry, copier, purchasing, settlement)
     aftercare = Aftercare(hot, writes, runtime.registry, copier, rules)
-    hearing = Hearing(hot, runtime.registry, News(runtime.cache, CALLBACKS), active=rules.callback_base is not None)
+    hearing = Hearing(hot, runtime.registry, News(runtime.cache, CALLBACKS), rules)
     return Runner(hot, generation, aftercare, hearing, uploads, pace)

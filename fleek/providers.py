@@ -18,6 +18,7 @@ from app.media_generator.errors import (
     RefusedError,
     Sent,
     UnauthorizedError,
+    VoidError,
 )
 from app.media_generator.kept_answers import KeptAnswers
 from app.media_generator.media_generator_model import (
@@ -80,6 +81,7 @@ __all__ = [
     "Succeeded",
     "UnauthorizedError",
     "Vault",
+    "VoidError",
     "download",
     "from_answer",
     "from_outgoing",

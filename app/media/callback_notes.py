@@ -37,6 +37,11 @@ _KEYS: Final = "SELECT keys FROM provider_keys WHERE provider = $1"
 _FRESH: Final = "SELECT provider FROM provider_keys WHERE fetched_at > now() - $1::interval"
 _STORE_KEYS: Final = """INSERT INTO provider_keys (provider, keys) VALUES ($1, $2)
 ON CONFLICT (provider) DO UPDATE SET keys = excluded.keys, fetched_at = now()"""
+_MAKE_KEY: Final = """WITH made AS (INSERT INTO provider_keys (provider, keys) VALUES ($1, ARRAY[$2])
+    ON CONFLICT DO NOTHING RETURNING keys)
+SELECT keys FROM made UNION ALL SELECT keys FROM provider_keys WHERE provider = $1"""
+_AWAITED: Final = f"""SELECT 1 FROM attempts a WHERE a.id = $1 AND split_part(a.model, '/', 1) = $2
+    AND a.status IN ({OPEN}, '{AttemptStatus.UNKNOWN}')"""
 _DOUBT: Final = """UPDATE provider_keys SET fetched_at = '-infinity'
 WHERE provider = $1 AND fetched_at < now() - $2::interval"""
 
@@ -68,6 +73,21 @@ async def fresh(hot: Connections) -> set[str]:
 async def store_keys(hot: Connections, provider: str, found: Sequence[str]) -> None:
     """Keep what signatures of a provider are checked with."""
     await hot.execute(_STORE_KEYS, provider, list(found))
+
+
+async def secret(hot: Connections, provider: str, fresh: str) -> str:
+    """The key of a provider's unguessable addresses: the one that is there, or `fresh` from now on."""
+    # Whoever loses the race to be the first sees nothing of the winner's in the same statement.
+    while True:
+        row = await hot.fetchrow(_MAKE_KEY, provider, fresh)
+        if row is not None:
+            found: list[str] = row["keys"]
+            return found[0]
+
+
+async def awaited(hot: Connections, attempt_id: UUID, provider: str) -> bool:
+    """Whether a provider has this attempt, and its outcome is not known."""
+    return await hot.fetchrow(_AWAITED, attempt_id, provider) is not None
 
 
 async def doubt(hot: Connections, provider: str) -> None:

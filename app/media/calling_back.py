@@ -7,11 +7,18 @@ Crosses network and database:
    CLAIM_INTERVAL_SECONDS, whatever dies; calling again changes nothing.
 3. A purchase whose answer was lost is bound to its attempt.
 4. The worker is told over Redis, and asks the provider at once.
+
+A provider that cannot be asked afterwards calls with the answer itself, at an address that only it was told. That
+answer goes into the vault before step 2, where the worker finds it when it asks. A crash in between leaves it there:
+the provider has no answer to its call and calls again, and the next poll finds it without any call.
 """
 
+import hmac
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -21,9 +28,11 @@ from app.core.news import News
 from app.core.storable import storable
 from app.media import callback_notes as callbacks
 from app.media import transitions
+from app.media.callback_addresses import secret_part
 from app.media.commands import Purchase
-from app.media.errors import CallbackRefusedInRequestError, ProviderNotFoundError
+from app.media.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
 from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.errors import AnswerLostError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Reference
 from app.media_generator.registry import Registry
 
@@ -55,16 +64,57 @@ class Callbacks:
             ProviderNotFoundError: There is no such provider, or it never calls back.
             CallbackRefusedInRequestError: It does not come from the provider, or is not fresh.
         """
-        provider = self._registry.providers.get(provider_name)
+        provider = self._caller(provider_name)
+        await self._ring(provider_name, callback.attempt_id, await self._checked(provider, callback))
+
+    async def take_answer(
+        self, provider_name: str, attempt_id: UUID, secret: str, chunks: AsyncIterator[bytes]
+    ) -> None:
+        """Keep an answer that comes as a callback, and wake whoever waits for it; nothing is kept for what is over.
+
+        Args:
+            provider_name: Who calls.
+            attempt_id: For which attempt.
+            secret: The rest of the address.
+            chunks: The body, which is not read before all of this fits.
+
+        Raises:
+            ProviderNotFoundError: There is no such provider, or its callbacks bring no answers.
+            CallbackRefusedInRequestError: That is no address that we have told.
+            AnswerNotKeptError: Call again.
+        """
+        provider = self._caller(provider_name)
+        if not provider.capabilities.webhook_brings_answer:
+            raise ProviderNotFoundError(f"callbacks of {provider_name!r} bring no answers: they only ring")
+        keys = await self._keys_of(provider_name)
+        if not any(hmac.compare_digest(secret_part(key, attempt_id).encode(), secret.encode()) for key in keys):
+            if not keys:
+                # There is none before the first purchase, which may be made at any time.
+                self._keys.pop(provider_name, None)
+            raise CallbackRefusedInRequestError(f"this is no address that {provider_name} was told")
+        if not await callbacks.awaited(self._hot, attempt_id, provider_name):
+            log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
+            return
+        try:
+            reference = await provider.take_answer(attempt_id, chunks)
+        except AnswerLostError as error:
+            raise AnswerNotKeptError(error.message) from error
+        if reference is not None:
+            await self._ring(provider_name, attempt_id, reference)
+
+    def _caller(self, name: str) -> MediaGeneratorModel:
+        provider = self._registry.providers.get(name)
         if provider is None or not provider.capabilities.webhook:
-            raise ProviderNotFoundError(f"there is no provider {provider_name!r} that calls back")
-        reference = await self._checked(provider, callback)
-        row = await callbacks.note(self._hot, callback.attempt_id, provider_name)
+            raise ProviderNotFoundError(f"there is no provider {name!r} that calls back")
+        return provider
+
+    async def _ring(self, provider_name: str, attempt_id: UUID, reference: Reference | None) -> None:
+        row = await callbacks.note(self._hot, attempt_id, provider_name)
         if row is None:
-            log.info("callback_too_late", provider=provider_name, attempt_id=str(callback.attempt_id))
+            log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
             return
         if row["unbound"] and reference is not None:
-            await self._bind(callback, reference)
+            await self._bind(attempt_id, reference)
         self._news.tell([Change(row["media_id"], row["owner_id"])])
 
     async def _checked(self, provider: MediaGeneratorModel, callback: Callback) -> Reference | None:
@@ -85,9 +135,9 @@ class Callbacks:
             known = self._keys[provider] = _Keys(found, monotonic() + KEYS_SECONDS)
         return known.found
 
-    async def _bind(self, callback: Callback, reference: Reference) -> None:
+    async def _bind(self, attempt_id: UUID, reference: Reference) -> None:
         clean: dict[str, str] = storable(msgspec.to_builtins(reference))
         stored = msgspec.json.encode(clean).decode()
-        purchase = Purchase(callback.attempt_id, clean["external_id"], stored)
+        purchase = Purchase(attempt_id, clean["external_id"], stored)
         if any(await transitions.record_purchases(self._hot, [purchase])):
             log.info("purchase_bound_by_callback", external_id=reference.external_id)

@@ -26,6 +26,7 @@ from app.media_generator.errors import (
     ProviderError,
     Sent,
     UnauthorizedError,
+    VoidError,
 )
 from app.media_generator.media_generator_model import (
     CancelAnswer,
@@ -259,15 +260,15 @@ def _whole(reference: Any) -> Reference:
 def _of_a_purchase(outcome: Any) -> Outcome:
     """The outcome, if it is one.
 
-    What was bought was bought: an error that says that the request was not sent is about the question, not about
-    the purchase.
+    What was bought was bought: an error that says that it was not sent is about the question, unless it is VoidError.
 
     Raises:
         TypeError, ValueError: It is none; a defect of the adapter.
     """
     if isinstance(outcome, Failed):
         error = outcome.error
-        return outcome if error.sent is Sent.YES else Failed(GenerationFailedError(error.message))
+        knows = error.sent is Sent.YES or isinstance(error, VoidError)
+        return outcome if knows else Failed(GenerationFailedError(error.message))
     if isinstance(outcome, Running):
         progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
         return Running(progress, outcome.wait, _words(outcome.log))

@@ -16,13 +16,15 @@ InvalidInputError
 ├── ModelGoneInRequestError
 └── InputFileError
 CallbackRefusedInRequestError
+UnavailableError
+└── AnswerNotKeptError
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from app.core.errors import ConflictError, FleekError, InvalidInputError, NotFoundError
+from app.core.errors import ConflictError, FleekError, InvalidInputError, NotFoundError, UnavailableError
 from app.media.states import FINAL, CancelAnswer
 
 
@@ -67,6 +69,13 @@ class CallbackRefusedInRequestError(FleekError):
     status = 401
     code = "callback_refused"
     title = "Callback refused"
+
+
+class AnswerNotKeptError(UnavailableError):
+    """An answer that came as a callback is not stored; the provider is to call again."""
+
+    code = "answer_not_kept"
+    title = "Answer not kept"
 
 
 class UnknownModelInRequestError(InvalidInputError):

@@ -183,7 +183,7 @@ class Generation:
     ) -> Succeeded:
         """Wait until the provider is done; between polls nothing is held but this coroutine."""
         asked, defects = False, 0
-        called_back = self._is_called_back(provider)
+        called_back = self._rules.callback_base_of(provider) is not None
         wait, longest = SAFETY_NET if called_back else (SHORTEST_WAIT, LONGEST_WAIT)
         showing = Showing(self._writes, job.held)
         if called_back and attempt.age < wait and not job.cancel_asked.is_set():
@@ -203,9 +203,6 @@ class Generation:
             pause = outcome.wait.total_seconds() if outcome.wait is not None else wait
             await _pause(job, min(max(pause, SHORTEST_WAIT), max(left, SHORTEST_WAIT)))
             wait = min(wait * 2, longest)
-
-    def _is_called_back(self, provider: MediaGeneratorModel) -> bool:
-        return provider.capabilities.webhook and self._rules.callback_base is not None
 
     async def _ask_to_stop(
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference

@@ -15,6 +15,7 @@ from app.core.connections import Change, Connections
 from app.core.news import News
 from app.media import callback_notes as callbacks
 from app.media import calls
+from app.media.rules import Rules
 from app.media_generator.registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -23,19 +24,20 @@ log = structlog.get_logger(__name__)
 class Hearing:
     """Of one worker process."""
 
-    def __init__(self, hot: Connections, registry: Registry, news: News, *, active: bool) -> None:
+    def __init__(self, hot: Connections, registry: Registry, news: News, rules: Rules) -> None:
         """Prepare; nothing runs yet.
 
         Args:
             hot: The database.
             registry: The providers.
             news: Over which the API tells of callbacks.
-            active: Whether anybody can call back.
+            rules: They say who can call back.
         """
         self._hot = hot
         self._news = news
-        self._callers = [provider for provider in registry.providers.values() if provider.capabilities.webhook]
-        self._active = active and bool(self._callers)
+        callers = [provider for provider in registry.providers.values() if rules.callback_base_of(provider) is not None]
+        self._signing = [provider for provider in callers if not provider.capabilities.webhook_brings_answer]
+        self._active = bool(callers)
 
     async def listen(self, heard: Callable[[Collection[UUID]], None]) -> None:
         """Hand on the media whose providers call back, forever."""
@@ -53,10 +55,10 @@ class Hearing:
 
     async def fetch_keys(self) -> None:
         """Fetch the keys of providers where they are old, or in doubt."""
-        if not self._active:
+        if not self._signing:
             return
         fresh = await callbacks.fresh(self._hot)
-        for provider in self._callers:
+        for provider in self._signing:
             if provider.name not in fresh and (found := await calls.callback_keys(provider)) is not None:
                 await callbacks.store_keys(self._hot, provider.name, found)
                 log.info("callback_keys_fetched", provider=provider.name, keys=len(found))

@@ -161,13 +161,7 @@ class Job:
         """The first part of the model's name."""
         return self.model.partition("/")[0]
 
-    def submission(self, attempt_id: UUID, number: int, callback_base: str | None) -> Submission:
+    def submission(self, attempt_id: UUID, number: int, callback_url: str | None) -> Submission:
         """What the provider is asked for in one attempt."""
-        back = None if callback_base is None else callback_url(callback_base, self.provider, attempt_id)
         model = self.model.partition("/")[2]
-        return Submission(attempt_id, number, model, self.prompt, self.input, back, self.time_left)
-
-
-def callback_url(base: str, provider: str, attempt_id: UUID) -> str:
-    """Where the provider may call back for one attempt; told to nobody else."""
-    return f"{base}/media/callbacks/{provider}/{attempt_id}"
+        return Submission(attempt_id, number, model, self.prompt, self.input, callback_url, self.time_left)

@@ -5,7 +5,7 @@ No worker owns such an attempt. Who looks after it moves `look_at` ahead, and if
 
 from typing import Final
 
-from app.media.sql import BILL, OVER, billed, names
+from app.media.sql import BILL, OVER, billed, may_be_closed, names
 from app.media.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -36,7 +36,7 @@ UPDATE attempts a SET status = t.status, sent = t.sent, error = t.error::jsonb, 
     look_at = NULL, stop = false
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::numeric[], $6::text[], $7::text[], $8::text[])
     AS t (id, status, sent, error, {BILL})
-WHERE a.id = t.id AND a.status IN ({_UNSETTLED}) AND (t.sent = 'YES' OR a.reference IS NULL)
+WHERE a.id = t.id AND a.status IN ({_UNSETTLED}) AND {may_be_closed("t.sent", "t.error")}
 RETURNING a.id"""
 
 TOLD_TO_STOP: Final = "UPDATE attempts SET stop = false, told_to_stop = true WHERE id = $1"

@@ -24,6 +24,7 @@ from app.core.connections import Connections
 from app.core.ids import new_id
 from app.core.storable import storable
 from app.media import calls, gates, pauses, queries
+from app.media.callback_addresses import CallbackAddresses
 from app.media.commands import Held, Intent, Purchase
 from app.media.input_files import InputFiles, InputsDelayedError
 from app.media.jobs import Job, OpenAttempt, read_reference
@@ -62,6 +63,7 @@ class Purchasing:
         self._settlement = settlement
         self._rules = rules
         self._inputs = inputs
+        self._addresses = CallbackAddresses(hot, rules)
         self.running: dict[Held, asyncio.Task[Tried | None]] = {}
         """The calls that may be spending money now."""
 
@@ -130,9 +132,9 @@ class Purchasing:
 
     async def _buy(self, job: Job, offer: Offer, given: Mapping[str, Any]) -> Tried | None:
         attempt = await self._intend(job, offer)
+        submission = await self._submission(job, offer, attempt, given)
         left = offer.provider.capabilities.submit_timeout - timedelta(seconds=attempt.age)
         try:
-            submission = replace(job.submission(attempt.id, attempt.number, self._rules.callback_base), input=given)
             reference = await calls.submit(offer.provider, submission, patience=left)
         except AnswerLostError as error:
             return Tried(attempt, error)
@@ -176,6 +178,10 @@ class Purchasing:
         tracing.note(attempt=number)
         return OpenAttempt(attempt_id, number, None, job.created_at, begun)
 
+    async def _submission(self, job: Job, offer: Offer, attempt: OpenAttempt, given: Mapping[str, Any]) -> Submission:
+        address = await self._addresses.of(offer.provider, attempt.id)
+        return replace(job.submission(attempt.id, attempt.number, address), input=given)
+
     async def _record(self, attempt: OpenAttempt, reference: Reference) -> OpenAttempt:
         await record_purchase(self._writes, attempt, reference)
         return replace(attempt, reference=reference)
@@ -193,13 +199,13 @@ class Purchasing:
         settled = can.submit_timeout.total_seconds() + MARGIN
         # A call of our own has ended; that of a worker before may still come to its end.
         patience = settled if job.attempt is not None else 0.0
-        if can.findable or can.idempotent_submit or (can.webhook and self._rules.callback_base is not None):
+        if can.findable or can.idempotent_submit or self._rules.callback_base_of(offer.provider) is not None:
             patience = max(settled, self._rules.reconcile.total_seconds())
         pause = SHORTEST_PAUSE
         while True:
             if (known := await self._recorded(attempt)) is not None:
                 return known
-            submission = replace(job.submission(attempt.id, attempt.number, self._rules.callback_base), input=given)
+            submission = await self._submission(job, offer, attempt, given)
             # Of the moment of the question: a machine that stalls must not make an old answer a late one.
             age = attempt.age
             answer = await ask(offer, submission, attempt)

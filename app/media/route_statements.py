@@ -6,7 +6,7 @@ forwards only, so it comes to an end.
 
 from typing import Final
 
-from app.media.sql import HAS_OPEN, HELD, MOVED, OPEN, TOLD, move, note
+from app.media.sql import HAS_OPEN, HELD, MOVED, OPEN, TOLD, may_be_closed, move, note
 from app.media.states import HIGHEST_PRIORITY, SHELVED, AttemptStatus, MediaEvent, MediaStatus
 from app.media_generator.errors import Sent
 
@@ -41,7 +41,7 @@ _ANSWER: Final = f"{MOVED}, asked.attempt_id, asked.error::jsonb AS error, asked
 REROUTE_HELD: Final = f"""
 WITH {_ASKED}, seen AS MATERIALIZED (
     SELECT a.id FROM attempts a JOIN asked ON asked.attempt_id = a.id
-    WHERE a.status IN ({OPEN}) AND a.reference IS NULL FOR UPDATE OF a
+    WHERE a.status IN ({OPEN}) AND {may_be_closed("'NO'", "asked.error")} FOR UPDATE OF a
 ), moved AS (
     UPDATE media m SET {_CHANGES}, error = asked.error::jsonb
     FROM asked WHERE m.id = asked.media_id AND {HELD} AND {_FREE}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from app.media.retry import RetryPolicy
+from app.media_generator.media_generator_model import MediaGeneratorModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,7 @@ class Rules:
     """After which a provider that never finishes is given up."""
     callback_base: str | None = None
     """Below which providers may call back; None: nowhere."""
+
+    def callback_base_of(self, provider: MediaGeneratorModel) -> str | None:
+        """Below which this provider may call back; None: it does not."""
+        return (provider.callback_base or self.callback_base) if provider.capabilities.webhook else None

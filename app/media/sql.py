@@ -16,6 +16,7 @@ from app.media.states import (
     MediaStatus,
     MoneySpent,
 )
+from app.media_generator.errors import VoidError
 from app.webhooks.outbox import posting
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -101,3 +102,12 @@ def billed(source: str) -> str:
 CANCEL_IN_VAIN: Final = (
     f"cancel = CASE WHEN m.cancel_asked THEN {cancel_answer(CancelAnswer.TOO_LATE, SPENT_SO_FAR)} ELSE m.cancel END"
 )
+
+
+def may_be_closed(sent: str, error: str) -> str:
+    """Whether a verdict on an attempt `a` holds; two expressions, `error` is a JSON text.
+
+    That it was not sent, or that nobody knows, is said without knowledge of a purchase: where one has been written down
+    meanwhile the verdict is refused, unless it is about this very purchase.
+    """
+    return f"({sent} = 'YES' OR a.reference IS NULL OR {error}::jsonb->>'code' = '{VoidError.code}')"

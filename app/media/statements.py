@@ -22,6 +22,7 @@ from app.media.sql import (
     billed,
     cancel_answer,
     may,
+    may_be_closed,
     move,
     names,
     note,
@@ -143,7 +144,7 @@ WITH asked AS (
         $8::interval[]) AS t (media_id, fence, attempt_id, attempt_status, sent, error, delay, look_after)
 ), seen AS MATERIALIZED (
     SELECT a.id FROM attempts a JOIN asked ON asked.attempt_id = a.id
-    WHERE a.status IN ({OPEN}) AND (asked.sent = 'YES' OR a.reference IS NULL) FOR UPDATE OF a
+    WHERE a.status IN ({OPEN}) AND {may_be_closed("asked.sent", "asked.error")} FOR UPDATE OF a
 ), moved AS (
     UPDATE media m SET {move(event, "error = asked.error::jsonb", *changes)}
     FROM asked WHERE m.id = asked.media_id AND {HELD}

@@ -4,6 +4,7 @@ ProviderError
 ├── NotReachedError          NO       it never left us: connect, DNS, TLS; tried again
 │   └── InputUnreachableError         a file of the input could not be fetched; tried again
 ├── BusyError                NO       429, 503, 529; tried again after `retry_after`
+├── VoidError                NO       it took the request, lost it, and nothing was spent; tried again
 ├── RefusedError             NO       final
 │   ├── InputRefusedError             the caller's input: 400, 413, 422
 │   │   └── ContentRefusedError       moderation, before anything was made
@@ -69,6 +70,18 @@ class BusyError(ProviderError):
     """The provider took nothing on: too many requests, or overloaded."""
 
     code = "provider_busy"
+    sent = Sent.NO
+    retryable = True
+
+
+class VoidError(ProviderError):
+    """The provider took the request and has lost it for certain, before there was a result, at nobody's cost.
+
+    The one error that makes a purchase no purchase: `poll` may tell of it, where computing is on the operator's own
+    machine.
+    """
+
+    code = "purchase_void"
     sent = Sent.NO
     retryable = True
 

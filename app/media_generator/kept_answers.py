@@ -13,6 +13,10 @@ from app.media_generator.errors import AnswerLostError, NotReachedError, OutputE
 from app.media_generator.setup import Vault
 
 
+class AnswerTooLongError(AnswerLostError):
+    """An answer has more bytes than are kept of one."""
+
+
 class KeptAnswers:
     """Those of one account, each a JSON object."""
 
@@ -83,7 +87,7 @@ class KeptAnswers:
             size += len(chunk)
             end = chunk.rstrip()[-1:] or end
             if size > self._most_bytes:
-                raise AnswerLostError(f"the answer of {self._provider} is longer than {self._most_bytes} bytes")
+                raise AnswerTooLongError(f"the answer of {self._provider} is longer than {self._most_bytes} bytes")
         if end != b"}":
             raise AnswerLostError(f"the answer of {self._provider} is cut off after {size} bytes")
 

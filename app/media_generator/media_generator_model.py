@@ -31,6 +31,8 @@ class Capabilities:
     """The outcome can be asked for."""
     webhook: bool = False
     """The provider can call back: `read_callback` understands it."""
+    webhook_brings_answer: bool = False
+    """The callback is the answer itself, unsigned, which cannot be asked for: `take_answer` keeps it."""
     cancel: bool = False
     """A purchase can be stopped."""
     cancel_stops_billing: bool = False
@@ -171,6 +173,8 @@ class MediaGeneratorModel(ABC):
     name: str
     """First part of its models' names, `[a-z0-9-]+`: of the class, or of the account."""
     capabilities: ClassVar[Capabilities] = Capabilities()
+    callback_base: str | None = None
+    """The address of our API as this account's provider reaches it; None: CALLBACK_URL, which all have in common."""
 
     @classmethod
     def open_account(cls, setup: Setup) -> Self:  # noqa: ARG003 - what needs no settings
@@ -266,6 +270,16 @@ class MediaGeneratorModel(ABC):
             CallbackRefusedError: It does not come from the provider, or is not fresh.
         """
         raise CallbackRefusedError(f"{self.name} does not call back")
+
+    async def take_answer(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> Reference | None:
+        """Keep an answer that came as a callback; None: it is none, the provider is still at work. Runs in the API.
+
+        Only with the capability `webhook_brings_answer`, for attempts whose outcome is awaited; it may come again.
+
+        Raises:
+            AnswerLostError: It is not whole, or cannot be stored now; the provider may send it again.
+        """
+        raise NotImplementedError(str(attempt_id))
 
     async def refresh(self, card: ModelCard) -> ModelCard:
         """What the provider says of a model today; the card itself where it does not tell.

@@ -47,10 +47,18 @@ READY_SECONDS = 60
 @contextmanager
 def cog_server(folder: Path) -> Generator[str]:
     """Its address; it ends with the block."""
+    with cog_program(folder) as (address, _program):
+        yield address
+
+
+@contextmanager
+def cog_program(folder: Path, *options: str, port: int = 0) -> Generator[tuple[str, Program]]:
+    """Its address and itself. `port` is that of one that has just ended, which this one follows."""
     (folder / "predict.py").write_text(PREDICTOR)
     (folder / "cog.yaml").write_text('predict: "predict.py:Predictor"\n')
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
         port = free.getsockname()[1]
     environment = {
         # Its worker is a `python` of the path.
@@ -59,7 +67,7 @@ def cog_server(folder: Path) -> Generator[str]:
         "PORT": str(port),
         "TMPDIR": tempfile.mkdtemp(dir=folder),
     }
-    arguments = ("cog.server.http", "--host", "127.0.0.1")
+    arguments = ("cog.server.http", "--host", "127.0.0.1", *options)
     with Program(*arguments, environment=environment, log=folder / "cog.log", folder=folder) as program:
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + READY_SECONDS
@@ -67,7 +75,7 @@ def cog_server(folder: Path) -> Generator[str]:
             assert program.process.poll() is None, program.output
             assert time.monotonic() < deadline, program.output
             time.sleep(0.1)
-        yield address
+        yield address, program
 
 
 def _ready(address: str) -> bool:

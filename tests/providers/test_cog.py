@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from uuid import UUID
 
 import pytest
+from aiohttp import web
 
 from app.media_generator.cog_media_generator.provider import ANY_MODEL, CogMediaGeneratorModel
 from app.media_generator.registry import Registry
@@ -34,6 +37,12 @@ def vault(base_settings, template):
 def account(url, http, vault, **variables):
     settings = {"base_url": url, "submit_timeout": "8", **variables}
     return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
+
+
+async def pieces(body, size=1000):
+    """As it would come over a network."""
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
 
 
 class TestCog(ProviderContract):
@@ -67,8 +76,32 @@ class TestCog(ProviderContract):
             return None
         else:
             self.odd.answers["/predictions"] = answers[trouble]
-        provider._base = self.odd.url
+        provider._server.base = self.odd.url
         return usual
+
+
+class TestCogCallingBack(TestCog):
+    """The same server, asked to call back: nothing comes but through `take_answer`, as the API calls it."""
+
+    @pytest.fixture
+    async def provider(self, address, vault):
+        async with open_http() as http, Server() as self.odd, Server() as self.api:
+            self.http, self.vault = http, vault
+            provider = account(address, http, vault, callback_url=self.api.url)
+            self.api.answers["/"] = self.hand_on(provider)
+            self.odd.answers["/health-check"] = saying(b'{"status": "READY"}')
+            yield provider
+
+    def hand_on(self, provider):
+        async def answer(request):
+            await provider.take_answer(UUID(request.path[1:]), pieces(await request.read()))
+            return web.Response(status=204)
+
+        return answer
+
+    def usual(self, provider):
+        submission = super().usual(provider)
+        return replace(submission, callback_url=f"{self.api.url}/{submission.attempt_id}")
 
 
 async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_settled(address, vault):

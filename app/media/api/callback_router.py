@@ -1,5 +1,7 @@
 """Where providers call back."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -11,12 +13,15 @@ from starlette.responses import Response
 from app.core.hot_route import HotRoute, read_body
 from app.core.problems import problems
 from app.media.api.desk import desk_of
+from app.media.errors import AnswerNotKeptError
 from app.media_generator.callbacks import Callback
 
 router = APIRouter(prefix="/media/callbacks", tags=["callbacks"], route_class=HotRoute)
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Some providers send the whole result along; it is not looked at."""
+SILENCE: Final = 30.0
+"""Seconds without a byte of an answer."""
 
 
 @router.post(
@@ -36,3 +41,37 @@ async def call_back(request: Request, provider: str, attempt_id: UUID) -> Respon
     callback = Callback(attempt_id, headers, body, datetime.now(UTC), dict(request.query_params))
     await desk_of(request).callbacks.take(provider, callback)
     return Response(status_code=204)
+
+
+@router.post(
+    "/{provider}/{attempt_id}/{secret}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(401, 404, 422, 503),
+    summary="A provider calls back with its answer",
+)
+async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret: str) -> Response:
+    """Not for you: a provider that cannot be asked afterwards is given this address, which nobody can guess.
+
+    The answer is stored as it comes; the worker reads it. Any answer but 204 means: call again.
+    """
+    await desk_of(request).callbacks.take_answer(provider, attempt_id, secret, _coming(request))
+    return Response(status_code=204)
+
+
+async def _coming(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes.
+
+    Raises:
+        AnswerNotKeptError: It ceases to come.
+    """
+    source = aiter(request.stream())
+    try:
+        while True:
+            async with asyncio.timeout(SILENCE):
+                chunk = await anext(source)
+            yield chunk
+    except StopAsyncIteration:
+        return
+    except TimeoutError:
+        raise AnswerNotKeptError(f"no byte came for {SILENCE:.0f} seconds") from None

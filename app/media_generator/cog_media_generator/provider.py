@@ -1,11 +1,19 @@
 """Cog: any model in a container that Cog has built, at an address of yours.
 
-A Cog server keeps no result: a purchase is one request whose answer is the result.
+A Cog server keeps no result: it tells it once. Without COG_CALLBACK_URL a purchase is one request whose answer is the
+result:
 
 1. `PUT /predictions/{attempt_id}`, once. From here on a failure means that nobody knows, unless the server refuses.
 2. The answer streams into the vault as it comes. An answer that breaks off is not kept.
 3. The reference names it. **The commit point** is the engine's: it stores the reference.
 4. `poll` and `open` read the answer from the vault, in any process; `settled` drops it.
+
+A server whose client is gone stops computing. With COG_CALLBACK_URL it is asked to answer at once and to call back:
+
+1. When it was started is asked for, then `PUT /predictions/{attempt_id}`; the reference says which server took it.
+2. The server calls back with the result; the API streams it into the vault (`take_answer`).
+3. `poll` looks there. As long as nothing is there, the server is asked for its health: one that was started anew has
+   lost the prediction, which is bought again; one that idles on has called where nobody heard it.
 
 Asked again with the same id while it runs, the server says so and starts nothing; later it computes again, on your own
 machine. So a lost answer is asked for once more, unless it had come: what lies under the attempt's id is its purchase.
@@ -13,29 +21,41 @@ machine. So a lost answer is asked for once more, unless it had come: what lies 
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, ClassVar, Final, Self
+from time import monotonic
+from typing import ClassVar, Final, Self
 from urllib.parse import urlsplit
+from uuid import UUID
 
-import msgspec
 from pydantic import Field
 
 from app.core.http import OutgoingError, Request, Stream
 from app.media_generator.cards import ModelCard
+from app.media_generator.cog_media_generator.server import CogServer
+from app.media_generator.cog_media_generator.wire import AT_WORK, Answer, prediction, read_answer
 from app.media_generator.cog_outputs import data_of, files
 from app.media_generator.cog_schema import input_schema
-from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
-from app.media_generator.kept_answers import KeptAnswers
-from app.media_generator.loose import UNREADABLE
+from app.media_generator.errors import (
+    BusyError,
+    GenerationFailedError,
+    OutputError,
+    SilentError,
+    VoidError,
+)
+from app.media_generator.kept_answers import AnswerTooLongError, KeptAnswers
 from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
     Capabilities,
     Failed,
     MediaGeneratorModel,
     Outcome,
     Output,
     Reference,
+    Running,
     Submission,
     Succeeded,
 )
@@ -46,7 +66,9 @@ CHUNK_BYTES: Final = 64 * 1024
 MOST_BYTES: Final = 256 * 1024 * 1024
 """Of an answer, which is held while it is read."""
 MOST_WORDS: Final = 64 * 1024
-"""Bytes of a refusal that are read."""
+"""Bytes of a refusal that are read, and of a callback that only says how far it is."""
+IDLE_SECONDS: Final = 600.0
+"""How long a server may idle before we believe that its callback is lost; it repeats one for some minutes."""
 
 ANY_MODEL: Final = ModelCard(
     name="model",
@@ -65,22 +87,17 @@ class CogSettings(ProviderSettings):
     base_url: str = Field(pattern="^https?://[^/]+")
     """Where the container answers."""
     submit_timeout: float = Field(default=600, ge=1, le=36_000)
-    """Seconds that a prediction may take: it is one request, and its answer is the result."""
-
-
-class _Answer(msgspec.Struct):
-    status: str = ""
-    output: Any = None
-    error: Any = None
-    logs: str | None = None
-    metrics: dict[str, Any] | None = None
+    """Seconds that a prediction may take where the server does not call back: its answer is the result."""
+    callback_url: str | None = Field(default=None, pattern="^https?://[^/]+")
+    """This API as the container reaches it, `http://api:8000`; unset: it does not call back."""
+    concurrency: int = Field(default=1, ge=1)
+    """Predictions that the container works on at once, as it was built."""
 
 
 class CogMediaGeneratorModel(MediaGeneratorModel):
-    """Blocking; the server's own slots decide how many at once, a busy one is asked again."""
+    """The server's own slots decide how many at once, a busy one is asked again."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        blocking=True,
         idempotent_submit=True,
         keeps_answers=True,
         max_outputs=100,
@@ -91,13 +108,18 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     def __init__(self, setup: Setup, settings: CogSettings) -> None:
         self.name = setup.account.name
-        self.capabilities = replace(  # type: ignore[misc]
-            type(self).capabilities,  # pyright: ignore[reportAttributeAccessIssue]
-            submit_timeout=timedelta(seconds=settings.submit_timeout),
-        )
+        can = type(self).capabilities
+        if settings.callback_url is None:
+            can = replace(can, blocking=True, submit_timeout=timedelta(seconds=settings.submit_timeout))
+        else:
+            can = replace(can, webhook=True, webhook_brings_answer=True, cancel=True, cancel_stops_billing=True)
+            self.callback_base = settings.callback_url.rstrip("/")
+        self.capabilities = can  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        self._runs_one = settings.concurrency == 1
+        self._idle_since = dict[str, float]()
         self._http = setup.http
         self._answers = KeptAnswers(self.name, setup.vault, most_bytes=MOST_BYTES)
-        self._base = settings.base_url.rstrip("/")
+        self._server = CogServer(self.name, settings.base_url.rstrip("/"), setup.http)
         self._cards = tuple(setup.models) or (ANY_MODEL,)
 
     @classmethod
@@ -110,39 +132,53 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         return self._cards
 
     async def submit(self, submission: Submission) -> Reference:
-        """See the base class; returns when the whole answer is in the vault."""
+        """See the base class; returns when the whole answer is in the vault, or when the server has begun."""
         card = next(card for card in self._cards if card.name == submission.model)
         prompt = card.options.get("prompt", "prompt")
         given = {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
-        request = Request(
-            method="PUT",
-            url=f"{self._base}/predictions/{submission.attempt_id}",
-            headers={"Content-Type": "application/json"},
-            body=json.dumps({"input": given}).encode(),
-            timeout=self.capabilities.submit_timeout.total_seconds(),
-            guarded=False,
-        )
+        server = None if submission.callback_url is None else (await self._server.health()).start
+        timeout = self.capabilities.submit_timeout.total_seconds()
         try:
-            async with self._http.stream(request) as answer:
+            async with self._http.stream(prediction(self._server.base, submission, given, timeout=timeout)) as answer:
+                if answer.status == HTTPStatus.ACCEPTED and submission.callback_url is not None:
+                    return Reference(str(submission.attempt_id), {"server": server})
                 if answer.status != HTTPStatus.OK:
                     await self._refuse(answer)
-                kept = await self._answers.keep(submission.attempt_id, answer.chunks)
+                kept = await self._keep(submission.attempt_id, answer.chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
-        return _reference(submission, kept)
+        return _reference(submission.attempt_id, kept)
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - found by its id
         """See the base class; the server is not asked, it keeps no result."""
         kept = await self._answers.find(submission.attempt_id)
-        return None if kept is None else _reference(submission, kept)
+        return None if kept is None else _reference(submission.attempt_id, kept)
+
+    async def take_answer(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> Reference | None:
+        """See the base class."""
+        beginning = b""
+        async for chunk in chunks:
+            beginning += chunk
+            if len(beginning) > MOST_WORDS:
+                break
+        else:
+            with suppress(OutputError):
+                if read_answer(beginning, of=self.name).status in AT_WORK:
+                    return None
+        return _reference(attempt_id, await self._keep(attempt_id, _chained(beginning, chunks)))
 
     async def poll(self, reference: Reference) -> Outcome:
-        """See the base class; nobody is asked: the answer lies in the vault."""
-        name: str = reference.data["answer"]
+        """See the base class; the answer lies in the vault, or the server is still at work."""
         try:
+            name = await self._name_of(reference)
+            if name is None:
+                return await self._at_work(reference)
             answer = await self._read(name)
         except OutputError as error:
             return Failed(error)
+        self._idle_since.pop(reference.external_id, None)
+        if answer.status == "canceled":
+            return Canceled()
         if answer.status != "succeeded":
             return Failed(GenerationFailedError(str(answer.error or f"it ended as {answer.status!r}")[:2_000]))
         seconds = (answer.metrics or {}).get("predict_time")
@@ -151,10 +187,14 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         outputs = [one if _is_url(one) else f"{name}#{index}" for index, one in enumerate(found)]
         return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)
 
+    async def cancel(self, reference: Reference) -> CancelAnswer:
+        """See the base class; that it has stopped comes as a callback."""
+        return await self._server.cancel(reference.external_id)
+
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
         if _is_url(output.location):
-            ours = urlsplit(output.location)[:2] == urlsplit(self._base)[:2]
+            ours = urlsplit(output.location)[:2] == urlsplit(self._server.base)[:2]
             request = Request(method="GET", url=output.location, keep_alive=True, guarded=not ours)
             async for chunk in download(self._http, request, provider=self.name):
                 yield chunk
@@ -166,18 +206,44 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     async def refresh(self, card: ModelCard) -> ModelCard:
         """See the base class; the schema that the container was built with."""
-        request = Request(method="GET", url=f"{self._base}/openapi.json", keep_alive=True, guarded=False)
-        try:
-            answer = await self._http.send(request)
-        except OutgoingError as error:
-            raise from_outgoing(self.name, error, spending=False) from error
-        if answer.status != HTTPStatus.OK:
-            raise NotReachedError(f"{self.name} has no /openapi.json: it answered {answer.status}")
-        return replace(card, input_schema=input_schema(json.loads(answer.body)))
+        return replace(card, input_schema=input_schema(await self._server.document()))
 
     async def settled(self, reference: Reference) -> None:
         """See the base class."""
-        await self._answers.drop(reference.data["answer"])
+        name = await self._name_of(reference)
+        if name is not None:
+            await self._answers.drop(name)
+
+    async def _name_of(self, reference: Reference) -> str | None:
+        named: str | None = reference.data.get("answer")
+        return named or await self._answers.find(UUID(reference.external_id))
+
+    async def _at_work(self, reference: Reference) -> Outcome:
+        """What became of a prediction whose answer has not come."""
+        health, server = await self._server.health(), reference.data.get("server")
+        if None not in {health.start, server} and health.start != server:
+            # It may have called back just before it ended.
+            if await self._name_of(reference) is not None:
+                return Running(wait=timedelta(0))
+            return Failed(VoidError(f"{self.name} was started anew and has lost this prediction"))
+        if not self._runs_one or health.status != "READY":
+            self._idle_since.pop(reference.external_id, None)
+            return Running()
+        if monotonic() - self._idle_since.setdefault(reference.external_id, monotonic()) < IDLE_SECONDS:
+            return Running()
+        del self._idle_since[reference.external_id]
+        said = (
+            f"{self.name} works no longer and its callback did not come: can the container reach {self.callback_base}?"
+        )
+        return Failed(SilentError(said))
+
+    async def _keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
+        try:
+            return await self._answers.keep(attempt_id, chunks)
+        except AnswerTooLongError as error:
+            # It would be as long the next time.
+            said = json.dumps({"status": "failed", "error": error.message}).encode()
+            return await self._answers.keep(attempt_id, _chained(said, None))
 
     async def _refuse(self, answer: Stream) -> None:
         """Raise what an answer means that is no result."""
@@ -192,16 +258,19 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             raise BusyError(f"{self.name} is busy: {words}")
         raise from_answer(self.name, answer.status, answer.headers, words, spending=True)
 
-    async def _read(self, name: str) -> _Answer:
-        body = b"".join([chunk async for chunk in self._answers.read(name)])
-        try:
-            return msgspec.json.decode(body, type=_Answer)
-        except UNREADABLE as error:
-            raise OutputError(f"the answer of {self.name} cannot be read: {error}") from error
+    async def _read(self, name: str) -> Answer:
+        return read_answer(b"".join([chunk async for chunk in self._answers.read(name)]), of=self.name)
 
 
-def _reference(submission: Submission, kept: str) -> Reference:
-    return Reference(str(submission.attempt_id), {"answer": kept})
+def _reference(attempt_id: UUID, kept: str) -> Reference:
+    return Reference(str(attempt_id), {"answer": kept})
+
+
+async def _chained(beginning: bytes, rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+    yield beginning
+    if rest is not None:
+        async for chunk in rest:
+            yield chunk
 
 
 def _is_url(location: str) -> bool:

@@ -1,0 +1,77 @@
+"""What a Cog server is asked beside predictions; none of it costs anything."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from app.core.http import Answer, Http, OutgoingError, Request
+from app.media_generator.cog_media_generator.wire import Health
+from app.media_generator.errors import NotReachedError
+from app.media_generator.loose import UNREADABLE
+from app.media_generator.media_generator_model import CancelAnswer
+from app.media_generator.over_http import from_answer, from_outgoing
+
+
+class CogServer:
+    """One container."""
+
+    def __init__(self, name: str, base: str, http: Http) -> None:
+        """See `CogServer`.
+
+        Args:
+            name: The account's, for messages.
+            base: Its address, without a slash at the end.
+            http: The client.
+        """
+        self._name = name
+        self.base = base
+        self._http = http
+
+    async def health(self) -> Health:
+        """What it says of itself.
+
+        Raises:
+            ProviderError: It does not say now.
+        """
+        answer = await self._ask("GET", "/health-check")
+        if answer.status != HTTPStatus.OK:
+            raise from_answer(self._name, answer.status, answer.headers, "at /health-check", spending=False)
+        try:
+            return msgspec.json.decode(answer.body, type=Health)
+        except UNREADABLE as error:
+            raise NotReachedError(f"/health-check of {self._name} cannot be read: {error}") from error
+
+    async def cancel(self, prediction_id: str) -> CancelAnswer:
+        """Stop a prediction; that it has stopped it says where the prediction's answer goes.
+
+        Raises:
+            ProviderError: It cannot be asked now.
+        """
+        answer = await self._ask("POST", f"/predictions/{prediction_id}/cancel")
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return CancelAnswer.TOO_LATE
+        if answer.status != HTTPStatus.OK:
+            raise from_answer(self._name, answer.status, answer.headers, "at cancel", spending=False)
+        return CancelAnswer.REQUESTED
+
+    async def document(self) -> Any:
+        """Its OpenAPI document, which the container was built with.
+
+        Raises:
+            ProviderError: It does not tell it.
+        """
+        answer = await self._ask("GET", "/openapi.json")
+        if answer.status != HTTPStatus.OK:
+            raise NotReachedError(f"{self._name} has no /openapi.json: it answered {answer.status}")
+        try:
+            return msgspec.json.decode(answer.body)
+        except UNREADABLE as error:
+            raise NotReachedError(f"/openapi.json of {self._name} cannot be read: {error}") from error
+
+    async def _ask(self, method: str, path: str) -> Answer:
+        request = Request(method=method, url=f"{self.base}{path}", keep_alive=True, guarded=False)
+        try:
+            return await self._http.send(request)
+        except OutgoingError as error:
+            raise from_outgoing(self._name, error, spending=False) from error

@@ -1,0 +1,71 @@
+"""What is said between us and a Cog server."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from app.core.http import Request
+from app.media_generator.errors import OutputError
+from app.media_generator.loose import UNREADABLE
+from app.media_generator.media_generator_model import Submission
+
+AT_WORK: Final = frozenset({"starting", "processing"})
+"""The statuses of a prediction that is not over."""
+
+
+class Answer(msgspec.Struct):
+    """A prediction, as the server tells it: as answer to the request, or in a callback."""
+
+    status: str = ""
+    output: Any = None
+    error: Any = None
+    logs: str | None = None
+    metrics: dict[str, Any] | None = None
+
+
+class _SetUp(msgspec.Struct):
+    started_at: str | None = None
+
+
+class Health(msgspec.Struct):
+    """What `/health-check` says."""
+
+    status: str = ""
+    """READY: it has a slot that is free. BUSY: it has none."""
+    setup: _SetUp | None = None
+
+    @property
+    def start(self) -> str | None:
+        """When the server began; another one after each restart. None: it does not tell."""
+        return None if self.setup is None else self.setup.started_at
+
+
+def read_answer(body: bytes, *, of: str) -> Answer:
+    """An answer.
+
+    Raises:
+        OutputError: It is none.
+    """
+    try:
+        return msgspec.json.decode(body, type=Answer)
+    except UNREADABLE as error:
+        raise OutputError(f"the answer of {of} cannot be read: {error}") from error
+
+
+def prediction(base: str, submission: Submission, given: Mapping[str, Any], *, timeout: float) -> Request:
+    """The request for one; with a callback it is answered as soon as the server has begun."""
+    body: dict[str, Any] = {"input": given}
+    headers = {"Content-Type": "application/json"}
+    if submission.callback_url is not None:
+        body |= {"webhook": submission.callback_url, "webhook_events_filter": ["completed"]}
+        headers["Prefer"] = "respond-async"
+    return Request(
+        method="PUT",
+        url=f"{base}/predictions/{submission.attempt_id}",
+        headers=headers,
+        body=json.dumps(body).encode(),
+        timeout=timeout,
+        guarded=False,
+    )

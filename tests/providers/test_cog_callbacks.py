@@ -1,0 +1,242 @@
+"""Cog that calls back: a real Cog server, the API behind a real port, workers that come and go."""
+
+import asyncio
+import json
+import signal
+from contextlib import ExitStack, asynccontextmanager
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+import uvicorn
+
+from app.core.ids import new_id
+from app.main import create_app
+from app.media import callback_notes
+from app.media.callback_addresses import secret_part
+from app.media_generator.cog_media_generator import provider as adapter
+from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
+from app.media_generator.errors import SilentError
+from app.media_generator.registry import Registry
+from app.media_generator.setup import Account, Setup
+from app.storage.s3 import S3Store
+from app.storage.vault import StoredVault
+from fleek.providers import Canceled, Failed, Running, Submission, Succeeded, VoidError
+from fleek.testing import open_http
+from tests.providers.cog_server import cog_program, cog_server
+from tests.providers.server import Server, saying
+from tests.support import Client, attempts_of, eventually
+
+GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with cog_server(tmp_path_factory.mktemp("cog")) as running:
+        yield running
+
+
+@pytest.fixture
+def vault(base_settings, template):
+    return StoredVault(S3Store(base_settings))
+
+
+def account(url, http, vault, **variables):
+    settings = {"base_url": url, "callback_url": "http://api.test", **variables}
+    return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
+
+
+@asynccontextmanager
+async def listening(settings, bell, url, vault):
+    """The API behind a real port, where the Cog server calls, and the provider as a worker has it."""
+    async with open_http() as http:
+        provider = account(url, http, vault)
+        config = uvicorn.Config(
+            create_app(settings, bell, Registry([provider])), host="127.0.0.1", port=0, log_level="warning"
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        await eventually(lambda: asyncio.sleep(0, server.started))
+        provider.callback_base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=provider.callback_base, timeout=30) as api:
+            yield Client(api), provider
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+async def whole(settings, bell, address, vault):
+    async with listening(settings, bell, address, vault) as both:
+        yield both
+
+
+async def begun(client, media):
+    """Its one attempt, once the server works on it."""
+
+    async def bought():
+        attempts = await attempts_of(client, media)
+        return attempts[-1] if attempts and attempts[-1]["external_id"] else None
+
+    return await eventually(bought)
+
+
+async def test_the_result_comes_as_a_callback(whole, working):
+    client, provider = whole
+    await working(provider)
+
+    good = await client.generate(model="cog/model", input={"width": 90, "count": 2, "delay": 1})
+    done = await client.until(good)
+    failed = await client.until(await client.generate(model="cog/model", input={"fail": True}))
+
+    assert [file["width"] for file in done["files"]] == [90, 90]
+    assert failed["error"]["code"] == "generation_failed"
+    assert "as planned" in failed["error"]["message"]
+    (attempt,) = await attempts_of(client, good)
+    # What was kept of the answer is gone with its purchase.
+    assert await eventually(lambda: _is_gone(provider, attempt))
+
+
+async def _is_gone(provider, attempt):
+    return await provider._answers.find(attempt["external_id"]) is None
+
+
+async def test_what_is_computed_outlives_the_worker(whole, working):
+    client, provider = whole
+    first = await working(provider)
+    media = await client.generate(model="cog/model", input={"delay": 2})
+    await begun(client, media)
+
+    await first.stop()
+    await working(provider)
+    done = await client.until(media)
+
+    assert done["status"] == "COMPLETED"
+    assert len(await attempts_of(client, media)) == 1
+
+
+async def test_it_can_be_stopped(whole, working):
+    client, provider = whole
+    await working(provider)
+    media = await client.generate(model="cog/model", input={"delay": 2})
+    await begun(client, media)
+
+    await client.api.post(f"/media/{media['id']}/cancel")
+
+    done = await client.until(media)
+    assert done["status"] == "CANCELED"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+async def test_what_a_container_loses_is_computed_again(settings, bell, vault, working, tmp_path, end):
+    with ExitStack() as stack:
+        url, container = stack.enter_context(cog_program(tmp_path))
+        async with listening(settings, bell, url, vault) as (client, provider):
+            await working(provider)
+            media = await client.generate(model="cog/model", input={"delay": 4})
+            await begun(client, media)
+            container.send(end)
+            stack.close()
+            with cog_program(tmp_path, port=urlsplit(url).port):
+                done = await client.until(media)
+            lost, _bought = await attempts_of(client, media)
+
+    assert done["status"] == "COMPLETED"
+    assert lost["error"]["code"] == "purchase_void"
+
+
+async def test_nobody_else_can_answer(whole, working, hot, vault):
+    client, provider = whole
+    await working(provider)
+    media = await client.generate(model="cog/model", input={"delay": 3})
+    attempt = await begun(client, media)
+    (key,) = await callback_notes.keys(hot, "cog")
+    other = new_id()
+
+    async def call(path):
+        return (await client.api.post(f"/media/callbacks/{path}", content=GOOD)).status_code
+
+    assert await call(f"cog/{attempt['external_id']}") == 401
+    assert await call(f"cog/{attempt['external_id']}/guess") == 401
+    assert await call(f"cog/{attempt['external_id']}/{secret_part(key, other)}") == 401
+    assert await call(f"dummy/{attempt['external_id']}/guess") == 404
+    # It is of its provider, but of no attempt that waits.
+    assert await call(f"cog/{other}/{secret_part(key, other)}") == 204
+    assert await vault.find(other) is None
+    assert await vault.find(attempt["external_id"]) is None
+    assert (await client.until(media))["files"][0]["media_type"] == "image/png"
+
+
+async def _chunks(body):
+    for start in range(0, len(body), 50):
+        yield body[start : start + 50]
+
+
+async def test_what_only_says_how_far_it_is_is_no_answer(vault):
+    provider = account("http://127.0.0.1:9", None, vault)
+    at_work = new_id()
+
+    assert await provider.take_answer(at_work, _chunks(b'{"id": "x", "logs": "", "status": "processing"}')) is None
+    assert await vault.find(at_work) is None
+
+
+async def test_an_answer_that_is_too_long_ends_its_job(vault):
+    provider = account("http://127.0.0.1:9", None, vault)
+    provider._answers._most_bytes = 200
+    reference = await provider.take_answer(new_id(), _chunks(b'{"output": "' + b"a" * 500 + b'"}'))
+
+    outcome = await provider.poll(reference)
+
+    assert isinstance(outcome, Failed)
+    assert "longer than 200 bytes" in outcome.error.message
+
+
+async def test_a_stopped_one_says_so(vault):
+    provider = account("http://127.0.0.1:9", None, vault)
+    reference = await provider.take_answer(new_id(), _chunks(b'{"status": "canceled"}'))
+
+    assert isinstance(await provider.poll(reference), Canceled)
+
+
+def health(status="READY", start="first"):
+    return saying(json.dumps({"status": status, "setup": {"started_at": start}}).encode())
+
+
+async def test_while_nothing_comes_the_servers_health_tells_what_became_of_it(vault, monkeypatch):
+    async with Server() as server, open_http() as http:
+        server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
+        provider = account(server.url, http, vault)
+        submission = _submission()
+        reference = await provider.submit(submission)
+
+        assert isinstance(await provider.poll(reference), Running)
+        server.answers["/health-check"] = health("BUSY")
+        assert isinstance(await provider.poll(reference), Running)
+        server.answers["/health-check"] = health()
+        assert isinstance(await provider.poll(reference), Running)
+        monkeypatch.setattr(adapter, "IDLE_SECONDS", 0.0)
+        idle = await provider.poll(reference)
+        server.answers["/health-check"] = health("BUSY", "second")
+        lost = await provider.poll(reference)
+        await provider.take_answer(submission.attempt_id, _chunks(GOOD))
+        found = await provider.poll(reference)
+
+    assert isinstance(idle, Failed)
+    assert isinstance(idle.error, SilentError)
+    assert "http://api.test" in idle.error.message
+    assert isinstance(lost, Failed)
+    assert isinstance(lost.error, VoidError)
+    assert isinstance(found, Succeeded)
+
+
+async def test_with_more_than_one_slot_a_free_one_says_nothing(vault, monkeypatch):
+    monkeypatch.setattr(adapter, "IDLE_SECONDS", 0.0)
+    async with Server() as server, open_http() as http:
+        server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
+        provider = account(server.url, http, vault, concurrency="2")
+        reference = await provider.submit(_submission())
+
+        assert isinstance(await provider.poll(reference), Running)
+
+
+def _submission():
+    return Submission(new_id(), 1, "model", "a lighthouse", {}, callback_url="http://api.test/x")
