@@ -38,6 +38,8 @@ from app.media_generator.registry import (
 from app.webhooks.event_types import FINAL_TYPES, EventType
 
 METADATA_BYTES: Final = 4096
+# Made once: `json.dumps` makes an encoder for every call that is not plain.
+_encoded: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
 
@@ -253,7 +255,7 @@ def _what_helps(registry: Registry, error: UnknownModelError) -> str:
 
 def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        text = _encoded(value).encode()
     except ValueError as error:
         message = "numbers must be finite"
         raise InvalidInputError(
