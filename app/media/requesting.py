@@ -244,8 +244,7 @@ def find_model(registry: Registry, name: str) -> Offer | Routed:
 def _what_helps(registry: Registry, error: UnknownModelError) -> str:
     kind = error.name.partition("/")[0]
     if kind in registry.asleep:
-        asks = f"set {registry.asleep[kind]}, whichever it takes, and start API and workers anew"
-        return f"{kind} is not set up here: {asks}"
+        return f"{kind} is not set up here: set {registry.asleep[kind]()} and start API and workers anew"
     if kind in registry.broken:
         return f"{kind} is set up, but cannot be used: `fleek doctor` and /tools/ready say why"
     if len(error.near) > MOST_NEAR:

@@ -1,6 +1,6 @@
 """The providers of a process, looked up by model name, and what is wrong with an input. Loading them: `plugins.py`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -87,8 +87,8 @@ class Registry:
         self.providers = {provider.name: provider for provider in providers}
         self.broken = dict(broken or {})
         """Plug-ins that could not be loaded and routes that lead nowhere, and why."""
-        self.asleep: Mapping[str, str] = {}
-        """Kinds of providers that are installed and not set up: which variables would do that."""
+        self.asleep: Mapping[str, Callable[[], str]] = {}
+        """Kinds of providers that are installed and not set up: what tells which variables would do that."""
         offers = [_offer(chosen, provider, card) for provider in self.providers.values() for card in provider.models()]
         self._offers = {offer.full_name: offer for offer in offers}
         self._aliases = {alias: offer for offer in reversed(offers) for alias in offer.card.aliases}
