@@ -189,7 +189,7 @@ async def prepare(services: MediaServices, asked: MediaRequest) -> Order:
     closed = await services.closures.look()
     if isinstance(wanted, Offer):
         _refuse_gone(services.registry, wanted, closed)
-        return Order(wanted, wanted.provider.complete_input(wanted.card.name, given), wanted.card.time_limit)
+        return Order(wanted, wanted.complete(given), wanted.card.time_limit)
     step, wrong = first_step(wanted, given, closed)
     if step is None:
         _refuse_faults(wanted, wrong)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from app.core.errors import MOST_FAULTS
-from app.media_generator.cards import Json, ModelCard
+from app.media_generator.cards import Json, ModelCard, defaults
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.routes import PREFIX, Route, Target
@@ -51,6 +51,10 @@ class Offer(Listing):
     def queue(self) -> str:
         """Which slots of a worker it takes."""
         return "local" if self.card.local else "network"
+
+    def complete(self, given: Mapping[str, Json]) -> dict[str, Json]:
+        """An input that fits with all its defaults: the operator's first, then those that the adapter adds."""
+        return self.provider.complete_input(self.card.name, {**defaults(self.card.input_schema), **given})
 
 
 @dataclass(frozen=True, slots=True)
