@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.telemetry import TelemetryConfig
 
 from app.core import memory
 from app.core.access import AccessLog
@@ -49,6 +50,8 @@ TAGS: Final[list[dict[str, Any]]] = [
     {"name": name} for name in ("media", "models", "files", "events", "timeline", "webhooks", "callbacks", "tools")
 ]
 """Groups of operations in the order of the documentation; the order of the routes is a matter of matching."""
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own; ours is `tracing.py`. Two would tell of each request twice, and asking whether it is on costs 3 %."""
 
 
 def _announcer(news: News, bell: Bell) -> Announce:
@@ -100,6 +103,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         webhooks=webhook_docs.webhooks,
+        telemetry=_NO_TELEMETRY,
     )
     add_problem_answers(app)
     add_docs_page(app)

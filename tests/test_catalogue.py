@@ -398,3 +398,49 @@ async def test_an_operators_pause_is_not_taken_for_a_model_that_is_gone(hot):
     assert not await pauses.gone(hot, "shop/grey", "404")
 
     assert [(row["code"], row["message"]) for row in await pauses.paused(hot)] == [("paused", "by hand")]
+
+
+async def test_an_operators_own_schema_fills_its_defaults_for_a_model_of_the_adapter(tmp_path):
+    file = written(
+        tmp_path,
+        """
+        [models."dummy/painter"]
+        input_schema = { type = "object", properties = { mood = { default = "calm" }, width = { default = 320 } } }
+        """,
+    )
+    painter = load_registry(Plan(catalogue=read_catalogue(file))).find("dummy/painter")
+
+    complete = painter.complete({"width": 640})
+
+    assert (complete["mood"], complete["width"]) == ("calm", 640)
+    assert painter.complete({})["width"] == 320
+    assert {"seed", "height"} <= complete.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "variables"),
+    [
+        ("replicate", "REPLICATE_API_TOKEN"),
+        ("cog", "COG_BASE_URL"),
+        ("comfyui", "COMFYUI_BASE_URL and COMFYUI_WORKFLOWS"),
+        ("fal", "FAL_KEY"),
+        ("openai", "OPENAI_API_KEY"),
+    ],
+)
+async def test_a_provider_that_is_not_set_up_names_the_variables_that_it_needs(settings, bell, kind, variables):
+    app = create_app(settings, bell, load_registry())
+    transport = httpx2.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as api:
+        refused = await api.post("/media/generate", json={"prompt": "a cat", "model": f"{kind}/any"})
+
+    assert refused.status_code == 422
+    assert f"not set up here: set {variables} and start" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("group", [[], ["models"], ["jobs"], ["db"], ["store"]])
+def test_a_group_of_commands_tells_what_there_is(group):
+    told = CliRunner().invoke(cli, group)
+
+    assert told.exit_code == 0
+    assert "Usage:" in told.output
+    assert "Commands" in told.output

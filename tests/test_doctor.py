@@ -60,6 +60,17 @@ def test_each_source_of_a_setting_is_told(tmp_path):
     assert [line["name"] for line in document["checks"]] == CHECKS
 
 
+def test_what_fleek_up_sets_by_itself_is_told(tmp_path):
+    told = json.loads(fleek("doctor", "--json", folder=tmp_path, **NOWHERE).stdout)["notes"]
+    decided = fleek(
+        "doctor", "--json", folder=tmp_path, ALLOW_PRIVATE_ADDRESSES="false", SHUTDOWN_SECONDS="9", **NOWHERE
+    )
+
+    assert any(note.startswith("ALLOW_PRIVATE_ADDRESSES is not set: `fleek up` takes true, unless") for note in told)
+    assert any(note.startswith("SHUTDOWN_SECONDS is not set: `fleek up` takes 5") for note in told)
+    assert json.loads(decided.stdout)["notes"] == []
+
+
 @pytest.mark.parametrize("option", [[], ["--json"]])
 def test_an_invalid_setting_is_named_in_one_line(option, tmp_path):
     done = fleek("doctor", *option, folder=tmp_path, MAX_TRIES="many")

@@ -17,6 +17,7 @@ from app.uploads.service import AT_ONCE, Uploads, plain_name
 from tests.support import PUBLIC_URL, eventually, make_settings
 
 PNG = png_of_about(2_000)
+LONG = png_of_about(200_000)
 HUGE = PNG[:16] + (20_000).to_bytes(4) * 2 + PNG[24:]
 """Says of itself that it is 20,000 x 20,000."""
 BOUNDARY = "xXxBoundaryxXx"
@@ -124,6 +125,9 @@ async def test_a_deleted_file_is_gone_with_its_object(api, hot, runtime):
         (part(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>") + END, 415, "unsupported_file", ""),
         (part(b"") + END, 415, "unsupported_file", ""),
         (part(HUGE) + END, 422, "picture_too_large", "20000x20000"),
+        (part(PNG[:-20]) + END, 422, "file_cut_off", "its end is missing"),
+        (part(PNG[:-1]) + END, 422, "file_cut_off", "image/png"),
+        (part(LONG[:-3]) + END, 422, "file_cut_off", "image/png"),
         (part(), 422, "invalid_form", "end"),
         (part()[:-300], 422, "invalid_form", "end"),
         (part() + part(name="b.png") + END, 422, "invalid_form", "one file"),
@@ -312,6 +316,22 @@ async def test_a_file_that_breaks_off_leaves_nothing_behind(runtime, hot):
         await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", breaking())
 
     assert await rows(hot) == []
+
+
+@pytest.mark.parametrize("size", [1, 5, 70_000])
+async def test_an_end_is_seen_wherever_pieces_are_parted_and_may_be_followed(runtime, size):
+    whole = LONG + b"what a camera adds"
+
+    async def pieces():
+        yield whole[:70_000]
+        for start in range(70_000, len(LONG) - 20, 70_000):
+            yield whole[start : min(start + 70_000, len(LONG) - 20)]
+        for start in range(len(LONG) - 20, len(whole), size):
+            yield whole[start : start + size]
+
+    row = (await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", pieces())).row
+
+    assert row["bytes"] == len(whole)
 
 
 async def test_so_many_at_once_and_no_more(runtime, monkeypatch):

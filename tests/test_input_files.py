@@ -434,6 +434,7 @@ async def test_a_file_that_cannot_be_fetched_says_why(client, at_work, site, rep
 
     assert (done["error"]["code"], await attempts_of(client, done)) == (code, [])
     assert word in done["error"]["message"]
+    assert done["error"]["message"].startswith("input.image: ")
 
 
 async def test_a_file_that_is_too_large_is_not_read_to_its_end(client, provider, at_work, site):

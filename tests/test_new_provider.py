@@ -106,7 +106,7 @@ async def test_a_provider_that_is_not_set_up_says_what_to_set(api):
     answer = await api.post("/media/generate", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_model")
-    assert "set REPLICATE_API_TOKEN," in answer.json()["detail"]
+    assert "set REPLICATE_API_TOKEN and start" in answer.json()["detail"]
 
 
 def test_a_name_that_is_like_none_is_not_answered_with_all_of_them():

@@ -73,9 +73,18 @@ async def test_a_trace_leads_from_the_request_over_the_queue_to_provider_and_sto
 
 
 def test_without_an_endpoint_nothing_of_it_is_loaded():
-    # The API package itself comes with FastAPI, and redis looks for the SDK's metrics.
-    parts = ("app.core.otel", "opentelemetry.sdk.trace", "opentelemetry.exporter", "opentelemetry.proto")
+    # The API package itself comes with FastAPI.
+    parts = ("app.core.otel", "opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "sentry_sdk")
     script = f"import sys, app.main, app.tasks.worker; print([name for name in {parts} if name in sys.modules])"
+
+    seen = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert seen.stdout.strip() == "[]"
+
+
+def test_the_api_loads_nothing_that_only_workers_need():
+    parts = ("celery", "numpy", "PIL", "aiohttp", "sqlalchemy")
+    script = f"import sys, app.main; print([name for name in {parts} if name in sys.modules])"
 
     seen = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 

@@ -5,6 +5,8 @@ import time
 
 import pytest
 import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
@@ -99,3 +101,32 @@ async def test_without_redis_urls_are_signed_all_the_same(base_settings):
     await nowhere.aclose()
 
     assert "X-Amz-Signature" in signed.url
+
+
+async def test_urls_asked_for_at_once_are_agreed_on_one_by_one(base_settings, shared):
+    store, keys = S3Store(base_settings), [f"media/{number}.png" for number in range(40)]
+    mine = SignedUrls(store, shared, base_settings)
+    first = await asyncio.gather(*(mine.sign(key, key) for key in keys))
+    await asyncio.sleep(1.1)
+
+    theirs = SignedUrls(store, shared, base_settings)
+    second = await asyncio.gather(*(theirs.sign(key, key) for key in keys))
+
+    assert [signed.url for signed in second] == [signed.url for signed in first]
+    assert all(key in signed.url for key, signed in zip(keys, first, strict=True))
+
+
+async def test_a_redis_that_hangs_is_waited_for_once(base_settings):
+    asked = list[asyncio.StreamWriter]()
+    async with await asyncio.start_server(lambda _reader, writer: asked.append(writer), "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        client = redis.Redis(host="127.0.0.1", port=port, socket_timeout=0.3, retry=Retry(NoBackoff(), 0))
+        urls = SignedUrls(S3Store(base_settings), client, base_settings)
+
+        signed = await asyncio.gather(*(urls.sign(str(number), f"media/{number}.png") for number in range(3)))
+        await client.aclose()
+        for writer in asked:
+            writer.close()
+
+    assert all("X-Amz-Signature" in url.url for url in signed)
+    assert len(asked) == 1

@@ -11,13 +11,14 @@ from app.cli import preparation
 from app.cli.console import complain, say, verdict
 from app.cli.environment import python, python_environment
 from app.cli.errors import FAULT, CommandError
+from app.cli.group import tell
 from app.cli.operating import DATABASE_HINT, settings_in_force, with_database
 from app.cli.output import Finding, plain_checks, show_checks, show_json
 from app.core.config import Settings
 from app.core.connections import Connections
 from app.core.migrations import ROOT, Revisions, present_revision, revisions
 
-app = typer.Typer(name="db", help="Migrate the database, and check it.", no_args_is_help=True)
+app = typer.Typer(name="db", help="Migrate the database, and check it.", callback=tell, invoke_without_command=True)
 
 COMPARISON: Final = python("alembic", "-c", str(ROOT / "alembic.ini"), "check")
 MOST_SHOWN: Final = 300

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from app.cli.console import complain, quoted, say, verdict
-from app.cli.environment import python, python_environment
+from app.cli.environment import for_development, python, python_environment
 from app.cli.output import Finding
 from app.cli.running import running_addresses
 from app.cli.settings_report import Line, report
-from app.core.config import load_settings
+from app.core.config import Settings, load_settings
 from app.core.errors import SettingsError
 from app.core.production import cautions
 
@@ -41,11 +41,22 @@ def run(data: Path, *, as_json: bool) -> int:
     lines = report(settings, running, quoted(data / "env"))
     findings = _examine()
     healthy = all(finding.ok for finding in findings)
+    notes = [*cautions(settings), *_other_under_up(settings)]
     if as_json:
-        _show_json(lines, findings, cautions(settings), data if running else None)
+        _show_json(lines, findings, notes, data if running else None)
     else:
-        _show(lines, findings, cautions(settings), data if running else None)
+        _show(lines, findings, notes, data if running else None)
     return 0 if healthy else 1
+
+
+def _other_under_up(settings: Settings) -> list[str]:
+    """Settings of which `fleek up` has its own default: it is told, because the table cannot know who asks."""
+    always = for_development(settings, exposed=True)
+    unless = ", unless other machines reach its API"
+    return [
+        f"{name} is not set: `fleek up` takes {value}{'' if name in always else unless}"
+        for name, value in for_development(settings, exposed=False).items()
+    ]
 
 
 def _examine() -> list[Finding]:

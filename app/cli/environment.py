@@ -87,12 +87,18 @@ def children_environment(
         # keys of the user's for Amazon, such as a session token
         and not (own_s3 and name.upper().startswith("AWS_"))
     }
+    return inherited | for_development(settings, exposed=exposed) | python_environment() | dict(found)
+
+
+def for_development(settings: Settings, *, exposed: bool) -> dict[str, str]:
+    """What `fleek up` sets for its processes where the user has not."""
+    chosen = dict[str, str]()
     if "shutdown_seconds" not in settings.model_fields_set:
-        inherited["SHUTDOWN_SECONDS"] = SHUTDOWN_SECONDS
+        chosen["SHUTDOWN_SECONDS"] = SHUTDOWN_SECONDS
     # who develops has receivers on this machine; others than the user must not be led to them
     if not exposed and "allow_private_addresses" not in settings.model_fields_set:
-        inherited["ALLOW_PRIVATE_ADDRESSES"] = "true"
-    return inherited | python_environment() | dict(found)
+        chosen["ALLOW_PRIVATE_ADDRESSES"] = "true"
+    return chosen
 
 
 def python_environment() -> dict[str, str]:

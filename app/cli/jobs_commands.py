@@ -7,6 +7,7 @@ import typer
 
 from app.cli import jobs_moved, jobs_paused, jobs_shown
 from app.cli.errors import WrongUsageError
+from app.cli.group import tell
 from app.cli.jobs_moved import Move
 from app.cli.output import duration
 from app.core.logging import set_up_logging
@@ -18,7 +19,8 @@ from app.media_generator.plugins import load_registry
 app = typer.Typer(
     name="jobs",
     help="List, explain, retry and cancel jobs of all owners; pause models and providers.",
-    no_args_is_help=True,
+    callback=tell,
+    invoke_without_command=True,
 )
 
 MOST_SHOWN: Final = 10_000

@@ -11,6 +11,7 @@ from app.cli import db_commands, jobs_commands, launching, models_commands, prep
 from app.cli import doctor as doctors
 from app.cli.console import complain
 from app.cli.errors import CommandError
+from app.cli.group import tell
 from app.cli.listen_command import listen
 from app.cli.new_provider.new_provider_command import new_provider
 from app.cli.operating import INTERRUPTED
@@ -20,7 +21,7 @@ from app.cli.up import Options, run
 app = typer.Typer(
     name="fleek",
     help="The media-generation backend: post a prompt, get a job, find the picture in your own bucket.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -40,6 +41,7 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
 
 @app.callback()
 def fleek(
+    context: typer.Context,
     *,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
@@ -47,6 +49,7 @@ def fleek(
 ) -> None:
     """Keep the commands apart from the options of all."""
     del version
+    tell(context)
 
 
 @app.command()

@@ -8,6 +8,7 @@ import typer
 from app.cli import models_refreshed
 from app.cli.console import say
 from app.cli.errors import CommandError
+from app.cli.group import tell
 from app.cli.operating import settings_in_force
 from app.cli.output import show as show_table
 from app.cli.output import show_json, table
@@ -20,7 +21,8 @@ from app.runtime import plan_of
 app = typer.Typer(
     name="models",
     help="List and explain the models that can be asked for; ask their providers what has changed.",
-    no_args_is_help=True,
+    callback=tell,
+    invoke_without_command=True,
 )
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="For programs.")]

@@ -12,6 +12,7 @@ import typer
 
 from app.cli.console import without_passwords
 from app.cli.errors import FAULT
+from app.cli.group import tell
 from app.cli.operating import settings_in_force
 from app.cli.output import Finding, plain_checks, show_checks, show_json
 from app.core.config import Settings
@@ -19,7 +20,7 @@ from app.core.ids import new_id
 from app.storage.s3 import S3Store
 from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
 
-app = typer.Typer(name="store", help="Check the bucket.", no_args_is_help=True)
+app = typer.Typer(name="store", help="Check the bucket.", callback=tell, invoke_without_command=True)
 
 PROBE: Final = b"fleek store check"
 LIFETIME: Final = timedelta(minutes=1)

@@ -19,7 +19,8 @@ TEXT: Final = "text/plain"
 SVG: Final = "image/svg+xml"
 """Never given out as such: a browser that opens one runs the scripts in it. It counts as text."""
 _PROPER: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
-_ENDS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9", "image/gif": b";"}
+ENDS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9", "image/gif": b";"}
+"""How the last bytes of a format read."""
 _ISO: Final = frozenset({"video/mp4", "video/quicktime", "video/x-m4v", "audio/mp4", "image/heic", "image/avif"})
 _MATROSKA: Final = frozenset({"video/webm", "video/x-matroska"})
 _EBML: Final = b"\x1a\x45\xdf\xa3"
@@ -130,7 +131,7 @@ def is_whole(kind: Kind, head: bytes, tail: bytes, size: int) -> bool:
         return _segment_fits(head, size)
     if kind.media_type == JSON and size >= HEAD_BYTES:
         return tail.rstrip().endswith((b"}", b"]"))
-    return tail.rstrip(b"\x00").endswith(_ENDS.get(kind.media_type, b""))
+    return tail.rstrip(b"\x00").endswith(ENDS.get(kind.media_type, b""))
 
 
 def _boxes_fit(head: bytes, size: int) -> bool:

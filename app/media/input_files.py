@@ -12,8 +12,8 @@ What cannot be had ends the media with `input_refused`; what cannot be had now i
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -45,6 +45,7 @@ from app.media_generator.media_generator_model import Capabilities, InputFile, M
 from app.media_generator.registry import Offer
 from app.storage.store import ObjectNotFoundError, Store, StoreError
 from app.uploads.errors import (
+    CutOffFileError,
     FileTooLargeError,
     PictureTooLargeError,
     StoreAwayError,
@@ -58,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 MOST_IN_MEMORY: Final = 256 * 1024 * 1024
 """Bytes of `data:` URIs that one process holds at the same time."""
-_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError)
+_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, CutOffFileError)
 
 
 class InputsDelayedError(Exception):
@@ -121,14 +122,17 @@ class InputFiles:
             yield given
             return
         can = offer.provider.capabilities
+        first = {text: path for path, text in reversed(named.items())}
         try:
-            sources = {text: await self._find(can, owner_id, text, path) for path, text in named.items()}
+            sources = {text: await self._find(can, owner_id, text, path) for text, path in first.items()}
             inline = {text for text, source in sources.items() if self._goes_inline(can, source)}
         except (StoreError, StoreAwayError, *TRY_LATER) as error:
             raise InputsDelayedError(repr(error)) from error
         async with self._memory.holding(sum(sources[text].file.size for text in inline) * 4 // 3):
             try:
-                words = {text: await self._words(offer.provider, owner_id, sources[text]) for text in sources}
+                words = {
+                    text: await self._words(offer.provider, owner_id, sources[text], first[text]) for text in sources
+                }
             except (StoreError, StoreAwayError, *TRY_LATER) as error:
                 raise InputsDelayedError(repr(error)) from error
             log.info("input_files_handed_over", files=len(words), inline=len(inline))
@@ -142,7 +146,8 @@ class InputFiles:
         trusted = not can.reads_inside or self._rules.allow_private
         if isinstance(found, Url) and can.reads_urls and trusted:
             return _Source(_no_file(), url=found.url)
-        source = await self._source(owner_id, found)
+        with _naming(path):
+            source = await self._source(owner_id, found)
         if source is None:
             raise InputRefusedError(f"{shown(path)} names a file that is not there any more")
         return source
@@ -184,7 +189,11 @@ class InputFiles:
             return False
         return source.file.size <= can.data_uri_bytes
 
-    async def _words(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source) -> str:
+    async def _words(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source, path: Path) -> str:
+        with _naming(path):
+            return await self._handed(provider, owner_id, source)
+
+    async def _handed(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source) -> str:
         """What stands for the file in the submission."""
         can, file, key = provider.capabilities, source.file, source.key
         if source.url is not None:
@@ -206,6 +215,15 @@ def _named(offer: Offer, given: Mapping[str, Any]) -> dict[Path, str]:
     properties: Mapping[str, Mapping[str, Any]] = offer.card.input_schema.get("properties", {})
     own = {str(rule["default"]) for rule in properties.values() if "default" in rule}
     return {path: text for path, text in places(offer.card.input_schema, given) if text not in own}
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Errors say which file of the input they are about."""
+    try:
+        yield
+    except (InputRefusedError, InputUnreachableError) as error:
+        raise type(error)(f"{shown(path)}: {error.message}", retry_after=error.retry_after) from error
 
 
 def _no_file() -> InputFile:

@@ -27,6 +27,8 @@ _FILE: Final = re.compile(rf"file:({_UUID})")
 _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,]*)*)(;base64)?,", re.IGNORECASE)
 _NOT_BASE64: Final = re.compile(r"\s|%0[aAdD]|%20")
 
+_MAY_NAME: Final = (str, list, dict)
+
 Path = tuple[str | int, ...]
 
 
@@ -115,8 +117,7 @@ def places(schema: Mapping[str, Any], given: Any) -> Iterator[tuple[Path, str]]:
 
 
 def _places(root: Mapping[str, Any], schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    # Numbers and the like name no file: most inputs have nothing else, and cost next to nothing.
-    if not isinstance(value, str | list | dict) or not isinstance(schema, Mapping) or len(path) > DEEPEST:
+    if not isinstance(schema, Mapping) or len(path) > DEEPEST:
         return
     known: Mapping[str, Any] = cast("Mapping[str, Any]", schema)
     for rule in _alternatives(root, known):
@@ -125,7 +126,9 @@ def _places(root: Mapping[str, Any], schema: Any, value: Any, path: Path) -> Ite
                 yield path, value
             continue
         for key, child in _children(value):
-            yield from _places(root, _rule_of(rule, key), child, (*path, key))
+            # Numbers and the like name no file: most inputs have nothing else, and cost next to nothing.
+            if isinstance(child, _MAY_NAME):
+                yield from _places(root, _rule_of(rule, key), child, (*path, key))
 
 
 def _children(value: Any) -> Iterator[tuple[str | int, Any]]:

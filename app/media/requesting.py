@@ -38,6 +38,8 @@ from app.media_generator.registry import (
 from app.webhooks.event_types import FINAL_TYPES, EventType
 
 METADATA_BYTES: Final = 4096
+# Made once: `json.dumps` makes an encoder for every call that is not plain.
+_encoded: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
 
@@ -187,7 +189,7 @@ async def prepare(services: MediaServices, asked: MediaRequest) -> Order:
     closed = await services.closures.look()
     if isinstance(wanted, Offer):
         _refuse_gone(services.registry, wanted, closed)
-        return Order(wanted, wanted.provider.complete_input(wanted.card.name, given), wanted.card.time_limit)
+        return Order(wanted, wanted.complete(given), wanted.card.time_limit)
     step, wrong = first_step(wanted, given, closed)
     if step is None:
         _refuse_faults(wanted, wrong)
@@ -242,8 +244,7 @@ def find_model(registry: Registry, name: str) -> Offer | Routed:
 def _what_helps(registry: Registry, error: UnknownModelError) -> str:
     kind = error.name.partition("/")[0]
     if kind in registry.asleep:
-        asks = f"set {registry.asleep[kind]}, whichever it takes, and start API and workers anew"
-        return f"{kind} is not set up here: {asks}"
+        return f"{kind} is not set up here: set {registry.asleep[kind]()} and start API and workers anew"
     if kind in registry.broken:
         return f"{kind} is set up, but cannot be used: `fleek doctor` and /tools/ready say why"
     if len(error.near) > MOST_NEAR:
@@ -253,7 +254,7 @@ def _what_helps(registry: Registry, error: UnknownModelError) -> str:
 
 def _json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        text = _encoded(value).encode()
     except ValueError as error:
         message = "numbers must be finite"
         raise InvalidInputError(

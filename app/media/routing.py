@@ -71,4 +71,4 @@ def _step(route: Routed, number: int, given: Mapping[str, Any]) -> Step | list[F
     mapped = target.mapped(given, offer.card.input_schema)
     if wrong := faults(offer, mapped):
         return wrong
-    return Step(number, offer, offer.provider.complete_input(offer.card.name, whole_numbers(offer, mapped)))
+    return Step(number, offer, offer.complete(whole_numbers(offer, mapped)))

@@ -38,6 +38,12 @@ class ModelStatus(StrEnum):
     RETIRED = "retired"  # not sold any more
 
 
+def defaults(schema: Mapping[str, Json]) -> dict[str, Json]:
+    """What a schema of an input says of parameters that are not given."""
+    properties: Mapping[str, Mapping[str, Json]] = schema.get("properties", {})
+    return {name: rule["default"] for name, rule in properties.items() if "default" in rule}
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """A model that can be asked for."""

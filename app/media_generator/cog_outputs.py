@@ -9,6 +9,8 @@ from urllib.parse import unquote_to_bytes
 
 from app.media_generator.errors import OutputError
 
+LONGEST_FAILURE: Final = 2_000
+"""Characters."""
 _PROGRESS: Final = re.compile(r"(\d{1,3})%\s*\|")
 _FILE: Final = re.compile(r"(?:https?://|data:)", re.IGNORECASE)
 
@@ -17,6 +19,16 @@ def progress(logs: str) -> float | None:
     """The last percentage of a bar like tqdm's; None: there is none."""
     found = _PROGRESS.findall(logs)
     return min(int(found[-1]), 100) / 100 if found else None
+
+
+def failure(error: Any, status: str) -> str:
+    """Why it failed, in Cog's words; each layer that an error passes there may put the same ones before it."""
+    words = str(error or f"it ended as {status}")
+    head, colon, rest = words.partition(": ")
+    while colon and rest.startswith(head + colon):
+        words = rest
+        rest = words.removeprefix(head + colon)
+    return words[:LONGEST_FAILURE]
 
 
 def files(output: Any) -> list[str]:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from app.media_generator import costs
 from app.media_generator.callbacks import Callback, CallbackRefusedError
-from app.media_generator.cards import Json, ModelCard
+from app.media_generator.cards import Json, ModelCard, defaults
 from app.media_generator.errors import ProviderError
 from app.media_generator.setup import Setup
 
@@ -195,9 +195,7 @@ class MediaGeneratorModel(ABC):
         `given` already fits the schema. Override it to choose, say, a random seed.
         """
         card = next(card for card in self.models() if card.name == model)
-        properties: Mapping[str, Mapping[str, Json]] = card.input_schema.get("properties", {})
-        defaults = {name: rule["default"] for name, rule in properties.items() if "default" in rule}
-        return {**defaults, **given}
+        return {**defaults(card.input_schema), **given}
 
     def estimate(self, card: ModelCard, given: Mapping[str, Json]) -> Decimal | None:
         """What a complete input is expected to cost, in the price's currency; None: not known."""

@@ -5,13 +5,16 @@ Those of `fleek.services` are loaded only for accounts: one of the kind's own na
 (REPLICATE_API_TOKEN, COG_BASE_URL), and those that PROVIDER_ACCOUNTS names.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 import structlog
 
+from app.core.errors import SettingsError
 from app.core.http import Http, NoCalls
 from app.media_generator.cards import ModelCard
 from app.media_generator.catalogue import Catalogue
@@ -80,17 +83,30 @@ def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vau
         else:
             providers.append(made)
     registry = Registry(providers, broken, chosen.catalogue)
-    services = {entry.name for entry in entry_points(group=SERVICES)}
-    registry.asleep = {kind: _set_up_by(kind) for kind in services - {*registry.providers, *broken}}
+    awake = {*registry.providers, *broken}
+    services = entry_points(group=SERVICES)
+    registry.asleep = {entry.name: partial(_set_up_by, entry) for entry in services if entry.name not in awake}
     for name, why in registry.broken.items():
         if name not in broken:
             log.warning("route_broken", route=name, error=why)
     return registry
 
 
-def _set_up_by(kind: str) -> str:
-    """The variables of which one sets an account of this kind up, in words."""
-    *first, last = (Account(kind).variable(setting) for setting in SET_UP_BY)
+def _set_up_by(entry: EntryPoint) -> str:
+    """The variables that set an account of this kind up, in words; asked by opening one that has nothing.
+
+    Only when somebody wants to know: an adapter that is not used is not loaded.
+    """
+    account = Account(entry.name)
+    try:
+        entry.load().open_account(Setup(account))
+    except SettingsError as error:
+        missing = dict.fromkeys(re.findall(rf"\b{account.variable('')}[A-Z0-9_]+", error.detail))
+        if missing:
+            return " and ".join(missing)
+    except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
+        log.warning("provider_broken", provider=entry.name, error=f"{type(error).__name__}: {error}")
+    *first, last = (account.variable(setting) for setting in SET_UP_BY)
     return f"{', '.join(first)} or {last}"
 
 

@@ -1,6 +1,6 @@
 """The providers of a process, looked up by model name, and what is wrong with an input. Loading them: `plugins.py`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from app.core.errors import MOST_FAULTS
-from app.media_generator.cards import Json, ModelCard
+from app.media_generator.cards import Json, ModelCard, defaults
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.routes import PREFIX, Route, Target
@@ -52,6 +52,10 @@ class Offer(Listing):
         """Which slots of a worker it takes."""
         return "local" if self.card.local else "network"
 
+    def complete(self, given: Mapping[str, Json]) -> dict[str, Json]:
+        """An input that fits with all its defaults: the operator's first, then those that the adapter adds."""
+        return self.provider.complete_input(self.card.name, {**defaults(self.card.input_schema), **given})
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -87,8 +91,8 @@ class Registry:
         self.providers = {provider.name: provider for provider in providers}
         self.broken = dict(broken or {})
         """Plug-ins that could not be loaded and routes that lead nowhere, and why."""
-        self.asleep: Mapping[str, str] = {}
-        """Kinds of providers that are installed and not set up: which variables would do that."""
+        self.asleep: Mapping[str, Callable[[], str]] = {}
+        """Kinds of providers that are installed and not set up: what tells which variables would do that."""
         offers = [_offer(chosen, provider, card) for provider in self.providers.values() for card in provider.models()]
         self._offers = {offer.full_name: offer for offer in offers}
         self._aliases = {alias: offer for offer in reversed(offers) for alias in offer.card.aliases}

@@ -1,4 +1,4 @@
-"""The bell as a Celery task: rung by a thread of the API, heard by the main process of a worker.
+"""The bell as a Celery message: rung by a thread of the API, heard by the main process of a worker.
 
 The message never reaches a pool: its strategy wakes the runner as soon as it arrives. Rings are coalesced: one
 message for however many requests came in since the last, and none while earlier ones still wait to be heard.
@@ -10,12 +10,10 @@ import time
 from typing import Any, Final, Self
 
 import structlog
-from celery import Task
 from kombu import Connection
 
 from app.core.measures import BROKER_FAILURES
-from app.tasks.broker import BROKER_ERRORS
-from app.tasks.celery import BELL_HEADER, BELL_TASK, app, bell_queue
+from app.tasks.broker import BELL_HEADER, BELL_TASK, BROKER_ERRORS, bell_queue, connection, send
 
 log = structlog.get_logger(__name__)
 
@@ -26,19 +24,6 @@ ENOUGH_WAITING: Final = 8
 COUNT_EVERY: Final = 1.0
 """Seconds between two looks at how many rings wait; a look costs a quarter of a ring."""
 SILENCE_AFTER_FAILURE: Final = 1.0
-
-
-class BellTask(Task[Any, Any]):
-    """Heard, not run; see `hearing.py`."""
-
-    name = BELL_TASK
-    Strategy = "app.tasks.hearing:hear"
-
-    def run(self, *_args: Any, **_kwargs: Any) -> None:
-        """Never called: the strategy takes the message."""
-
-
-app.register_task(BellTask())
 
 
 class CeleryBell:
@@ -68,19 +53,19 @@ class CeleryBell:
 
     def _main(self) -> None:
         while True:
-            connection = app.connection_for_write()
+            broker = connection()
             try:
-                if self._ring_on(connection):
+                if self._ring_on(broker):
                     return
             except BROKER_ERRORS as error:
                 BROKER_FAILURES.add()
                 log.warning("bell_failed", error=type(error).__name__)
             finally:
                 with contextlib.suppress(*BROKER_ERRORS):
-                    connection.close()
+                    broker.close()
             time.sleep(SILENCE_AFTER_FAILURE)
 
-    def _ring_on(self, connection: Connection) -> bool:
+    def _ring_on(self, broker: Connection) -> bool:
         """Ring over one connection; True: it is over."""
         while not self._closed or self._wanted:
             self._awake.wait()
@@ -89,16 +74,17 @@ class CeleryBell:
                 queue = next(iter(self._wanted))
                 # Before ringing: what is committed from here on is worth another ring.
                 self._wanted.discard(queue)
-                self._publish(connection, queue)
+                self._publish(broker, queue)
             time.sleep(SHORTEST_PAUSE)
         return True
 
-    def _publish(self, connection: Connection, queue: str) -> None:
+    def _publish(self, broker: Connection, queue: str) -> None:
         # Once: asking for a channel would try for ever, in silence.
-        connection.connect()
-        rung: Any = bell_queue(queue)(connection.default_channel)
+        broker.connect()
+        channel: Any = broker.default_channel
+        rung: Any = bell_queue(queue)(channel)
         if time.monotonic() > self._count_again_at.get(queue, 0.0):
             if rung.queue_declare().message_count >= ENOUGH_WAITING:
                 return
             self._count_again_at[queue] = time.monotonic() + COUNT_EVERY
-        app.send_task(BELL_TASK, queue=rung.name, headers={BELL_HEADER: queue}, retry=False, connection=connection)
+        send(channel, rung, BELL_TASK, headers={BELL_HEADER: queue})

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from app.tasks.celery import BELL_HEADER
+from app.tasks.broker import BELL_HEADER
 from app.tasks.worker import RunnerStep
 
 

@@ -16,8 +16,7 @@ from app.media.states import PAUSED_BY_OPERATOR
 from app.media_generator.registry import UnknownModelError
 from app.runtime import Runtime
 from app.storage.store import StoreError
-from app.tasks.broker import reach
-from app.tasks.celery import on_rabbitmq
+from app.tasks.broker import on_rabbitmq, reach
 
 log = structlog.get_logger(__name__)
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -10,8 +11,7 @@ from redis.exceptions import RedisError
 from app.core.errors import UnavailableError
 from app.core.ids import new_id
 from app.runtime import Runtime
-from app.tasks.broker import BROKER_ERRORS
-from app.tasks.celery import app as celery_app
+from app.tasks.broker import BROKER_ERRORS, CHORES, PING_TASK, connection, send
 
 PATIENCE_SECONDS: Final = 5.0
 
@@ -53,7 +53,12 @@ async def round_trip(runtime: Runtime) -> RoundTrip:
 
 
 def _send(reply_to: str) -> None:
-    celery_app.send_task("fleek.ping", args=[reply_to], retry=False, expires=PATIENCE_SECONDS)
+    with connection() as broker:
+        # Once: asking for a channel would try for ever, in silence.
+        broker.connect()
+        channel: Any = broker.default_channel
+        CHORES(channel).queue_declare()
+        send(channel, CHORES, PING_TASK, [reply_to], expires=datetime.now(UTC) + timedelta(seconds=PATIENCE_SECONDS))
 
 
 async def _answer(cache: Any, reply_to: str, *, until: float) -> object:

@@ -4,7 +4,8 @@ NotFoundError
 └── UploadNotFoundError
 InvalidInputError
 ├── InvalidFormError
-└── PictureTooLargeError
+├── PictureTooLargeError
+└── CutOffFileError
 FileTooLargeError
 UnsupportedFileError
 UploadTimeoutError
@@ -40,6 +41,13 @@ class PictureTooLargeError(InvalidInputError):
 
     code = "picture_too_large"
     title = "Picture too large"
+
+
+class CutOffFileError(InvalidInputError):
+    """The picture breaks off before its end."""
+
+    code = "file_cut_off"
+    title = "File cut off"
 
 
 class FileTooLargeError(FleekError):

@@ -28,11 +28,12 @@ import structlog
 from app.core.connections import Connections
 from app.core.errors import brief
 from app.core.ids import new_id
-from app.core.inspection import HEAD_BYTES, Kind, NotMediaError, inspect
+from app.core.inspection import ENDS, HEAD_BYTES, Kind, NotMediaError, inspect
 from app.core.storable import storable
 from app.storage.store import Store, StoreError
 from app.uploads import queries
 from app.uploads.errors import (
+    CutOffFileError,
     FileTooLargeError,
     PictureTooLargeError,
     StoreAwayError,
@@ -157,9 +158,11 @@ class Uploads:
 
     async def _take(self, coming: Coming, head: "chain[bytes]", rest: AsyncIterator[bytes]) -> HandedIn:
         await queries.announce(self._hot, coming)
-        passage = _Passage(self.limits.max_bytes)
+        passage = _Passage(self.limits.max_bytes, ENDS.get(coming.media_type, b""))
         try:
             await self._store.put(coming.key, passage.carry(head, rest), coming.media_type)
+            if not passage.ended:
+                raise CutOffFileError(f"the {coming.media_type} is cut off: its end is missing; hand all of it in")  # noqa: TRY301 - handled like any other
             row = await queries.arrived(
                 self._hot,
                 coming,
@@ -242,9 +245,13 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> list[bytes]:
 class _Passage:
     """Counts and hashes what passes through."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, end: bytes) -> None:
         self._max_bytes = max_bytes
+        self._end = end
+        self._last = b""
         self.size = 0
+        self.ended = not end
+        """Whether the format's mark of an end has come past; more may follow it, as cameras do."""
         self.digest = hashlib.sha256()
 
     async def carry(self, head: "chain[bytes]", rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -258,4 +265,9 @@ class _Passage:
         if self.size > self._max_bytes:
             raise FileTooLargeError(f"the file is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)
+        if not self.ended:
+            # A piece may end within the mark.
+            seen = self._last + chunk
+            self.ended = self._end in seen
+            self._last = seen[-len(self._end) :]
         return chunk

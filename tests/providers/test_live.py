@@ -45,7 +45,7 @@ def cost(offer):
 async def test_a_picture_from_the_real_service(registry, client, working, name):
     provider = registry.providers.get(name)
     if provider is None:
-        pytest.skip(f"no account: {registry.asleep.get(name, registry.broken.get(name))}")
+        pytest.skip(f"no account: {registry.asleep[name]() if name in registry.asleep else registry.broken.get(name)}")
     offer = registry.find(MODELS[name])
     limit = Decimal(os.environ.get("LIVE_COST_LIMIT", "0.05"))
     if cost(offer) > limit:

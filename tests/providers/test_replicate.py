@@ -18,7 +18,7 @@ from app.media_generator.callbacks import Callback
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.registry import Registry
 from app.media_generator.replicate_media_generator.provider import ReplicateMediaGeneratorModel
-from app.media_generator.replicate_media_generator.wire import files, progress, wait_in_text
+from app.media_generator.replicate_media_generator.wire import Prediction, files, progress, wait_in_text
 from app.media_generator.setup import Account, Setup
 from fleek.providers import (
     AnswerLostError,
@@ -306,6 +306,25 @@ async def test_an_output_may_be_a_data_uri(gateway, provider, uri):
 )
 def test_progress_is_read_from_bars(logs, fraction):
     assert progress(logs) == fraction
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("Prediction failed: Prediction failed: no CUDA: none at all", "Prediction failed: no CUDA: none at all"),
+        ("no no: no: no: what", "no no: no: no: what"),
+        ("x: x: x: y", "x: y"),
+        ("Prediction failed: Prediction failed: ", "Prediction failed: "),
+        ("", "it ended as failed"),
+        (None, "it ended as failed"),
+        ("Prediction failed", "Prediction failed"),
+    ],
+)
+def test_words_that_layers_put_before_an_error_are_told_once(error, told):
+    outcome = Prediction(id="p", status="failed", error=error).outcome()
+
+    assert isinstance(outcome, Failed)
+    assert outcome.error.message == told
 
 
 def test_words_without_a_wait():

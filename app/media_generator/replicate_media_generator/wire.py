@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.media_generator.cog_outputs import files, progress
+from app.media_generator.cog_outputs import failure, files, progress
 from app.media_generator.errors import GenerationFailedError, OutputError
 from app.media_generator.media_generator_model import (
     Canceled,
@@ -50,7 +50,7 @@ class Prediction(msgspec.Struct):
         if self.status in STOPPED:
             return Canceled()
         if self.status != "succeeded":
-            return Failed(GenerationFailedError(str(self.error or f"it ended as {self.status}")[:2_000]))
+            return Failed(GenerationFailedError(failure(self.error, self.status)))
         if self.data_removed:
             return Failed(OutputError("Replicate has removed the result: it keeps it for an hour"))
         outputs = tuple(Output(location) for location in files(self.output))
