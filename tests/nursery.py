@@ -166,7 +166,7 @@ def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     # Its settings are read at its import, and are another process's.
-    assert "app.tasks.celery" not in sys.modules
+    assert "app.tasks.broker" not in sys.modules
     # A thread is not forked, and what it holds would be held for ever.
     assert threading.active_count() == 1
     gc.collect()
