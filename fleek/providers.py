@@ -1,7 +1,7 @@
 """All that the author of a provider imports: the interface, its values and its errors."""
 
 from app.core.http import Answer, Http, OutgoingError, Request, Stream
-from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.cards import ModelCard, ModelStatus, Price, PriceUnit
 from app.media_generator.errors import (
     AnswerLostError,
@@ -75,6 +75,7 @@ __all__ = [
     "Request",
     "Running",
     "Sent",
+    "SentFile",
     "Setup",
     "Stream",
     "Submission",

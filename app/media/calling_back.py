@@ -31,7 +31,7 @@ from app.media import transitions
 from app.media.callback_addresses import secret_part
 from app.media.commands import Purchase
 from app.media.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
-from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import AnswerLostError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Reference
 from app.media_generator.registry import Registry
@@ -101,6 +101,24 @@ class Callbacks:
             raise AnswerNotKeptError(error.message) from error
         if reference is not None:
             await self._ring(provider_name, attempt_id, reference)
+
+    async def take_file(self, provider_name: str, file: SentFile) -> str:
+        """Keep a file that comes before the answer which names it; the last part of its URL.
+
+        Raises:
+            ProviderNotFoundError: There is no such provider, or it never calls back.
+            CallbackRefusedInRequestError: The key does not fit, or nobody waits for anything of that attempt.
+            AnswerNotKeptError: Send it again.
+        """
+        provider = self._caller(provider_name)
+        if not await callbacks.awaited(self._hot, file.attempt_id, provider_name):
+            raise CallbackRefusedInRequestError(f"{provider_name} has no such attempt, or it is over")
+        try:
+            return await provider.take_file(file)
+        except CallbackRefusedError as error:
+            raise CallbackRefusedInRequestError(str(error)) from error
+        except AnswerLostError as error:
+            raise AnswerNotKeptError(error.message) from error
 
     def _caller(self, name: str) -> MediaGeneratorModel:
         provider = self._registry.providers.get(name)

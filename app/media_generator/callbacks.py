@@ -1,6 +1,6 @@
 """What providers tell us of their own accord. A callback only rings: what became of a purchase is always asked for."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -22,6 +22,19 @@ class Callback:
     received_at: datetime
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     """What the adapter has added to `Submission.callback_url` behind a question mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that a provider sends before the answer that names it."""
+
+    attempt_id: UUID
+    """As the provider says."""
+    key: str
+    """Out of the address: whoever knows it may send files."""
+    name: str
+    """As the provider calls it."""
+    chunks: AsyncIterator[bytes]
 
 
 class CallbackRefusedError(Exception):

@@ -44,6 +44,17 @@ class KeptAnswers:
             said = f"{self._provider} has answered, and the answer could not be stored: {error}"
             raise AnswerLostError(said) from error
 
+    async def keep_file(self, attempt_id: UUID, part: str, chunks: AsyncIterator[bytes]) -> str:
+        """Store a file that came apart from its answer, whatever it is; the name under which it lies.
+
+        Raises:
+            AnswerLostError: It cannot be stored.
+        """
+        try:
+            return await self._vault.keep(attempt_id, chunks, part)
+        except OSError as error:
+            raise AnswerLostError(f"a file of {self._provider} could not be stored: {error}") from error
+
     async def find(self, attempt_id: UUID) -> str | None:
         """The name of the answer that came for an attempt; None: none is here, which says nothing of the provider.
 

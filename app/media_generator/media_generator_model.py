@@ -1,8 +1,7 @@
 """The interface behind which every provider stands. Providers know nothing of databases, queues or buckets.
 
-A provider's object is shared by thousands of jobs and lives as long as the process: it keeps no state of a
-job that could not be lost. Everything about one purchase stands in its Reference, which is stored and may be
-handed to another process.
+A provider's object is shared by thousands of jobs and lives as long as the process: it keeps no state of a job that
+could not be lost. All about one purchase stands in its Reference, which is stored and may go to another process.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +14,7 @@ from typing import ClassVar, Self
 from uuid import UUID
 
 from app.media_generator import costs
-from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.cards import Json, ModelCard, defaults
 from app.media_generator.errors import ProviderError
 from app.media_generator.setup import Setup
@@ -190,9 +189,9 @@ class MediaGeneratorModel(ABC):
         """The models on offer; cheap, called often."""
 
     def complete_input(self, model: str, given: Mapping[str, Json]) -> dict[str, Json]:
-        """Fill in the schema's defaults, so that what is stored says all that is bought.
+        """Fill in the schema's defaults in what fits it, so that what is stored says all that is bought.
 
-        `given` already fits the schema. Override it to choose, say, a random seed.
+        Override it to choose, say, a random seed.
         """
         card = next(card for card in self.models() if card.name == model)
         return {**defaults(card.input_schema), **given}
@@ -270,14 +269,18 @@ class MediaGeneratorModel(ABC):
         raise CallbackRefusedError(f"{self.name} does not call back")
 
     async def take_answer(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> Reference | None:
-        """Keep an answer that came as a callback; None: it is none, the provider is still at work. Runs in the API.
+        """Keep an answer that came as a callback (`webhook_brings_answer`); None: it only says how far it is.
 
-        Only with the capability `webhook_brings_answer`, for attempts whose outcome is awaited; it may come again.
-
-        Raises:
-            AnswerLostError: It is not whole, or cannot be stored now; the provider may send it again.
+        Raises AnswerLostError where it is not whole, or cannot be stored now.
         """
         raise NotImplementedError(str(attempt_id))
+
+    async def take_file(self, file: SentFile) -> str:  # noqa: ARG002 - likewise
+        """Keep a file that comes before its answer; the last part of the URL by which the answer will name it.
+
+        Raises CallbackRefusedError where its `key` does not fit, AnswerLostError where it cannot be stored now.
+        """
+        raise CallbackRefusedError(f"{self.name} is sent no files")
 
     async def refresh(self, card: ModelCard) -> ModelCard:
         """What the provider says of a model today; the card itself where it does not tell.

@@ -29,8 +29,10 @@ SettingsType = TypeVar("SettingsType", bound=ProviderSettings)
 class Vault(Protocol):
     """Keeps what a provider answered, so that it is durable before anybody tries to understand it."""
 
-    async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
-        """Store an answer; the name under which it lies.
+    async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes], part: str = "") -> str:
+        """Store an answer, or a part that came apart from it; the name under which it lies.
+
+        A part's name is that of its answer, a dot, and `part`.
 
         Raises:
             OSError: It is not stored. Errors of `chunks` come through as they are.
@@ -38,7 +40,7 @@ class Vault(Protocol):
         ...
 
     async def find(self, attempt_id: UUID) -> str | None:
-        """The name of what was kept of an attempt, which is whole; None: nothing was.
+        """The name of the answer that was kept of an attempt, which is whole; None: none was.
 
         Raises:
             OSError: It cannot be said now.

@@ -20,9 +20,10 @@ class StoredVault:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
-        """See `Vault.keep`; the same attempt writes to the same place."""
-        name = _name(attempt_id)
+    async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes], part: str = "") -> str:
+        """See `Vault.keep`; the same part of an attempt goes to the same place."""
+        # No slash: where a store keeps files in folders, nothing can be both.
+        name = f"{_name(attempt_id)}.{part}" if part else _name(attempt_id)
         source = _Source(chunks)
         with _as_os_error():
             try:

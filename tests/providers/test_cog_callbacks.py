@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 from contextlib import ExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from app.core.ids import new_id
 from app.main import create_app
 from app.media import callback_notes
 from app.media.callback_addresses import secret_part
+from app.media_generator.callbacks import SentFile
 from app.media_generator.cog_media_generator import provider as adapter
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
 from app.media_generator.errors import SilentError
@@ -21,12 +23,22 @@ from app.media_generator.registry import Registry
 from app.media_generator.setup import Account, Setup
 from app.storage.s3 import S3Store
 from app.storage.vault import StoredVault
-from fleek.providers import Canceled, Failed, Running, Submission, Succeeded, VoidError
+from fleek.providers import (
+    CallbackRefusedError,
+    Canceled,
+    Failed,
+    OutputError,
+    Running,
+    Submission,
+    Succeeded,
+    VoidError,
+)
 from fleek.testing import open_http
 from tests.providers.cog_server import cog_program, cog_server
 from tests.providers.server import Server, saying
 from tests.support import Client, attempts_of, eventually
 
+KEY = "knownOnlyToTheContainer"
 GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
 
 
@@ -47,12 +59,12 @@ def account(url, http, vault, **variables):
 
 
 @asynccontextmanager
-async def listening(settings, bell, url, vault):
+async def listening(settings, bell, url, vault, *, port=0, **variables):
     """The API behind a real port, where the Cog server calls, and the provider as a worker has it."""
     async with open_http() as http:
-        provider = account(url, http, vault)
+        provider = account(url, http, vault, **variables)
         config = uvicorn.Config(
-            create_app(settings, bell, Registry([provider])), host="127.0.0.1", port=0, log_level="warning"
+            create_app(settings, bell, Registry([provider])), host="127.0.0.1", port=port, log_level="warning"
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
@@ -142,6 +154,50 @@ async def test_what_a_container_loses_is_computed_again(settings, bell, vault, w
 
     assert done["status"] == "COMPLETED"
     assert lost["error"]["code"] == "purchase_void"
+
+
+async def test_files_are_handed_over_before_the_answer(settings, bell, vault, working, tmp_path):
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+    upload = f"http://127.0.0.1:{port}/media/callbacks/cog/files/{KEY}"
+    with cog_program(tmp_path, "--upload-url", upload) as (url, _):
+        async with listening(settings, bell, url, vault, port=port, upload_key=KEY) as (client, provider):
+            await working(provider)
+            media = await client.generate(model="cog/model", input={"width": 90, "count": 2})
+            done = await client.until(media)
+            (attempt,) = await attempts_of(client, media)
+            assert [(file["media_type"], file["width"]) for file in done["files"]] == [("image/png", 90)] * 2
+            assert await eventually(lambda: _is_gone(provider, attempt))
+
+            late = await client.api.put(
+                f"{upload}/x.png", content=b"x", headers={"X-Prediction-ID": attempt["external_id"]}
+            )
+            nothing = await client.api.put(f"{upload}/x.png", content=b"x")
+    assert (late.status_code, nothing.status_code) == (401, 422)
+
+
+async def test_a_file_is_taken_of_who_knows_the_key_alone(vault):
+    provider = account("http://127.0.0.1:9", None, vault, upload_key=KEY)
+    without = account("http://127.0.0.1:9", None, vault)
+    attempt_id, other = new_id(), new_id()
+
+    for one, key in ((provider, "guess"), (provider, ""), (without, KEY)):
+        with pytest.raises(CallbackRefusedError):
+            await one.take_file(SentFile(attempt_id, key, "a.png", _chunks(GOOD)))
+    name = await provider.take_file(SentFile(attempt_id, KEY, "a.png", _chunks(b"hello")))
+    said = {"status": "succeeded", "output": [f"http://x/media/callbacks/cog/files/{name}"]}
+    ours = await provider.take_answer(attempt_id, _chunks(json.dumps(said).encode()))
+    # An answer that names another attempt's file gets what lies at that URL, and nothing out of the bucket.
+    others = await provider.take_answer(other, _chunks(json.dumps(said).encode()))
+
+    (output,) = (await provider.poll(ours)).outputs
+    (elsewhere,) = (await provider.poll(others)).outputs
+    assert b"".join([chunk async for chunk in provider.open(output)]) == b"hello"
+    assert elsewhere.location == said["output"][0]
+    await provider.settled(ours)
+    with pytest.raises(OutputError):
+        [chunk async for chunk in provider.open(output)]
 
 
 async def test_nobody_else_can_answer(whole, working, hot, vault):

@@ -10,11 +10,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.core.errors import InvalidInputError
 from app.core.hot_route import HotRoute, read_body
 from app.core.problems import problems
 from app.media.api.desk import desk_of
 from app.media.errors import AnswerNotKeptError
-from app.media_generator.callbacks import Callback
+from app.media_generator.callbacks import Callback, SentFile
 
 router = APIRouter(prefix="/media/callbacks", tags=["callbacks"], route_class=HotRoute)
 
@@ -57,6 +58,28 @@ async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret
     """
     await desk_of(request).callbacks.take_answer(provider, attempt_id, secret, _coming(request))
     return Response(status_code=204)
+
+
+@router.put(
+    "/{provider}/files/{key}/{name}",
+    status_code=201,
+    response_class=Response,
+    responses={
+        201: {"headers": {"Location": {"description": "How the answer names it.", "schema": {"type": "string"}}}},
+        **problems(401, 404, 422, 503),
+    },
+    summary="A provider hands over a file of its answer",
+)
+async def bring_file(request: Request, provider: str, key: str, name: str) -> Response:
+    """Not for you: a provider that sends its files before its answer sends them here, with `X-Prediction-ID`."""
+    try:
+        attempt_id = UUID(request.headers.get("x-prediction-id", ""))
+    except ValueError:
+        raise InvalidInputError("the header X-Prediction-ID must be the id of an attempt") from None
+    desk = desk_of(request)
+    kept = await desk.callbacks.take_file(provider, SentFile(attempt_id, key, name, _coming(request)))
+    # Without the key: what is named by it is read in the bucket, never here.
+    return Response(status_code=201, headers={"Location": f"{desk.public_url}/media/callbacks/{provider}/files/{kept}"})
 
 
 async def _coming(request: Request) -> AsyncIterator[bytes]:

@@ -24,19 +24,22 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
+from hmac import compare_digest
 from http import HTTPStatus
 from time import monotonic
 from typing import ClassVar, Final, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from app.core.http import OutgoingError, Request, Stream
+from app.media_generator.callbacks import CallbackRefusedError, SentFile
 from app.media_generator.cards import ModelCard
 from app.media_generator.cog_media_generator.server import CogServer
-from app.media_generator.cog_media_generator.wire import AT_WORK, Answer, prediction, read_answer
-from app.media_generator.cog_outputs import data_of, files
+from app.media_generator.cog_media_generator.wire import AT_WORK, Answer, is_url, place_of, prediction, read_answer
+from app.media_generator.cog_outputs import data_of, failure, files
 from app.media_generator.cog_schema import input_schema
 from app.media_generator.errors import (
     BusyError,
@@ -92,6 +95,8 @@ class CogSettings(ProviderSettings):
     """This API as the container reaches it, `http://api:8000`; unset: it does not call back."""
     concurrency: int = Field(default=1, ge=1)
     """Predictions that the container works on at once, as it was built."""
+    upload_key: SecretStr | None = Field(default=None, min_length=16)
+    """The last part of the container's `--upload-url`, fit for a URL; unset: files come within the answer."""
 
 
 class CogMediaGeneratorModel(MediaGeneratorModel):
@@ -115,6 +120,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             can = replace(can, webhook=True, webhook_brings_answer=True, cancel=True, cancel_stops_billing=True)
             self.callback_base = settings.callback_url.rstrip("/")
         self.capabilities = can  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        self._upload_key = settings.upload_key
         self._runs_one = settings.concurrency == 1
         self._idle_since = dict[str, float]()
         self._http = setup.http
@@ -167,6 +173,15 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
                     return None
         return _reference(attempt_id, await self._keep(attempt_id, _chained(beginning, chunks)))
 
+    async def take_file(self, file: SentFile) -> str:
+        """See the base class; two files of one answer have different names."""
+        key = None if self._upload_key is None else self._upload_key.get_secret_value()
+        if key is None or not compare_digest(file.key.encode(), key.encode()):
+            raise CallbackRefusedError(f"that is not the upload URL of {self.name}")
+        part = sha256(file.name.encode()).hexdigest()[:32]
+        await self._answers.keep_file(file.attempt_id, part, file.chunks)
+        return f"{file.attempt_id}.{part}"
+
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class; the answer lies in the vault, or the server is still at work."""
         try:
@@ -180,11 +195,11 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         if answer.status == "canceled":
             return Canceled()
         if answer.status != "succeeded":
-            return Failed(GenerationFailedError(str(answer.error or f"it ended as {answer.status!r}")[:2_000]))
+            return Failed(GenerationFailedError(failure(answer.error, answer.status)))
         seconds = (answer.metrics or {}).get("predict_time")
         units = {"second": float(seconds)} if isinstance(seconds, int | float) else {}
         found = files(answer.output)
-        outputs = [one if _is_url(one) else f"{name}#{index}" for index, one in enumerate(found)]
+        outputs = [place_of(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
         return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
@@ -193,10 +208,14 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
-        if _is_url(output.location):
+        if is_url(output.location):
             ours = urlsplit(output.location)[:2] == urlsplit(self._server.base)[:2]
             request = Request(method="GET", url=output.location, keep_alive=True, guarded=not ours)
             async for chunk in download(self._http, request, provider=self.name):
+                yield chunk
+            return
+        if "#" not in output.location:
+            async for chunk in self._answers.read(output.location):
                 yield chunk
             return
         name, _, index = output.location.rpartition("#")
@@ -211,8 +230,14 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
     async def settled(self, reference: Reference) -> None:
         """See the base class."""
         name = await self._name_of(reference)
-        if name is not None:
-            await self._answers.drop(name)
+        if name is None:
+            return
+        if self._upload_key is not None:
+            for one in files((await self._read(name)).output):
+                place = place_of(one, name)
+                if place is not None and not is_url(place):
+                    await self._answers.drop(place)
+        await self._answers.drop(name)
 
     async def _name_of(self, reference: Reference) -> str | None:
         named: str | None = reference.data.get("answer")
@@ -271,7 +296,3 @@ async def _chained(beginning: bytes, rest: AsyncIterator[bytes] | None) -> Async
     if rest is not None:
         async for chunk in rest:
             yield chunk
-
-
-def _is_url(location: str) -> bool:
-    return location[:8].lower().startswith(("http://", "https://"))

@@ -1,6 +1,7 @@
 """What is said between us and a Cog server."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,9 @@ from app.media_generator.media_generator_model import Submission
 
 AT_WORK: Final = frozenset({"starting", "processing"})
 """The statuses of a prediction that is not over."""
+
+
+_HANDED_OVER: Final = re.compile(r"/media/callbacks/[^/]+/files/(?P<attempt>[0-9a-f-]{36})\.(?P<part>[0-9a-f]{32})$")
 
 
 class Answer(msgspec.Struct):
@@ -69,3 +73,18 @@ def prediction(base: str, submission: Submission, given: Mapping[str, Any], *, t
         timeout=timeout,
         guarded=False,
     )
+
+
+def is_url(location: str) -> bool:
+    """Whether a file lies elsewhere."""
+    return location[:8].lower().startswith(("http://", "https://"))
+
+
+def place_of(file: str, answer: str) -> str | None:
+    """Where a file of an answer lies: at its URL, or in the vault if it was handed over; None: within the answer."""
+    if not is_url(file):
+        return None
+    handed_over = _HANDED_OVER.search(file)
+    # Of other attempts nothing is read, whatever an answer names.
+    ours = handed_over is not None and answer.endswith(handed_over["attempt"])
+    return f"{answer}.{handed_over['part']}" if handed_over is not None and ours else file
