@@ -84,7 +84,9 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                 watch = Watch(runtime.hot, runtime.news)
                 feed = Feed(runtime.hot, Payloads(runtime.hot, chosen.public_url))
                 callbacks = Callbacks(runtime.hot, runtime.registry, News(runtime.cache, CALLBACKS))
-                app.state.desk = Desk(runtime.media_services(rung), chosen.public_url, watch, feed, callbacks)
+                app.state.desk = Desk(
+                    runtime.media_services(rung), chosen.public_url, watch, feed, callbacks, chosen.max_output_bytes
+                )
                 runtime.news.gather_seconds = GATHER_REQUESTS_SECONDS
                 runtime.hot.announce = _announcer(runtime.news, rung)
                 watch.start()

@@ -1,6 +1,7 @@
 """The committed nginx configuration: a real nginx in front of API and store, reached by TLS as clients do."""
 
 import asyncio
+import io
 import re
 import ssl
 import subprocess
@@ -9,9 +10,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from PIL import Image
 
 from app.core.event_stream import PING_SECONDS
 from app.core.hot_route import MAX_BODY_BYTES
+from app.core.ids import new_id
 from app.core.prefer import LONGEST_SECONDS
 from tests.support import Client, eventually, make_settings, served
 from tests.system_servers import Server, find
@@ -136,6 +139,21 @@ async def test_from_prompt_to_picture_through_the_proxy(nginx, browser, outside,
     assert picture.content.startswith(b"\x89PNG")
     assert written.status_code == 403
     assert "nginx" in written.text, "the store is not asked"
+
+
+async def test_files_come_through_it_whatever_their_size(nginx, browser, outside):
+    noise = io.BytesIO()
+    Image.effect_noise((2000, 2000), 200).save(noise, "png")
+    size = len(noise.getvalue())
+
+    taken = await nginx.ask(browser, "POST", f"{outside}/files", files={"file": ("noise.png", noise.getvalue())})
+    called = await nginx.ask(browser, "POST", f"{outside}/media/callbacks/nobody/{new_id()}", content=b"x" * size)
+    asked = await nginx.ask(browser, "POST", f"{outside}/media/generate", content=b"x" * size)
+
+    assert size > 2 * 1024 * 1024
+    assert (taken.status_code, taken.json()["bytes"]) == (201, size)
+    assert called.json()["code"] == "provider_not_found"
+    assert "nginx" in asked.text
 
 
 async def test_what_is_for_the_operator_stays_inside(nginx, browser, outside):

@@ -6,7 +6,7 @@ takes `request` first and answers with a Response.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
@@ -113,14 +113,21 @@ async def read_body(request: Request, most: int) -> bytes:
     Raises:
         ContentTooLargeError: It has more than `most` bytes.
     """
-    chunks: list[bytes] = []
+    return b"".join([chunk async for chunk in limited(request.stream(), most)])
+
+
+async def limited(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """The same, as long as they are no more than `most` bytes.
+
+    Raises:
+        ContentTooLargeError: They are.
+    """
     size = 0
-    async for chunk in request.stream():
+    async for chunk in chunks:
         size += len(chunk)
         if size > most:
             raise ContentTooLargeError(f"the body is larger than {most} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        yield chunk
 
 
 class HotPaths:

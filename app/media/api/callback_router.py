@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.errors import InvalidInputError
-from app.core.hot_route import HotRoute, read_body
+from app.core.hot_route import HotRoute, limited, read_body
 from app.core.problems import problems
 from app.media.api.desk import desk_of
 from app.media.errors import AnswerNotKeptError
@@ -66,7 +66,7 @@ async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret
     response_class=Response,
     responses={
         201: {"headers": {"Location": {"description": "How the answer names it.", "schema": {"type": "string"}}}},
-        **problems(401, 404, 422, 503),
+        **problems(401, 404, 413, 422, 503),
     },
     summary="A provider hands over a file of its answer",
 )
@@ -77,7 +77,8 @@ async def bring_file(request: Request, provider: str, key: str, name: str) -> Re
     except ValueError:
         raise InvalidInputError("the header X-Prediction-ID must be the id of an attempt") from None
     desk = desk_of(request)
-    kept = await desk.callbacks.take_file(provider, SentFile(attempt_id, key, name, _coming(request)))
+    chunks = limited(_coming(request), desk.largest_file)
+    kept = await desk.callbacks.take_file(provider, SentFile(attempt_id, key, name, chunks))
     # Without the key: what is named by it is read in the bucket, never here.
     return Response(status_code=201, headers={"Location": f"{desk.public_url}/media/callbacks/{provider}/files/{kept}"})
 

@@ -20,6 +20,8 @@ class Desk:
     watch: Watch
     feed: Feed
     callbacks: Callbacks
+    largest_file: int
+    """Bytes of a provider's file."""
     finished: Finished = field(default_factory=Finished)
 
 
