@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import signal
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
@@ -21,6 +22,9 @@ from app.storage.s3 import S3Store
 from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
 
 _numbers = itertools.count(1)
+
+# Under nohup it is ignored, and what the tests start would respect that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
