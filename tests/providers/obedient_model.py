@@ -4,7 +4,12 @@ import os
 import sys
 import time
 
-from app.media_generator.local_media_generator.computing import serve
+from app.media_generator.local_media_generator.computing import UnfitError, serve
+
+ERRORS = {
+    "fail": ArithmeticError("no such colour"),
+    "make what must not be seen": UnfitError("it shows too much"),
+}
 
 
 class Obedient:
@@ -23,8 +28,8 @@ class Obedient:
                 time.sleep(3600)
             case "die":
                 os._exit(3)
-            case "fail":
-                raise ArithmeticError("no such colour")
+            case "fail" | "make what must not be seen" as prompt:
+                raise ERRORS[prompt]
             case "print":
                 print("as libraries do", flush=True)  # noqa: T201 - that is what is tested
                 os.write(1, b"on the file itself")

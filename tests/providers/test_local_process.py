@@ -3,14 +3,17 @@
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from app.core.migrations import ROOT
-from app.media_generator.errors import GenerationFailedError
+from app.media_generator.errors import ContentStoppedError, GenerationFailedError
 from app.media_generator.local_media_generator import process
+from app.media_generator.local_media_generator.computing import UnfitError
 from app.media_generator.local_media_generator.messages import Order
+from app.media_generator.local_media_generator.pipeline import picture_of
 from app.media_generator.local_media_generator.process import Computing
 from tests.support import eventually
 
@@ -74,6 +77,24 @@ async def test_a_model_that_fails_says_so_and_goes_on(computing):
 
     assert await made_by(computing, "b") == "b {} 0"
     assert computing.number == before
+
+
+async def test_what_the_models_own_checker_stops_is_told_as_such(computing):
+    with pytest.raises(ContentStoppedError, match="it shows too much"):
+        await made_by(computing, "make what must not be seen")
+
+    assert await made_by(computing, "a") == "a {} 0"
+
+
+@pytest.mark.parametrize("flags", [None, [False]])
+def test_a_picture_that_no_checker_flags_is_the_result(flags):
+    assert picture_of(SimpleNamespace(images=["a picture"], nsfw_content_detected=flags)) == "a picture"
+    assert picture_of(SimpleNamespace(images=["a picture"])) == "a picture"
+
+
+def test_a_black_picture_of_a_safety_checker_is_no_result():
+    with pytest.raises(UnfitError):
+        picture_of(SimpleNamespace(images=["all black"], nsfw_content_detected=[True]))
 
 
 async def test_a_process_that_dies_takes_one_order_along(computing):

@@ -33,8 +33,15 @@ class Model(Protocol):
         Args:
             order: What is wanted.
             tell: To be called between steps with the share that is done; what it raises ends the order.
+
+        Raises:
+            UnfitError: It must not be seen.
         """
         ...
+
+
+class UnfitError(Exception):
+    """The model's checker says that its result must not be seen; the message is for the media's owner."""
 
 
 class _GivenUpError(Exception):
@@ -74,6 +81,8 @@ def serve(load: Callable[[], Model]) -> None:
             answer = Stopped()
         except _NotLoadedError as error:
             answer = Wrong(str(error))
+        except UnfitError as error:
+            answer = Wrong(str(error), content=True)
         except Exception as error:  # noqa: BLE001 - libraries fail in any way, and the next order may be better
             answer = Wrong(f"{type(error).__name__}: {error}")
         _say(answers, answer)

@@ -47,6 +47,8 @@ class Wrong(msgspec.Struct, tag="wrong"):
     """It cannot be made; ends the order."""
 
     message: str
+    content: bool = False
+    """The model's own checker does not let it be seen."""
 
 
 ToProcess = Order | Stop

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from app.media_generator.local_media_generator.computing import serve
+from app.media_generator.local_media_generator.computing import UnfitError, serve
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import LocalSettings
 
@@ -55,11 +55,23 @@ class Pipeline:
             "generator": self._torch.Generator("cpu").manual_seed(given["seed"]),
             "callback_on_step_end": after,
         }
-        picture: Image.Image = self._pipe(**self._taken(wanted)).images[0]
-        return _encode(picture, given["output_format"])
+        return _encode(picture_of(self._pipe(**self._taken(wanted))), given["output_format"])
 
     def _taken(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in wanted.items() if name in self._takes}
+
+
+def picture_of(result: Any) -> Image.Image:
+    """The picture that a pipeline has made.
+
+    Raises:
+        UnfitError: Its safety checker has put a black one in its place.
+    """
+    flags = getattr(result, "nsfw_content_detected", None)
+    if flags is not None and flags[0]:
+        raise UnfitError("the pipeline's safety checker does not show what it has made")
+    picture: Image.Image = result.images[0]
+    return picture
 
 
 def _keep_to_itself(*, offline: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from app.media_generator.errors import GenerationFailedError
+from app.media_generator.errors import ContentStoppedError, GenerationFailedError
 from app.media_generator.local_media_generator.messages import (
     LENGTH_BYTES,
     READ_FROM,
@@ -211,8 +211,8 @@ async def _answer(child: _Child, order: Order, tell: Callable[[float], None]) ->
                 tell(share)
             case Made(file):
                 return file
-            case Wrong(message):
-                raise GenerationFailedError(message)
+            case Wrong(message, content):
+                raise (ContentStoppedError if content else GenerationFailedError)(message)
             case _:
                 raise GenerationFailedError("it was given up")
 
