@@ -9,7 +9,7 @@ import asyncpg
 
 from app.core.connections import Connections
 from app.media.sql import OPEN, OVER, names
-from app.media.states import AttemptStatus
+from app.media.states import AttemptStatus, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
@@ -40,8 +40,10 @@ ON CONFLICT (provider) DO UPDATE SET keys = excluded.keys, fetched_at = now()"""
 _MAKE_KEY: Final = """WITH made AS (INSERT INTO provider_keys (provider, keys) VALUES ($1, ARRAY[$2])
     ON CONFLICT DO NOTHING RETURNING keys)
 SELECT keys FROM made UNION ALL SELECT keys FROM provider_keys WHERE provider = $1"""
-_AWAITED: Final = f"""SELECT 1 FROM attempts a WHERE a.id = $1 AND split_part(a.model, '/', 1) = $2
-    AND a.status IN ({OPEN}, '{AttemptStatus.UNKNOWN}')"""
+# Of a media that another attempt has completed nobody reads an answer any more, nor drops it.
+_AWAITED: Final = f"""SELECT 1 FROM attempts a JOIN media m ON m.id = a.media_id
+WHERE a.id = $1 AND split_part(a.model, '/', 1) = $2 AND a.status IN ({OPEN}, '{AttemptStatus.UNKNOWN}')
+    AND m.status <> '{MediaStatus.COMPLETED}'"""
 _DOUBT: Final = """UPDATE provider_keys SET fetched_at = '-infinity'
 WHERE provider = $1 AND fetched_at < now() - $2::interval"""
 
@@ -86,7 +88,7 @@ async def secret(hot: Connections, provider: str, fresh: str) -> str:
 
 
 async def awaited(hot: Connections, attempt_id: UUID, provider: str) -> bool:
-    """Whether a provider has this attempt, and its outcome is not known."""
+    """Whether a provider has this attempt, its outcome is not known, and its media is not completed."""
     return await hot.fetchrow(_AWAITED, attempt_id, provider) is not None
 
 

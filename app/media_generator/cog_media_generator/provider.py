@@ -203,8 +203,10 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class; that it has stopped comes as a callback."""
-        return await self._server.cancel(reference.external_id)
+        """See the base class; that it has stopped comes as a callback, unless the server has lost it."""
+        answer = await self._server.cancel(reference.external_id)
+        lost = answer is CancelAnswer.TOO_LATE and isinstance(await self._at_work(reference), Failed)
+        return CancelAnswer.CANCELED if lost else answer
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""

@@ -35,6 +35,9 @@ class CogServer:
             ProviderError: It does not say now.
         """
         answer = await self._ask("GET", "/health-check")
+        if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+            # So says a proxy whose container is away; what was bought is not lost with it.
+            raise NotReachedError(f"{self._name} answered {answer.status} at /health-check")
         if answer.status != HTTPStatus.OK:
             raise from_answer(self._name, answer.status, answer.headers, "at /health-check", spending=False)
         try:

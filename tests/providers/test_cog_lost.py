@@ -1,0 +1,61 @@
+"""Cog that calls back: containers that are away or have lost their work, and answers that nobody waits for."""
+
+import json
+
+import pytest
+
+from app.media import callback_notes, calls
+from app.storage.s3 import S3Store
+from app.storage.vault import StoredVault
+from fleek.providers import CancelAnswer, Reference, Running
+from fleek.testing import open_http
+from tests.providers.server import Server, saying
+from tests.providers.test_cog_callbacks import GOOD, _chunks, _submission, account, health
+
+
+@pytest.fixture
+def vault(base_settings, template):
+    return StoredVault(S3Store(base_settings))
+
+
+async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault):
+    async with Server() as server, open_http() as http:
+        server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
+        provider = account(server.url, http, vault)
+        submission = _submission()
+        reference = await provider.submit(submission)
+        server.answers["/predictions"] = saying(b"{}", status=404)
+
+        finished = await provider.cancel(reference)
+        server.answers["/health-check"] = health(start="second")
+        lost = await provider.cancel(reference)
+        await provider.take_answer(submission.attempt_id, _chunks(GOOD))
+        answered = await provider.cancel(reference)
+
+    assert (finished, lost, answered) == (CancelAnswer.TOO_LATE, CancelAnswer.CANCELED, CancelAnswer.TOO_LATE)
+
+
+async def test_a_proxy_that_finds_no_container_does_not_end_a_purchase(vault):
+    async with Server() as server, open_http() as http:
+        server.answers["/health-check"] = saying(json.dumps("nothing here").encode(), status=404)
+        provider = account(server.url, http, vault)
+        submission = _submission()
+
+        outcome = await calls.poll(provider, Reference(str(submission.attempt_id), {"server": "first"}))
+
+    assert isinstance(outcome, Running)
+
+
+async def test_an_unknown_attempt_of_a_completed_media_is_not_awaited(hot, client):
+    media = await client.faulty()
+    (attempt,) = await hot.fetch(
+        "INSERT INTO attempts (id, media_id, number, status, model, input_hash)"
+        " VALUES (gen_random_uuid(), $1, 7, 'UNKNOWN', 'cog/model', '') RETURNING id",
+        media["id"],
+    )
+
+    waiting = await callback_notes.awaited(hot, attempt["id"], "cog")
+    await hot.execute("UPDATE media SET status = 'COMPLETED', completed_at = now() WHERE id = $1", media["id"])
+
+    assert waiting
+    assert not await callback_notes.awaited(hot, attempt["id"], "cog")
