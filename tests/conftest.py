@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import signal
 import tempfile
 from collections.abc import AsyncGenerator, Generator
@@ -25,6 +26,11 @@ _numbers = itertools.count(1)
 
 # Under nohup it is ignored, and what the tests start would respect that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than the machine has cores: tests wait as much as they compute."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
