@@ -28,6 +28,16 @@ _numbers = itertools.count(1)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+_SLOWEST = ("test_openapi", "test_up", "test_points", "test_local_pipeline", "test_cog_callbacks", "test_replicate")
+_SLOW = ("test_fleet", "test_poison", "test_cli_engines", "test_cog", "test_fal", "test_outages", "test_streams")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: begun last, they would keep one process busy while the others are done."""
+    ranks = {name: rank for rank, name in enumerate((*_SLOWEST, *_SLOW))}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than the machine has cores: tests wait as much as they compute."""
     return (os.cpu_count() or 1) + 1

@@ -25,6 +25,7 @@ from app.core.connections import Connections
 from app.core.ending import end
 from app.media import accounts, calls, late, tallies
 from app.media.bills import bill
+from app.media.callback_addresses import CallbackAddresses
 from app.media.commands import Closing, LateResult
 from app.media.copying import LONGEST_COPY, Copier, CopyDelayedError, Folder
 from app.media.input_references import places
@@ -34,7 +35,7 @@ from app.media.rules import Rules
 from app.media.settlement import as_json
 from app.media.states import SUSPECT_FROM, AttemptStatus
 from app.media.writes import Writes
-from app.media_generator.errors import NotReachedError, ProviderError
+from app.media_generator.errors import NotReachedError, OutputError, ProviderError
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Failed, Reference, Submission, Succeeded
 from app.media_generator.registry import Offer, Registry, UnknownModelError
 
@@ -59,6 +60,7 @@ class Aftercare:
         self._registry = registry
         self._copier = copier
         self._rules = rules
+        self._addresses = CallbackAddresses(hot, rules)
         self._looks = dict[UUID, asyncio.Task[None]]()
 
     async def round(self) -> None:
@@ -112,7 +114,8 @@ class Aftercare:
         # To ask once more takes the files of the input, for which nobody waits any longer.
         once_more = can.idempotent_submit and not any(places(offer.card.input_schema, given))
         name = row["model"].partition("/")[2]
-        submission = Submission(attempt.id, attempt.number, name, row["prompt"], given)
+        address = await self._addresses.of(offer.provider, attempt.id)
+        submission = Submission(attempt.id, attempt.number, name, row["prompt"], given, address)
         if can.findable or once_more:
             answer = await ask(offer, submission, attempt)
         else:
@@ -140,12 +143,18 @@ class Aftercare:
         if row["over_since"] > self._rules.late_result:
             return
         outcome = await calls.poll(offer.provider, reference)
+        if isinstance(outcome, Succeeded):
+            await self._store(row, offer, attempt, outcome)
+        elif isinstance(outcome, Failed | Canceled):
+            await self._without_result(row, attempt, outcome)
+            if not (isinstance(outcome, Failed) and isinstance(outcome.error, OutputError)):
+                await calls.settled(offer.provider, reference)
+
+    async def _without_result(self, row: asyncpg.Record, attempt: OpenAttempt, outcome: Failed | Canceled) -> None:
         if isinstance(outcome, Failed):
             await self._fail(row, attempt, outcome.error)
-        elif isinstance(outcome, Canceled):
+        else:
             await self._end(row, Closing(attempt.id, AttemptStatus.CANCELED, "YES", bill=bill(None, outcome)))
-        elif isinstance(outcome, Succeeded):
-            await self._store(row, offer, attempt, outcome)
 
     async def _store(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
         billed = bill(offer.card, succeeded)

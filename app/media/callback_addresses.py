@@ -37,8 +37,15 @@ class CallbackAddresses:
 
     async def _key(self, provider: str) -> str:
         if provider not in self._keys:
-            self._keys[provider] = await callback_notes.secret(self._hot, provider, secrets.token_hex(_KEY_BYTES))
+            self._keys[provider] = await callback_notes.secret(
+                self._hot, key_name(provider), secrets.token_hex(_KEY_BYTES)
+            )
         return self._keys[provider]
+
+
+def key_name(provider: str) -> str:
+    """Under which name the key lies: not the provider's own, where keys that are no secret may lie."""
+    return f"{provider} addresses"
 
 
 def secret_part(key: str, attempt_id: UUID) -> str:

@@ -27,8 +27,8 @@ from app.core.connections import Change, Connections
 from app.core.news import News
 from app.core.storable import storable
 from app.media import callback_notes as callbacks
-from app.media import transitions
-from app.media.callback_addresses import secret_part
+from app.media import calls, transitions
+from app.media.callback_addresses import key_name, secret_part
 from app.media.commands import Purchase
 from app.media.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
@@ -86,11 +86,11 @@ class Callbacks:
         provider = self._caller(provider_name)
         if not provider.capabilities.webhook_brings_answer:
             raise ProviderNotFoundError(f"callbacks of {provider_name!r} bring no answers: they only ring")
-        keys = await self._keys_of(provider_name)
+        keys = await self._keys_of(key_name(provider_name))
         if not any(hmac.compare_digest(secret_part(key, attempt_id).encode(), secret.encode()) for key in keys):
             if not keys:
                 # There is none before the first purchase, which may be made at any time.
-                self._keys.pop(provider_name, None)
+                self._keys.pop(key_name(provider_name), None)
             raise CallbackRefusedInRequestError(f"this is no address that {provider_name} was told")
         if not await callbacks.awaited(self._hot, attempt_id, provider_name):
             log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
@@ -99,8 +99,9 @@ class Callbacks:
             reference = await provider.take_answer(attempt_id, chunks)
         except AnswerLostError as error:
             raise AnswerNotKeptError(error.message) from error
-        if reference is not None:
-            await self._ring(provider_name, attempt_id, reference)
+        if reference is not None and not await self._ring(provider_name, attempt_id, reference):
+            # Its twin was quicker, and is settled by now: nobody comes for this one.
+            await calls.settled(provider, reference)
 
     async def take_file(self, provider_name: str, file: SentFile) -> str:
         """Keep a file that comes before the answer which names it; the last part of its URL.
@@ -126,14 +127,16 @@ class Callbacks:
             raise ProviderNotFoundError(f"there is no provider {name!r} that calls back")
         return provider
 
-    async def _ring(self, provider_name: str, attempt_id: UUID, reference: Reference | None) -> None:
+    async def _ring(self, provider_name: str, attempt_id: UUID, reference: Reference | None) -> bool:
+        """Wake whoever waits for it; False: nobody does any more."""
         row = await callbacks.note(self._hot, attempt_id, provider_name)
         if row is None:
             log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
-            return
+            return False
         if row["unbound"] and reference is not None:
             await self._bind(attempt_id, reference)
         self._news.tell([Change(row["media_id"], row["owner_id"])])
+        return True
 
     async def _checked(self, provider: MediaGeneratorModel, callback: Callback) -> Reference | None:
         keys = await self._keys_of(provider.name)

@@ -146,9 +146,13 @@ class Generation:
             files = await self._copier.copy_all(provider, succeeded.outputs, folder, types)
         except _StoppedError as stopped:
             await self._stopped(job, provider, attempt, stopped.cost)
+            await calls.settled(provider, reference)
             return
         except ProviderError as error:
             await self._settlement.settle(job, attempt, error)
+            if isinstance(error, GenerationFailedError):
+                # Of a result that could not be had whole the raw answer stays: it was paid for.
+                await calls.settled(provider, reference)
             return
         except CopyDelayedError as error:
             if attempt.age > self._rules.silence.total_seconds():

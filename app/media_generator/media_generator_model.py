@@ -292,7 +292,7 @@ class MediaGeneratorModel(ABC):
         return card
 
     async def settled(self, reference: Reference) -> None:  # noqa: ARG002 - likewise
-        """Everything of this purchase is stored and committed; let go of what was kept for it. May never be called."""
+        """This purchase is over, and all of it committed; let go of what was kept for it. May never be called."""
         return
 
     async def close(self) -> None:

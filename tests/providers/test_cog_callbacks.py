@@ -11,10 +11,11 @@ import httpx2
 import pytest
 import uvicorn
 
+from app.core.errors import SettingsError
 from app.core.ids import new_id
 from app.main import create_app
 from app.media import callback_notes
-from app.media.callback_addresses import secret_part
+from app.media.callback_addresses import key_name, secret_part
 from app.media_generator.callbacks import SentFile
 from app.media_generator.cog_media_generator import provider as adapter
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
@@ -103,9 +104,10 @@ async def test_the_result_comes_as_a_callback(whole, working):
     assert [file["width"] for file in done["files"]] == [90, 90]
     assert failed["error"]["code"] == "generation_failed"
     assert "as planned" in failed["error"]["message"]
-    (attempt,) = await attempts_of(client, good)
-    # What was kept of the answer is gone with its purchase.
-    assert await eventually(lambda: _is_gone(provider, attempt))
+    # What was kept of the answers is gone with their purchases.
+    for media in (good, failed):
+        (attempt,) = await attempts_of(client, media)
+        assert await eventually(lambda attempt=attempt: _is_gone(provider, attempt))
 
 
 async def _is_gone(provider, attempt):
@@ -136,6 +138,14 @@ async def test_it_can_be_stopped(whole, working):
 
     done = await client.until(media)
     assert done["status"] == "CANCELED"
+    (attempt,) = await attempts_of(client, media)
+    assert await eventually(lambda: _is_gone(provider, attempt))
+
+
+def test_files_are_sent_for_an_answer_that_comes_as_a_callback():
+    settings = {"base_url": "http://127.0.0.1:9", "upload_key": KEY}
+    with pytest.raises(SettingsError, match="COG_UPLOAD_KEY needs COG_CALLBACK_URL"):
+        CogMediaGeneratorModel.open_account(Setup(Account("cog", settings)))
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
@@ -205,7 +215,7 @@ async def test_nobody_else_can_answer(whole, working, hot, vault):
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 3})
     attempt = await begun(client, media)
-    (key,) = await callback_notes.keys(hot, "cog")
+    (key,) = await callback_notes.keys(hot, key_name("cog"))
     other = new_id()
 
     async def call(path):

@@ -32,12 +32,12 @@ from typing import ClassVar, Final, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import Field, SecretStr
-
+from app.core.errors import SettingsError
 from app.core.http import OutgoingError, Request, Stream
 from app.media_generator.callbacks import CallbackRefusedError, SentFile
 from app.media_generator.cards import ModelCard
 from app.media_generator.cog_media_generator.server import CogServer
+from app.media_generator.cog_media_generator.settings import CogSettings
 from app.media_generator.cog_media_generator.wire import AT_WORK, Answer, is_url, place_of, prediction, read_answer
 from app.media_generator.cog_outputs import data_of, failure, files
 from app.media_generator.cog_schema import input_schema
@@ -63,13 +63,15 @@ from app.media_generator.media_generator_model import (
     Succeeded,
 )
 from app.media_generator.over_http import download, from_answer, from_outgoing
-from app.media_generator.setup import ProviderSettings, Setup
+from app.media_generator.setup import Setup
 
 CHUNK_BYTES: Final = 64 * 1024
 MOST_BYTES: Final = 256 * 1024 * 1024
 """Of an answer, which is held while it is read."""
 MOST_WORDS: Final = 64 * 1024
 """Bytes of a refusal that are read, and of a callback that only says how far it is."""
+LONGEST: Final = 1e9
+"""Seconds of a prediction that are believed."""
 IDLE_SECONDS: Final = 600.0
 """How long a server may idle before we believe that its callback is lost; it repeats one for some minutes."""
 
@@ -82,21 +84,6 @@ ANY_MODEL: Final = ModelCard(
     input_schema={"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"},
     example={},
 )
-
-
-class CogSettings(ProviderSettings):
-    """Settings of an account."""
-
-    base_url: str = Field(pattern="^https?://[^/]+")
-    """Where the container answers."""
-    submit_timeout: float = Field(default=600, ge=1, le=36_000)
-    """Seconds that a prediction may take where the server does not call back: its answer is the result."""
-    callback_url: str | None = Field(default=None, pattern="^https?://[^/]+")
-    """This API as the container reaches it, `http://api:8000`; unset: it does not call back."""
-    concurrency: int = Field(default=1, ge=1)
-    """Predictions that the container works on at once, as it was built."""
-    upload_key: SecretStr | None = Field(default=None, min_length=16)
-    """The last part of the container's `--upload-url`, fit for a URL; unset: files come within the answer."""
 
 
 class CogMediaGeneratorModel(MediaGeneratorModel):
@@ -131,7 +118,11 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
     @classmethod
     def open_account(cls, setup: Setup) -> Self:
         """See the base class."""
-        return cls(setup, setup.account.read(CogSettings))
+        settings = setup.account.read(CogSettings)
+        if settings.upload_key is not None and settings.callback_url is None:
+            key, url = setup.account.variable("upload_key"), setup.account.variable("callback_url")
+            raise SettingsError(f"{key} needs {url}: files are sent for an answer that comes as a callback")
+        return cls(setup, settings)
 
     def models(self) -> Sequence[ModelCard]:
         """See the base class; those of the catalogue, or one that takes anything."""
@@ -197,7 +188,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         if answer.status != "succeeded":
             return Failed(GenerationFailedError(failure(answer.error, answer.status)))
         seconds = (answer.metrics or {}).get("predict_time")
-        units = {"second": float(seconds)} if isinstance(seconds, int | float) else {}
+        units = {"second": float(seconds)} if isinstance(seconds, int | float) and abs(seconds) < LONGEST else {}
         found = files(answer.output)
         outputs = [place_of(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
         return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)

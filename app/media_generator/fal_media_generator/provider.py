@@ -27,12 +27,15 @@ from app.media_generator.errors import (
     OutputError,
 )
 from app.media_generator.fal_media_generator import errors, results, signature
+from app.media_generator.fal_media_generator.addresses import app_of, webhook
+from app.media_generator.fal_media_generator.storage import Storage
 from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
     Capabilities,
     Failed,
+    InputFile,
     MediaGeneratorModel,
     Outcome,
     Output,
@@ -49,8 +52,6 @@ MOST_BYTES: Final = 4 * 1024 * 1024
 """Of a result: it names files, it does not hold them."""
 LONGEST_WAIT: Final = 10.0
 """Seconds until a request far back in the queue is asked about again."""
-_NAMESPACES: Final = frozenset({"comfy", "workflows"})
-"""First parts of names that come before the owner's."""
 _CANCELED: Final = frozenset({"CANCELED", "CANCELLED"})
 _CANCELED_TYPES: Final = frozenset({"client_cancelled", "request_cancelled"})
 
@@ -64,6 +65,8 @@ class FalSettings(ProviderSettings):
     """Where the queue lies."""
     jwks_url: str = Field(default="https://rest.fal.ai/.well-known/jwks.json", pattern="^https?://[^/]+")
     """Where the keys of webhook signatures lie."""
+    storage_url: str = Field(default="https://rest.alpha.fal.ai", pattern="^https?://[^/]+")
+    """Where input files go that are larger than 8 MiB."""
     timeout: float = Field(default=30, ge=1, le=300)
     """Seconds for each call."""
 
@@ -93,6 +96,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         max_outputs=16,
         reads_urls=True,
         data_uri_bytes=8 * 1024 * 1024,
+        uploads=True,
         submit_timeout=timedelta(seconds=60),
     )
 
@@ -102,6 +106,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         self._settings = settings
         self._base_url = settings.base_url.rstrip("/")
         self._headers = {"Authorization": f"Key {settings.key.get_secret_value()}", "Accept": "application/json"}
+        self._storage = Storage(self.name, settings.storage_url, settings.key.get_secret_value(), setup.http)
         self._cards = {card.name: card for card in setup.models}
 
     @classmethod
@@ -120,7 +125,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             headers["x-fal-request-timeout"] = str(max(1, int(submission.time_left.total_seconds())))
         request = Request(
             method="POST",
-            url=f"{self._base_url}/{quote(submission.model)}{_webhook(submission)}",
+            url=f"{self._base_url}/{quote(submission.model)}{webhook(submission)}",
             headers=headers,
             body=msgspec.json.encode(self._body(submission)),
             timeout=self._settings.timeout,
@@ -180,6 +185,10 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             return CancelAnswer.TOO_LATE
         raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
 
+    async def upload(self, file: InputFile) -> str:
+        """See the base class."""
+        return await self._storage.take(file)
+
     async def callback_keys(self) -> Sequence[str]:
         """See the base class."""
         request = Request(
@@ -214,7 +223,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         Raises:
             NotReachedError: There is no answer.
         """
-        app = quote(_app(reference.data["model"]))
+        app = quote(app_of(reference.data["model"]))
         request = Request(
             method=method,
             url=f"{self._base_url}/{app}/requests/{quote(reference.external_id, safe='')}{what}",
@@ -276,19 +285,6 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             return {unit: float(told)} if 0 <= float(told) < float("inf") else {}
         except ValueError:
             return {}
-
-
-def _app(model: str) -> str:
-    """The part of a model's name under which its requests are kept: owner and app, without the path inside of it."""
-    parts = model.split("/")
-    return "/".join(parts[: 3 if parts[0] in _NAMESPACES else 2])
-
-
-def _webhook(submission: Submission) -> str:
-    if submission.callback_url is None:
-        return ""
-    address = f"{submission.callback_url}?model={quote(submission.model, safe='')}"
-    return f"?fal_webhook={quote(address, safe='')}"
 
 
 def _wait(now: _Status) -> timedelta | None:
