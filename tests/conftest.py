@@ -20,6 +20,7 @@ from app.media.runner import Runner
 from app.media_generator.registry import Registry
 from app.runtime import Runtime, open_runtime
 from app.storage.s3 import S3Store
+from app.storage.vault import StoredVault
 from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
 
 _numbers = itertools.count(1)
@@ -63,6 +64,13 @@ async def template(base_settings: Settings) -> str:
     await asyncio.to_thread(migrate, dsn_of(base_settings, "template_fleek"))
     await S3Store(base_settings).prepare()
     return "template_fleek"
+
+
+@pytest.fixture(scope="session")
+def vault(base_settings: Settings, template: str) -> StoredVault:
+    """Where providers keep answers: in the bucket, which is made with the template."""
+    assert template
+    return StoredVault(S3Store(base_settings))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin
 
-from app.core.http import Http, NotSentError, OutgoingError, RefusedAddressError, Request
+from app.core.http import Answer, Http, NotSentError, OutgoingError, RefusedAddressError, Request
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -52,6 +52,18 @@ def from_outgoing(provider: str, error: OutgoingError, *, spending: bool) -> Pro
     if isinstance(error, NotSentError) or not spending:
         return NotReachedError(f"{provider}: {error}")
     return AnswerLostError(f"{provider}: {error}")
+
+
+async def ask(http: Http, request: Request, *, provider: str) -> Answer:
+    """Make a call that buys nothing.
+
+    Raises:
+        NotReachedError: There is no answer; it may simply be made again.
+    """
+    try:
+        return await http.send(request)
+    except OutgoingError as error:
+        raise from_outgoing(provider, error, spending=False) from error
 
 
 def from_answer(

@@ -11,8 +11,6 @@ from aiohttp import web
 from app.media_generator.cog_media_generator.provider import ANY_MODEL, CogMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.media_generator.setup import Account, Setup
-from app.storage.s3 import S3Store
-from app.storage.vault import StoredVault
 from fleek.providers import AnswerLostError, BusyError, Failed, OutputError, Reference, Succeeded
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.cog_server import cog_server
@@ -27,11 +25,6 @@ GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGV
 def address(tmp_path_factory):
     with cog_server(tmp_path_factory.mktemp("cog")) as running:
         yield running
-
-
-@pytest.fixture
-def vault(base_settings, template):
-    return StoredVault(S3Store(base_settings))
 
 
 def account(url, http, vault, **variables):

@@ -22,8 +22,6 @@ from app.media_generator.cog_media_generator.provider import CogMediaGeneratorMo
 from app.media_generator.errors import SilentError
 from app.media_generator.registry import Registry
 from app.media_generator.setup import Account, Setup
-from app.storage.s3 import S3Store
-from app.storage.vault import StoredVault
 from fleek.providers import (
     CallbackRefusedError,
     Canceled,
@@ -47,11 +45,6 @@ GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGV
 def address(tmp_path_factory):
     with cog_server(tmp_path_factory.mktemp("cog")) as running:
         yield running
-
-
-@pytest.fixture
-def vault(base_settings, template):
-    return StoredVault(S3Store(base_settings))
 
 
 def account(url, http, vault, **variables):

@@ -2,20 +2,11 @@
 
 import json
 
-import pytest
-
 from app.media import callback_notes, calls
-from app.storage.s3 import S3Store
-from app.storage.vault import StoredVault
 from fleek.providers import CancelAnswer, Reference, Running
 from fleek.testing import open_http
 from tests.providers.server import Server, saying
 from tests.providers.test_cog_callbacks import GOOD, _chunks, _submission, account, health
-
-
-@pytest.fixture
-def vault(base_settings, template):
-    return StoredVault(S3Store(base_settings))
 
 
 async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault):

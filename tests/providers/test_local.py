@@ -30,14 +30,7 @@ from app.media_generator.media_generator_model import (
 )
 from app.media_generator.plugins import Plan, load_registry
 from app.media_generator.testing import ProviderContract
-from app.storage.s3 import S3Store
-from app.storage.vault import StoredVault
 from tests.support import eventually
-
-
-@pytest.fixture(scope="module")
-async def vault(base_settings, template):
-    return StoredVault(S3Store(base_settings))
 
 
 @pytest.fixture(scope="module")

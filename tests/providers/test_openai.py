@@ -88,11 +88,6 @@ async def aimock(aimock_url, http):
 
 
 @pytest.fixture
-def vault(base_settings, template):
-    return StoredVault(S3Store(base_settings))
-
-
-@pytest.fixture
 def make(http, vault):
     """Opens an account as the product does."""
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from app.core.http import Answer, Http, OutgoingError, Request
+from app.core.http import Answer, Http, Request
 from app.media_generator.cog_media_generator.wire import Health
 from app.media_generator.errors import NotReachedError
 from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import CancelAnswer
-from app.media_generator.over_http import from_answer, from_outgoing
+from app.media_generator.over_http import ask, from_answer
 
 
 class CogServer:
@@ -74,7 +74,4 @@ class CogServer:
 
     async def _ask(self, method: str, path: str) -> Answer:
         request = Request(method=method, url=f"{self.base}{path}", keep_alive=True, guarded=False)
-        try:
-            return await self._http.send(request)
-        except OutgoingError as error:
-            raise from_outgoing(self._name, error, spending=False) from error
+        return await ask(self._http, request, provider=self._name)

@@ -44,7 +44,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.over_http import download, from_outgoing
+from app.media_generator.over_http import ask, download, from_outgoing
 from app.media_generator.setup import ProviderSettings, Setup
 
 QUEUE: Final = "https://queue.fal.run"
@@ -194,10 +194,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         request = Request(
             method="GET", url=self._settings.jwks_url, keep_alive=True, guarded=False, timeout=self._settings.timeout
         )
-        try:
-            answer = await self._http.send(request)
-        except OutgoingError as error:
-            raise from_outgoing(self.name, error, spending=False) from error
+        answer = await ask(self._http, request, provider=self.name)
         if answer.status != HTTPStatus.OK:
             raise NotReachedError(f"{self.name} answered {answer.status} for its keys")
         try:
@@ -233,10 +230,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             keep_alive=True,
             guarded=False,
         )
-        try:
-            return await self._http.send(request)
-        except OutgoingError as error:
-            raise from_outgoing(self.name, error, spending=False) from error
+        return await ask(self._http, request, provider=self.name)
 
     async def _result(self, reference: Reference, now: _Status, log: str | None) -> Outcome:
         answer = await self._ask("GET", reference, "")

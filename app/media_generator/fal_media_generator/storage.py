@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
-from app.core.http import Answer, Http, OutgoingError, Request
+from app.core.http import Http, Request
 from app.media_generator.errors import NotReachedError
 from app.media_generator.fal_media_generator import errors
 from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import InputFile
-from app.media_generator.over_http import from_outgoing
+from app.media_generator.over_http import ask
 
 LONGEST_UPLOAD: Final = 570.0
 """Seconds; within what the engine gives an upload."""
@@ -58,7 +58,7 @@ class Storage:
             body=content,
             timeout=LONGEST_UPLOAD,
         )
-        answer = await self._send(put)
+        answer = await ask(self._http, put, provider=self._name)
         if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
             raise NotReachedError(f"{self._name} did not take {file.name}: its storage answered {answer.status}")
         return place.file_url
@@ -71,7 +71,7 @@ class Storage:
             body=msgspec.json.encode({"content_type": file.media_type, "file_name": file.name}),
             guarded=False,
         )
-        answer = await self._send(asked)
+        answer = await ask(self._http, asked, provider=self._name)
         if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
             raise errors.refusal(self._name, answer.status, answer.headers, answer.body, spending=False)
         try:
@@ -81,9 +81,3 @@ class Storage:
         if not (place.upload_url.startswith(_HTTP) and place.file_url.startswith(_HTTP)):
             raise NotReachedError(f"the storage of {self._name} named no place for {file.name}")
         return place
-
-    async def _send(self, request: Request) -> Answer:
-        try:
-            return await self._http.send(request)
-        except OutgoingError as error:
-            raise from_outgoing(self._name, error, spending=False) from error
