@@ -14,7 +14,7 @@ from app.main import create_app
 from app.media import callback_notes
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
-from fleek.providers import AnswerLostError, CallbackRefusedError, Reference, Running
+from fleek.providers import AnswerLostError, CallbackRefusedError, NotReachedError, Reference, Running
 from tests.support import PUBLIC_URL, Client, attempts_of, eventually, make_settings
 
 DUMMY = DummyMediaGeneratorModel.capabilities
@@ -34,12 +34,16 @@ class Calling(DummyMediaGeneratorModel):
         self.sold = {}
         self.done = False
         self.loses = False
+        self.lies = 0
         self.polls = 0
         self.keys = ["first"]
 
     async def submit(self, submission):
         self.sold[submission.attempt_id] = submission
         reference = await super().submit(submission)
+        if self.lies:
+            self.lies -= 1
+            raise NotReachedError("it never got the request")
         if self.loses:
             raise AnswerLostError("the answer was lost")
         return reference
@@ -173,6 +177,53 @@ async def test_a_purchase_that_was_held_as_unknown_is_brought_by_a_late_callback
     retried = await client.api.post(f"/media/{media['id']}/retry")
     assert retried.status_code == 202
     assert ((await client.until(media))["status"], len(provider.sold)) == ("COMPLETED", 1)
+
+
+async def said_to_be_unsold(client, provider, *, status):
+    """A media after a try of which everybody says that it sold nothing, although it did."""
+    provider.lies, provider.done = 1, True
+    media = await client.faulty()
+    await eventually(lambda: client.media(media), lambda seen: (seen["status"], seen["number_of_tries"]) == (status, 1))
+    (attempt_id,) = provider.sold
+    return media, attempt_id
+
+
+async def test_a_callback_disproves_that_nothing_was_bought_before_it_is_bought_again(api, client, provider, working):
+    await working(provider, retry_base_seconds=3600, retry_max_seconds=3600)
+    media, attempt_id = await said_to_be_unsold(client, provider, status="IN_QUEUE")
+
+    assert (await call(api, attempt_id, b"bought-19")).status_code == 204
+
+    done = await client.until(media)
+    (attempt,) = await attempts_of(client, media)
+    assert (done["status"], done["number_of_tries"], len(provider.sold)) == ("COMPLETED", 1, 1)
+    assert (attempt["status"], attempt["external_id"], attempt["error"]) == ("SUCCEEDED", "bought-19", None)
+
+
+async def test_what_was_bought_all_the_same_completes_a_failed_media_for_nothing(api, client, provider, working):
+    await working(provider, max_tries=1)
+    media, attempt_id = await said_to_be_unsold(client, provider, status="ERROR")
+
+    assert (await call(api, attempt_id, b"bought-20")).status_code == 204
+
+    stored = await eventually(lambda: client.media(media), lambda seen: seen["files"])
+    assert stored["status"] == "ERROR"
+    assert (await client.api.post(f"/media/{media['id']}/retry")).status_code == 202
+    assert ((await client.until(media, "COMPLETED"))["status"], len(provider.sold)) == ("COMPLETED", 1)
+
+
+async def test_beside_another_purchase_the_fact_is_written_down(api, client, provider, at_work):
+    provider.lies, provider.done = 1, True
+    media = await client.faulty()
+    done = await client.until(media)
+    attempt_id, _ = provider.sold
+
+    assert (await call(api, attempt_id, b"bought-21")).status_code == 204
+
+    first, second = await attempts_of(client, media)
+    assert (first["status"], first["external_id"], first["sent"]) == ("UNKNOWN", "bought-21", "YES")
+    assert (done["status"], second["status"]) == ("COMPLETED", "SUCCEEDED")
+    assert (await client.media(media))["files"] == done["files"]
 
 
 @pytest.mark.parametrize("headers", [{"x-signature": "00"}, {"x-other": "1"}])

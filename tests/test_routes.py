@@ -1,9 +1,11 @@
 """Routes: the next target is tried only after an outcome that provably cost nothing, and nothing is lost on the way."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -208,6 +210,25 @@ async def test_a_failure_after_the_purchase_never_leads_to_the_next_target(produ
 
     assert (over["status"], over["error"]["code"]) == ("ERROR", "generation_failed")
     assert second.asked == []
+
+
+async def test_what_a_target_sold_all_the_same_is_fetched_there(product_of, hot):
+    first, second = Shop("first", refusal=CreditError("402")), Shop("second", OTHER)
+    second.failure = GenerationFailedError("out of memory")
+    client = await product_of(first, second)
+    over = await client.until(await ask(client))
+    left, _ = await attempts_of(client, over)
+
+    # As a callback of the first one tells, which has taken the money and answered 402.
+    fact = {"external_id": "a", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}
+    purchase = Purchase(UUID(left["id"]), "a", json.dumps(fact))
+    assert await transitions.record_purchases(hot, [purchase]) == [True]
+
+    stored = await eventually(lambda: client.media(over), lambda seen: seen["files"])
+    tries = await attempts_of(client, over)
+    assert (stored["status"], [one["status"] for one in tries]) == ("ERROR", ["SUCCEEDED", "FAILED"])
+    assert (await client.api.post(f"/media/{over['id']}/retry")).status_code == 202
+    assert (await client.until(over, "COMPLETED"))["number_of_tries"] == 2
 
 
 async def test_after_the_last_target_it_is_an_error(product_of):

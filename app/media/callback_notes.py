@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Connections
-from app.media.sql import OPEN, OVER, names
-from app.media.states import AttemptStatus, MediaStatus
+from app.media.sql import OPEN, OVER, UNSETTLED, names
+from app.media.states import RESUMED, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
@@ -24,8 +24,17 @@ UPDATE attempts a SET called_back = a.status IN ({OPEN}) AND a.look_at IS NULL,
     look_at = CASE WHEN a.look_at IS NULL THEN NULL ELSE least(a.look_at, now()) END
 FROM media m
 WHERE a.id = $1 AND m.id = a.media_id AND split_part(a.model, '/', 1) = $2
-    AND a.status IN ({OPEN}, '{AttemptStatus.UNKNOWN}')
+    AND {UNSETTLED}
 RETURNING m.id AS media_id, m.owner_id, a.reference IS NULL AS unbound, m.status IN ({names(OVER)}) AS over"""
+
+# What it waits for is no pause between two tries any more.
+_HASTEN: Final = f"""
+WITH bought AS (
+    UPDATE attempts a SET called_back = true WHERE a.id = $1 AND a.status IN ({OPEN}) AND a.look_at IS NULL
+    RETURNING a.media_id
+)
+UPDATE media m SET rank = {RESUMED}, next_run = now() FROM bought
+WHERE m.id = bought.media_id AND m.status = '{MediaStatus.IN_QUEUE}' AND m.rank < {RESUMED}"""
 
 # What is closed by now is cleared by whoever comes by.
 _UNHEARD: Final = f"""
@@ -42,7 +51,7 @@ _MAKE_KEY: Final = """WITH made AS (INSERT INTO provider_keys (provider, keys) V
 SELECT keys FROM made UNION ALL SELECT keys FROM provider_keys WHERE provider = $1"""
 # Of a media that another attempt has completed nobody reads an answer any more, nor drops it.
 _AWAITED: Final = f"""SELECT 1 FROM attempts a JOIN media m ON m.id = a.media_id
-WHERE a.id = $1 AND split_part(a.model, '/', 1) = $2 AND a.status IN ({OPEN}, '{AttemptStatus.UNKNOWN}')
+WHERE a.id = $1 AND split_part(a.model, '/', 1) = $2 AND {UNSETTLED}
     AND m.status <> '{MediaStatus.COMPLETED}'"""
 _DOUBT: Final = """UPDATE provider_keys SET fetched_at = '-infinity'
 WHERE provider = $1 AND fetched_at < now() - $2::interval"""
@@ -54,6 +63,11 @@ async def note(hot: Connections, attempt_id: UUID, provider: str) -> asyncpg.Rec
     None: it has no such attempt, or that is over.
     """
     return await hot.fetchrow(_NOTE, attempt_id, provider)
+
+
+async def hasten(hot: Connections, attempt_id: UUID) -> None:
+    """Let a media in the queue that turned out to be bought be claimed, and its provider asked, at once."""
+    await hot.execute(_HASTEN, attempt_id)
 
 
 async def unheard(hot: Connections, worker_id: UUID) -> list[UUID]:

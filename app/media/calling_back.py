@@ -162,3 +162,4 @@ class Callbacks:
         purchase = Purchase(attempt_id, clean["external_id"], stored)
         if any(await transitions.record_purchases(self._hot, [purchase])):
             log.info("purchase_bound_by_callback", external_id=reference.external_id)
+            await callbacks.hasten(self._hot, attempt_id)

@@ -16,7 +16,7 @@ from app.media.states import (
     MediaStatus,
     MoneySpent,
 )
-from app.media_generator.errors import VoidError
+from app.media_generator.errors import Sent, VoidError
 from app.webhooks.outbox import posting
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -97,6 +97,13 @@ def billed(source: str) -> str:
     return f"""cost = {source}.cost, cost_basis = {source}.cost_basis, units = {source}.units::jsonb,
         currency = coalesce({source}.currency, a.currency),
         estimate = CASE WHEN coalesce({source}.currency, a.currency) = a.currency THEN a.estimate END"""
+
+
+SAME_PROVIDER: Final = "split_part(a.model, '/', 1) = m.provider"
+"""Whether the attempt `a` was made where the media `m` waits now: a route may have led it on since."""
+UNSETTLED: Final = f"""(a.status IN ({names(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})})
+    OR (a.status = '{AttemptStatus.FAILED}' AND a.sent = '{Sent.NO}' AND a.reference IS NULL))"""
+"""Whether a purchase is news to the attempt `a`: that it was not sent was a verdict without knowledge of one."""
 
 
 CANCEL_IN_VAIN: Final = (

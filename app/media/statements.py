@@ -16,8 +16,10 @@ from app.media.sql import (
     MOVED,
     OPEN,
     OVER,
+    SAME_PROVIDER,
     SPENT_SO_FAR,
     TOLD,
+    UNSETTLED,
     WAITING_RANK,
     billed,
     cancel_answer,
@@ -28,7 +30,6 @@ from app.media.sql import (
     note,
 )
 from app.media.states import (
-    OPEN_ATTEMPT,
     RESUMED,
     SUSPECT,
     SUSPECT_FROM,
@@ -36,8 +37,10 @@ from app.media.states import (
     AttemptStatus,
     CancelAnswer,
     MediaEvent,
+    MediaStatus,
     MoneySpent,
 )
+from app.media_generator.errors import Sent
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
@@ -89,17 +92,20 @@ WITH asked AS (
 )
 SELECT id, number FROM made UNION ALL SELECT id, number FROM before"""
 
-# Of a media that is over somebody has to look after the purchase. Beside another open attempt the fact is kept,
-# and looked after when the media is over without a result.
+# Of a media that is over somebody has to look after the purchase. Where another attempt is open, or it is at another
+# provider by now, the fact is kept, and looked after when the media is over without a result.
+_GOES_ON_ELSEWHERE: Final = f"""(m.status = '{MediaStatus.COMPLETED}' OR NOT {SAME_PROVIDER} OR EXISTS (
+    SELECT FROM attempts o WHERE o.media_id = a.media_id AND o.id <> a.id AND o.status IN ({OPEN})))"""
 PURCHASE: Final = f"""
 UPDATE attempts a SET external_id = t.external_id, reference = t.reference::jsonb, submitted_at = now(),
-    status = CASE WHEN EXISTS (SELECT FROM attempts o
-        WHERE o.media_id = a.media_id AND o.id <> a.id AND o.status IN ({OPEN}))
-        THEN a.status ELSE '{AttemptStatus.SUBMITTED}' END,
-    look_at = CASE WHEN m.status IN ({names(OVER)}) OR a.status = '{AttemptStatus.UNKNOWN}' THEN now()
-        ELSE a.look_at END
+    sent = CASE WHEN a.status IN ({OPEN}) THEN a.sent ELSE '{Sent.YES}' END, error = NULL, finished_at = NULL,
+    stop = a.stop OR m.status = '{MediaStatus.CANCELED}',
+    status = CASE WHEN a.status IN ({OPEN}) OR NOT {_GOES_ON_ELSEWHERE} THEN '{AttemptStatus.SUBMITTED}'
+        ELSE '{AttemptStatus.UNKNOWN}' END,
+    look_at = CASE WHEN m.status IN ({names(OVER)}) OR (m.status <> '{MediaStatus.COMPLETED}'
+        AND a.status NOT IN ({OPEN}) AND {_GOES_ON_ELSEWHERE}) THEN now() END
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, external_id, reference), media m
-WHERE a.id = t.id AND m.id = a.media_id AND a.status IN ({names(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})})
+WHERE a.id = t.id AND m.id = a.media_id AND {UNSETTLED}
 RETURNING a.id"""
 
 
@@ -172,6 +178,7 @@ FAIL: Final = _end(
 # What was bought and not fetched yet goes on, also if nobody knew of it then; nobody looks after other tries.
 _BOUGHT: Final = f"""(SELECT a.id FROM attempts a
     WHERE a.media_id = m.id AND a.reference IS NOT NULL AND a.status IN ({OPEN}, '{AttemptStatus.UNKNOWN}')
+        AND {SAME_PROVIDER}
     ORDER BY a.status = '{AttemptStatus.UNKNOWN}', a.number DESC LIMIT 1)"""
 RETRY_ASKED: Final = f"""
 WITH moved AS (
@@ -188,11 +195,12 @@ WITH moved AS (
     )
 }
     WHERE m.id = $1 AND m.owner_id = $2 AND {may(MediaEvent.RETRY_ASKED)}
-    {MOVED}, m.queue, {_BOUGHT} AS bought, {HAS_OPEN} AS has_open
+    {MOVED}, m.queue, m.provider, {_BOUGHT} AS bought, {HAS_OPEN} AS has_open
 ), taken_back AS (
     UPDATE attempts a SET look_at = NULL, stop = false, looks = 0,
         status = CASE WHEN a.id = moved.bought AND NOT moved.has_open THEN '{AttemptStatus.SUBMITTED}' ELSE a.status END
     FROM moved WHERE a.media_id = moved.id AND (a.look_at IS NOT NULL OR a.id = moved.bought)
+        AND {SAME_PROVIDER.replace("m.", "moved.")}
 ), {note(MediaEvent.RETRY_ASKED)}
 {TOLD}, queue FROM moved"""
 
