@@ -77,7 +77,8 @@ def vault(base_settings: Settings, template: str) -> StoredVault:
 async def database(base_settings: Settings, template: str) -> AsyncGenerator[str]:
     """The address of a migrated database of the test's own."""
     name = f"test_{next(_numbers)}"
-    await on_server(base_settings, f"CREATE DATABASE {name} TEMPLATE {template}")
+    # Not by way of the WAL, page by page: five times as fast where nothing is flushed.
+    await on_server(base_settings, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     yield dsn_of(base_settings, name)
     await on_server(base_settings, f"DROP DATABASE {name} WITH (FORCE)")
 

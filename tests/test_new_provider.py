@@ -4,7 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 from typer.testing import CliRunner
@@ -40,7 +40,7 @@ async def test_an_account_of_it_generates_media(skeleton, monkeypatch, client, w
     for folder in (skeleton, skeleton / "tests"):
         monkeypatch.syspath_prepend(str(folder))
     entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", plugins.SERVICES)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: (entry,) if group == plugins.SERVICES else ())
+    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([entry]))
     async with importlib.import_module("server").Server() as server, open_http() as http:
         plan = plugins.Plan({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
         loaded = plugins.load_registry(plan, http)
@@ -56,7 +56,7 @@ async def test_an_account_of_it_generates_media(skeleton, monkeypatch, client, w
 
 def test_without_an_account_it_is_not_even_loaded(monkeypatch):
     entry = EntryPoint("acme-labs", "no.such.module:Provider", plugins.SERVICES)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: (entry,) if group == plugins.SERVICES else ())
+    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([entry]))
 
     assert plugins.load_registry(plugins.Plan({"ACME_LABS_REGION": "eu"})).broken == {}
     assert set(plugins.load_registry(plugins.Plan({"ACME_LABS_API_KEY": "x"})).broken) == {"acme-labs"}
@@ -65,7 +65,7 @@ def test_without_an_account_it_is_not_even_loaded(monkeypatch):
 def test_further_accounts_have_names_and_settings_of_their_own(skeleton, monkeypatch):
     monkeypatch.syspath_prepend(str(skeleton))
     entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", plugins.SERVICES)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: (entry,) if group == plugins.SERVICES else ())
+    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([entry]))
     variables = {"ACME_LABS_API_KEY": "one", "ACME_EU_API_KEY": "two", "ACME_EU_SUBMIT_SECONDS": "soon"}
 
     loaded = plugins.load_registry(plugins.Plan(variables, {"acme-eu": "acme-labs", "other": "nothing"}))

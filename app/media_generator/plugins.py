@@ -67,9 +67,12 @@ def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vau
         vault: Where raw answers are kept; None: this process works on no jobs.
     """
     chosen = plan or Plan()
+    installed = entry_points()  # once: each time it reads a file of every package
+    always = {entry.name: entry for entry in installed.select(group=PROVIDERS)}
+    services = {entry.name: entry for entry in installed.select(group=SERVICES)}
     providers: list[MediaGeneratorModel] = []
     broken: dict[str, str] = {}
-    for name, entry in _wanted(chosen, broken):
+    for name, entry in _wanted(chosen, always, services, broken):
         try:
             kind: type[MediaGeneratorModel] = entry.load()
             setup = Setup(chosen.account(name), http or NoCalls(), chosen.models(entry.name, name), vault)
@@ -84,8 +87,7 @@ def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vau
             providers.append(made)
     registry = Registry(providers, broken, chosen.catalogue)
     awake = {*registry.providers, *broken}
-    services = entry_points(group=SERVICES)
-    registry.asleep = {entry.name: partial(_set_up_by, entry) for entry in services if entry.name not in awake}
+    registry.asleep = {name: partial(_set_up_by, entry) for name, entry in services.items() if name not in awake}
     for name, why in registry.broken.items():
         if name not in broken:
             log.warning("route_broken", route=name, error=why)
@@ -110,10 +112,10 @@ def _set_up_by(entry: EntryPoint) -> str:
     return f"{', '.join(first)} or {last}"
 
 
-def _wanted(plan: Plan, broken: dict[str, str]) -> Iterable[tuple[str, EntryPoint]]:
+def _wanted(
+    plan: Plan, always: Mapping[str, EntryPoint], services: Mapping[str, EntryPoint], broken: dict[str, str]
+) -> Iterable[tuple[str, EntryPoint]]:
     """The accounts to open, by name, and the kind of each."""
-    always = {entry.name: entry for entry in entry_points(group=PROVIDERS)}
-    services = {entry.name: entry for entry in entry_points(group=SERVICES)}
     wanted = {**always, **{name: entry for name, entry in services.items() if plan.has(name)}}
     for name, kind in plan.accounts.items():
         entry = services.get(kind) or always.get(kind)
