@@ -244,14 +244,14 @@ def _become(order: dict[str, Any], files: Sequence[int]) -> NoReturn:
 
 def _arrange(order: dict[str, Any], files: Sequence[int]) -> None:
     """Open files as the program expects them: those it inherits under the numbers that they had; all others close."""
-    kept = [fcntl.fcntl(file, fcntl.F_DUPFD, FIRST_FREE) for file in files]
-    os.closerange(3, FIRST_FREE)
-    for file, number in zip(kept, order["files"], strict=True):
-        os.dup2(file, number)
-        os.close(file)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in enumerate(order["output"], 1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), number)
+    kept = [fcntl.fcntl(file, fcntl.F_DUPFD, FIRST_FREE) for file in files]
+    os.closerange(3, FIRST_FREE)  # the nursery's pipe, too: whoever waits for this process has its log from here on
+    for file, number in zip(kept, order["files"], strict=True):
+        os.dup2(file, number)
+        os.close(file)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -148,6 +148,12 @@ async def eventually(
     except TimeoutError:
         pytest.fail(f"never came true; last seen: {seen}")
     return seen
+
+
+async def pieces(body: bytes, size: int = 50) -> AsyncGenerator[bytes]:
+    """As it would come over a network."""
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
 
 
 class Program:

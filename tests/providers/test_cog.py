@@ -13,18 +13,11 @@ from app.media_generator.registry import Registry
 from app.media_generator.setup import Account, Setup
 from fleek.providers import AnswerLostError, BusyError, Failed, OutputError, Reference, Succeeded
 from fleek.testing import ProviderContract, Trouble, open_http
-from tests.providers.cog_server import cog_server
 from tests.providers.replicate_gateway import DOCUMENT
 from tests.providers.server import Server, breaking_off, saying
-from tests.support import attempts_of
+from tests.support import attempts_of, pieces
 
 GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with cog_server(tmp_path_factory.mktemp("cog")) as running:
-        yield running
 
 
 def account(url, http, vault, **variables):
@@ -32,18 +25,12 @@ def account(url, http, vault, **variables):
     return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
 
 
-async def pieces(body, size=1000):
-    """As it would come over a network."""
-    for start in range(0, len(body), size):
-        yield body[start : start + size]
-
-
 class TestCog(ProviderContract):
     @pytest.fixture
-    async def provider(self, address, vault):
+    async def provider(self, cog_address, vault):
         async with open_http() as http, Server() as self.odd:
             self.http, self.vault = http, vault
-            yield account(address, http, vault)
+            yield account(cog_address, http, vault)
 
     # Its server takes whatever the model takes, and nobody knows that without asking it.
     test_each_schema_is_valid_and_accepts_its_example = None
@@ -77,10 +64,10 @@ class TestCogCallingBack(TestCog):
     """The same server, asked to call back: nothing comes but through `take_answer`, as the API calls it."""
 
     @pytest.fixture
-    async def provider(self, address, vault):
+    async def provider(self, cog_address, vault):
         async with open_http() as http, Server() as self.odd, Server() as self.api:
             self.http, self.vault = http, vault
-            provider = account(address, http, vault, callback_url=self.api.url)
+            provider = account(cog_address, http, vault, callback_url=self.api.url)
             self.api.answers["/"] = self.hand_on(provider)
             self.odd.answers["/health-check"] = saying(b'{"status": "READY"}')
             yield provider
@@ -97,9 +84,9 @@ class TestCogCallingBack(TestCog):
         return replace(submission, callback_url=f"{self.api.url}/{submission.attempt_id}")
 
 
-async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_settled(address, vault):
+async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_settled(cog_address, vault):
     async with open_http() as http:
-        provider = account(address, http, vault)
+        provider = account(cog_address, http, vault)
         reference = await provider.submit(TestCog().usual(provider))
         # Another process, with nothing but the reference.
         other = account("http://127.0.0.1:9", http, vault)
@@ -129,9 +116,9 @@ async def test_an_answer_that_breaks_off_is_lost_and_not_kept(vault):
             assert isinstance(kept, Failed)
 
 
-async def test_while_it_works_on_an_attempt_it_starts_no_second_one(address, vault):
+async def test_while_it_works_on_an_attempt_it_starts_no_second_one(cog_address, vault):
     async with open_http() as http:
-        provider = account(address, http, vault)
+        provider = account(cog_address, http, vault)
         submission = TestCog().usual(provider)
         submission.input["delay"] = 2
         first = asyncio.create_task(provider.submit(submission))
@@ -151,9 +138,9 @@ async def test_its_schema_is_read_where_the_container_has_one(vault):
     assert list(card.input_schema["properties"]) == ["image", "scheduler", "seed", "width"]
 
 
-async def test_the_whole_way(address, vault, client, working):
+async def test_the_whole_way(cog_address, vault, client, working):
     async with open_http() as http:
-        provider = account(address, http, vault)
+        provider = account(cog_address, http, vault)
         client.api._transport.app.state.runtime.registry._offers.update(_offers(provider))
         await working(provider)
 

@@ -33,18 +33,12 @@ from fleek.providers import (
     VoidError,
 )
 from fleek.testing import open_http
-from tests.providers.cog_server import cog_program, cog_server
+from tests.providers.cog_server import cog_program
 from tests.providers.server import Server, saying
-from tests.support import Client, attempts_of, eventually
+from tests.support import Client, attempts_of, eventually, pieces
 
 KEY = "knownOnlyToTheContainer"
 GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with cog_server(tmp_path_factory.mktemp("cog")) as running:
-        yield running
 
 
 def account(url, http, vault, **variables):
@@ -71,8 +65,8 @@ async def listening(settings, bell, url, vault, *, port=0, **variables):
 
 
 @pytest.fixture
-async def whole(settings, bell, address, vault):
-    async with listening(settings, bell, address, vault) as both:
+async def whole(settings, bell, cog_address, vault):
+    async with listening(settings, bell, cog_address, vault) as both:
         yield both
 
 
@@ -187,12 +181,12 @@ async def test_a_file_is_taken_of_who_knows_the_key_alone(vault):
 
     for one, key in ((provider, "guess"), (provider, ""), (without, KEY)):
         with pytest.raises(CallbackRefusedError):
-            await one.take_file(SentFile(attempt_id, key, "a.png", _chunks(GOOD)))
-    name = await provider.take_file(SentFile(attempt_id, KEY, "a.png", _chunks(b"hello")))
+            await one.take_file(SentFile(attempt_id, key, "a.png", pieces(GOOD)))
+    name = await provider.take_file(SentFile(attempt_id, KEY, "a.png", pieces(b"hello")))
     said = {"status": "succeeded", "output": [f"http://x/media/callbacks/cog/files/{name}"]}
-    ours = await provider.take_answer(attempt_id, _chunks(json.dumps(said).encode()))
+    ours = await provider.take_answer(attempt_id, pieces(json.dumps(said).encode()))
     # An answer that names another attempt's file gets what lies at that URL, and nothing out of the bucket.
-    others = await provider.take_answer(other, _chunks(json.dumps(said).encode()))
+    others = await provider.take_answer(other, pieces(json.dumps(said).encode()))
 
     (output,) = (await provider.poll(ours)).outputs
     (elsewhere,) = (await provider.poll(others)).outputs
@@ -225,23 +219,18 @@ async def test_nobody_else_can_answer(whole, working, hot, vault):
     assert (await client.until(media))["files"][0]["media_type"] == "image/png"
 
 
-async def _chunks(body):
-    for start in range(0, len(body), 50):
-        yield body[start : start + 50]
-
-
 async def test_what_only_says_how_far_it_is_is_no_answer(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     at_work = new_id()
 
-    assert await provider.take_answer(at_work, _chunks(b'{"id": "x", "logs": "", "status": "processing"}')) is None
+    assert await provider.take_answer(at_work, pieces(b'{"id": "x", "logs": "", "status": "processing"}')) is None
     assert await vault.find(at_work) is None
 
 
 async def test_an_answer_that_is_too_long_ends_its_job(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     provider._answers._most_bytes = 200
-    reference = await provider.take_answer(new_id(), _chunks(b'{"output": "' + b"a" * 500 + b'"}'))
+    reference = await provider.take_answer(new_id(), pieces(b'{"output": "' + b"a" * 500 + b'"}'))
 
     outcome = await provider.poll(reference)
 
@@ -251,7 +240,7 @@ async def test_an_answer_that_is_too_long_ends_its_job(vault):
 
 async def test_a_stopped_one_says_so(vault):
     provider = account("http://127.0.0.1:9", None, vault)
-    reference = await provider.take_answer(new_id(), _chunks(b'{"status": "canceled"}'))
+    reference = await provider.take_answer(new_id(), pieces(b'{"status": "canceled"}'))
 
     assert isinstance(await provider.poll(reference), Canceled)
 
@@ -276,7 +265,7 @@ async def test_while_nothing_comes_the_servers_health_tells_what_became_of_it(va
         idle = await provider.poll(reference)
         server.answers["/health-check"] = health("BUSY", "second")
         lost = await provider.poll(reference)
-        await provider.take_answer(submission.attempt_id, _chunks(GOOD))
+        await provider.take_answer(submission.attempt_id, pieces(GOOD))
         found = await provider.poll(reference)
 
     assert isinstance(idle, Failed)
