@@ -6,7 +6,8 @@ from app.media import callback_notes, calls
 from fleek.providers import CancelAnswer, Reference, Running
 from fleek.testing import open_http
 from tests.providers.server import Server, saying
-from tests.providers.test_cog_callbacks import GOOD, _chunks, _submission, account, health
+from tests.providers.test_cog_callbacks import GOOD, _submission, account, health
+from tests.support import pieces
 
 
 async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault):
@@ -20,7 +21,7 @@ async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault)
         finished = await provider.cancel(reference)
         server.answers["/health-check"] = health(start="second")
         lost = await provider.cancel(reference)
-        await provider.take_answer(submission.attempt_id, _chunks(GOOD))
+        await provider.take_answer(submission.attempt_id, pieces(GOOD))
         answered = await provider.cancel(reference)
 
     assert (finished, lost, answered) == (CancelAnswer.TOO_LATE, CancelAnswer.CANCELED, CancelAnswer.TOO_LATE)
