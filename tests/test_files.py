@@ -20,6 +20,7 @@ PNG = png_of_about(2_000)
 LONG = png_of_about(200_000)
 HUGE = PNG[:16] + (20_000).to_bytes(4) * 2 + PNG[24:]
 """Says of itself that it is 20,000 x 20,000."""
+WEBP = b"RIFF" + (92).to_bytes(4, "little") + b"WEBPVP8L" + (80).to_bytes(4, "little") + b"/" + bytes(79)
 BOUNDARY = "xXxBoundaryxXx"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
@@ -128,6 +129,7 @@ async def test_a_deleted_file_is_gone_with_its_object(api, hot, runtime):
         (part(PNG[:-20]) + END, 422, "file_cut_off", "its end is missing"),
         (part(PNG[:-1]) + END, 422, "file_cut_off", "image/png"),
         (part(LONG[:-3]) + END, 422, "file_cut_off", "image/png"),
+        (part(WEBP[:-9]) + END, 422, "file_cut_off", "image/webp"),
         (part(), 422, "invalid_form", "end"),
         (part()[:-300], 422, "invalid_form", "end"),
         (part() + part(name="b.png") + END, 422, "invalid_form", "one file"),

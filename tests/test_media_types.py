@@ -12,7 +12,7 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from app.core.inspection import HEAD_BYTES, TAIL_BYTES, NotMediaError, inspect, is_whole
+from app.core.inspection import HEAD_BYTES, Ending, NotMediaError, inspect
 from app.main import create_app
 from app.media import probing
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -201,7 +201,10 @@ async def test_what_the_model_did_not_promise_or_did_not_finish_is_refused(clien
 
 
 def whole(content, *types):
-    return is_whole(inspect(content[:HEAD_BYTES], types), content[:HEAD_BYTES], content[-TAIL_BYTES:], len(content))
+    ending = Ending(inspect(content[:HEAD_BYTES], types), content[:HEAD_BYTES])
+    for start in range(0, len(content), 7):
+        ending.see(content[start : start + 7])
+    return ending.is_reached
 
 
 def test_a_format_that_says_where_it_ends_is_believed():
@@ -213,6 +216,35 @@ def test_a_format_that_says_where_it_ends_is_believed():
     assert not whole(WAV[:-1])
     assert not whole(webm[: len(webm) // 2])
     assert whole(WAV[:4] + b"\xff" * 4 + WAV[8:-4])
+
+
+def picture(media_type, **options):
+    made = io.BytesIO()
+    Image.effect_noise((64, 48), 100).save(made, media_type, **options)
+    return made.getvalue()
+
+
+JPEG = picture("jpeg", exif=b"Exif\0\0" + picture("jpeg") + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("content", [picture("png"), picture("gif"), picture("webp"), picture("jpeg"), JPEG])
+def test_a_picture_is_whole_only_to_its_end(content):
+    assert whole(content)
+    assert not any(whole(content[:size]) for size in (len(content) * 2 // 3, len(content) - 1))
+
+
+@pytest.mark.parametrize("content", [picture("png"), picture("webp"), JPEG, picture("jpeg", progressive=True)])
+def test_what_cameras_and_programs_put_behind_a_picture_does_no_harm(content):
+    assert whole(content + b"SEFT" + bytes(20) + MP4)
+
+
+@pytest.mark.parametrize("size", [20, 21, 22, 23, 24, 25])
+def test_a_jpeg_that_ends_among_what_describes_it_is_not_whole(size):
+    described = b"\xff\xd8\xff\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0" + JPEG[2:]
+    ending = Ending(inspect(JPEG), described[:size])
+    ending.see(described[:size])
+
+    assert not ending.is_reached
 
 
 def test_a_picture_cannot_pass_for_text():

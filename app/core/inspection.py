@@ -11,7 +11,7 @@ import imagesize  # pyright: ignore[reportMissingTypeStubs] - likewise
 
 HEAD_BYTES: Final = 64 * 1024
 """So much of the beginning tells what it is."""
-TAIL_BYTES: Final = 12
+_TAIL_BYTES: Final = 12
 """So much of the end tells whether all of it came."""
 
 JSON: Final = "application/json"
@@ -19,8 +19,10 @@ TEXT: Final = "text/plain"
 SVG: Final = "image/svg+xml"
 """Never given out as such: a browser that opens one runs the scripts in it. It counts as text."""
 _PROPER: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
-ENDS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9", "image/gif": b";"}
-"""How the last bytes of a format read."""
+_MARKS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9"}
+"""How the end of a format reads. More may follow, as cameras and some programs do."""
+_MARKER: Final = b"\xff"
+_START_OF_SCAN: Final = b"\xda"
 _ISO: Final = frozenset({"video/mp4", "video/quicktime", "video/x-m4v", "audio/mp4", "image/heic", "image/avif"})
 _MATROSKA: Final = frozenset({"video/webm", "video/x-matroska"})
 _EBML: Final = b"\x1a\x45\xdf\xa3"
@@ -111,27 +113,62 @@ def _is_json(text: str, *, whole: bool) -> bool:
     return True
 
 
-def is_whole(kind: Kind, head: bytes, tail: bytes, size: int) -> bool:
-    """Whether a file ends where its format says it does; True where the format does not say.
+class Ending:
+    """Watches a file that passes in pieces for the end that its format tells of."""
 
-    Args:
-        kind: As inspected.
-        head: Its beginning.
-        tail: Its last TAIL_BYTES.
-        size: Its length in bytes.
+    def __init__(self, kind: Kind, head: bytes) -> None:
+        """See `Ending`.
+
+        Args:
+            kind: As inspected.
+            head: The file's beginning, HEAD_BYTES or more unless it is shorter.
+        """
+        self._kind = kind
+        self._head = head[:HEAD_BYTES]
+        self._mark = _MARKS.get(kind.media_type)
+        self._not_before = _scan_of(self._head) if kind.media_type == "image/jpeg" else 0
+        self._marked = False
+        self._tail = b""
+        self.size = 0
+        """Bytes that have passed."""
+
+    def see(self, piece: bytes) -> None:
+        """The next piece."""
+        if self._mark is not None and not self._marked:
+            # A piece may end within the mark.
+            begin = self.size - len(self._tail)
+            self._marked = (self._tail + piece).find(self._mark, max(self._not_before - begin, 0)) >= 0
+        self.size += len(piece)
+        self._tail = piece[-_TAIL_BYTES:] if len(piece) >= _TAIL_BYTES else (self._tail + piece)[-_TAIL_BYTES:]
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether all of it has passed; True where the format does not say."""
+        head, size, media_type = self._head, self.size, self._kind.media_type
+        if self._mark is not None:
+            return self._marked
+        if media_type in {"image/webp", "audio/wav"}:
+            told = int.from_bytes(head[4:8], "little")
+            return (media_type == "audio/wav" and told in _UNTOLD) or size >= told + 8
+        if media_type in _ISO:
+            return _boxes_fit(head, size)
+        if media_type in _MATROSKA:
+            return _segment_fits(head, size)
+        if media_type == JSON and size >= HEAD_BYTES:
+            return self._tail.rstrip().endswith((b"}", b"]"))
+        return media_type != "image/gif" or self._tail.rstrip(b"\x00").endswith(b";")
+
+
+def _scan_of(head: bytes) -> int:
+    """Where a JPEG's picture begins, or a place before it: a preview among what describes it has an end of its own.
+
+    Source: ITU-T T.81, section B.1.1.
     """
-    if kind.media_type == "image/webp":
-        return size >= int.from_bytes(head[4:8], "little") + 8
-    if kind.media_type == "audio/wav":
-        told = int.from_bytes(head[4:8], "little")
-        return told in _UNTOLD or size >= told + 8
-    if kind.media_type in _ISO:
-        return _boxes_fit(head, size)
-    if kind.media_type in _MATROSKA:
-        return _segment_fits(head, size)
-    if kind.media_type == JSON and size >= HEAD_BYTES:
-        return tail.rstrip().endswith((b"}", b"]"))
-    return tail.rstrip(b"\x00").endswith(ENDS.get(kind.media_type, b""))
+    place = 2
+    while head[place : place + 1] == _MARKER and (name := head[place + 1 : place + 2]) != _START_OF_SCAN:
+        # Before its name a marker may be repeated, to fill space.
+        place += 1 if name == _MARKER else 2 + int.from_bytes(head[place + 2 : place + 4])
+    return place
 
 
 def _boxes_fit(head: bytes, size: int) -> bool:

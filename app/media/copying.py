@@ -23,7 +23,7 @@ import structlog
 
 from app.core import tracing
 from app.core.ids import new_id
-from app.core.inspection import HEAD_BYTES, TAIL_BYTES, Kind, NotMediaError, inspect, is_whole
+from app.core.inspection import HEAD_BYTES, Ending, Kind, NotMediaError, inspect
 from app.media import calls
 from app.media.commands import StoredFile
 from app.media.probing import Prober
@@ -130,7 +130,7 @@ async def copy_output(
         head = [chunk async for chunk in _first(chunks, HEAD_BYTES)]
         beginning = b"".join(head)
         kind = _inspect(beginning, place.types, limits)
-        through = _Passage(kind, beginning[:HEAD_BYTES], limits.max_bytes)
+        through = _Passage(kind, beginning, limits.max_bytes)
         key = place.key(kind.extension)
         await store.put(key, through.carry(head, chunks), kind.content_type)
     return StoredFile(
@@ -168,25 +168,27 @@ class _Passage:
 
     def __init__(self, kind: Kind, head: bytes, max_bytes: int) -> None:
         self._kind = kind
-        self._head = head
         self._max_bytes = max_bytes
-        self.size = 0
+        self._ending = Ending(kind, head)
         self.digest = hashlib.sha256()
         self._text = codecs.getincrementaldecoder("utf-8")() if kind.is_text else None
 
     async def carry(self, head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        tail = b""
         for chunk in chain(head):
-            tail = self._pass(chunk, tail)
+            self._pass(chunk)
             yield chunk
         async for chunk in rest:
-            tail = self._pass(chunk, tail)
+            self._pass(chunk)
             yield chunk
-        if not is_whole(self._kind, self._head, tail, self.size):
+        if not self._ending.is_reached:
             raise OutputError(f"the provider's {self._kind.media_type} is cut off after {self.size} bytes")
 
-    def _pass(self, chunk: bytes, tail: bytes) -> bytes:
-        self.size += len(chunk)
+    @property
+    def size(self) -> int:
+        return self._ending.size
+
+    def _pass(self, chunk: bytes) -> None:
+        self._ending.see(chunk)
         if self.size > self._max_bytes:
             raise OutputError(f"the provider's result is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)
@@ -195,4 +197,3 @@ class _Passage:
                 self._text.decode(chunk)
             except UnicodeDecodeError as error:
                 raise OutputError("the provider's result begins as text and goes on as something else") from error
-        return (tail + chunk)[-TAIL_BYTES:] if len(chunk) < TAIL_BYTES else chunk[-TAIL_BYTES:]

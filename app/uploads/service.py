@@ -15,10 +15,9 @@ begins again where it was.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -28,7 +27,7 @@ import structlog
 from app.core.connections import Connections
 from app.core.errors import brief
 from app.core.ids import new_id
-from app.core.inspection import ENDS, HEAD_BYTES, Kind, NotMediaError, inspect
+from app.core.inspection import HEAD_BYTES, Ending, Kind, NotMediaError, inspect
 from app.core.storable import storable
 from app.storage.store import Store, StoreError
 from app.uploads import queries
@@ -98,7 +97,8 @@ class Uploads:
                 kind = self._inspect(b"".join(head))
                 await self._wait_for_a_place()
                 try:
-                    return await self._take(_coming(owner_id, name, kind), chain(head), chunks)
+                    passage = _Passage(self.limits.max_bytes, Ending(kind, b"".join(head)))
+                    return await self._take(_coming(owner_id, name, kind), passage, passage.carry(head, chunks))
                 finally:
                     self._places.release()
         except TimeoutError as error:
@@ -156,18 +156,17 @@ class Uploads:
             busy = f"{AT_ONCE} files are being handed in; try again soon"
             raise UploadsBusyError(busy, headers={"Retry-After": "5"}) from None
 
-    async def _take(self, coming: Coming, head: "chain[bytes]", rest: AsyncIterator[bytes]) -> HandedIn:
+    async def _take(self, coming: Coming, passage: "_Passage", chunks: AsyncIterator[bytes]) -> HandedIn:
         await queries.announce(self._hot, coming)
-        passage = _Passage(self.limits.max_bytes, ENDS.get(coming.media_type, b""))
         try:
-            await self._store.put(coming.key, passage.carry(head, rest), coming.media_type)
-            if not passage.ended:
+            await self._store.put(coming.key, chunks, coming.media_type)
+            if not passage.ending.is_reached:
                 raise CutOffFileError(f"the {coming.media_type} is cut off: its end is missing; hand all of it in")  # noqa: TRY301 - handled like any other
             row = await queries.arrived(
                 self._hot,
                 coming,
                 sha256=passage.digest.hexdigest(),
-                size=passage.size,
+                size=passage.ending.size,
                 lifetime=self.limits.lifetime,
             )
         except StoreError as error:
@@ -245,29 +244,20 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> list[bytes]:
 class _Passage:
     """Counts and hashes what passes through."""
 
-    def __init__(self, max_bytes: int, end: bytes) -> None:
+    def __init__(self, max_bytes: int, ending: Ending) -> None:
         self._max_bytes = max_bytes
-        self._end = end
-        self._last = b""
-        self.size = 0
-        self.ended = not end
-        """Whether the format's mark of an end has come past; more may follow it, as cameras do."""
+        self.ending = ending
         self.digest = hashlib.sha256()
 
-    async def carry(self, head: "chain[bytes]", rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def carry(self, head: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         for chunk in head:
             yield self._pass(chunk)
         async for chunk in rest:
             yield self._pass(chunk)
 
     def _pass(self, chunk: bytes) -> bytes:
-        self.size += len(chunk)
-        if self.size > self._max_bytes:
+        self.ending.see(chunk)
+        if self.ending.size > self._max_bytes:
             raise FileTooLargeError(f"the file is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)
-        if not self.ended:
-            # A piece may end within the mark.
-            seen = self._last + chunk
-            self.ended = self._end in seen
-            self._last = seen[-len(self._end) :]
         return chunk
