@@ -30,7 +30,7 @@ RETURNING m.id AS media_id, m.owner_id, a.reference IS NULL AS unbound, m.status
 # What it waits for is no pause between two tries any more.
 _HASTEN: Final = f"""
 WITH bought AS (
-    UPDATE attempts a SET called_back = true WHERE a.id = $1 AND a.status IN ({OPEN}) AND a.look_at IS NULL
+    UPDATE attempts a SET called_back = true WHERE a.id = $1 AND a.status IN ({OPEN})
     RETURNING a.media_id
 )
 UPDATE media m SET rank = {RESUMED}, next_run = now() FROM bought

@@ -92,8 +92,9 @@ WITH asked AS (
 )
 SELECT id, number FROM made UNION ALL SELECT id, number FROM before"""
 
-# Of a media that is over somebody has to look after the purchase. Where another attempt is open, or it is at another
-# provider by now, the fact is kept, and looked after when the media is over without a result.
+# Of a media that is over somebody has to look after the purchase. It may end in this very moment: then `a` is seen as
+# it is now, and `m` as it was, so that an end must have left `look_at` for this. Where another attempt is open, or the
+# media is at another provider by now, the fact is kept, and looked after when it is over without a result.
 _GOES_ON_ELSEWHERE: Final = f"""(m.status = '{MediaStatus.COMPLETED}' OR NOT {SAME_PROVIDER} OR EXISTS (
     SELECT FROM attempts o WHERE o.media_id = a.media_id AND o.id <> a.id AND o.status IN ({OPEN})))"""
 PURCHASE: Final = f"""
@@ -102,8 +103,8 @@ UPDATE attempts a SET external_id = t.external_id, reference = t.reference::json
     stop = a.stop OR m.status = '{MediaStatus.CANCELED}',
     status = CASE WHEN a.status IN ({OPEN}) OR NOT {_GOES_ON_ELSEWHERE} THEN '{AttemptStatus.SUBMITTED}'
         ELSE '{AttemptStatus.UNKNOWN}' END,
-    look_at = CASE WHEN m.status IN ({names(OVER)}) OR (m.status <> '{MediaStatus.COMPLETED}'
-        AND a.status NOT IN ({OPEN}) AND {_GOES_ON_ELSEWHERE}) THEN now() END
+    look_at = CASE WHEN m.status = '{MediaStatus.COMPLETED}' THEN NULL
+        WHEN m.status IN ({names(OVER)}) OR a.status NOT IN ({OPEN}) THEN now() ELSE a.look_at END
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, external_id, reference), media m
 WHERE a.id = t.id AND m.id = a.media_id AND {UNSETTLED}
 RETURNING a.id"""
@@ -120,7 +121,7 @@ WITH asked AS (
     FROM asked WHERE m.id = asked.media_id AND {HELD}
     {MOVED}, asked.attempt_id, {BILLED}
 ), attempted AS (
-    UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', finished_at = now(), {billed("moved")}
+    UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', finished_at = now(), look_at = NULL, {billed("moved")}
     FROM moved WHERE a.id = moved.attempt_id
 ), forsaken AS (
     UPDATE attempts a SET look_at = NULL FROM moved
