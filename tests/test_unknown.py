@@ -4,9 +4,12 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import asyncpg
+
 from app.core.ids import new_id
-from app.media import transitions, workers
+from app.media import stop_statements, transitions, workers
 from app.media.commands import Held, Intent, Purchase
+from app.media.endings import DEADLINE_EXCEEDED
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import AnswerLostError, NotReachedError
 from tests.support import attempts_of, claim, eventually
@@ -57,6 +60,22 @@ async def test_nobody_is_believed_to_have_nothing_while_a_call_may_be_in_the_air
     done = await client.until(media)
 
     assert (done["status"], done["number_of_tries"], provider.sold) == ("COMPLETED", 1, 0)
+
+
+async def test_a_purchase_that_is_written_down_while_its_media_ends_is_looked_after(client, hot, settings):
+    _, attempt_id = await left_by_a_dead_worker(client, hot)
+    (media,) = await hot.fetch("SELECT id, fence FROM media")
+    other = await asyncpg.connect(settings.database_dsn)
+
+    async with other.transaction():
+        await other.fetch(stop_statements.EXPIRE_HELD, DEADLINE_EXCEEDED.as_json, [media["id"]], [media["fence"]])
+        writing = asyncio.create_task(transitions.record_purchases(hot, [Purchase(attempt_id, "dummy-x", "{}")]))
+        await eventually(lambda: other.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+    await other.close()
+
+    assert await writing == [True]
+    (attempt,) = await hot.fetch("SELECT status, look_at IS NOT NULL AS looked_after FROM attempts")
+    assert (attempt["status"], attempt["looked_after"]) == ("SUBMITTED", True)
 
 
 async def test_after_that_it_is_bought_by_the_next_worker(client, hot, working):
