@@ -34,6 +34,8 @@ class Health:
         self._api = api
         self._workers = workers
         self._complaint = "nothing was asked yet"
+        self.findings: list[str] = []
+        """What the API's checks found wrong that does not keep it from serving."""
 
     def wait(self) -> None:
         """Return when all is well.
@@ -99,7 +101,11 @@ class Health:
         finally:
             connection.close()
         self._complaint = f"{path} answers {answer.status}: {_detail(body)}"
-        return answer.status == http.client.OK
+        if answer.status != http.client.OK:
+            return False
+        checks = json.loads(body).get("checks", [])
+        self.findings += [f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]]
+        return True
 
 
 def _detail(body: bytes) -> str:

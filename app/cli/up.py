@@ -115,12 +115,14 @@ class Up:
         programs = Programs(environment=environment, logs=logs, signals=self._signals)
         with _timed("schema and bucket"):
             self._finish([programs.migration(), programs.bucket()])
-        self._start_services(programs, found["DATABASE_URL"])
+        findings = self._start_services(programs, found["DATABASE_URL"])
         say(f"Ready after {time.monotonic() - begun:.1f} s.")
         say()
         announce(found, self._real, bucket=settings.bucket_name, data=data)
         if self._listening.exposed:
             warn_of_exposure(found, self._real)
+        for finding in findings:
+            say(f"Note: {finding} (fleek doctor says more)")
 
     def _start_engines(self) -> None:
         names = [engine.name for engine in reversed(self._engines.chosen)]
@@ -139,19 +141,22 @@ class Up:
             if helper.status != 0:
                 raise CommandError(f"{helper.name} failed: {verdict(helper.output())} (log: {quoted(helper.log)})")
 
-    def _start_services(self, programs: Programs, dsn: str) -> None:
+    def _start_services(self, programs: Programs, dsn: str) -> list[str]:
+        """Start them; what is wrong all the same."""
         api = programs.api(self._listening)
         workers = [programs.worker(number + 1) for number in range(self._options.workers)]
         self._children = [api, *workers]
         with _timed("API and worker" if len(workers) == 1 else f"API and {len(workers)} workers"):
             for child in self._children:
                 child.start()
+            health = Health(self._listening.address, dsn, api, workers)
             try:
-                Health(self._listening.address, dsn, api, workers).wait()
+                health.wait()
             except CommandError:
                 if not api.alive:
                     self._listening.check()  # somebody else may have been quicker
                 raise
+        return health.findings
 
     def _stop(self) -> None:
         begun = time.monotonic()

@@ -38,6 +38,7 @@ _BY_STATUS: Final[Mapping[int, type[ProviderError]]] = {
     410: ModelGoneError,
     413: InputRefusedError,
     422: InputRefusedError,
+    501: RefusedError,  # it has never heard of such a request
 }
 
 

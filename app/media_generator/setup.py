@@ -7,7 +7,7 @@ that name, in capitals. The account `replicate` reads REPLICATE_API_TOKEN, the a
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,12 +16,18 @@ from app.core.errors import SettingsError
 from app.core.http import Http, NoCalls
 from app.media_generator.cards import ModelCard
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 
 class ProviderSettings(BaseModel):
     """Base of an adapter's settings: each field is a variable, its docstring the line in the documentation."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
+
+ADDRESS: Final = "^https?://"
+"""How the pattern of a setting begins that is an address."""
 
 SettingsType = TypeVar("SettingsType", bound=ProviderSettings)
 
@@ -87,8 +93,20 @@ class Account:
         try:
             return kind.model_validate(dict(self.variables))
         except ValidationError as error:
-            faults = [f"{self.variable(str(one['loc'][0]))}: {one['msg']}" for one in error.errors()]
+            faults = [f"{self.variable(str(one['loc'][0]))}: {_in_words(one)}" for one in error.errors()]
             raise SettingsError("; ".join(faults)) from None
+
+
+def _in_words(fault: "ErrorDetails") -> str:
+    """What to change."""
+    limits = fault.get("ctx", {})
+    match fault["type"]:
+        case "too_short" | "string_too_short":
+            return f"must have {limits['min_length']} characters or more"
+        case "string_pattern_mismatch" if limits["pattern"].startswith(ADDRESS):
+            return "must begin with http:// or https:// and name a host"
+        case _:
+            return fault["msg"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ async def check_all(runtime: Runtime) -> list[Check]:
             _bounded(
                 "providers",
                 _providers(runtime),
-                "reinstall or remove the plug-in that is named, look after its settings, key and credit, replace a "
-                "model that is gone (if it is not: fleek jobs resume NAME), or set DEFAULT_MODEL to one of /models",
+                "look after the settings, key and credit of what is named, replace a model that is gone (if it is not: "
+                "fleek jobs resume NAME), reinstall or remove a plug-in, or set DEFAULT_MODEL to one of /models",
             ),
         )
     )

@@ -33,9 +33,9 @@ SILENCE: Final = 30.0
     summary="A provider calls back",
 )
 async def call_back(request: Request, provider: str, attempt_id: UUID) -> Response:
-    """Not for you: providers are given this address with each attempt. It is signed as the provider signs.
+    """Not for you: providers are given this address with each attempt. The call is signed as the provider signs.
 
-    A callback only rings: the worker asks the provider what became of the attempt.
+    A callback only rings: the worker asks the provider what became of the attempt. 204: it has been noted.
     """
     body = await read_body(request, MAX_BYTES)
     headers = {name.lower(): value for name, value in request.headers.items()}
@@ -52,9 +52,10 @@ async def call_back(request: Request, provider: str, attempt_id: UUID) -> Respon
     summary="A provider calls back with its answer",
 )
 async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret: str) -> Response:
-    """Not for you: a provider that cannot be asked afterwards is given this address, which nobody can guess.
+    """Not for you: a provider that cannot be asked afterwards, and signs nothing, is given this address.
 
-    The answer is stored as it comes; the worker reads it. Any answer but 204 means: call again.
+    Nobody can guess `secret`. The answer in the body is stored as it comes; the worker reads it. 204: it is stored.
+    Any other answer means: call again.
     """
     await desk_of(request).callbacks.take_answer(provider, attempt_id, secret, _coming(request))
     return Response(status_code=204)
@@ -71,7 +72,11 @@ async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret
     summary="A provider hands over a file of its answer",
 )
 async def bring_file(request: Request, provider: str, key: str, name: str) -> Response:
-    """Not for you: a provider that sends its files before its answer sends them here, with `X-Prediction-ID`."""
+    """Not for you: a provider that sends its files before its answer sends them here, the bytes as the body.
+
+    `key` is what the operator has told it, such as COG_UPLOAD_KEY; the header `X-Prediction-ID` is the attempt's id.
+    201: the file is stored, and `Location` is its name in the answer.
+    """
     try:
         attempt_id = UUID(request.headers.get("x-prediction-id", ""))
     except ValueError:

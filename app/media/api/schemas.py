@@ -166,7 +166,11 @@ QueuePosition: TypeAlias = Annotated[
     ),
 ]
 WaitsFor: TypeAlias = Annotated[
-    WaitingFor | None, Field(description="While it waits: why nothing is bought from its provider now; null: nothing.")
+    WaitingFor | None,
+    Field(
+        description="While it waits: why nothing is bought from its provider now. "
+        "Null: nothing, or this is a list or the answer to the request itself."
+    ),
 ]
 Deadline: TypeAlias = Annotated[
     datetime | None, Field(description="When it ends with `deadline_exceeded`; null: never.")
