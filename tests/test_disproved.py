@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -13,11 +15,28 @@ from app.core.ids import new_id
 from app.main import create_app
 from app.media import callback_notes, statements
 from app.media_generator.registry import Registry
-from fleek.providers import Reference
+from fleek.providers import BusyError, Reference
 from tests.support import PUBLIC_URL, Client, attempts_of, eventually, make_settings
 from tests.test_callbacks import Calling, DummyReference, call, said_to_be_unsold
 
 PATIENT = {"retry_base_seconds": 3600, "retry_max_seconds": 3600}
+
+
+class OneAtATime(Calling):
+    """Lies about the first request, and refuses the second because it works at the first."""
+
+    capabilities = replace(Calling.capabilities, submit_timeout=timedelta(seconds=60))
+
+    def __init__(self):
+        super().__init__()
+        self.asked_again, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def submit(self, submission):
+        if self.sold and not self.may_answer.is_set():
+            self.asked_again.set()
+            await self.may_answer.wait()
+            raise BusyError("429: one at a time")
+        return await super().submit(submission)
 
 
 @pytest.fixture
@@ -26,8 +45,8 @@ def settings(engines, database):
 
 
 @pytest.fixture
-def provider():
-    return Calling()
+def provider(request):
+    return getattr(request, "param", Calling)()
 
 
 @pytest.fixture
@@ -114,3 +133,22 @@ async def test_a_callback_is_in_nobodys_way(api, client, provider, working, hot,
 
     assert (await calling).status_code == 204
     assert (await client.until(media))["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("provider", [OneAtATime], indirect=True)
+async def test_a_try_that_was_refused_gives_way_to_a_purchase_that_is_known(api, client, provider, working, hot):
+    provider.lies, provider.done = 1, True
+    await working(provider, retry_base_seconds=0.02, retry_max_seconds=0.02)
+    await eventually(lambda: callback_notes.keys(hot, "dummy"))
+    media = await client.faulty()
+    await asyncio.wait_for(provider.asked_again.wait(), 60)
+    (attempt_id,) = provider.sold
+
+    assert (await call(api, attempt_id, b"bought-33")).status_code == 204
+    provider.may_answer.set()
+
+    done = await client.until(media)
+    first, second = await attempts_of(client, media)
+    assert (done["status"], done["number_of_tries"], len(provider.sold)) == ("COMPLETED", 2, 1)
+    assert (first["status"], first["external_id"]) == ("SUCCEEDED", "bought-33")
+    assert (second["status"], second["error"]["code"]) == ("FAILED", "provider_busy")
