@@ -14,7 +14,7 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.engine import build_runner
 from app.main import create_app
-from app.media import gates, pausing, transitions, workers
+from app.media import callback_notes, gates, pausing, transitions, workers
 from app.media.commands import Held, Intent, NewMedia, OnRoute, Purchase, Rerouting
 from app.media_generator.cards import ModelStatus, Price
 from app.media_generator.catalogue import Catalogue
@@ -229,6 +229,47 @@ async def test_what_a_target_sold_all_the_same_is_fetched_there(product_of, hot)
     assert (stored["status"], [one["status"] for one in tries]) == ("ERROR", ["SUCCEEDED", "FAILED"])
     assert (await client.api.post(f"/media/{over['id']}/retry")).status_code == 202
     assert (await client.until(over, "COMPLETED"))["number_of_tries"] == 2
+
+
+class Department(Shop):
+    """Sells under two names, each with a price of its own, and nothing under the first, as it says."""
+
+    def __init__(self):
+        super().__init__("first")
+        self.cards = [
+            replace(self.card, price=Price(Decimal(2))),
+            replace(self.card, name="black", price=Price(Decimal(1))),
+        ]
+
+    def models(self):
+        return self.cards
+
+    async def submit(self, submission):
+        if submission.model == "grey":
+            raise ModelGoneError("404")
+        return await super().submit(submission)
+
+
+@pytest.mark.parametrize("before_the_end", [True, False])
+async def test_what_was_bought_of_an_earlier_target_has_its_price(product_of, hot, before_the_end):
+    shop = Department()
+    shop.failure = BusyError("429") if before_the_end else GenerationFailedError("out of memory")
+    shop.refusal = shop.failure if before_the_end else None
+    both = Route("route/portrait", (FIRST, Target("first/black")))
+    client = await product_of(shop, route=both, retry_base_seconds=3600, retry_max_seconds=3600)
+    media = await ask(client)
+    status = "IN_QUEUE" if before_the_end else "ERROR"
+    await eventually(lambda: client.media(media), lambda m: (m["status"], m["number_of_tries"]) == (status, 2))
+    (bought, _), shop.failure = await attempts_of(client, media), None
+
+    fact = {"external_id": "a", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}
+    assert await transitions.record_purchases(hot, [Purchase(UUID(bought["id"]), "a", json.dumps(fact))]) == [True]
+    await callback_notes.hasten(hot, UUID(bought["id"]))
+
+    await eventually(lambda: client.media(media), lambda seen: seen["files"])
+    first, second = await attempts_of(client, media)
+    assert (first["status"], first["model"], Decimal(first["cost"])) == ("SUCCEEDED", "first/grey", 2)
+    assert (second["status"], second["cost"]) == ("FAILED", None)
 
 
 async def test_after_the_last_target_it_is_an_error(product_of):

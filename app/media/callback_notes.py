@@ -27,14 +27,14 @@ WHERE a.id = $1 AND m.id = a.media_id AND split_part(a.model, '/', 1) = $2
     AND {UNSETTLED}
 RETURNING m.id AS media_id, m.owner_id, a.reference IS NULL AS unbound, m.status IN ({names(OVER)}) AS over"""
 
-# What it waits for is no pause between two tries any more.
+# What it waits for is no pause between two tries any more. Two statements: who locks an attempt before its media gets
+# into the way of those that do it the other way round.
+_CALLED: Final = f"""
+UPDATE attempts a SET called_back = true WHERE a.id = $1 AND a.status IN ({OPEN})"""
 _HASTEN: Final = f"""
-WITH bought AS (
-    UPDATE attempts a SET called_back = true WHERE a.id = $1 AND a.status IN ({OPEN})
-    RETURNING a.media_id
-)
-UPDATE media m SET rank = {RESUMED}, next_run = now() FROM bought
-WHERE m.id = bought.media_id AND m.status = '{MediaStatus.IN_QUEUE}' AND m.rank < {RESUMED}"""
+UPDATE media m SET rank = {RESUMED}, next_run = now() FROM attempts a
+WHERE a.id = $1 AND a.status IN ({OPEN}) AND m.id = a.media_id
+    AND m.status = '{MediaStatus.IN_QUEUE}' AND m.rank < {RESUMED}"""
 
 # What is closed by now is cleared by whoever comes by.
 _UNHEARD: Final = f"""
@@ -67,6 +67,7 @@ async def note(hot: Connections, attempt_id: UUID, provider: str) -> asyncpg.Rec
 
 async def hasten(hot: Connections, attempt_id: UUID) -> None:
     """Let a media in the queue that turned out to be bought be claimed, and its provider asked, at once."""
+    await hot.execute(_CALLED, attempt_id)
     await hot.execute(_HASTEN, attempt_id)
 
 

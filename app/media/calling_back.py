@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Final
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -160,6 +161,11 @@ class Callbacks:
         clean: dict[str, str] = storable(msgspec.to_builtins(reference))
         stored = msgspec.json.encode(clean).decode()
         purchase = Purchase(attempt_id, clean["external_id"], stored)
-        if any(await transitions.record_purchases(self._hot, [purchase])):
+        try:
+            recorded = await transitions.record_purchases(self._hot, [purchase])
+        except asyncpg.UniqueViolationError:
+            # Another try was begun in this very moment; the second time it is seen.
+            recorded = await transitions.record_purchases(self._hot, [purchase])
+        if any(recorded):
             log.info("purchase_bound_by_callback", external_id=reference.external_id)
             await callbacks.hasten(self._hot, attempt_id)

@@ -36,7 +36,7 @@ _POSTED: Final = "EXISTS (SELECT FROM posted) AS posted"
 _SPARED: Final = ", ".join(f"'{error.code}'" for error in (UnauthorizedError, CreditError, ModelGoneError))
 _JOB: Final = f"""moved.*, moved.deadline - now() AS time_left,
     a.id AS attempt_id, a.number AS attempt_number, a.reference, now() - a.created_at AS attempt_age,
-    a.created_at AS attempted_at, a.told_to_stop,
+    a.created_at AS attempted_at, a.told_to_stop, CASE WHEN moved.route IS NOT NULL THEN a.model END AS bought_as,
     (SELECT count(*) FROM attempts s WHERE s.media_id = moved.id
         AND (s.error->>'code' IN ({_SPARED}) OR moved.route IS NOT NULL AND s.model <> moved.model))::int AS spared,
     EXISTS (SELECT FROM files f WHERE f.media_id = moved.id) AS stored"""

@@ -34,7 +34,7 @@ from app.media.purchasing import Purchasing
 from app.media.settlement import Settlement
 from app.media.showing import Showing
 from app.media.states import AttemptStatus, MoneySpent
-from app.media.writes import Writes
+from app.media.writes import BoughtAlreadyError, Writes
 from app.media_generator.errors import (
     GenerationFailedError,
     ModelGoneError,
@@ -112,6 +112,8 @@ class Generation:
             log.info("inputs_delayed", error=str(error))
             pause = max(self._rules.retry.pause(job.held.fence), error.wait or timedelta(0))
             raise HandBackError("inputs_delayed", pause) from error
+        except BoughtAlreadyError as error:
+            raise HandBackError("bought_already", timedelta(0)) from error
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)

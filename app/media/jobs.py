@@ -102,7 +102,7 @@ class Job:
     owner_id: UUID
     prompt: str
     model: str
-    """`provider/name`."""
+    """`provider/name`; of an open attempt its own, where a route has led the media on since."""
     input: dict[str, Any]
     number_of_tries: int
     created_at: datetime
@@ -127,7 +127,7 @@ class Job:
             held=Held(row["id"], row["fence"]),
             owner_id=row["owner_id"],
             prompt=row["prompt"],
-            model=row["model"],
+            model=row["bought_as"] or row["model"],
             input=msgspec.json.decode(row["input"]),
             number_of_tries=row["number_of_tries"],
             created_at=row["created_at"],

@@ -5,7 +5,7 @@ No worker owns such an attempt. Who looks after it moves `look_at` ahead, and if
 
 from typing import Final
 
-from app.media.sql import BILL, OVER, SAME_PROVIDER, billed, may_be_closed, names
+from app.media.sql import BILL, OVER, billed, may_be_closed, names
 from app.media.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -25,7 +25,7 @@ UPDATE attempts a SET looks = a.looks + 1, look_at = now() + $2::interval * powe
 FROM due, media m WHERE a.id = due.id AND m.id = a.media_id
 RETURNING a.id AS attempt_id, a.number AS attempt_number, a.reference, a.created_at AS attempted_at, a.stop,
     a.told_to_stop, a.looks, now() - a.created_at AS attempt_age, now() - m.completed_at AS over_since,
-    m.id, CASE WHEN {SAME_PROVIDER} THEN m.model ELSE a.model END AS model, m.prompt, m.input, m.created_at,
+    m.id, CASE WHEN m.route IS NULL THEN m.model ELSE a.model END AS model, m.prompt, m.input, m.created_at,
     m.takeovers,
     EXISTS (SELECT FROM files f WHERE f.media_id = m.id) AS stored"""
 

@@ -30,7 +30,7 @@ from app.media.input_files import InputFiles, InputsDelayedError
 from app.media.jobs import Job, OpenAttempt, read_reference
 from app.media.rules import Rules
 from app.media.settlement import CLOSES_GATE, Settlement
-from app.media.writes import TRY_LATER, LeaseLostError, Writes
+from app.media.writes import TRY_LATER, BoughtAlreadyError, LeaseLostError, Writes
 from app.media_generator.errors import AnswerLostError, ModelGoneError, NotReachedError, ProviderError
 from app.media_generator.media_generator_model import Reference, Submission
 from app.media_generator.registry import Offer
@@ -73,6 +73,7 @@ class Purchasing:
         Raises:
             LeaseLostError: The media is not this worker's any more.
             InputsDelayedError: The files of its input cannot be had now; nothing was begun.
+            BoughtAlreadyError: It goes on with an older try; nothing was begun.
         """
         can = offer.provider.capabilities
         async with contextlib.AsyncExitStack() as stack:
@@ -126,7 +127,7 @@ class Purchasing:
     def _ended(self, held: Held, task: "asyncio.Task[Tried | None]") -> None:
         self.running.pop(held, None)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, LeaseLostError):
+        if error is not None and not isinstance(error, LeaseLostError | BoughtAlreadyError):
             # Its caller may be gone; then nobody else would say so.
             log.error("purchase_broken", error=repr(error))
 

@@ -144,7 +144,7 @@ RETURNING m.id, m.owner_id, false AS posted"""
 
 # That it was not sent, or that nobody knows, is a verdict without knowledge of a purchase: if the purchase has been
 # written down meanwhile, or the attempt's end, the verdict is refused. So the attempt is locked first.
-def _end(event: MediaEvent, *changes: str) -> str:
+def _end(event: MediaEvent, *changes: str, beside: str = "NULL::uuid") -> str:
     return f"""
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[],
@@ -156,16 +156,32 @@ WITH asked AS (
     UPDATE media m SET {move(event, "error = asked.error::jsonb", *changes)}
     FROM asked WHERE m.id = asked.media_id AND {HELD}
         AND (asked.attempt_id IS NULL OR asked.attempt_id IN (SELECT id FROM seen))
-    {MOVED}, asked.attempt_id, asked.attempt_status, asked.sent, asked.error::jsonb AS error, asked.look_after
+    {MOVED}, asked.attempt_id, asked.attempt_status, asked.sent, asked.error::jsonb AS error, asked.look_after,
+        {beside} AS beside
 ), attempted AS (
     UPDATE attempts a SET status = moved.attempt_status, finished_at = now(), sent = moved.sent, error = moved.error,
         look_at = now() + moved.look_after
     FROM moved WHERE a.id = moved.attempt_id
+    RETURNING a.media_id
+), taken_up AS (
+    UPDATE attempts a SET status = '{AttemptStatus.SUBMITTED}', look_at = NULL, called_back = true
+    FROM moved LEFT JOIN attempted ON attempted.media_id = moved.id WHERE a.id = moved.beside
 ), {note(event, detail="moved.error")}
 {TOLD} FROM moved"""
 
 
-RETRY: Final = _end(MediaEvent.RETRY_SCHEDULED, "next_run = now() + asked.delay", "rank = m.priority", "takeovers = 0")
+# A purchase that became known beside the try goes on instead of another one. A media has one open attempt at most, so
+# it is opened after the try is closed.
+_BESIDE: Final = f"""(SELECT a.id FROM attempts a
+    WHERE a.media_id = m.id AND a.reference IS NOT NULL AND a.status = '{AttemptStatus.UNKNOWN}' AND {SAME_PROVIDER}
+    ORDER BY a.number DESC LIMIT 1)"""
+RETRY: Final = _end(
+    MediaEvent.RETRY_SCHEDULED,
+    f"next_run = now() + CASE WHEN {_BESIDE} IS NULL THEN asked.delay ELSE interval '0' END",
+    f"rank = CASE WHEN {_BESIDE} IS NULL THEN m.priority ELSE {RESUMED} END",
+    "takeovers = 0",
+    beside=_BESIDE,
+)
 FAIL: Final = _end(
     MediaEvent.FAILED,
     CANCEL_IN_VAIN.replace(

@@ -27,6 +27,10 @@ class LeaseLostError(Exception):
     """Another worker has the media, or it is over: nothing more may be written for it."""
 
 
+class BoughtAlreadyError(Exception):
+    """A purchase of an older try has turned up since the claim: it goes on, nothing is bought anew."""
+
+
 class Writes:
     """The statements that move jobs, each safe to repeat when its answer was lost."""
 
@@ -52,8 +56,13 @@ class Writes:
 
         Raises:
             LeaseLostError: It must not be bought by this worker.
+            BoughtAlreadyError: It must not be bought at all.
         """
-        number = await _persist(self._intend, intent)
+        try:
+            number = await _persist(self._intend, intent)
+        except asyncpg.UniqueViolationError as error:
+            # A media has one open attempt at most.
+            raise BoughtAlreadyError from error
         if number is None:
             raise LeaseLostError
         return number
