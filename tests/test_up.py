@@ -168,6 +168,7 @@ def up(tmp_path_factory) -> Generator[Up]:
         "AWS_SESSION_TOKEN": "x",
         "WEB_CONCURRENCY": "2",
         "REDIS_URL": "",
+        "COG_BASE_URL": "127.0.0.1:5000",
     }
     (folder / "run").mkdir()
     with Up(folder, "--workers", "2", **misleading) as running:
@@ -183,6 +184,11 @@ def test_it_prints_addresses_and_a_line_to_try(up):
     assert "bucket from-dotenv" in up.output
     password = read_env_file(up.folder / ".fleek" / "env")["DATABASE_URL"].split(":")[2].split("@")[0]
     assert password not in up.output
+
+
+def test_what_a_providers_settings_lack_is_said_and_keeps_nobody_from_starting(up):
+    assert "Note: providers: cog: " in up.output
+    assert "COG_BASE_URL: must begin with http:// or https:// and name a host" in up.output
 
 
 def test_its_line_to_try_gives_a_picture(up):
