@@ -219,6 +219,19 @@ async def test_nobody_else_can_answer(whole, working, hot, vault):
     assert (await client.until(media))["files"][0]["media_type"] == "image/png"
 
 
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"upload_key": "abc"}, "COG_UPLOAD_KEY: must have 16 characters or more"),
+        ({"callback_url": "fleek:8000"}, "COG_CALLBACK_URL: must begin with http:// or https:// and name a host"),
+        ({"concurrency": "many"}, "COG_CONCURRENCY: "),
+    ],
+)
+def test_a_wrong_setting_says_what_to_change(vault, variables, told):
+    with pytest.raises(SettingsError, match=f"^{told}"):
+        account("http://127.0.0.1:9", None, vault, **variables)
+
+
 async def test_what_only_says_how_far_it_is_is_no_answer(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     at_work = new_id()

@@ -322,6 +322,7 @@ async def test_a_refusal_by_moderation_says_so_and_is_asked_for_once(aimock, pro
         (422, {}, InputRefusedError, Sent.NO),
         (429, {"code": "rate_limit_exceeded"}, BusyError, Sent.NO),
         (429, {"code": "insufficient_quota"}, CreditError, Sent.NO),
+        (501, {}, RefusedError, Sent.NO),
         (503, {}, BusyError, Sent.NO),
         (408, {}, AnswerLostError, Sent.UNKNOWN),
         (500, {}, AnswerLostError, Sent.UNKNOWN),
