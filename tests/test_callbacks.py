@@ -212,6 +212,20 @@ async def test_what_was_bought_all_the_same_completes_a_failed_media_for_nothing
     assert ((await client.until(media, "COMPLETED"))["status"], len(provider.sold)) == ("COMPLETED", 1)
 
 
+async def test_what_was_cancelled_for_nothing_turns_out_to_have_cost_money(api, client, provider, working):
+    await working(provider, retry_base_seconds=3600, retry_max_seconds=3600)
+    media, attempt_id = await said_to_be_unsold(client, provider, status="IN_QUEUE")
+    await client.api.post(f"/media/{media['id']}/cancel")
+    before = await client.until(media)
+
+    assert (await call(api, attempt_id, b"bought-22")).status_code == 204
+
+    after = await client.media(media)
+    assert before["cancel"] == {"answer": "canceled", "money_spent": "no"}
+    assert (after["status"], after["cancel"]) == ("CANCELED", {"answer": "canceled", "money_spent": "yes"})
+    assert after["updated_at"] > before["updated_at"]
+
+
 async def test_beside_another_purchase_the_fact_is_written_down(api, client, provider, at_work):
     provider.lies, provider.done = 1, True
     media = await client.faulty()

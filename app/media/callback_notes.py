@@ -9,7 +9,7 @@ import asyncpg
 
 from app.core.connections import Connections
 from app.media.sql import OPEN, OVER, UNSETTLED, names
-from app.media.states import RESUMED, MediaStatus
+from app.media.states import RESUMED, MediaStatus, MoneySpent
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
 
@@ -35,6 +35,11 @@ _HASTEN: Final = f"""
 UPDATE media m SET rank = {RESUMED}, next_run = now() FROM attempts a
 WHERE a.id = $1 AND a.status IN ({OPEN}) AND m.id = a.media_id
     AND m.status = '{MediaStatus.IN_QUEUE}' AND m.rank < {RESUMED}"""
+
+# Its owner was told that stopping it had cost nothing.
+_OWN_UP: Final = f"""
+UPDATE media m SET cancel = jsonb_set(m.cancel, '{{money_spent}}', '"{MoneySpent.YES}"'), updated_at = now()
+FROM attempts a WHERE a.id = $1 AND m.id = a.media_id AND m.cancel->>'money_spent' <> '{MoneySpent.YES}'"""
 
 # What is closed by now is cleared by whoever comes by.
 _UNHEARD: Final = f"""
@@ -69,6 +74,11 @@ async def hasten(hot: Connections, attempt_id: UUID) -> None:
     """Let a media in the queue that turned out to be bought be claimed, and its provider asked, at once."""
     await hot.execute(_CALLED, attempt_id)
     await hot.execute(_HASTEN, attempt_id)
+
+
+async def own_up(hot: Connections, attempt_id: UUID) -> None:
+    """Say of a media that was cancelled for nothing that it has cost money after all."""
+    await hot.execute(_OWN_UP, attempt_id)
 
 
 async def unheard(hot: Connections, worker_id: UUID) -> list[UUID]:

@@ -169,3 +169,4 @@ class Callbacks:
         if any(recorded):
             log.info("purchase_bound_by_callback", external_id=reference.external_id)
             await callbacks.hasten(self._hot, attempt_id)
+            await callbacks.own_up(self._hot, attempt_id)

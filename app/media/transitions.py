@@ -31,7 +31,7 @@ from app.media.commands import (
 )
 
 MOST_DEADLOCKS: Final = 3
-"""Times that a statement is repeated because another one was in its way; nothing of it had been done."""
+"""Times that a statement is repeated because another one was in its way, or has opened an attempt; nothing was done."""
 _CLAIMS_IN_TURN: Final = 0x666C65656B
 """The advisory lock of claims that have to count what others have in flight."""
 
@@ -289,7 +289,7 @@ async def _report(hot: Connections, statement: str, reports: Sequence[CancelRepo
 
 async def _move(hot: Connections, statement: str, *values: object) -> list[asyncpg.Record]:
     for _ in range(MOST_DEADLOCKS):
-        with contextlib.suppress(asyncpg.TransactionRollbackError):
+        with contextlib.suppress(asyncpg.TransactionRollbackError, asyncpg.UniqueViolationError):
             return told(hot, await hot.fetch(statement, *values))
     return told(hot, await hot.fetch(statement, *values))
 
