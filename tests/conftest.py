@@ -126,9 +126,15 @@ def bell() -> ListBell:
 
 
 @pytest.fixture
-async def api(settings: Settings, bell: ListBell) -> AsyncGenerator[httpx2.AsyncClient]:
+def registry() -> Registry | None:
+    """The providers of the API; None: those that are installed and set up."""
+    return None
+
+
+@pytest.fixture
+async def api(settings: Settings, bell: ListBell, registry: Registry | None) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of the API, in this process; nobody works on its jobs."""
-    app = create_app(settings, bell)
+    app = create_app(settings, bell, registry)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as client:
         yield client

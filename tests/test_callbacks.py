@@ -6,16 +6,14 @@ import hmac
 from dataclasses import replace
 from datetime import timedelta
 
-import httpx2
 import pytest
 
 from app.core.ids import new_id
-from app.main import create_app
 from app.media import callback_notes
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from fleek.providers import AnswerLostError, CallbackRefusedError, NotReachedError, Reference, Running
-from tests.support import PUBLIC_URL, Client, attempts_of, eventually, make_settings
+from tests.support import attempts_of, eventually, make_settings
 
 DUMMY = DummyMediaGeneratorModel.capabilities
 
@@ -84,16 +82,8 @@ def provider():
 
 
 @pytest.fixture
-async def api(settings, bell, provider):
-    app = create_app(settings, bell, Registry([provider]))
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as client:
-        yield client
-
-
-@pytest.fixture
-def client(api):
-    return Client(api)
+def registry(provider):
+    return Registry([provider])
 
 
 @pytest.fixture

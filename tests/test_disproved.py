@@ -7,16 +7,14 @@ from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
-import httpx2
 import msgspec
 import pytest
 
 from app.core.ids import new_id
-from app.main import create_app
 from app.media import callback_notes, statements
 from app.media_generator.registry import Registry
 from fleek.providers import BusyError, Reference
-from tests.support import PUBLIC_URL, Client, attempts_of, eventually, make_settings
+from tests.support import attempts_of, eventually, make_settings
 from tests.test_callbacks import Calling, DummyReference, call, said_to_be_unsold
 
 PATIENT = {"retry_base_seconds": 3600, "retry_max_seconds": 3600}
@@ -50,16 +48,8 @@ def provider(request):
 
 
 @pytest.fixture
-async def api(settings, bell, provider):
-    app = create_app(settings, bell, Registry([provider]))
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as client:
-        yield client
-
-
-@pytest.fixture
-def client(api):
-    return Client(api)
+def registry(provider):
+    return Registry([provider])
 
 
 @contextlib.asynccontextmanager

@@ -8,14 +8,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 from uuid import UUID
 
-import httpx2
 import pytest
 import trustme
 
 from app.core.ids import new_id
 from app.core.outgoing import Outgoing
 from app.engine import build_runner
-from app.main import create_app
 from app.media.input_references import Inline, OfMedia, places, read, replaced
 from app.media_generator.dummy_media_generator.png import png_of_about
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -23,7 +21,7 @@ from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from app.storage.store import StoreUnavailableError
 from fleek.providers import AnswerLostError, BusyError
-from tests.support import PUBLIC_URL, Client, attempts_of, eventually
+from tests.support import attempts_of, eventually
 from tests.test_http import Names, running
 from tests.test_http import Server as Site
 
@@ -85,16 +83,8 @@ def provider():
 
 
 @pytest.fixture
-async def api(settings, bell, provider):
-    app = create_app(settings, bell, Registry([provider]))
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as client:
-        yield client
-
-
-@pytest.fixture
-def client(api):
-    return Client(api)
+def registry(provider):
+    return Registry([provider])
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.connections import Connections
-from app.media.sql import OPEN, OVER, UNSETTLED, names
+from app.media.sql import OPEN, UNSETTLED
 from app.media.states import RESUMED, MediaStatus, MoneySpent
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`; values are always arguments
@@ -25,7 +25,7 @@ UPDATE attempts a SET called_back = a.status IN ({OPEN}) AND a.look_at IS NULL,
 FROM media m
 WHERE a.id = $1 AND m.id = a.media_id AND split_part(a.model, '/', 1) = $2
     AND {UNSETTLED}
-RETURNING m.id AS media_id, m.owner_id, a.reference IS NULL AS unbound, m.status IN ({names(OVER)}) AS over"""
+RETURNING m.id AS media_id, m.owner_id, a.reference IS NULL AS unbound"""
 
 # What it waits for is no pause between two tries any more. Two statements: who locks an attempt before its media gets
 # into the way of those that do it the other way round.
@@ -65,7 +65,7 @@ WHERE provider = $1 AND fetched_at < now() - $2::interval"""
 async def note(hot: Connections, attempt_id: UUID, provider: str) -> asyncpg.Record | None:
     """Note that a provider has called back: `media_id`, `owner_id`, whether its purchase is `unbound` as yet.
 
-    None: it has no such attempt, or that is over.
+    None: it has no such attempt, or what became of that is known.
     """
     return await hot.fetchrow(_NOTE, attempt_id, provider)
 

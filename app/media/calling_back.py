@@ -5,7 +5,7 @@ Crosses network and database:
 1. The signature is checked, with keys that a worker has fetched. What does not fit is refused, and changes nothing.
 2. The call is noted at its attempt: **the commit point**. From here on the worker that has the job hears of it within
    CLAIM_INTERVAL_SECONDS, whatever dies; calling again changes nothing.
-3. A purchase whose answer was lost is bound to its attempt.
+3. A purchase whose answer was lost, or of which everybody had said that there is none, is bound to its attempt.
 4. The worker is told over Redis, and asks the provider at once.
 
 A provider that cannot be asked afterwards calls with the answer itself, at an address that only it was told. That
@@ -59,7 +59,7 @@ class Callbacks:
         self._keys = dict[str, _Keys]()
 
     async def take(self, provider_name: str, callback: Callback) -> None:
-        """Note a callback and wake whoever waits for it; one for an attempt that is over changes nothing.
+        """Note a callback and wake whoever waits for it; where the purchase is known to be over, nothing changes.
 
         Raises:
             ProviderNotFoundError: There is no such provider, or it never calls back.

@@ -81,7 +81,7 @@ def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vau
                 raise TypeError(f"{entry.value} is no MediaGeneratorModel")  # noqa: TRY301 - handled like any other
             Registry([made], catalogue=chosen.catalogue)
         except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
-            broken[name] = f"{type(error).__name__}: {error}"
+            broken[name] = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
             log.warning("provider_broken", provider=name, error=broken[name])
         else:
             providers.append(made)
