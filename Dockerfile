@@ -42,7 +42,7 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --start-interval=2s \
-    CMD ["python", "-m", "app.cli.check_api"]
+    CMD ["python", "-m", "app.cli.checks.api_health"]
 CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8000", \
      "--no-access-log", "--timeout-graceful-shutdown", "10"]
 ARG VERSION=0.1.0

@@ -8,8 +8,8 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.core.config import settings_or_exit
-from app.models import TABLES
+from app.core.load_settings import settings_or_exit
+from app.tables import TABLES
 
 LOCK_TIMEOUT = "5s"
 """A migration that waits longer for a table would hold up every query behind it."""

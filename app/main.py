@@ -9,31 +9,32 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
 
-from app.core import memory
-from app.core.access import AccessLog
+from app.core import process_memory
 from app.core.bell import WEBHOOKS, Bell
-from app.core.config import Settings, load_settings, settings_or_exit
-from app.core.connections import Announce, Change
-from app.core.docs_page import add_docs_page
-from app.core.hot_route import HotPaths
-from app.core.leaving import on_stop_signal
-from app.core.logging import set_up_logging
-from app.core.news import CALLBACKS, GATHER_REQUESTS_SECONDS, News
-from app.core.problems import DocumentedApp, add_problem_answers, explain
+from app.core.change_channel import CALLBACKS, GATHER_REQUESTS_SECONDS, News
+from app.core.config import Settings
+from app.core.database.pool import Announce, Change
+from app.core.http_server.access_log import AccessLog
+from app.core.http_server.docs_page import add_docs_page
+from app.core.http_server.hot_route import HotPaths
+from app.core.http_server.problems import DocumentedApp, add_problem_answers, explain
+from app.core.http_server.shutdown import on_stop_signal
+from app.core.load_settings import load_settings, settings_or_exit
+from app.core.telemetry.logging import set_up_logging
+from app.jobs.callbacks.receiver import Callbacks
 from app.media.api import (
     callback_router,
     estimate_router,
+    events_router,
     models_router,
     router,
-    stream_router,
     timeline_router,
     webhook_docs,
 )
-from app.media.api.desk import Desk
-from app.media.calling_back import Callbacks
-from app.media.feed import Feed
-from app.media.payloads import Payloads
-from app.media.watching import Watch
+from app.media.api.dependencies import Desk
+from app.media.events.batched_reads import Feed
+from app.media.events.payloads import Payloads
+from app.media.events.subscriptions import Watch
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
@@ -91,7 +92,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                 runtime.hot.announce = _announcer(runtime.news, rung)
                 watch.start()
                 on_stop_signal(watch.leave)
-                memory.settle()
+                process_memory.settle()
                 yield
                 await watch.stop()
 
@@ -114,14 +115,14 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
 
 
 def _add_routes(app: FastAPI, chosen: Settings) -> None:
-    media = (callback_router, router, estimate_router, stream_router, timeline_router, models_router)
+    media = (callback_router, router, estimate_router, events_router, timeline_router, models_router)
     for part in (*media, uploads_router, webhooks_router, tools_router):
         app.include_router(part.router)
     hot = [
         *callback_router.router.routes,
         *estimate_router.router.routes,
         *router.router.routes,
-        *stream_router.router.routes,
+        *events_router.router.routes,
         *webhooks_router.router.routes,
         *uploads_router.router.routes,
     ]

@@ -10,29 +10,31 @@ from typing import TYPE_CHECKING
 import redis.asyncio as redis
 import structlog
 
-from app.core import production, tracing
+from app.core import production_checks
 from app.core.bell import Bell
+from app.core.change_channel import News
 from app.core.config import Settings, variables
-from app.core.connections import Announce, Change, Connections
-from app.core.news import News
-from app.core.reporting import report_errors
+from app.core.database.pool import Announce, Change, Connections
+from app.core.telemetry import tracing
+from app.core.telemetry.sentry import report_errors
+from app.jobs.inputs.validation import InputValidator
+from app.jobs.metrics.reporter import Process, Pulse
+from app.jobs.scheduling.availability import Closures
+from app.jobs.scheduling.queue_position import Line
 from app.logs.recorder import Recorder
-from app.media.closures import Closures
-from app.media.line import Line
-from app.media.pulse import Process, Pulse
-from app.media.service import MediaServices
+from app.media.context import MediaServices
 from app.media_generator.catalogue import read_catalogue
-from app.media_generator.plugins import Plan, load_registry
+from app.media_generator.loading import Plan, load_registry
 from app.media_generator.registry import Registry
+from app.storage.raw_answers import StoredVault
 from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
 from app.storage.store import Store
-from app.storage.vault import StoredVault
 from app.uploads.service import UploadLimits, Uploads
 from app.webhooks.receivers import Receivers
 
 if TYPE_CHECKING:
-    from app.core.outgoing import Outgoing
+    from app.core.http_client.client import Outgoing
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,7 @@ class Runtime:
 
     def media_services(self, bell: Bell) -> MediaServices:
         """What the use cases of media work with."""
+        uploads = self.uploads()
         return MediaServices(
             hot=self.hot,
             registry=self.registry,
@@ -70,8 +73,8 @@ class Runtime:
             line=Line(self.hot),
             closures=Closures(self.hot),
             receivers=Receivers(self.hot, allow_private=self.settings.allow_private_addresses),
-            uploads=self.uploads(),
-            allow_private=self.settings.allow_private_addresses,
+            uploads=uploads,
+            inputs=InputValidator(self.hot, uploads, allow_private=self.settings.allow_private_addresses),
             default_model=self.settings.default_model,
             key_lifetime=timedelta(hours=self.settings.idempotency_hours),
         )
@@ -130,7 +133,7 @@ async def open_runtime(
     """
     async with AsyncExitStack() as stack:
         report_errors(settings)
-        for caution in production.cautions(settings):
+        for caution in production_checks.cautions(settings):
             log.warning("production_caution", caution=caution)
         tracing.begin(settings)
         stack.push_async_callback(asyncio.to_thread, tracing.end)

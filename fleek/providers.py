@@ -1,8 +1,10 @@
 """All that the author of a provider imports: the interface, its values and its errors."""
 
-from app.core.http import Answer, Http, OutgoingError, Request, Stream
+from app.core.http_client.protocol import Answer, Http, OutgoingError, Request, Stream
+from app.media_generator.accounts import Account, ProviderSettings, Setup, Vault
+from app.media_generator.adapter_kit.answer_store import KeptAnswers
+from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
-from app.media_generator.cards import ModelCard, ModelStatus, Price, PriceUnit
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -20,7 +22,6 @@ from app.media_generator.errors import (
     UnauthorizedError,
     VoidError,
 )
-from app.media_generator.kept_answers import KeptAnswers
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -35,8 +36,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.over_http import download, from_answer, from_outgoing
-from app.media_generator.setup import Account, ProviderSettings, Setup, Vault
+from app.media_generator.model_card import ModelCard, ModelStatus, Price, PriceUnit
 
 __all__ = [
     "Account",

@@ -1,7 +1,7 @@
 """What the author of a provider tests with."""
 
-from app.media_generator.testing import ProviderContract
-from app.media_generator.testing_http import open_http
-from app.media_generator.troubles import Trouble
+from app.media_generator.contract.failure_contract import Trouble
+from app.media_generator.contract.http import open_http
+from app.media_generator.contract.provider_contract import ProviderContract
 
 __all__ = ["ProviderContract", "Trouble", "open_http"]

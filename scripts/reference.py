@@ -12,15 +12,15 @@ import typer
 
 from app.cli.errors import FAULT, USAGE
 from app.cli.main import app as cli
-from app.cli.operating import INTERRUPTED
-from app.core import problems
+from app.cli.operator_runtime import INTERRUPTED
 from app.core.config import Settings
 from app.core.errors import FleekError
-from app.core.measures import MEASURES
+from app.core.http_server import problems
+from app.core.telemetry.metrics import MEASURES
+from app.jobs.job_errors import ENDINGS
+from app.jobs.metrics.counters import Counted
+from app.jobs.states import TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus, chart
 from app.main import create_app
-from app.media.endings import ENDINGS
-from app.media.states import TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus, chart
-from app.media.tallies import Counted
 from app.media_generator.errors import ProviderError
 from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
 from app.tools.metrics import GAUGES
@@ -118,7 +118,7 @@ def states_page() -> str:
     lines = [
         "# States",
         "",
-        "Drawn from the table in `app/media/states.py`. One function for each event, in `app/media/transitions.py`,",
+        "Drawn from the table in `app/jobs/states.py`. One function for each event, in `app/jobs/transitions`,",
         "is all that writes a status; each move is one statement and leaves a row in `media_history`.",
         "",
         "```mermaid",

@@ -14,15 +14,15 @@ import httpx2
 import pytest
 
 from app.core.config import Settings
-from app.core.connections import Connections
+from app.core.database.pool import Connections
 from app.embedded.engines import Engines
-from app.engine import build_runner
+from app.jobs.worker.runner import Runner
 from app.main import create_app
-from app.media.runner import Runner
 from app.media_generator.registry import Registry
 from app.runtime import Runtime, open_runtime
+from app.storage.raw_answers import StoredVault
 from app.storage.s3 import S3Store
-from app.storage.vault import StoredVault
+from app.worker import build_runner
 from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
 
 _numbers = itertools.count(1)

@@ -27,19 +27,30 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NoReturn
 
-from app.core.migrations import ROOT
+from app.core.database.migrations import ROOT
 
 PRELOADED: Final = (
     *("celery.apps.worker", "celery.bin.celery", "celery.concurrency.thread", "celery.worker.components"),
     *("celery.worker.consumer", "celery.worker.consumer.delayed_delivery", "kombu.transport.redis", "redis.asyncio"),
-    *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop", "app.engine"),
-    *("app.core.access", "app.core.docs_page", "app.core.hot_route", "app.core.problems", "app.media.api.desk"),
-    *("app.media.api.router", "app.media.api.models_router", "app.media.api.stream_router"),
+    *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop", "app.worker"),
+    *(
+        "app.core.http_server.access_log",
+        "app.core.http_server.docs_page",
+        "app.core.http_server.hot_route",
+        "app.core.http_server.problems",
+        "app.media.api.dependencies",
+    ),
+    *("app.media.api.router", "app.media.api.models_router", "app.media.api.events_router"),
     *("app.media.api.callback_router", "app.media.api.estimate_router", "app.media.api.timeline_router"),
     *("app.media.api.webhook_docs", "app.uploads.api.router", "app.webhooks.api.router"),
-    *("app.media_generator.replicate_media_generator.provider", "alembic.command", "app.cli.db_commands", "app.cli.up"),
-    *("app.cli.jobs_commands", "app.cli.models_commands", "app.cli.preparation", "app.cli.store_commands"),
-    *("app.cli.doctor", "app.cli.listen_command", "app.cli.new_provider.new_provider_command"),
+    *(
+        "app.media_generator.replicate_media_generator.provider",
+        "alembic.command",
+        "app.cli.checks.database",
+        "app.cli.up.command",
+    ),
+    *("app.cli.jobs.commands", "app.cli.models.commands", "app.cli.prepare.command", "app.cli.checks.bucket"),
+    *("app.cli.checks.doctor", "app.cli.listen.command", "app.cli.new_provider.new_provider_command"),
 )
 LARGEST_ORDER: Final = 2**16
 MOST_FILES: Final = 8

@@ -21,15 +21,15 @@ from alembic.config import Config
 from alembic import command
 from app.core.bell import WEBHOOKS
 from app.core.config import Settings
-from app.core.migrations import ROOT
+from app.core.database.migrations import ROOT
 from app.embedded.engines import Engines
-from app.media import transitions
-from app.media.commands import Standing
-from app.media.lanes import NOBODY
+from app.jobs.transitions import transitions
+from app.jobs.transitions.commands import Standing
+from app.jobs.worker.slots import NOBODY
 from tests.nursery import nursery
 
 if TYPE_CHECKING:
-    from app.media.runner import Runner
+    from app.jobs.worker.runner import Runner
     from app.webhooks.delivery import Deliverer
 
 BUCKET = "fleek-test"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.core.measures import MEASURES
+from app.core.telemetry.metrics import MEASURES
 from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
 from app.tools.metrics import GAUGES
 from tests.system_servers import find

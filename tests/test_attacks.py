@@ -12,9 +12,11 @@ import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.media import gates, late, statements, transitions, workers
-from app.media.commands import Failure, Held, Intent, LateResult, NewMedia, Purchase, StoredFile, Terms
-from app.media.states import AttemptStatus
+from app.jobs.scheduling import provider_circuits
+from app.jobs.states import AttemptStatus
+from app.jobs.transitions import late_attempts, statements, transitions
+from app.jobs.transitions.commands import Failure, Held, Intent, LateResult, NewMedia, Purchase, StoredFile, Terms
+from app.jobs.worker import leases
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import (
     AnswerLostError,
@@ -44,7 +46,7 @@ async def held_by(hot, client, **body):
     """A media in the hands of a worker that does nothing, with an intent."""
     media = await client.generate(model="dummy/faulty", **body)
     worker_id, attempt_id = new_id(), new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     held = Held(row["id"], row["fence"])
     await transitions.intend(hot, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
@@ -308,11 +310,11 @@ async def test_trials_are_not_held_against_the_job_that_makes_them(client, worki
 async def test_of_many_workers_one_makes_a_trial(hot):
     ids = [new_id() for _ in range(8)]
     for worker_id in ids:
-        await workers.register(hot, worker_id, "test")
+        await leases.register(hot, worker_id, "test")
     for _ in range(30):
         new = NewMedia(new_id(), new_id(), new_id(), "p", "dummy/faulty", "{}", "{}", "network", Terms())
         await transitions.request(hot, new)
-    await gates.close(hot, "dummy", CreditError("no credit"), pause=timedelta(0))
+    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=timedelta(0))
 
     claims = await asyncio.gather(*(claim(hot, "network", worker_id=worker_id, limit=20) for worker_id in ids))
 
@@ -393,7 +395,7 @@ async def test_a_provider_that_hangs_keeps_nobody_elses_from_being_told_to_stop(
 async def test_an_intent_that_is_committed_while_its_media_ends_is_looked_after(client, hot, settings):
     await client.faulty()
     worker_id, attempt_id = new_id(), new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     held = Held(row["id"], row["fence"])
     other = await asyncpg.connect(settings.database_dsn)
@@ -407,7 +409,7 @@ async def test_an_intent_that_is_committed_while_its_media_ends_is_looked_after(
     await other.close()
     assert await expiring == [True]
 
-    assert await late.adopt(hot) == 1
+    assert await late_attempts.adopt(hot) == 1
     assert (await hot.fetchrow("SELECT look_at, stop FROM attempts"))["stop"]
 
 
@@ -419,7 +421,7 @@ async def test_a_late_result_and_a_retry_do_not_trip_over_each_other(client, hot
         file = StoredFile(new_id(), 0, "media/x/0.png", "image/png", 10, 1, 1, "ab")
 
         _, answer = await asyncio.gather(
-            late.store(hot, LateResult(attempt_id, held.media_id, (file,))),
+            late_attempts.store(hot, LateResult(attempt_id, held.media_id, (file,))),
             client.api.post(f"/media/{media['id']}/retry"),
         )
 
@@ -468,7 +470,7 @@ async def free(hot):
 
 async def test_the_oldest_of_an_owner_comes_first_whatever_its_provider(hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     for oldest, others in (("aaa", "zzz"), ("zzz", "aaa")):
         await hot.execute("DELETE FROM media")
         for model, number, waits in ((oldest, 1, 100), (others, 5, 10)):

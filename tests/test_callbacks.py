@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from app.core.ids import new_id
-from app.media import callback_notes
+from app.jobs.callbacks import signing_keys
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from fleek.providers import AnswerLostError, CallbackRefusedError, NotReachedError, Reference, Running
@@ -89,9 +89,9 @@ def registry(provider):
 @pytest.fixture
 async def at_work(provider, working, hot, monkeypatch):
     # The first question comes at once, so that none but a callback brings another.
-    monkeypatch.setattr("app.media.generation.SAFETY_NET", (0.1, 30.0))
+    monkeypatch.setattr("app.jobs.execution.executor.SAFETY_NET", (0.1, 30.0))
     runner = await working(provider)
-    await eventually(lambda: callback_notes.keys(hot, "dummy"))
+    await eventually(lambda: signing_keys.keys(hot, "dummy"))
     return runner
 
 
@@ -131,7 +131,7 @@ async def test_a_note_that_nobody_was_told_of_is_found(client, provider, at_work
     provider.done = True
 
     # As when the API dies, or Redis is away, right after the note.
-    assert await callback_notes.note(hot, attempt_id, "dummy")
+    assert await signing_keys.note(hot, attempt_id, "dummy")
 
     assert (await client.until(media))["status"] == "COMPLETED"
     (row,) = await hot.fetch("SELECT called_back FROM attempts")

@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from app.core.ids import new_id
-from app.engine import build_runner
-from app.media import transitions, workers
-from app.media.commands import CancelReport, Completion, Failure, Held, Intent, StoredFile
-from app.media.states import AttemptStatus
+from app.jobs.states import AttemptStatus
+from app.jobs.transitions import transitions
+from app.jobs.transitions.commands import CancelReport, Completion, Failure, Held, Intent, StoredFile
+from app.jobs.worker import leases
+from app.worker import build_runner
 from tests.support import attempts_of, claim, eventually
 
 
@@ -38,7 +39,7 @@ async def test_what_is_cancelled_is_never_claimed(client, hot):
     media = await client.faulty()
     await cancel(client, media)
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
 
     assert await claim(hot, "network", worker_id=worker_id, limit=10) == []
 
@@ -98,7 +99,7 @@ async def test_nobody_elses_media_is_cancelled(client):
 async def test_a_media_that_fails_while_it_is_to_be_cancelled_is_canceled_in_the_queue(client, hot):
     media = await client.faulty()
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     held, attempt_id = Held(row["id"], row["fence"]), new_id()
     await transitions.intend(hot, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
@@ -116,7 +117,7 @@ async def test_a_media_that_fails_while_it_is_to_be_cancelled_is_canceled_in_the
 async def test_a_wish_outlives_the_worker_that_would_have_fulfilled_it(client, hot, runtime, bell):
     media = await client.faulty(delay=60)
     worker_id = new_id()
-    await workers.register(hot, worker_id, "dies")
+    await leases.register(hot, worker_id, "dies")
     (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     held = Held(row["id"], row["fence"])
     await transitions.intend(hot, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
@@ -133,7 +134,7 @@ async def test_a_wish_outlives_the_worker_that_would_have_fulfilled_it(client, h
 
 async def test_cancel_and_completion_that_race_end_in_exactly_one(client, hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     ends = []
     for _ in range(30):
         media = await client.faulty()

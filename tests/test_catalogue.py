@@ -9,17 +9,17 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import models_refreshed
 from app.cli.errors import CommandError
 from app.cli.main import app as cli
+from app.cli.models import refresh as models_refreshed
 from app.core.errors import SettingsError
+from app.jobs.scheduling import model_pauses, pauses
 from app.main import create_app
-from app.media import pauses, pausing
-from app.media_generator.cards import ModelStatus, Price, PriceUnit
 from app.media_generator.catalogue import read_catalogue
 from app.media_generator.dummy_media_generator.provider import FAULTY, DummyMediaGeneratorModel
 from app.media_generator.errors import BusyError, ModelGoneError
-from app.media_generator.plugins import Plan, load_registry
+from app.media_generator.loading import Plan, load_registry
+from app.media_generator.model_card import ModelStatus, Price, PriceUnit
 from app.media_generator.registry import Registry
 from tests.support import PUBLIC_URL, eventually
 
@@ -327,7 +327,7 @@ async def test_a_model_that_turns_out_to_be_gone_makes_one_problem_and_not_a_str
     assert 'fleek_model_paused{model="shop/grey",code="model_gone"} 1' in metrics
 
     shop.gone = frozenset()
-    assert await pausing.resume(hot, "shop/grey", nobody)
+    assert await pauses.resume(hot, "shop/grey", nobody)
 
     done = await eventually(look, lambda seen: all(one["status"] in {"COMPLETED", "ERROR"} for one in seen))
     assert sorted(one["status"] for one in done) == ["COMPLETED"] * 4 + ["ERROR"]
@@ -393,11 +393,11 @@ def test_models_are_listed_and_shown(tmp_path, monkeypatch):
 
 
 async def test_an_operators_pause_is_not_taken_for_a_model_that_is_gone(hot):
-    await pauses.pause(hot, "shop/grey", "by hand")
+    await model_pauses.pause(hot, "shop/grey", "by hand")
 
-    assert not await pauses.gone(hot, "shop/grey", "404")
+    assert not await model_pauses.gone(hot, "shop/grey", "404")
 
-    assert [(row["code"], row["message"]) for row in await pauses.paused(hot)] == [("paused", "by hand")]
+    assert [(row["code"], row["message"]) for row in await model_pauses.paused(hot)] == [("paused", "by hand")]
 
 
 async def test_an_operators_own_schema_fills_its_defaults_for_a_model_of_the_adapter(tmp_path):

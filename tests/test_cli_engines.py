@@ -13,9 +13,9 @@ import obstore
 import psutil
 import pytest
 
+from app.cli.checks.bucket import PROBE
 from app.cli.environment import write_env_file
-from app.cli.store_commands import PROBE
-from app.core.migrations import wanted_revision
+from app.core.database.migrations import wanted_revision
 from app.embedded.lock import DataFolderLock
 from app.storage.s3 import S3Store
 from tests.support import Program, dsn_of, environment_of, eventually, make_settings, migrate, on_server

@@ -12,12 +12,14 @@ from uuid import UUID
 
 import pytest
 
-from app.cli.output import duration, short
+from app.cli.tables import duration, short
 from app.core.ids import new_id
-from app.media import overview, pauses, transitions
-from app.media.commands import NewMedia
-from app.media.overview import Filter
-from app.media.states import MediaStatus
+from app.jobs.scheduling import model_pauses
+from app.jobs.states import MediaStatus
+from app.jobs.transitions import transitions
+from app.jobs.transitions.commands import NewMedia
+from app.media import operator_queries
+from app.media.operator_queries import Filter
 from tests.support import attempts_of, environment_of, eventually
 from tests.test_doctor import NOWHERE
 from tests.test_up import bare_environment, fleek
@@ -107,7 +109,7 @@ async def test_a_list_is_narrowed_down(product, hot, cli):
         Filter(newer_than=two_hours, providers=("dummy",)): {failed, done},
     }
     for narrow, expected in wanted.items():
-        assert {row["media_id"] for row in await overview.jobs(hot, narrow, limit=9)} == expected, narrow
+        assert {row["media_id"] for row in await operator_queries.jobs(hot, narrow, limit=9)} == expected, narrow
     options = (
         "--status",
         "error",
@@ -159,7 +161,7 @@ async def test_one_job_is_explained_by_either_id(product, cli):
 async def test_what_a_job_waits_for_is_said(client, hot, cli):
     running = await client.faulty(delay=30)
     await eventually(lambda: attempts_of(client, running), lambda tries: tries and tries[0]["external_id"])
-    await pauses.pause(hot, "dummy/faulty", "until noon")
+    await model_pauses.pause(hot, "dummy/faulty", "until noon")
     paused = await client.faulty()
 
     async def why(media):
@@ -217,7 +219,7 @@ async def test_many_are_retried_at_once_the_oldest_first(product, cli):
 
 
 async def test_cancelling_says_what_came_of_it(product, hot, cli):
-    await pauses.pause(hot, "dummy/painter", "x")
+    await model_pauses.pause(hot, "dummy/painter", "x")
     waiting = await product.generate()
     running = await product.faulty(delay=30)
     over = await product.until(await product.faulty())
@@ -281,7 +283,7 @@ async def test_pausing_and_resuming_a_model_that_many_wait_for(client, hot, cli)
         ("dummy/faulty", "paused", "until noon", 3)
     ]
     assert said == "dummy/faulty is resumed. 3 that were set apart are back in their places.\n"
-    assert await pauses.paused(hot) == []
+    assert await model_pauses.paused(hot) == []
 
 
 @pytest.mark.parametrize("name", ["dummy", "dummy/faulty"])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from app.core.config import Settings
-from app.media_generator.plugins import SET_UP_BY
+from app.media_generator.loading import SET_UP_BY
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path.name for path in ROOT.glob("docker-compose*.yml"))

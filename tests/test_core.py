@@ -9,15 +9,16 @@ import uuid
 import asyncpg
 import pytest
 
-from app.core.batch import Batch
-from app.core.config import Settings, load_settings
-from app.core.connections import UNAVAILABLE, Connections
+from app.core.config import Settings
+from app.core.database.group_commit import Batch
+from app.core.database.migrations import ROOT
+from app.core.database.pool import UNAVAILABLE, Connections
 from app.core.errors import SettingsError
+from app.core.file_types import Kind, NotMediaError, inspect
 from app.core.ids import new_id
-from app.core.inspection import Kind, NotMediaError, inspect
-from app.core.migrations import ROOT
+from app.core.load_settings import load_settings
 from app.core.pagination import InvalidCursorError, decode_cursor, encode_cursor
-from app.core.reporting import report_errors
+from app.core.telemetry.sentry import report_errors
 from app.logs.recorder import MOST, Recorder
 from app.media_generator.dummy_media_generator.png import png_of_about
 
@@ -235,7 +236,7 @@ async def test_a_caller_that_is_cancelled_does_not_stop_the_writing():
 def test_secrets_are_never_logged():
     program = """
 import structlog
-from app.core.logging import set_up_logging
+from app.core.telemetry.logging import set_up_logging
 set_up_logging(level="INFO")
 structlog.get_logger("x").info("called", api_token="abc", authorization="Bearer abc", url="u")
 """

@@ -7,12 +7,12 @@ from decimal import Decimal
 import pytest
 
 from app.core.ids import new_id
-from app.media import overview
-from app.media.overview import Filter
+from app.media import operator_queries
+from app.media.operator_queries import Filter
 from app.media_generator import costs
-from app.media_generator.cards import Price, PriceUnit
 from app.media_generator.dummy_media_generator.provider import FAULTY, DummyMediaGeneratorModel
 from app.media_generator.media_generator_model import Succeeded
+from app.media_generator.model_card import Price, PriceUnit
 from tests.support import attempts_of
 
 CENT = Decimal("0.01")
@@ -143,11 +143,11 @@ async def test_what_nobody_knows_is_null(client, working):
 async def test_amounts_of_several_currencies_are_no_sum(client, working, hot):
     await working(Shop(Price(CENT, currency="EUR")))
     await client.until(await client.faulty())
-    (alone,) = await overview.jobs(hot, Filter(), limit=2)
+    (alone,) = await operator_queries.jobs(hot, Filter(), limit=2)
     another = json.dumps({"id": str(new_id()), "number": 2, "currency": "USD", "external_id": "another"})
     await hot.execute("INSERT INTO attempts SELECT (jsonb_populate_record(a, $1::jsonb)).* FROM attempts a", another)
 
-    (both,) = await overview.jobs(hot, Filter(), limit=2)
+    (both,) = await operator_queries.jobs(hot, Filter(), limit=2)
 
     assert (alone["cost"], alone["currency"]) == (CENT, "EUR")
     assert (both["cost"], both["currency"]) == (None, None)

@@ -7,13 +7,15 @@ from datetime import timedelta
 import pytest
 
 from app.core.ids import new_id
-from app.engine import build_runner
-from app.media import late, requesting, transitions, workers
-from app.media.commands import Held, Intent, LateResult, Purchase, StoredFile
+from app.jobs.transitions import late_attempts, transitions
+from app.jobs.transitions.commands import Held, Intent, LateResult, Purchase, StoredFile
+from app.jobs.worker import leases
+from app.media.intake import submit as requesting
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.media_generator_model import CancelAnswer
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
+from app.worker import build_runner
 from tests.support import attempts_of, claim, eventually
 
 
@@ -30,7 +32,7 @@ async def test_what_nobody_has_begun_by_its_deadline_is_over(client, hot):
     media = await timed(client, 0.05)
     await asyncio.sleep(0.1)
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
 
     taken = await claim(hot, "network", worker_id=worker_id, limit=10)
     assert (taken, await transitions.expire_waiting(hot, '{"code": "x", "message": ""}')) == ([], 1)
@@ -146,7 +148,7 @@ async def test_a_purchase_that_is_made_while_the_deadline_passes_is_kept(client,
 
 async def test_a_late_result_and_a_retry_that_race_leave_one_set_of_files(client, hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     for _ in range(10):
         media = await timed(client, 60)
         (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
@@ -156,7 +158,7 @@ async def test_a_late_result_and_a_retry_that_race_leave_one_set_of_files(client
         await transitions.expire(hot, [held], '{"code": "deadline_exceeded", "message": ""}')
         result = LateResult(attempt_id, held.media_id, (stored_file(),))
 
-        kept, _ = await asyncio.gather(late.store(hot, result), client.api.post(f"/media/{media['id']}/retry"))
+        kept, _ = await asyncio.gather(late_attempts.store(hot, result), client.api.post(f"/media/{media['id']}/retry"))
 
         (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
         assert row["stored"] == kept

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from app.core import production
+from app.core import production_checks
 from app.core.config import Settings
 from app.main import create_app
 from tests.test_compose import document, seconds
@@ -81,7 +81,7 @@ def serves(variables):
     """The faults of these settings in production."""
     settings = Settings(_env_file=None, **{name.lower(): value for name, value in variables.items()})
     assert settings.environment == "production"
-    return production.faults(settings)
+    return production_checks.faults(settings)
 
 
 def paths_of_the_api():
@@ -371,7 +371,7 @@ def test_the_page_names_what_production_demands():
     text = PAGE.read_text()
     settings = Settings(_env_file=None, environment="production")
     demanded = {
-        name for fault in production.faults(settings) for name in re.findall(r"[A-Z0-9]+(?:_[A-Z0-9]+)+", fault)
+        name for fault in production_checks.faults(settings) for name in re.findall(r"[A-Z0-9]+(?:_[A-Z0-9]+)+", fault)
     }
 
     assert demanded

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from app.core.ids import new_id
-from app.media import callback_notes, statements
+from app.jobs.callbacks import signing_keys
+from app.jobs.transitions import statements
 from app.media_generator.registry import Registry
 from fleek.providers import BusyError, Reference
 from tests.support import attempts_of, eventually, make_settings
@@ -70,7 +71,7 @@ async def somebody_waits(hot):
 
 async def unsold(client, provider, working, hot):
     await working(provider, **PATIENT)
-    await eventually(lambda: callback_notes.keys(hot, "dummy"))
+    await eventually(lambda: signing_keys.keys(hot, "dummy"))
     return await said_to_be_unsold(client, provider, status="IN_QUEUE")
 
 
@@ -129,7 +130,7 @@ async def test_a_callback_is_in_nobodys_way(api, client, provider, working, hot,
 async def test_a_try_that_was_refused_gives_way_to_a_purchase_that_is_known(api, client, provider, working, hot):
     provider.lies, provider.done = 1, True
     await working(provider, retry_base_seconds=0.02, retry_max_seconds=0.02)
-    await eventually(lambda: callback_notes.keys(hot, "dummy"))
+    await eventually(lambda: signing_keys.keys(hot, "dummy"))
     media = await client.faulty()
     await asyncio.wait_for(provider.asked_again.wait(), 60)
     (attempt_id,) = provider.sold

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from app.core.config import Settings
-from app.media.states import MediaStatus, chart
-from app.media_generator.plugins import PROVIDERS, SERVICES
-from app.media_generator.setup import ProviderSettings
+from app.jobs.states import MediaStatus, chart
+from app.media_generator.accounts import ProviderSettings
+from app.media_generator.loading import PROVIDERS, SERVICES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.cli.doctor import EXAMINATION_SECONDS
+from app.cli.checks.doctor import EXAMINATION_SECONDS
 from app.core.config import Settings
 from tests.support import environment_of, worker
 from tests.test_up import Up, fleek
@@ -102,7 +102,8 @@ async def test_a_silent_worker_is_found_within_the_time(settings, tmp_path):
 
 
 async def test_a_machine_that_takes_long_to_start_a_program_is_not_called_silent(settings, tmp_path):
-    slow = f"import sys, time\nif 'app.cli.examine' in sys.orig_argv:\n    time.sleep({EXAMINATION_SECONDS + 1})\n"
+    examining = "'app.cli.checks.probe_all' in sys.orig_argv"
+    slow = f"import sys, time\nif {examining}:\n    time.sleep({EXAMINATION_SECONDS + 1})\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
     done = fleek("doctor", "--json", folder=tmp_path, PYTHONPATH=str(tmp_path), **environment_of(settings))
 

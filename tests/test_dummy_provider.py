@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 import pytest
 
 from app.core.ids import new_id
-from app.media_generator import plugins
+from app.media_generator import loading
 from app.media_generator.dummy_media_generator.orders import STYLES
 from app.media_generator.dummy_media_generator.painters import STYLE_BOOK
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -56,13 +56,13 @@ def test_a_seed_is_drawn_where_none_is_given():
 
 def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
     good = EntryPoint(
-        "dummy", "app.media_generator.dummy_media_generator.provider:DummyMediaGeneratorModel", plugins.PROVIDERS
+        "dummy", "app.media_generator.dummy_media_generator.provider:DummyMediaGeneratorModel", loading.PROVIDERS
     )
-    gone = EntryPoint("gone", "no.such.module:Provider", plugins.PROVIDERS)
-    odd = EntryPoint("odd", "builtins:object", plugins.PROVIDERS)
-    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([good, gone, odd]))
+    gone = EntryPoint("gone", "no.such.module:Provider", loading.PROVIDERS)
+    odd = EntryPoint("odd", "builtins:object", loading.PROVIDERS)
+    monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([good, gone, odd]))
 
-    loaded = plugins.load_registry()
+    loaded = loading.load_registry()
 
     assert set(loaded.providers) == {"dummy"}
     assert set(loaded.broken) == {"gone", "odd"}
@@ -70,4 +70,4 @@ def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
 
 
 def test_the_installed_entry_point_leads_to_the_dummy_provider():
-    assert "dummy" in plugins.load_registry().providers
+    assert "dummy" in loading.load_registry().providers

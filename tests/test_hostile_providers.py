@@ -9,17 +9,17 @@ from decimal import Decimal
 
 import pytest
 
-from app.core.http import Request
+from app.core.http_client.client import Outgoing
+from app.core.http_client.protocol import Request
 from app.core.ids import new_id
-from app.core.outgoing import Outgoing
-from app.media.calls import MOST_OUTPUTS
-from app.media.settlement import LONGEST_MESSAGE
+from app.jobs.execution.failures import LONGEST_MESSAGE
+from app.media_generator.adapter_calls import MOST_OUTPUTS
+from app.media_generator.adapter_kit.http import download
+from app.media_generator.adapter_kit.standard_webhooks import verify
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import GenerationFailedError, OutputError
 from app.media_generator.media_generator_model import Failed, Succeeded
-from app.media_generator.over_http import download
-from app.media_generator.standard_webhooks import verify
 from tests.providers.server import Server, saying
 
 HUGE = 10**400
@@ -87,8 +87,8 @@ class Drips(DummyMediaGeneratorModel):
 
 
 async def test_an_output_that_comes_drop_by_drop_gives_its_place_up(client, working, monkeypatch):
-    monkeypatch.setattr("app.media.copying.LONGEST_COPY", 2.0)
-    monkeypatch.setattr("app.media.copying.COPIES_AT_ONCE", 1)
+    monkeypatch.setattr("app.jobs.outputs.ingest.LONGEST_COPY", 2.0)
+    monkeypatch.setattr("app.jobs.outputs.ingest.COPIES_AT_ONCE", 1)
     provider = Drips()
     await working(provider)
 

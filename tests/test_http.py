@@ -17,11 +17,11 @@ import uvloop
 from aiohttp import AsyncResolver
 from aiohttp.abc import AbstractResolver
 
-from app.core import http
-from app.core.addresses import LONGEST_URL, is_public, malformed, refusal
-from app.core.http import Request
-from app.core.migrations import ROOT
-from app.core.outgoing import Outgoing
+from app.core.database.migrations import ROOT
+from app.core.http_client import protocol
+from app.core.http_client.addresses import LONGEST_URL, is_public, malformed, refusal
+from app.core.http_client.client import Outgoing
+from app.core.http_client.protocol import Request
 from app.runtime import open_runtime
 
 PUBLIC = "93.184.215.14"
@@ -250,17 +250,17 @@ def test_a_private_url_is_refused_unless_the_setting_allows_it(host):
 async def test_no_spelling_leads_a_guarded_call_to_this_machine(serving, client, host):
     server = await serving()
 
-    with pytest.raises(http.NotSentError) as refused:
+    with pytest.raises(protocol.NotSentError) as refused:
         await client().send(post(f"http://{host}:{server.port}/"))
 
-    assert isinstance(refused.value, http.RefusedAddressError | http.InvalidRequestError)
+    assert isinstance(refused.value, protocol.RefusedAddressError | protocol.InvalidRequestError)
     assert server.connections == 0
 
 
 async def test_ipv6_loopback_is_refused_as_well(serving, client):
     server = await serving(host="::1")
 
-    with pytest.raises(http.RefusedAddressError):
+    with pytest.raises(protocol.RefusedAddressError):
         await client().send(post(f"http://[::1]:{server.port}/"))
 
     assert server.connections == 0
@@ -272,7 +272,7 @@ async def test_a_name_is_judged_by_where_it_leads(serving, client):
     outgoing = client(resolver=lambda: Names(["127.0.0.1", "10.0.0.1"]))
     url = f"http://hooks.example:{server.port}/"
 
-    with pytest.raises(http.RefusedAddressError, match=r"hooks\.example leads to a private") as refused:
+    with pytest.raises(protocol.RefusedAddressError, match=r"hooks\.example leads to a private") as refused:
         await outgoing.send(post(url))
 
     assert not refused.value.may_have_arrived
@@ -286,9 +286,9 @@ async def test_a_name_that_is_public_first_and_private_then_is_refused(serving, 
     server = await serving()
     outgoing = client(resolver=lambda: Names([PUBLIC], ["127.0.0.1"]))
 
-    with pytest.raises(http.ConnectError):
+    with pytest.raises(protocol.ConnectError):
         await outgoing.send(post("http://rebinding.example:81/"))
-    with pytest.raises(http.RefusedAddressError):
+    with pytest.raises(protocol.RefusedAddressError):
         await outgoing.send(post(f"http://rebinding.example:{server.port}/"))
 
     assert server.connections == 0
@@ -299,7 +299,7 @@ async def test_a_name_that_is_public_first_and_private_then_is_refused(serving, 
 async def test_of_a_name_with_both_kinds_only_the_public_address_is_tried(serving, client, addresses):
     server = await serving()
 
-    with pytest.raises(http.ConnectError):
+    with pytest.raises(protocol.ConnectError):
         await client(resolver=lambda: Names(addresses)).send(post(f"http://both.example:{server.port}/"))
 
     assert server.connections == 0
@@ -309,7 +309,7 @@ async def test_a_connection_that_was_opened_unguarded_serves_no_guarded_call(ser
     server, outgoing = await serving(), client()
     await outgoing.send(post(server.url, keep_alive=True, guarded=False))
 
-    with pytest.raises(http.RefusedAddressError):
+    with pytest.raises(protocol.RefusedAddressError):
         await outgoing.send(post(server.url, keep_alive=True))
 
     assert len(server.requests) == 1
@@ -330,7 +330,7 @@ async def test_the_guard_holds_on_the_event_loop_of_the_workers():
             try:
                 answer = await outgoing.send(post(server.url, guarded=False))
                 for host in ("127.0.0.1", "localhost"):
-                    with pytest.raises(http.RefusedAddressError):
+                    with pytest.raises(protocol.RefusedAddressError):
                         await outgoing.send(post(f"http://{host}:{server.port}/"))
                 return answer.body, server.connections
             finally:
@@ -485,7 +485,7 @@ async def test_a_cancelled_call_closes_its_connection(serving, client):
     ],
 )
 async def test_what_cannot_be_sent_is_refused_before_anything_happens(client, changes):
-    with pytest.raises(http.InvalidRequestError) as refused:
+    with pytest.raises(protocol.InvalidRequestError) as refused:
         await client().send(post(**{"url": "http://example.com/", **changes}))
 
     assert not refused.value.may_have_arrived
@@ -499,14 +499,16 @@ async def test_a_closed_port_is_not_reached(client):
         url = f"http://127.0.0.1:{port}/secret"
         told = rf"^no connection to 127\.0\.0\.1, port {port}: Connection refused$"
 
-        with pytest.raises(http.ConnectError, match=told) as failed:
+        with pytest.raises(protocol.ConnectError, match=told) as failed:
             await client().send(post(url, guarded=False))
 
     assert not failed.value.may_have_arrived
 
 
 async def test_a_name_without_address_is_told(client, name_server):
-    with pytest.raises(http.NameResolutionError, match=r"^the name no\.test was not resolved: .*not found") as failed:
+    with pytest.raises(
+        protocol.NameResolutionError, match=r"^the name no\.test was not resolved: .*not found"
+    ) as failed:
         await client(resolver=name_server).send(post("http://no.test/"))
 
     assert not failed.value.may_have_arrived
@@ -520,7 +522,7 @@ async def test_a_request_whose_connection_is_lost_is_sent_once(serving, client, 
 
     server = await serving(hang_up)
 
-    with pytest.raises(http.ConnectionLostError) as failed:
+    with pytest.raises(protocol.ConnectionLostError) as failed:
         await client().send(post(server.url, method=method, keep_alive=keep_alive, guarded=False))
 
     assert failed.value.may_have_arrived
@@ -535,7 +537,7 @@ async def test_a_lost_connection_that_was_used_before_is_not_replaced(serving, c
         writer.transport.abort()
 
     server.answer = hang_up
-    with pytest.raises(http.ConnectionLostError):
+    with pytest.raises(protocol.ConnectionLostError):
         await outgoing.send(post(server.url, method="GET", keep_alive=True, guarded=False))
 
     assert (len(server.requests), server.connections) == (2, 1)
@@ -544,12 +546,12 @@ async def test_a_lost_connection_that_was_used_before_is_not_replaced(serving, c
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", http.ConnectionLostError),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n", http.ConnectionLostError),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", http.MaybeSentError),
-        (b"HTTP/1.1 200 OK\r\nConte", http.MaybeSentError),
-        (b"SSH-2.0-OpenSSH_10.0\r\n\r\n", http.InvalidAnswerError),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", http.InvalidAnswerError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", protocol.ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n", protocol.ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", protocol.MaybeSentError),
+        (b"HTTP/1.1 200 OK\r\nConte", protocol.MaybeSentError),
+        (b"SSH-2.0-OpenSSH_10.0\r\n\r\n", protocol.InvalidAnswerError),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", protocol.InvalidAnswerError),
     ],
 )
 async def test_half_an_answer_is_none(serving, client, answer, error):
@@ -567,7 +569,7 @@ async def test_half_an_answer_is_none(serving, client, answer, error):
 
 
 async def test_the_time_out_covers_the_name(client, name_server):
-    with pytest.raises(http.NameResolutionError, match="within") as failed:
+    with pytest.raises(protocol.NameResolutionError, match="within") as failed:
         await client(resolver=name_server).send(post("http://slow.test/", timeout=0.2))
 
     assert not failed.value.may_have_arrived
@@ -583,7 +585,7 @@ async def test_the_time_out_covers_the_connection(client):
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
 
-        with pytest.raises(http.ConnectError, match="within") as failed:
+        with pytest.raises(protocol.ConnectError, match="within") as failed:
             await client(resolver=lambda: Names(["127.0.0.1"])).send(
                 post(f"http://full.example:{full.getsockname()[1]}/", timeout=0.2, guarded=False)
             )
@@ -599,7 +601,7 @@ async def test_the_time_out_covers_tls(client):
     silent = await asyncio.start_server(hang, "127.0.0.1", 0)
     url = f"https://127.0.0.1:{silent.sockets[0].getsockname()[1]}/"
     try:
-        with pytest.raises(http.ConnectError, match="within") as failed:
+        with pytest.raises(protocol.ConnectError, match="within") as failed:
             await client().send(post(url, timeout=0.3, guarded=False))
     finally:
         silent.close()
@@ -612,7 +614,7 @@ async def test_the_time_out_covers_tls(client):
 async def test_the_time_out_covers_the_answer(serving, client, start, keep_alive):
     server = await serving(start)
 
-    with pytest.raises(http.AnswerTimeoutError, match="within") as failed:
+    with pytest.raises(protocol.AnswerTimeoutError, match="within") as failed:
         await client().send(post(server.url, timeout=0.3, keep_alive=keep_alive, guarded=False))
 
     assert failed.value.may_have_arrived
@@ -624,7 +626,7 @@ async def test_a_time_out_on_a_connection_that_was_used_before_is_one_of_the_ans
     await outgoing.send(post(server.url, keep_alive=True, guarded=False))
 
     server.answer = b""
-    with pytest.raises(http.AnswerTimeoutError):
+    with pytest.raises(protocol.AnswerTimeoutError):
         await outgoing.send(post(server.url, timeout=0.2, keep_alive=True, guarded=False))
 
     assert server.connections == 1
@@ -669,7 +671,7 @@ def certified(authority):
 async def test_a_certificate_is_verified_against_the_system(serving, client, certified):
     server = await serving(tls=certified("127.0.0.1"))
 
-    with pytest.raises(http.TlsError, match=r"certificate of 127\.0\.0\.1 is not trusted") as failed:
+    with pytest.raises(protocol.TlsError, match=r"certificate of 127\.0\.0\.1 is not trusted") as failed:
         await client().send(post(server.url.replace("http", "https"), guarded=False))
 
     assert not failed.value.may_have_arrived
@@ -686,7 +688,7 @@ async def test_a_certificate_must_carry_the_name(serving, client, certified, aut
     if trusted:
         assert (await call).body == b"ok"
     else:
-        with pytest.raises(http.TlsError):
+        with pytest.raises(protocol.TlsError):
             await call
 
 
@@ -701,7 +703,7 @@ async def test_who_speaks_no_tls_gets_nothing(client):
     plain = await asyncio.start_server(greet, "127.0.0.1", 0)
     url = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}/"
     try:
-        with pytest.raises(http.TlsError, match="no TLS connection") as failed:
+        with pytest.raises(protocol.TlsError, match="no TLS connection") as failed:
             await client().send(post(url, headers={"X-Key": "secret"}, guarded=False))
     finally:
         plain.close()
@@ -732,7 +734,8 @@ async def test_the_runtime_closes_the_client_that_it_was_given(settings, client)
 
 
 def test_the_api_does_not_load_the_client():
-    check = "import sys, app.main, app.core.http, app.core.addresses; sys.exit('aiohttp' in sys.modules)"
+    modules = "app.main, app.core.http_client.protocol, app.core.http_client.addresses"
+    check = f"import sys, {modules}; sys.exit('aiohttp' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
 

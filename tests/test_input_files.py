@@ -11,15 +11,15 @@ from uuid import UUID
 import pytest
 import trustme
 
+from app.core.http_client.client import Outgoing
 from app.core.ids import new_id
-from app.core.outgoing import Outgoing
-from app.engine import build_runner
-from app.media.input_references import Inline, OfMedia, places, read, replaced
+from app.jobs.inputs.references import Inline, OfMedia, places, read, replaced
 from app.media_generator.dummy_media_generator.png import png_of_about
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from app.storage.store import StoreUnavailableError
+from app.worker import build_runner
 from fleek.providers import AnswerLostError, BusyError
 from tests.support import attempts_of, eventually
 from tests.test_http import Names, running
@@ -445,7 +445,7 @@ async def test_a_file_that_is_too_large_is_not_read_to_its_end(client, provider,
 
 
 async def test_a_silent_site_is_tried_again(client, provider, at_work, site, monkeypatch):
-    monkeypatch.setattr("app.media.fetching.PATIENCE", 0.3)
+    monkeypatch.setattr("app.jobs.inputs.download.PATIENCE", 0.3)
 
     over = asyncio.Event()
 
@@ -485,7 +485,7 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_fetched(client, pr
 @pytest.fixture
 async def outside(monkeypatch):
     """A site with a name and a certificate, at an address that counts as public; 127.0.0.2 does not."""
-    monkeypatch.setattr("app.core.guard.is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr("app.core.http_client.address_guard.is_public", lambda address: address == "127.0.0.1")
     authority = trustme.CA()
     theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("example.com", "inside.example").configure_cert(theirs)

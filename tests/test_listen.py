@@ -17,9 +17,9 @@ import pytest
 from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
-from app.cli.event_lines import plain
-from app.cli.event_source import MOST_CHARACTERS, NotAnEventStreamError, Parser, ServerSentEvent
-from app.cli.forwarding import webhook_id_of
+from app.cli.listen.format import plain
+from app.cli.listen.forward import webhook_id_of
+from app.cli.listen.sse_client import MOST_CHARACTERS, NotAnEventStreamError, Parser, ServerSentEvent
 from app.cli.main import app
 from app.embedded.lock import DataFolderLock
 from tests.receiver import Receiver, answering, dropping

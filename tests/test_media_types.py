@@ -12,9 +12,9 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from app.core.inspection import HEAD_BYTES, Ending, NotMediaError, inspect
+from app.core.file_types import HEAD_BYTES, Ending, NotMediaError, inspect
+from app.jobs.outputs import probe
 from app.main import create_app
-from app.media import probing
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from tests.support import PUBLIC_URL, Client
@@ -114,7 +114,7 @@ async def test_a_sound_has_a_length_and_no_poster(client, working, provider):
 
 
 async def test_without_the_extra_the_fields_are_null(client, working, provider, monkeypatch):
-    monkeypatch.setattr(probing, "AVAILABLE", False)
+    monkeypatch.setattr(probe, "AVAILABLE", False)
 
     done = await made(client, working, provider, MP4, "video/mp4")
 
@@ -128,8 +128,8 @@ async def test_a_video_that_cannot_be_looked_into_is_delivered_all_the_same(
 ):
     program = tmp_path / "probe.py"
     program.write_text({"broken": "import os; os.abort()", "slow": "import time; time.sleep(60)"}[harm])
-    monkeypatch.setattr(probing, "PROGRAM", program)
-    monkeypatch.setattr(probing, "LONGEST", 1.0)
+    monkeypatch.setattr(probe, "PROGRAM", program)
+    monkeypatch.setattr(probe, "LONGEST", 1.0)
 
     done = await made(client, working, provider, MP4, "video/mp4")
 
@@ -142,16 +142,16 @@ async def test_the_program_that_looks_opens_no_other_file(tmp_path):
     playlist = tmp_path / "file"
     playlist.write_text(f"#EXTM3U\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n")
 
-    for kind in set(probing.FORMATS.values()):
+    for kind in set(probe.FORMATS.values()):
         with suppress(RuntimeError):
-            assert probing._probe(kind, tmp_path, 1_000_000).width is None
+            assert probe._probe(kind, tmp_path, 1_000_000).width is None
         assert not (tmp_path / "poster").exists()
 
 
 async def test_a_video_with_too_many_pixels_has_no_poster(tmp_path):
     (tmp_path / "file").write_bytes(MP4)
 
-    found = probing._probe("mp4", tmp_path, 64 * 48 - 1)
+    found = probe._probe("mp4", tmp_path, 64 * 48 - 1)
 
     assert (found.width, found.height) == (64, 48)
     assert not (tmp_path / "poster").exists()
@@ -253,5 +253,5 @@ def test_a_picture_cannot_pass_for_text():
 
 
 def test_the_program_that_looks_imports_nothing_of_ours():
-    assert "import app" not in probing.PROGRAM.read_text()
-    assert "from app" not in probing.PROGRAM.read_text()
+    assert "import app" not in probe.PROGRAM.read_text()
+    assert "from app" not in probe.PROGRAM.read_text()

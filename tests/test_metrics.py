@@ -9,22 +9,24 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.core import measures
-from app.core.connections import UNAVAILABLE
+from app.core.database.pool import UNAVAILABLE
 from app.core.ids import new_id
-from app.core.measures import MICRO, MOST_SERIES, Counter, Histogram
+from app.core.telemetry import metrics as measures
+from app.core.telemetry.metrics import MICRO, MOST_SERIES, Counter, Histogram
 from app.embedded.engines import VALKEY, Engines
-from app.engine import build_runner
+from app.jobs.metrics import counters
+from app.jobs.metrics.reporter import Pulse
+from app.jobs.scheduling import provider_circuits
+from app.jobs.worker import leases
 from app.main import create_app
-from app.media import gates, tallies, workers
-from app.media.pulse import Pulse
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import UnauthorizedError
 from app.media_generator.media_generator_model import Succeeded
 from app.tools import metrics as page
 from app.tools.exposition import Family, Sample, text
 from app.tools.families import families_of
-from app.webhooks.dispatch import Outcome
+from app.webhooks.delivery_queries import Outcome
+from app.worker import build_runner
 from tests.support import Client, claim, eventually, make_settings, worker
 
 
@@ -53,7 +55,7 @@ async def numbers(client):
 
 async def entered(client, hot):
     """The numbers, with what this process has counted so far."""
-    await tallies.add_all(hot, dict(measures.take_all()))
+    await counters.add_all(hot, dict(measures.take_all()))
     # What a pulse has taken just before is on its way into the database.
     await asyncio.sleep(0.3)
     return await numbers(client)
@@ -61,7 +63,7 @@ async def entered(client, hot):
 
 async def test_queue_and_work_are_counted_by_model(client, hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     for _ in range(3):
         await client.faulty()
     await client.generate()
@@ -78,7 +80,7 @@ async def test_queue_and_work_are_counted_by_model(client, hot):
 
 async def test_what_goes_wrong_is_counted(product, hot):
     await product.until(await product.faulty(lose_answer="unknown"))
-    await gates.close(hot, "acme", UnauthorizedError("bad key"), pause=timedelta(hours=1))
+    await provider_circuits.close(hot, "acme", UnauthorizedError("bad key"), pause=timedelta(hours=1))
 
     seen = await numbers(product)
 
@@ -89,7 +91,7 @@ async def test_what_goes_wrong_is_counted(product, hot):
 
 async def test_a_dead_worker_is_counted(client, hot, runtime, bell):
     dead = new_id()
-    await workers.register(hot, dead, "dead")
+    await leases.register(hot, dead, "dead")
     media = await client.faulty()
     await claim(hot, "network", worker_id=dead, limit=1)
     await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour'")
@@ -237,7 +239,7 @@ async def test_counts_survive_an_outage_of_the_database(settings, hot, runtime):
     await pulse.enter()
     await pulse.enter()
 
-    assert (await tallies.read(hot))['["fleek_outage",""]'] == 3
+    assert (await counters.read(hot))['["fleek_outage",""]'] == 3
 
 
 async def test_lost_bells_and_news_are_counted(database, tmp_path):

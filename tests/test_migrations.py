@@ -8,8 +8,8 @@ from alembic.config import Config
 from alembic.util.exc import CommandError
 
 from alembic import command
-from app.core.migrations import ROOT, present_revision, wanted_revision
-from app.models import TABLES
+from app.core.database.migrations import ROOT, present_revision, wanted_revision
+from app.tables import TABLES
 from tests.support import dsn_of, migrate, on_server
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from app.cli.errors import WrongUsageError
 from app.cli.main import app
 from app.media.errors import UnknownModelInRequestError
-from app.media.requesting import find_model
-from app.media_generator import plugins
+from app.media.intake.submit import find_model
+from app.media_generator import loading
 from fleek.testing import open_http
 
 
@@ -39,11 +39,11 @@ def test_it_passes_its_own_tests(skeleton):
 async def test_an_account_of_it_generates_media(skeleton, monkeypatch, client, working):
     for folder in (skeleton, skeleton / "tests"):
         monkeypatch.syspath_prepend(str(folder))
-    entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", plugins.SERVICES)
-    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([entry]))
+    entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", loading.SERVICES)
+    monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
     async with importlib.import_module("server").Server() as server, open_http() as http:
-        plan = plugins.Plan({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
-        loaded = plugins.load_registry(plan, http)
+        plan = loading.Plan({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
+        loaded = loading.load_registry(plan, http)
         provider = loaded.providers["acme-labs"]
         client.api._transport.app.state.runtime.registry._offers.update(loaded._offers)
         await working(provider)
@@ -55,20 +55,20 @@ async def test_an_account_of_it_generates_media(skeleton, monkeypatch, client, w
 
 
 def test_without_an_account_it_is_not_even_loaded(monkeypatch):
-    entry = EntryPoint("acme-labs", "no.such.module:Provider", plugins.SERVICES)
-    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([entry]))
+    entry = EntryPoint("acme-labs", "no.such.module:Provider", loading.SERVICES)
+    monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
 
-    assert plugins.load_registry(plugins.Plan({"ACME_LABS_REGION": "eu"})).broken == {}
-    assert set(plugins.load_registry(plugins.Plan({"ACME_LABS_API_KEY": "x"})).broken) == {"acme-labs"}
+    assert loading.load_registry(loading.Plan({"ACME_LABS_REGION": "eu"})).broken == {}
+    assert set(loading.load_registry(loading.Plan({"ACME_LABS_API_KEY": "x"})).broken) == {"acme-labs"}
 
 
 def test_further_accounts_have_names_and_settings_of_their_own(skeleton, monkeypatch):
     monkeypatch.syspath_prepend(str(skeleton))
-    entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", plugins.SERVICES)
-    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints([entry]))
+    entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", loading.SERVICES)
+    monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
     variables = {"ACME_LABS_API_KEY": "one", "ACME_EU_API_KEY": "two", "ACME_EU_SUBMIT_SECONDS": "soon"}
 
-    loaded = plugins.load_registry(plugins.Plan(variables, {"acme-eu": "acme-labs", "other": "nothing"}))
+    loaded = loading.load_registry(loading.Plan(variables, {"acme-eu": "acme-labs", "other": "nothing"}))
 
     assert [offer.full_name for offer in loaded.offers()] == ["acme-labs/image"]
     assert "ACME_EU_SUBMIT_SECONDS" in loaded.broken["acme-eu"]
@@ -110,7 +110,7 @@ async def test_a_provider_that_is_not_set_up_says_what_to_set(api):
 
 
 def test_a_name_that_is_like_none_is_not_answered_with_all_of_them():
-    registry = plugins.load_registry(plugins.Plan({"FAL_KEY": "x"}))
+    registry = loading.load_registry(loading.Plan({"FAL_KEY": "x"}))
 
     with pytest.raises(UnknownModelInRequestError, match="GET /models") as refused:
         find_model(registry, "xyz")
@@ -119,7 +119,7 @@ def test_a_name_that_is_like_none_is_not_answered_with_all_of_them():
 
 
 def test_a_provider_that_cannot_be_loaded_says_where_the_reason_is():
-    registry = plugins.load_registry(plugins.Plan({"COG_API_KEY": "x"}))
+    registry = loading.load_registry(loading.Plan({"COG_API_KEY": "x"}))
 
     with pytest.raises(UnknownModelInRequestError, match="/tools/ready"):
         find_model(registry, "cog/model")

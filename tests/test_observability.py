@@ -9,11 +9,11 @@ from importlib.metadata import version
 import httpx2
 import pytest
 
-from app.core import tracing
-from app.core.config import load_settings
+from app.core.database.migrations import ROOT
 from app.core.errors import SettingsError
-from app.core.migrations import ROOT
-from app.core.reporting import MOST_IN_WINDOW, Alarm, report_errors
+from app.core.load_settings import load_settings
+from app.core.telemetry import tracing
+from app.core.telemetry.sentry import MOST_IN_WINDOW, Alarm, report_errors
 from tests.listener import Listener
 from tests.support import Client, eventually, served, worker
 
@@ -74,7 +74,13 @@ async def test_a_trace_leads_from_the_request_over_the_queue_to_provider_and_sto
 
 def test_without_an_endpoint_nothing_of_it_is_loaded():
     # The API package itself comes with FastAPI.
-    parts = ("app.core.otel", "opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "sentry_sdk")
+    parts = (
+        "app.core.telemetry.otel",
+        "opentelemetry.sdk",
+        "opentelemetry.exporter",
+        "opentelemetry.proto",
+        "sentry_sdk",
+    )
     script = f"import sys, app.main, app.tasks.worker; print([name for name in {parts} if name in sys.modules])"
 
     seen = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -93,7 +99,7 @@ def test_the_api_loads_nothing_that_only_workers_need():
 
 def test_traces_without_the_sdk_say_what_to_install(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
-    monkeypatch.delitem(sys.modules, "app.core.otel", raising=False)
+    monkeypatch.delitem(sys.modules, "app.core.telemetry.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
     with pytest.raises(SettingsError, match=r"fleek\[otel\]"):

@@ -7,15 +7,18 @@ import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.engine import build_runner
-from app.media import gates, queries, transitions, workers
-from app.media.commands import Held, Intent, NewMedia, Terms
-from app.media.line import Line
-from app.media.states import RESUMED
+from app.jobs.scheduling import provider_circuits
+from app.jobs.scheduling.queue_position import Line
+from app.jobs.states import RESUMED
+from app.jobs.transitions import transitions
+from app.jobs.transitions.commands import Held, Intent, NewMedia, Terms
+from app.jobs.worker import leases
+from app.media import queries
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import CreditError, UnauthorizedError
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
+from app.worker import build_runner
 from tests.support import claim, eventually, standing_of
 
 MINUTE = timedelta(minutes=1)
@@ -24,7 +27,7 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 async def worker_id(hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     return worker_id
 
 
@@ -113,7 +116,7 @@ async def test_what_may_be_paid_already_comes_before_every_priority_and_outside_
     await transitions.intend(hot, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
     await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
     await asked(hot, DEFAULT_OWNER_ID, priority=9)
-    await gates.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
+    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
 
     taken = await claim_all(hot, worker_id, limit=1, limits={"dummy": 1})
 
@@ -123,7 +126,7 @@ async def test_what_may_be_paid_already_comes_before_every_priority_and_outside_
 async def test_a_limit_holds_for_all_workers_at_once(hot):
     ids = [new_id() for _ in range(6)]
     for worker_id in ids:
-        await workers.register(hot, worker_id, "test")
+        await leases.register(hot, worker_id, "test")
     for _ in range(40):
         await asked(hot, new_id())
     await asked(hot, DEFAULT_OWNER_ID, model="other/model")
@@ -170,7 +173,7 @@ async def test_a_provider_with_a_bad_key_is_closed_and_opens_by_itself_when_the_
         runner = bell.runner = build_runner(keyless)
         await runner.start()
         failed = await client.until(first)
-        await eventually(lambda: gates.closed(hot))
+        await eventually(lambda: provider_circuits.closed(hot))
         waiting = [await client.faulty() for _ in range(3)]
         told = await eventually(lambda: client.media(waiting[-1]), lambda media: media["waiting_for"])
         ready = await client.api.get("/tools/ready")
@@ -178,7 +181,7 @@ async def test_a_provider_with_a_bad_key_is_closed_and_opens_by_itself_when_the_
         await eventually(lambda: hot.fetch("SELECT 1 FROM media_history WHERE event = 'retry_scheduled'"))
         provider.good = True
         done = [await client.until(media) for media in waiting]
-        open_again = await eventually(lambda: gates.closed(hot), lambda rows: rows == [])
+        open_again = await eventually(lambda: provider_circuits.closed(hot), lambda rows: rows == [])
         await runner.stop()
 
     assert (failed["status"], failed["error"]["code"]) == ("ERROR", "provider_unauthorized")
@@ -240,7 +243,7 @@ async def test_what_is_at_a_closed_provider_is_before_nobody(hot):
     for _ in range(5):
         await asked(hot, DEFAULT_OWNER_ID, model="closed/model")
     media_id = await asked(hot, new_id())
-    await gates.close(hot, "closed", CreditError("no credit"), pause=MINUTE)
+    await provider_circuits.close(hot, "closed", CreditError("no credit"), pause=MINUTE)
     owner = (await hot.fetchrow("SELECT owner_id FROM media WHERE id = $1", media_id))["owner_id"]
 
     waiting = await Line(hot).waiting(await queries.media_by_id(hot, media_id, owner))

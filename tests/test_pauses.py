@@ -10,10 +10,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.media import gates, pauses, pausing, queries, shelf_statements, transitions, workers
-from app.media.commands import Held, Intent, NewMedia, Purchase, Terms
-from app.media.line import Line
-from app.media.states import DEFAULT_PRIORITY, RESUMED, SHELVED, SUSPECT
+from app.jobs.scheduling import model_pauses, pauses, provider_circuits
+from app.jobs.scheduling.queue_position import Line
+from app.jobs.states import DEFAULT_PRIORITY, RESUMED, SHELVED, SUSPECT
+from app.jobs.transitions import shelf_statements, transitions
+from app.jobs.transitions.commands import Held, Intent, NewMedia, Purchase, Terms
+from app.jobs.worker import leases
+from app.media import queries
 from app.media_generator.errors import CreditError
 from tests.support import attempts_of, claim, eventually
 
@@ -29,7 +32,7 @@ def nobody(_moved):
 @pytest.fixture
 async def worker_id(hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     return worker_id
 
 
@@ -74,7 +77,7 @@ async def begun(hot, worker_id, *, bought=True):
 
 @pytest.mark.parametrize("name", [MODEL, "dummy"])
 async def test_what_is_paused_is_not_bought_until_it_is_resumed(product, hot, name):
-    await pausing.pause(hot, name, "the budget is spent", nobody)
+    await pauses.pause(hot, name, "the budget is spent", nobody)
     media = await product.faulty()
     other = await product.until(await product.generate(input={"width": 64, "height": 64})) if name == MODEL else None
     told = await eventually(lambda: product.media(media), lambda seen: seen["waiting_for"])
@@ -82,13 +85,13 @@ async def test_what_is_paused_is_not_bought_until_it_is_resumed(product, hot, na
     await asyncio.sleep(0.3)
     tries = await attempts_of(product, media)
 
-    assert await pausing.resume(hot, name, nobody)
+    assert await pauses.resume(hot, name, nobody)
     done = await product.until(media)
 
     assert other is None or other["status"] == "COMPLETED"
     assert told["waiting_for"] == light["waiting_for"] == {"code": "paused", "message": "the budget is spent"}
     assert (told["status"], tries, done["status"]) == ("IN_QUEUE", [], "COMPLETED")
-    assert not await pausing.resume(hot, name, nobody)
+    assert not await pauses.resume(hot, name, nobody)
 
 
 @pytest.mark.parametrize("name", [MODEL, "dummy"])
@@ -96,7 +99,7 @@ async def test_what_is_bought_goes_on_during_a_pause(product, hot, name):
     media = await product.faulty(delay=0.6)
     await eventually(lambda: attempts_of(product, media), lambda tries: tries and tries[0]["status"] == "SUBMITTED")
 
-    await pausing.pause(hot, name, "x", nobody)
+    await pauses.pause(hot, name, "x", nobody)
 
     assert (await product.until(media))["status"] == "COMPLETED"
 
@@ -105,9 +108,9 @@ async def test_what_is_bought_goes_on_during_a_pause(product, hot, name):
 @pytest.mark.parametrize("name", [MODEL, "dummy"])
 async def test_money_that_may_be_spent_is_followed_during_a_pause(hot, worker_id, name, bought):
     held, _ = await begun(hot, worker_id, bought=bought)
-    await pausing.pause(hot, name, "x", nobody)
+    await pauses.pause(hot, name, "x", nobody)
     await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
-    await pausing.tend(hot)
+    await pauses.tend(hot)
 
     assert await ranks(hot) == [RESUMED]
     assert await taken_by(hot, worker_id) == [held.media_id]
@@ -118,9 +121,9 @@ async def test_the_others_of_an_owner_pass_by_what_is_paused_before_and_after_it
     other = await asked(hot, OTHER)
     await hot.execute("UPDATE media SET next_run = now() - interval '1 hour' WHERE model = $1", MODEL)
 
-    await pauses.pause(hot, MODEL, "x")
+    await model_pauses.pause(hot, MODEL, "x")
     before = await taken_by(hot, worker_id)
-    await pausing.tend(hot)
+    await pauses.tend(hot)
     last = await asked(hot, OTHER)
     after = await taken_by(hot, worker_id)
 
@@ -130,11 +133,11 @@ async def test_the_others_of_an_owner_pass_by_what_is_paused_before_and_after_it
 
 async def test_a_resumed_media_has_its_old_place(hot, worker_id):
     first, second = await asked(hot, priority=3), await asked(hot, priority=8)
-    await pausing.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(hot, MODEL, "x", nobody)
     shelved = await ranks(hot)
     later = await asked(hot, OTHER, priority=3)
 
-    await pausing.resume(hot, MODEL, nobody)
+    await pauses.resume(hot, MODEL, nobody)
 
     assert shelved == [SHELVED, SHELVED]
     assert [await taken_by(hot, worker_id) for _ in range(2)] == [[second], [first, later]]
@@ -145,9 +148,9 @@ async def test_a_suspect_is_not_bought_anew_during_a_pause(hot, worker_id):
     await hot.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
 
     for name in (MODEL, "dummy"):
-        await pausing.pause(hot, name, "x", nobody)
+        await pauses.pause(hot, name, "x", nobody)
         assert await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9) == []
-        await pausing.resume(hot, name, nobody)
+        await pauses.resume(hot, name, nobody)
     assert await ranks(hot) == [SUSPECT]
     assert len(await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9)) == 1
 
@@ -156,36 +159,36 @@ async def test_a_suspect_with_an_open_attempt_goes_on_during_a_pause(hot, worker
     held, _ = await begun(hot, worker_id)
     await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
     await hot.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
-    await pausing.pause(hot, MODEL, "x", nobody)
-    await pausing.pause(hot, "dummy", "x", nobody)
+    await pauses.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(hot, "dummy", "x", nobody)
 
     assert len(await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9)) == 1
 
 
 async def test_no_trial_and_no_bad_key_lifts_an_operators_pause(hot):
-    await gates.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
-    await pausing.pause(hot, "dummy", "by hand", nobody)
+    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
+    await pauses.pause(hot, "dummy", "by hand", nobody)
 
-    await gates.open_again(hot, "dummy")
-    found_out = await gates.close(hot, "dummy", CreditError("no credit"), pause=timedelta(0))
+    await provider_circuits.open_again(hot, "dummy")
+    found_out = await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=timedelta(0))
 
-    (gate,) = await gates.closed(hot)
+    (gate,) = await provider_circuits.closed(hot)
     assert (gate["code"], gate["message"], found_out) == ("paused", "by hand", False)
-    assert await pausing.resume(hot, "dummy", nobody)
-    assert await gates.closed(hot) == []
+    assert await pauses.resume(hot, "dummy", nobody)
+    assert await provider_circuits.closed(hot) == []
 
 
 async def test_resuming_a_provider_leaves_it_closed_for_its_bad_key(hot):
-    await gates.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
+    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
 
-    assert not await pausing.resume(hot, "dummy", nobody)
-    assert [gate["code"] for gate in await gates.closed(hot)] == ["provider_credit"]
+    assert not await pauses.resume(hot, "dummy", nobody)
+    assert [gate["code"] for gate in await provider_circuits.closed(hot)] == ["provider_credit"]
 
 
 async def test_a_shelved_media_has_no_place_and_is_before_nobody(hot):
     shelved = await asked(hot, owner=DEFAULT_OWNER_ID)
     other = await asked(hot, OTHER)
-    await pausing.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(hot, MODEL, "x", nobody)
     fresh = await asked(hot)
 
     seen = [await waiting_for(hot, one) for one in (shelved, fresh, other)]
@@ -196,7 +199,7 @@ async def test_a_shelved_media_has_no_place_and_is_before_nobody(hot):
 
 async def test_a_shelved_media_can_be_cancelled_and_its_deadline_holds(client, hot):
     canceled, expired = await client.faulty(), await client.generate(model=MODEL, deadline_seconds=0.1)
-    await pausing.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(hot, MODEL, "x", nobody)
     answer = await client.api.post(f"/media/{canceled['id']}/cancel")
     await asyncio.sleep(0.15)
     await transitions.expire_waiting(hot, "{}")
@@ -206,13 +209,13 @@ async def test_a_shelved_media_can_be_cancelled_and_its_deadline_holds(client, h
 
     await client.api.post(f"/media/{canceled['id']}/retry")
     assert (await ranks(hot))[0] == DEFAULT_PRIORITY
-    await pausing.tend(hot)
+    await pauses.tend(hot)
     assert (await ranks(hot))[0] == SHELVED
 
 
 async def test_a_purchase_that_becomes_known_takes_its_media_from_the_shelf(hot, worker_id):
     media_id = await asked(hot)
-    await pausing.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(hot, MODEL, "x", nobody)
     await hot.execute(
         """INSERT INTO attempts (id, media_id, number, status, model, input_hash)
         VALUES ($1, $2, 1, 'SUBMITTED', 'dummy/faulty', '00')""",
@@ -230,10 +233,10 @@ async def test_what_is_shelved_without_a_pause_is_put_back(hot, worker_id):
     for model in (MODEL, OTHER, "a/b", "z/z"):
         await asked(hot, model)
     for model in (MODEL, "a/b", "z/z"):
-        await pausing.pause(hot, model, "x", nobody)
+        await pauses.pause(hot, model, "x", nobody)
     await hot.execute("DELETE FROM paused_models WHERE model IN ('a/b', 'z/z')")
 
-    await pausing.tend(hot)
+    await pauses.tend(hot)
 
     assert await ranks(hot) == [SHELVED, DEFAULT_PRIORITY, DEFAULT_PRIORITY, DEFAULT_PRIORITY]
 
@@ -241,7 +244,7 @@ async def test_what_is_shelved_without_a_pause_is_put_back(hot, worker_id):
 async def test_pauses_and_claims_that_race_buy_nothing_after_the_pause(hot):
     ids = [new_id() for _ in range(3)]
     for worker_id in ids:
-        await workers.register(hot, worker_id, "test")
+        await leases.register(hot, worker_id, "test")
     for _ in range(300):
         await asked(hot)
     paused = asyncio.Event()
@@ -256,9 +259,9 @@ async def test_pauses_and_claims_that_race_buy_nothing_after_the_pause(hot):
 
     async def pause():
         await asyncio.sleep(0.02)
-        await pauses.pause(hot, MODEL, "x")
+        await model_pauses.pause(hot, MODEL, "x")
         paused.set()
-        await pausing.pause(hot, MODEL, "x", nobody)
+        await pauses.pause(hot, MODEL, "x", nobody)
 
     await asyncio.gather(*(take(worker_id) for worker_id in ids), pause())
 
@@ -283,9 +286,9 @@ async def test_nothing_stays_shelved_after_a_resume_whoever_was_shelving(hot):
 
     async def operator():
         for _ in range(10):
-            await pausing.pause(hot, MODEL, "x", nobody)
-            await pausing.resume(hot, MODEL, nobody)
-            seen.append(await pauses.shelved(hot, MODEL))
+            await pauses.pause(hot, MODEL, "x", nobody)
+            await pauses.resume(hot, MODEL, nobody)
+            seen.append(await model_pauses.shelved(hot, MODEL))
         over.set()
 
     seen = []
@@ -296,10 +299,10 @@ async def test_nothing_stays_shelved_after_a_resume_whoever_was_shelving(hot):
 
 async def test_a_batch_that_is_being_shelved_holds_up_the_resume(hot, settings):
     await asked(hot)
-    await pauses.pause(hot, MODEL, "x")
+    await model_pauses.pause(hot, MODEL, "x")
     async with hot_transaction(settings) as shelving:
         await shelving.fetch(shelf_statements.SHELVE, 10)
-        resuming = asyncio.create_task(pausing.resume(hot, MODEL, nobody))
+        resuming = asyncio.create_task(pauses.resume(hot, MODEL, nobody))
         done, _ = await asyncio.wait([resuming], timeout=0.2)
         held_up = not done
 
@@ -309,7 +312,7 @@ async def test_a_batch_that_is_being_shelved_holds_up_the_resume(hot, settings):
 
 
 async def test_a_worker_shelves_what_comes_during_a_pause_and_puts_back_what_a_crash_left(product, hot):
-    await pausing.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(hot, MODEL, "x", nobody)
     media = await product.faulty()
     await eventually(lambda: ranks(hot), lambda seen: seen == [SHELVED])
 
@@ -319,8 +322,8 @@ async def test_a_worker_shelves_what_comes_during_a_pause_and_puts_back_what_a_c
 
 
 async def test_it_is_visible_and_no_fault(client, hot):
-    await pausing.pause(hot, MODEL, "x", nobody)
-    await pausing.pause(hot, "acme", "x", nobody)
+    await pauses.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(hot, "acme", "x", nobody)
 
     ready = await client.api.get("/tools/ready")
     metrics = (await client.api.get("/tools/metrics")).text

@@ -6,21 +6,22 @@ import httpx2
 import pytest
 
 from app.core.ids import new_id
-from app.media import transitions, workers
-from app.media.endings import WORKER_LOST
-from app.media.states import SUSPECT, SUSPECT_FROM
+from app.jobs.job_errors import WORKER_LOST
+from app.jobs.states import SUSPECT, SUSPECT_FROM
+from app.jobs.transitions import transitions
+from app.jobs.worker import leases
 from tests.support import Client, claim, eventually, served, worker
 
 
 async def dies(hot, *, limit=100, suspects=0, below=2**31 - 1):
     """A worker that claims, and is gone; the ids that it had."""
     worker_id = new_id()
-    await workers.register(hot, worker_id, "dies")
+    await leases.register(hot, worker_id, "dies")
     await hot.execute("UPDATE media SET next_run = now() - interval '1 s'")
     rows = await claim(hot, "network", worker_id=worker_id, limit=limit) if limit else []
     if suspects:
         rows += await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=suspects, below=below)
-    await workers.leave(hot, worker_id)
+    await leases.leave(hot, worker_id)
     await transitions.return_orphans(hot)
     return {row["id"] for row in rows}
 
@@ -64,7 +65,7 @@ async def test_the_worst_suspects_are_taken_apart_from_the_others(client, hot):
     await dies(hot)
     await dies(hot, limit=0, suspects=1)  # one of the four was alone, and its worker died
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     await hot.execute("UPDATE media SET next_run = now()")
 
     rows = await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=8, below=SUSPECT_FROM + 1)

@@ -6,11 +6,11 @@ import asyncpg
 import httpx2
 import pytest
 
-from app.core.connections import Connections
-from app.core.migrations import present_revision, wanted_revision
-from app.engine import build_runner
+from app.core.database.migrations import present_revision, wanted_revision
+from app.core.database.pool import Connections
 from app.main import create_app
 from app.runtime import open_runtime
+from app.worker import build_runner
 from tests.support import PUBLIC_URL, Client, attempts_of, dsn_of, environment_of, make_settings, migrate, on_server
 from tests.system_servers import PgBouncer
 from tests.test_up import fleek

@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from app.core.connections import Connections
+from app.core.database.migrations import present_revision, wanted_revision
+from app.core.database.pool import Connections
 from app.core.ids import new_id
-from app.core.migrations import present_revision, wanted_revision
-from app.media import workers
+from app.jobs.worker import leases
 from app.storage.s3 import S3Store
 from tests.nursery import nursery
 from tests.support import dsn_of, environment_of, make_settings, on_server
@@ -72,12 +72,12 @@ def test_prepare_names_a_store_that_is_away(settings, tmp_path):
 
 async def test_a_worker_is_healthy_as_long_as_it_reports(settings, hot, tmp_path):
     environment = environment_of(settings)
-    await workers.register(hot, new_id(), "elsewhere/7")
+    await leases.register(hot, new_id(), "elsewhere/7")
     stranger = check("check_worker", folder=tmp_path, **environment)
     assert stranger.returncode == 1
     assert stranger.stderr == "no worker of this host has reported to the database within its lease\n"
 
-    await workers.register(hot, new_id(), f"{socket.gethostname()}/7")
+    await leases.register(hot, new_id(), f"{socket.gethostname()}/7")
     assert check("check_worker", folder=tmp_path, **environment).returncode == 0
 
     await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour'")

@@ -4,10 +4,11 @@ import signal
 
 import pytest
 
-from app.core import production
-from app.core.config import Settings, load_settings
+from app.core import production_checks
+from app.core.config import Settings
+from app.core.database.migrations import revisions
 from app.core.errors import SettingsError
-from app.core.migrations import revisions
+from app.core.load_settings import load_settings
 from tests.nursery import nursery
 from tests.support import Client, eventually, worker
 from tests.test_up import bare_environment, fleek
@@ -41,7 +42,7 @@ def read(monkeypatch, tmp_path):
 
 
 def test_sound_settings_serve(read):
-    assert production.cautions(read(SOUND)) == []
+    assert production_checks.cautions(read(SOUND)) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_elsewhere_defaults_serve(read):
     [({"REDIS_URL": "redis://redis.internal/0"}, "REDIS_URL"), ({"PUBLIC_URL": "http://media.example"}, "PUBLIC_URL")],
 )
 def test_what_is_unwise_is_said(read, change, named):
-    (caution,) = production.cautions(read(SOUND | change))
+    (caution,) = production_checks.cautions(read(SOUND | change))
 
     assert named in caution
 

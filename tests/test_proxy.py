@@ -12,10 +12,10 @@ import httpx2
 import pytest
 from PIL import Image
 
-from app.core.event_stream import PING_SECONDS
-from app.core.hot_route import MAX_BODY_BYTES
+from app.core.http_server.hot_route import MAX_BODY_BYTES
+from app.core.http_server.prefer import LONGEST_SECONDS
+from app.core.http_server.sse import PING_SECONDS
 from app.core.ids import new_id
-from app.core.prefer import LONGEST_SECONDS
 from tests.support import Client, eventually, make_settings, served
 from tests.system_servers import Server, find
 from tests.test_up import a_port

@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.outgoing import Outgoing
-from app.engine import build_deliverer
+from app.core.http_client.client import Outgoing
 from app.runtime import open_runtime
-from app.webhooks import dispatch
+from app.webhooks import delivery_queries
+from app.worker import build_deliverer
 from tests.receiver import Receiver, answering, hanging
 from tests.support import eventually, make_settings
 
@@ -202,7 +202,7 @@ async def test_a_test_event_says_nothing_of_what_an_endpoint_has_missed(hot, del
     await hot.execute(
         """INSERT INTO webhook_deliveries (endpoint_id, receiver, type, sequence, payload)
         VALUES ($1, $2, 'webhook.test', 0, '{}')""",
-        *(known, dispatch.test_receiver(known)),
+        *(known, delivery_queries.test_receiver(known)),
     )
     deliverer.wake()
     await eventually(lambda: standing(hot), lambda seen: seen.get("delivered") == 1)
@@ -248,6 +248,6 @@ async def test_what_is_kept_for_a_paused_endpoint_outlives_the_log(hot):
     await hot.execute("UPDATE webhook_deliveries SET created_at = now() - interval '60 days'")
     await hot.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE sequence > 1")
 
-    await dispatch.forget(hot, dispatch.PATIENCE)
+    await delivery_queries.forget(hot, delivery_queries.PATIENCE)
 
     assert await standing(hot) == {"pending": 1}

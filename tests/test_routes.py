@@ -12,11 +12,12 @@ import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.engine import build_runner
+from app.jobs.callbacks import signing_keys
+from app.jobs.scheduling import pauses, provider_circuits
+from app.jobs.transitions import transitions
+from app.jobs.transitions.commands import Held, Intent, NewMedia, OnRoute, Purchase, Rerouting
+from app.jobs.worker import leases
 from app.main import create_app
-from app.media import callback_notes, gates, pausing, transitions, workers
-from app.media.commands import Held, Intent, NewMedia, OnRoute, Purchase, Rerouting
-from app.media_generator.cards import ModelStatus, Price
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.dummy_media_generator.provider import FAULTY, DummyMediaGeneratorModel
 from app.media_generator.errors import (
@@ -30,9 +31,11 @@ from app.media_generator.errors import (
     UnauthorizedError,
 )
 from app.media_generator.media_generator_model import Failed
+from app.media_generator.model_card import ModelStatus, Price
 from app.media_generator.registry import Registry
 from app.media_generator.routes import Route, Target
 from app.runtime import open_runtime
+from app.worker import build_runner
 from tests.support import PUBLIC_URL, Client, attempts_of, claim, eventually
 
 GREY = {
@@ -264,7 +267,7 @@ async def test_what_was_bought_of_an_earlier_target_has_its_price(product_of, ho
 
     fact = {"external_id": "a", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}
     assert await transitions.record_purchases(hot, [Purchase(UUID(bought["id"]), "a", json.dumps(fact))]) == [True]
-    await callback_notes.hasten(hot, UUID(bought["id"]))
+    await signing_keys.hasten(hot, UUID(bought["id"]))
 
     await eventually(lambda: client.media(media), lambda seen: seen["files"])
     first, second = await attempts_of(client, media)
@@ -286,7 +289,7 @@ async def test_a_request_passes_over_targets_that_are_closed_retired_or_do_not_f
     before = await ask(client)
     too_large = await ask(client, size=60_000)
 
-    await gates.close(hot, "first", CreditError("402"), pause=timedelta(minutes=5))
+    await provider_circuits.close(hot, "first", CreditError("402"), pause=timedelta(minutes=5))
     after = await eventually(lambda: ask(client), lambda media: media["model"] == "second/grey")
     waits = await ask(client, size=60_000)
 
@@ -302,7 +305,7 @@ async def test_what_waits_for_a_closed_provider_is_moved_to_an_open_target(produ
     media = [await ask(client) for _ in range(3)]
     fits_only_there = await ask(client, size=60_000)
     plain = await client.generate(model="first/grey")
-    await pausing.pause(hot, "first/grey", "by hand", lambda _moved: None)
+    await pauses.pause(hot, "first/grey", "by hand", lambda _moved: None)
 
     await working(registry_of(first, second))
     done = [await client.until(one) for one in media]
@@ -389,7 +392,7 @@ async def test_an_estimate_of_a_route_is_that_of_its_target(product_of):
 async def begun(hot, *, bought=False):
     """A media of the route in a worker's hands, with an open attempt, and how it would go on."""
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     route = OnRoute("route/portrait", 0, "{}")
     new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "p", "first/grey", "{}", "{}", "network", route=route)
     await transitions.request(hot, new)

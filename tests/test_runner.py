@@ -10,13 +10,14 @@ import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.engine import build_runner
-from app.media import transitions, workers
-from app.media.commands import Intent
-from app.media.jobs import Job
+from app.jobs.execution.job import Job
+from app.jobs.transitions import transitions
+from app.jobs.transitions.commands import Intent
+from app.jobs.worker import leases
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
+from app.worker import build_runner
 from tests.support import claim, eventually
 
 
@@ -138,7 +139,7 @@ async def test_a_stopping_runner_hands_its_jobs_to_the_next_one_which_buys_nothi
 
 async def test_the_jobs_of_a_dead_worker_are_taken_over(client, settings, hot, runtime, bell):
     dead = new_id()
-    await workers.register(hot, dead, "dead")
+    await leases.register(hot, dead, "dead")
     asked = await client.faulty()
     await claim(hot, "network", worker_id=dead, limit=1)
     await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour' WHERE id = $1", dead)
@@ -155,27 +156,27 @@ async def test_the_jobs_of_a_dead_worker_are_taken_over(client, settings, hot, r
 async def test_after_an_outage_nobody_is_declared_dead_before_everybody_could_report(hot):
     me, other = new_id(), new_id()
     for worker_id in (me, other):
-        await workers.register(hot, worker_id, "test")
+        await leases.register(hot, worker_id, "test")
     lease = timedelta(seconds=30)
     await hot.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
 
-    assert await workers.beat(hot, me, lease=lease)
-    assert await workers.bury_silent(hot, me, lease=lease) == []
+    assert await leases.beat(hot, me, lease=lease)
+    assert await leases.bury_silent(hot, me, lease=lease) == []
 
     await hot.execute("UPDATE workers SET steady_since = now() - interval '31 s' WHERE id = $1", me)
-    assert await workers.bury_silent(hot, me, lease=lease) == ["test"]
+    assert await leases.bury_silent(hot, me, lease=lease) == ["test"]
 
 
 async def test_a_worker_that_was_silent_itself_buries_nobody_before_it_has_reported_again(hot):
     me, other = new_id(), new_id()
     for worker_id in (me, other):
-        await workers.register(hot, worker_id, "test")
+        await leases.register(hot, worker_id, "test")
     lease = timedelta(seconds=30)
     await hot.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
 
     # A machine that stalled may go on with the sweep, and not with the heartbeat.
-    assert await workers.bury_silent(hot, me, lease=lease) == []
-    assert await workers.beat(hot, me, lease=lease)
+    assert await leases.bury_silent(hot, me, lease=lease) == []
+    assert await leases.beat(hot, me, lease=lease)
 
 
 async def test_a_runner_that_was_declared_dead_drops_its_jobs_and_goes_on_under_a_new_name(client, runtime, hot, bell):
@@ -213,7 +214,7 @@ async def test_a_claim_whose_answer_was_lost_comes_back(client, runtime, hot, be
 
 async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_bought(client, runtime, hot, bell):
     dead = new_id()
-    await workers.register(hot, dead, "dead")
+    await leases.register(hot, dead, "dead")
     asked = await client.faulty(lose_answer="unknown")
     (row,) = await claim(hot, "network", worker_id=dead, limit=1)
     job = Job.of(row)
@@ -246,7 +247,7 @@ async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product
 async def test_what_may_be_paid_waits_for_a_worker_that_has_the_model(client, hot, runtime, settings, bell):
     asked = await client.faulty()
     dead = new_id()
-    await workers.register(hot, dead, "dead")
+    await leases.register(hot, dead, "dead")
     (row,) = await claim(hot, "network", worker_id=dead, limit=1)
     await transitions.intend(hot, [Intent(Job.of(row).held, new_id(), "dummy/faulty", "1", "00")])
     await hot.execute("DELETE FROM workers")
@@ -347,7 +348,7 @@ async def test_a_defect_of_a_plug_in_ends_the_job_with_a_reason(client, settings
 
 async def test_what_is_handed_back_keeps_its_place_in_the_queue(client, hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     asked = [await client.faulty() for _ in range(3)]
     (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
 

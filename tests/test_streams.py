@@ -11,10 +11,10 @@ import httpx2
 import msgspec
 import pytest
 
-from app.core.connections import Change
-from app.media import event_queries
+from app.core.database.pool import Change
 from app.media.api import stream_clock
-from app.media.event_queries import MediaLook, OwnerLook
+from app.media.events import history
+from app.media.events.history import MediaLook, OwnerLook
 from tests.support import Client, eventually, served, worker
 
 
@@ -189,7 +189,7 @@ async def test_an_owners_stream_can_be_narrowed(worked):
 async def test_what_commits_later_under_a_lower_number_is_not_missed(hot, client, settings):
     media = await client.faulty()
     owner = UUID("00000000-0000-7000-8000-000000000001")
-    begun = await event_queries.newest_transaction(hot) - 1
+    begun = await history.newest_transaction(hot) - 1
     insert = """INSERT INTO media_history (media_id, owner_id, event, status)
         VALUES ($1, $2, 'claimed', 'PROCESSING') RETURNING id"""
     slow = await asyncpg.connect(settings.database_dsn)
@@ -200,9 +200,9 @@ async def test_what_commits_later_under_a_lower_number_is_not_missed(hot, client
         lower = await slow.fetchval(insert, UUID(media["id"]), owner)
         higher = (await hot.fetchrow(insert, UUID(media["id"]), owner))["id"]
 
-        hidden = (await event_queries.look_at_owners(hot, [OwnerLook(owner, begun, 2**53)]))[0]
+        hidden = (await history.look_at_owners(hot, [OwnerLook(owner, begun, 2**53)]))[0]
         await transaction.commit()
-        shown = (await event_queries.look_at_owners(hot, [OwnerLook(owner, begun, 2**53)]))[0]
+        shown = (await history.look_at_owners(hot, [OwnerLook(owner, begun, 2**53)]))[0]
 
     assert lower < higher
     assert (hidden.history, hidden.hidden) == ([], True)
@@ -393,8 +393,8 @@ async def test_streams_that_look_for_the_same_share_what_is_seen(client, hot):
     owner = UUID("00000000-0000-7000-8000-000000000001")
     one, other = MediaLook(UUID(media["id"]), 0, 0, 0), MediaLook(UUID(int=1), 0, 0, 0)
 
-    first, nothing, second = await event_queries.look_at_media(hot, [one, other, one])
-    old, new, again = await event_queries.look_at_owners(
+    first, nothing, second = await history.look_at_media(hot, [one, other, one])
+    old, new, again = await history.look_at_owners(
         hot, [OwnerLook(owner, 0, 0), OwnerLook(owner, 2**40, 0), OwnerLook(owner, 0, 0)]
     )
 

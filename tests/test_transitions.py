@@ -8,10 +8,14 @@ import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
-from app.media import claiming, pausing, queries, shelf_statements, transitions, workers
-from app.media.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase, StoredFile
-from app.media.lanes import NOBODY
-from app.media.states import AttemptStatus
+from app.jobs.scheduling import pauses
+from app.jobs.states import AttemptStatus
+from app.jobs.transitions import claim as claiming
+from app.jobs.transitions import shelf_statements, transitions
+from app.jobs.transitions.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase, StoredFile
+from app.jobs.worker import leases
+from app.jobs.worker.slots import NOBODY
+from app.media import queries
 from tests.support import claim
 
 NOW = timedelta(0)
@@ -20,7 +24,7 @@ NOW = timedelta(0)
 @pytest.fixture
 async def worker_id(hot):
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     return worker_id
 
 
@@ -64,7 +68,7 @@ async def test_of_many_workers_each_media_goes_to_one(hot):
     asked = {await requested(hot) for _ in range(60)}
     ids = [new_id() for _ in range(8)]
     for worker_id in ids:
-        await workers.register(hot, worker_id, "test")
+        await leases.register(hot, worker_id, "test")
 
     async def claim_all(worker_id):
         got = []
@@ -230,7 +234,7 @@ async def test_claiming_past_half_a_queue_that_is_paused_reads_no_more(hot, work
     await hot.execute("UPDATE media SET model = 'a/paused' WHERE mod(hashtext(id::text), 2) = 0")
     await hot.execute("VACUUM ANALYZE media")
     before = await read_by_claim(hot, worker_id)
-    await pausing.pause(hot, "a/paused", "x", lambda _moved: None)
+    await pauses.pause(hot, "a/paused", "x", lambda _moved: None)
 
     assert await read_by_claim(hot, worker_id) < before + 200
     assert await read_by(hot, shelf_statements.SHELVE.replace("$1", "1000")) < 10

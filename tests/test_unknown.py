@@ -7,9 +7,10 @@ from datetime import timedelta
 import asyncpg
 
 from app.core.ids import new_id
-from app.media import stop_statements, transitions, workers
-from app.media.commands import Held, Intent, Purchase
-from app.media.endings import DEADLINE_EXCEEDED
+from app.jobs.job_errors import DEADLINE_EXCEEDED
+from app.jobs.transitions import stop_statements, transitions
+from app.jobs.transitions.commands import Held, Intent, Purchase
+from app.jobs.worker import leases
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import AnswerLostError, NotReachedError
 from tests.support import attempts_of, claim, eventually
@@ -21,7 +22,7 @@ async def left_by_a_dead_worker(client, hot, **plan):
     """A media whose worker died between intent and answer."""
     media = await client.faulty(**plan)
     dead = new_id()
-    await workers.register(hot, dead, "dead")
+    await leases.register(hot, dead, "dead")
     (row,) = await claim(hot, "network", worker_id=dead, limit=1)
     attempt_id = new_id()
     await transitions.intend(hot, [Intent(Held(row["id"], row["fence"]), attempt_id, "dummy/faulty", "1", "00")])
@@ -231,7 +232,7 @@ async def test_what_is_held_and_turns_out_to_be_bought_is_stored_and_completes_a
 async def test_a_fact_about_an_older_attempt_is_kept_beside_a_newer_one(client, hot):
     media, first = await left_by_a_dead_worker(client, hot)
     worker_id = new_id()
-    await workers.register(hot, worker_id, "test")
+    await leases.register(hot, worker_id, "test")
     await transitions.return_orphans(hot)
     (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
     held = Held(row["id"], row["fence"])

@@ -20,7 +20,7 @@ import pytest
 
 from app.cli.console import one_line, verdict, without_passwords
 from app.cli.environment import addresses, children_environment, read_env_file, write_env_file
-from app.cli.supervisor import LONG_PAUSE, OFTEN, Watched
+from app.cli.up.supervisor import LONG_PAUSE, OFTEN, Watched
 from app.core.config import Settings
 from app.embedded.errors import EngineStartError
 from app.embedded.process import LOOPBACK, port_is_free

@@ -7,8 +7,9 @@ import signal
 import httpx2
 import pytest
 
-from app.core.prefer import wanted_wait
-from app.media import pausing, queries
+from app.core.http_server.prefer import wanted_wait
+from app.jobs.scheduling import pauses
+from app.media import queries
 from tests.support import Client, eventually, served, worker
 
 
@@ -61,7 +62,7 @@ def nobody(_moved):
 
 async def test_what_is_not_finished_in_time_says_what_it_waits_for(client, hot):
     body = {"prompt": "x", "model": "dummy/faulty"}
-    await pausing.pause(hot, body["model"], "back at noon", nobody)
+    await pauses.pause(hot, body["model"], "back at noon", nobody)
 
     answer = await client.api.post("/media/generate", json=body, headers=waiting(1))
 

@@ -13,13 +13,14 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.measures import WEBHOOK_TRIES, tally_name
-from app.core.outgoing import Outgoing
-from app.engine import announcer, build_deliverer, build_runner
-from app.media import tallies, transitions
+from app.core.http_client.client import Outgoing
+from app.core.telemetry.metrics import WEBHOOK_TRIES, tally_name
+from app.jobs.metrics import counters
+from app.jobs.transitions import transitions
 from app.runtime import open_runtime
-from app.webhooks import posting
+from app.webhooks import http_request
 from app.webhooks.delivery import Deliverer
+from app.worker import announcer, build_deliverer, build_runner
 from tests.receiver import Receiver, answering, dropping, hanging
 from tests.support import Client, eventually, make_settings, served, worker
 
@@ -187,9 +188,9 @@ async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well
     assert {got.id for got in receiver.got} == {delivery["id"]}
     assert len({got.body for got in receiver.got}) == 1
     await eventually(lambda: asyncio.sleep(0, delivering.in_flight), lambda number: number == 0)
-    await tallies.add_all(hot, WEBHOOK_TRIES.take())
+    await counters.add_all(hot, WEBHOOK_TRIES.take())
     await asyncio.sleep(0.3)  # what a pulse has taken just before is on its way into the database
-    counted = await tallies.read(hot)
+    counted = await counters.read(hot)
     outcome = {"answered 500": "5xx", "redirects are not followed": "3xx"}.get(said, "unanswered")
     for word in (outcome, "ok"):
         name = tally_name(WEBHOOK_TRIES.name, [word], "sum")
@@ -200,7 +201,7 @@ async def test_a_receiver_that_answers_too_late_gets_it_again(client, hot, deliv
     webhook = await register(client, receiver.url)
     receiver.answer = hanging(asyncio.Event())
     with monkeypatch.context() as impatient:
-        impatient.setattr(posting, "TIMEOUT_SECONDS", 0.5)
+        impatient.setattr(http_request, "TIMEOUT_SECONDS", 0.5)
         await client.faulty()
         late = await tried(client, webhook, 1)
     receiver.answer = answering(204)

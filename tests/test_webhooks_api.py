@@ -15,7 +15,7 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.bell import WEBHOOKS
 from app.core.ids import new_id
 from app.core.pagination import InvalidCursorError, Place, decode_place, encode_cursor, encode_place
-from app.webhooks import endpoints, history, signing
+from app.webhooks import delivery_log, endpoints, signing
 from app.webhooks.event_types import FINAL_TYPES
 from app.webhooks.receivers import Receivers
 from tests.support import eventually
@@ -684,8 +684,8 @@ async def test_a_range_of_time_is_replayed(api, hot, bell, webhook):
 
 
 async def test_a_range_is_walked_in_parts(api, hot, webhook, monkeypatch):
-    parts = history._REPLAY_RANGE.replace("10001", "4").replace("10000", "3")
-    monkeypatch.setattr(history, "_REPLAY_RANGE", parts)
+    parts = delivery_log._REPLAY_RANGE.replace("10001", "4").replace("10000", "3")
+    monkeypatch.setattr(delivery_log, "_REPLAY_RANGE", parts)
     for _ in range(7):
         await deliver(hot, webhook, **{**FAILED, "status": "delivered", "created_at": LONG_AGO})
 

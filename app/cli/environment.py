@@ -13,7 +13,7 @@ from typing import Final
 from dotenv import dotenv_values
 
 from app.core.config import Settings
-from app.core.migrations import ROOT
+from app.core.database.migrations import ROOT
 from app.embedded.engines import POSTGRES, SEAWEED, VALKEY
 
 WHERE: Final = {

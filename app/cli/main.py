@@ -7,16 +7,20 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from app.cli import db_commands, jobs_commands, launching, models_commands, preparation, store_commands
-from app.cli import doctor as doctors
+from app.cli import serve_worker
+from app.cli.checks import bucket, database
+from app.cli.checks import doctor as doctors
 from app.cli.console import complain
 from app.cli.errors import CommandError
 from app.cli.group import tell
-from app.cli.listen_command import listen
+from app.cli.jobs import commands as jobs_commands
+from app.cli.listen.command import listen
+from app.cli.models import commands as models_commands
 from app.cli.new_provider.new_provider_command import new_provider
-from app.cli.operating import INTERRUPTED
-from app.cli.running import DATA
-from app.cli.up import Options, run
+from app.cli.operator_runtime import INTERRUPTED
+from app.cli.prepare import command as prepare_command
+from app.cli.running_instance import DATA
+from app.cli.up.command import Options, run
 
 app = typer.Typer(
     name="fleek",
@@ -25,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (jobs_commands.app, models_commands.app, db_commands.app, store_commands.app):
+for group in (jobs_commands.app, models_commands.app, database.app, bucket.app):
     app.add_typer(group)
 
 More: TypeAlias = Annotated[
@@ -83,7 +87,7 @@ def prepare(
     wait: Annotated[float, typer.Option(min=0, help="Seconds that database and store may take to answer.")] = 60,
 ) -> None:
     """Migrate the database and make the bucket where it is missing, then end; `fleek up` does so by itself."""
-    raise typer.Exit(preparation.run(wait))
+    raise typer.Exit(prepare_command.run(wait))
 
 
 @app.command()
@@ -96,7 +100,7 @@ def serve(
     more: More = None,
 ) -> None:
     """Run the API alone, with the engines that the settings name; what follows -- goes to uvicorn."""
-    launching.serve(host, port, processes, more or [])
+    serve_worker.serve(host, port, processes, more or [])
 
 
 @app.command()
@@ -108,7 +112,7 @@ def worker(
     more: More = None,
 ) -> None:
     """Run a worker alone, with the engines that the settings name; what follows -- goes to Celery."""
-    launching.work(name, slots, more or [])
+    serve_worker.work(name, slots, more or [])
 
 
 app.command()(listen)

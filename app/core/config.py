@@ -5,18 +5,14 @@ Real environment variables come first, then `.env.local`, then `.env`, then the 
 
 import os
 import re
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from app.core import production
-from app.core.errors import SettingsError
 
 ENV_FILES = (".env", ".env.local")
 REDIS_SCHEMES = ("redis://", "rediss://")
@@ -245,28 +241,3 @@ def variables() -> dict[str, str]:
     for file in ENV_FILES:
         found |= dotenv_values(file)
     return {name: value for name, value in {**found, **os.environ}.items() if value}
-
-
-def load_settings() -> Settings:
-    """Read the settings of this process.
-
-    Raises:
-        SettingsError: A setting is invalid, or unfit for ENVIRONMENT=production; the message names each one and what
-            it takes.
-    """
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        faults = [f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError("; ".join(faults)) from None
-    if faults := production.faults(settings):
-        raise SettingsError(f"not fit for ENVIRONMENT=production: {'; '.join(faults)}")
-    return settings
-
-
-def settings_or_exit() -> Settings:
-    """Read the settings of a program; what is wrong with them is its last line, without a traceback."""
-    try:
-        return load_settings()
-    except SettingsError as error:
-        sys.exit(f"fleek: invalid setting: {error.detail}")

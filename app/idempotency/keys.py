@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from app.core.connections import Connections
+from app.core.database.pool import Connections
 from app.core.errors import InvalidInputError
 
 HEADER: Final = "Idempotency-Key"

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.schema import Base
+from app.core.database.schema import Base
 
 
 class IdempotencyKey(Base):

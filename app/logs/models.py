@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.schema import TXID, Base
+from app.core.database.schema import TXID, Base
 
 
 class Log(Base):

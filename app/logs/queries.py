@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.connections import Connections
+from app.core.database.pool import Connections
 
 _TIMELINE: Final = """SELECT id, at, level, event, attempt, fields FROM logs
 WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""

@@ -15,11 +15,11 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from app.core.connections import NOBODY, UNAVAILABLE, Change, Connections
-from app.core.ending import end
-from app.core.logging import Tap
-from app.core.measures import LOGS_DROPPED
-from app.core.storable import storable
+from app.core.database.pool import NOBODY, UNAVAILABLE, Change, Connections
+from app.core.database.text import storable
+from app.core.task_cancellation import end
+from app.core.telemetry.logging import Tap
+from app.core.telemetry.metrics import LOGS_DROPPED
 
 MOST: Final = 10_000
 """Events that wait at most."""

@@ -20,12 +20,29 @@ UnavailableError
 └── AnswerNotKeptError
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
-from app.core.errors import ConflictError, FleekError, InvalidInputError, NotFoundError, UnavailableError
-from app.media.states import FINAL, CancelAnswer
+from app.core.errors import ConflictError, InvalidInputError, NotFoundError
+from app.jobs.callbacks.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
+from app.jobs.inputs.errors import InputFileError
+from app.jobs.states import FINAL, CancelAnswer
+
+__all__ = [
+    "AnswerNotKeptError",
+    "CallbackRefusedInRequestError",
+    "CancelTooLateError",
+    "FileNotFoundInMediaError",
+    "InputFileError",
+    "JobNotFoundError",
+    "MediaNotCompletedError",
+    "MediaNotFoundError",
+    "MediaNotRetryableError",
+    "ModelGoneInRequestError",
+    "ModelNotFoundError",
+    "ModelRetiredInRequestError",
+    "ProviderNotFoundError",
+    "UnknownModelInRequestError",
+]
 
 
 class MediaNotFoundError(NotFoundError):
@@ -56,28 +73,6 @@ class ModelNotFoundError(NotFoundError):
     title = "No such model"
 
 
-class ProviderNotFoundError(NotFoundError):
-    """There is no such provider, or it never calls back."""
-
-    code = "provider_not_found"
-    title = "No such provider"
-
-
-class CallbackRefusedInRequestError(FleekError):
-    """A callback does not come from the provider, or is not fresh."""
-
-    status = 401
-    code = "callback_refused"
-    title = "Callback refused"
-
-
-class AnswerNotKeptError(UnavailableError):
-    """An answer that came as a callback is not stored; the provider is to call again."""
-
-    code = "answer_not_kept"
-    title = "Answer not kept"
-
-
 class UnknownModelInRequestError(InvalidInputError):
     """The request names a model that nobody offers."""
 
@@ -97,16 +92,6 @@ class ModelGoneInRequestError(InvalidInputError):
 
     code = "model_gone"
     title = "Model gone"
-
-
-class InputFileError(InvalidInputError):
-    """The request's input names a file that is not there or cannot be used."""
-
-    code = "invalid_input_file"
-    title = "Invalid input file"
-
-    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__("; ".join(f"{wrong['field']} {wrong['message']}" for wrong in errors), errors=errors)
 
 
 class MediaNotRetryableError(ConflictError):

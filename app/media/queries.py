@@ -7,10 +7,10 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.connections import Connections
-from app.media import streams
-from app.media.sql import ROUTED, SPENT_SO_FAR, names
-from app.media.states import FINAL, HIGHEST_PRIORITY, SHELVED, MediaStatus, MoneySpent
+from app.core.database.pool import Connections
+from app.jobs.queries import MOST_AHEAD
+from app.jobs.sql import SPENT_SO_FAR, names
+from app.jobs.states import FINAL, MediaStatus, MoneySpent
 from app.media_generator.costs import CostBasis
 from app.media_generator.errors import Sent
 
@@ -32,9 +32,6 @@ _COST: Final = f"""CASE WHEN m.number_of_tries > 0 THEN (
             'estimate', trim_scale(sum(a.estimate))::text) END
         FROM attempts a WHERE a.media_id = m.id AND a.sent IS DISTINCT FROM '{Sent.NO}'
     ) END AS cost"""
-
-MOST_AHEAD: Final = 1000
-"""Where counting who is ahead in a queue ends."""
 
 _AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run <= now() THEN (
         SELECT count(*) FROM (SELECT FROM media a
@@ -60,10 +57,6 @@ _JOB: Final = f"""SELECT m.job_id, m.id AS media_id, m.model, m.status, m.progre
     m.error, m.updated_at, m.deadline, m.cancel, {_AHEAD}
 FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 
-_CONTENT: Final = """SELECT m.status, f.key, f.media_type, f.bytes, f.poster_key
-FROM media m LEFT JOIN files f ON f.media_id = m.id AND f.index = $3
-WHERE m.id = $1 AND m.owner_id = $2"""
-
 _NEWEST: Final = "ORDER BY m.id DESC LIMIT $2"
 
 _HISTORY: Final = """SELECT id, event, status, at, detail FROM media_history
@@ -72,13 +65,6 @@ WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
 _ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_id, sent, error, cost,
     currency, cost_basis, units, estimate, created_at, submitted_at, finished_at
 FROM attempts WHERE media_id = $1 ORDER BY number"""
-
-_ROUTED: Final = f"""SELECT m.id, m.fence, m.model, m.route, m.route_input FROM media m
-WHERE {ROUTED} AND m.id > $3 AND m.rank BETWEEN {SHELVED} AND {HIGHEST_PRIORITY}
-    AND (m.model = ANY($1::text[]) OR m.provider = ANY($2::text[])) ORDER BY m.id LIMIT $4"""
-
-_TO_CANCEL: Final = f"""SELECT id, fence FROM media
-WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
 
 
 async def media_by_job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
@@ -99,11 +85,6 @@ async def media_by_key(hot: Connections, owner_id: UUID, key: str) -> asyncpg.Re
 async def job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
     """The light status of a job."""
     return await hot.fetchrow(_JOB, job_id, owner_id)
-
-
-async def content(hot: Connections, media_id: UUID, owner_id: UUID, index: int) -> asyncpg.Record | None:
-    """The status of a media and the place of one of its files; `key` is null where there is no such file."""
-    return await hot.fetchrow(_CONTENT, media_id, owner_id, index)
 
 
 async def resources(hot: Connections, media_ids: Sequence[UUID]) -> list[asyncpg.Record]:
@@ -133,29 +114,6 @@ async def money_spent(hot: Connections, media_id: UUID) -> str:
     """Whether a media has cost money, a MoneySpent."""
     row = await hot.fetchrow(f"SELECT {SPENT_SO_FAR} FROM media m WHERE m.id = $1", media_id)
     return MoneySpent.NO if row is None else row[0]
-
-
-async def line(hot: Connections, queue: str) -> list[asyncpg.Record]:
-    """Who waits in a queue: owner, provider, rank, and how many are due, up to MOST_AHEAD."""
-    return await hot.fetch(streams.LINE, queue, MOST_AHEAD)
-
-
-async def reference(hot: Connections, attempt_id: UUID) -> str | None:
-    """The purchase of an attempt as a JSON text; None: none is known."""
-    row = await hot.fetchrow("SELECT reference FROM attempts WHERE id = $1", attempt_id)
-    return None if row is None else row["reference"]
-
-
-async def to_cancel(hot: Connections, worker_id: UUID) -> list[tuple[UUID, int]]:
-    """The media in a worker's hands that their owners want stopped, with their fencing numbers."""
-    return [(row["id"], row["fence"]) for row in await hot.fetch(_TO_CANCEL, worker_id)]
-
-
-async def routed_waiting(
-    hot: Connections, models: Sequence[str], providers: Sequence[str], *, after: UUID, limit: int
-) -> list[asyncpg.Record]:
-    """Media that wait at a target of their route, of these models or providers: `id`, `fence`, `model`, the route."""
-    return await hot.fetch(_ROUTED, models, providers, after, limit)
 
 
 async def changes(hot: Connections, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:

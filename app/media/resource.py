@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from app.media.line import MOST_AHEAD, Waiting
-from app.media.states import MediaStatus, Rendition
+from app.jobs.scheduling.queue_position import MOST_AHEAD, Waiting
+from app.jobs.states import MediaStatus, Rendition
 
 Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 

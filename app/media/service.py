@@ -1,18 +1,18 @@
 """What the media API does with media that exist: one function for each use case. Asking for one: `requesting.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from app.core.bell import Bell
-from app.core.connections import Connections
-from app.media import queries, transitions
-from app.media.closures import Closures
+from app.jobs import queries as job_queries
+from app.jobs.scheduling.queue_position import Waiting
+from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
+from app.jobs.transitions import transitions
+from app.media import queries
+from app.media.context import MediaServices, Row
 from app.media.errors import (
     CancelTooLateError,
     FileNotFoundInMediaError,
@@ -22,32 +22,8 @@ from app.media.errors import (
     MediaNotRetryableError,
     ModelNotFoundError,
 )
-from app.media.line import Line, Waiting
-from app.media.states import FINAL, CancelAnswer, MediaStatus, Rendition
-from app.media_generator.registry import Offer, Registry, Routed, UnknownModelError
-from app.storage.signing import SignedUrl, SignedUrls
-from app.uploads.service import Uploads
-from app.webhooks.receivers import Receivers
-
-Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
-
-
-@dataclass(frozen=True, slots=True)
-class MediaServices:
-    """What the use cases work with."""
-
-    hot: Connections
-    registry: Registry
-    bell: Bell
-    urls: SignedUrls
-    line: Line
-    closures: Closures
-    receivers: Receivers
-    uploads: Uploads
-    allow_private: bool
-    """The setting ALLOW_PRIVATE_ADDRESSES."""
-    default_model: str
-    key_lifetime: timedelta
+from app.media_generator.registry import Offer, Routed, UnknownModelError
+from app.storage.signing import SignedUrl
 
 
 def model_card(services: MediaServices, name: str) -> Offer | Routed:
@@ -168,7 +144,7 @@ async def content_url(
     known = services.urls.remembered(place)
     if known is not None:
         return known
-    row = await queries.content(services.hot, media_id, owner_id, index)
+    row = await job_queries.content(services.hot, media_id, owner_id, index)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
     if row["key"] is None:

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.core.errors import SettingsError
-from app.media_generator.cards import Json, ModelCard, ModelStatus, Price
+from app.media_generator.model_card import Json, ModelCard, ModelStatus, Price
 from app.media_generator.routes import PREFIX, Route
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[\w.:/-]+")

@@ -7,8 +7,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from app.core.storable import storable as as_text
-from app.media_generator.cards import ModelCard, Price, PriceUnit
+from app.core.database.text import storable as as_text
+from app.media_generator.model_card import ModelCard, Price, PriceUnit
 
 Units: TypeAlias = Mapping[str, float]
 """How much of what: `{"megapixel": 1.05}`."""

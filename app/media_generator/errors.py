@@ -23,7 +23,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar
 
-from app.core.storable import storable
+from app.core.database.text import storable
 
 
 class Sent(StrEnum):

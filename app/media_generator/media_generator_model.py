@@ -14,10 +14,10 @@ from typing import ClassVar, Self
 from uuid import UUID
 
 from app.media_generator import costs
+from app.media_generator.accounts import Setup
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
-from app.media_generator.cards import Json, ModelCard, defaults
 from app.media_generator.errors import ProviderError
-from app.media_generator.setup import Setup
+from app.media_generator.model_card import Json, ModelCard, defaults
 
 
 @dataclass(frozen=True, slots=True)

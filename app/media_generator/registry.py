@@ -10,9 +10,9 @@ from typing import Any, Final
 import jsonschema_rs
 
 from app.core.errors import MOST_FAULTS
-from app.media_generator.cards import Json, ModelCard, defaults
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
+from app.media_generator.model_card import Json, ModelCard, defaults
 from app.media_generator.routes import PREFIX, Route, Target
 
 MOST_NEAR: Final = 3

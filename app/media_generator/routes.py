@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from app.media_generator.cards import Json
+from app.media_generator.model_card import Json
 
 PREFIX: Final = "route/"
 """How the name of a route begins."""

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as ObstoreS3
 
 from app.core.config import Settings
-from app.core.measures import STORE_CALLS, Timed
+from app.core.telemetry.metrics import STORE_CALLS, Timed
 from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
-from app.core.batch import Batch
 from app.core.config import Settings
+from app.core.database.group_commit import Batch
 from app.storage.store import Store
 
 if TYPE_CHECKING:

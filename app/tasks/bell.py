@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import structlog
 from kombu import Connection
 
-from app.core.measures import BROKER_FAILURES
+from app.core.telemetry.metrics import BROKER_FAILURES
 from app.tasks.broker import BELL_HEADER, BELL_TASK, BROKER_ERRORS, bell_queue, connection, send
 
 log = structlog.get_logger(__name__)

@@ -14,8 +14,9 @@ from typing import Any, Final
 from kombu import Connection, Producer, Queue
 from kombu.exceptions import KombuError
 
-from app.core.config import AMQP_SCHEMES, settings_or_exit
+from app.core.config import AMQP_SCHEMES
 from app.core.ids import new_id
+from app.core.load_settings import settings_or_exit
 
 BELL_TASK: Final = "fleek.bell"
 BELL_HEADER: Final = "fleek_queue"

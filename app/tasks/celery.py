@@ -10,7 +10,7 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from app.core.bell import WEBHOOKS
-from app.core.logging import set_up_logging
+from app.core.telemetry.logging import set_up_logging
 from app.tasks.broker import CHORES, TRANSPORT, bell_queue, settings
 
 app = Celery("fleek", broker=settings.broker_dsn)
@@ -21,7 +21,7 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     enable_utc=True,
-    imports=["app.tasks.chores"],
+    imports=["app.tasks.maintenance_tasks"],
     # The runner keeps the jobs in flight; the pool is for chores, and threads share its memory.
     worker_pool="threads",
     worker_concurrency=4,

@@ -13,12 +13,12 @@ from celery.worker.consumer.delayed_delivery import DelayedDelivery
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 
-from app.core import memory
-from app.core.config import load_settings
-from app.core.migrations import until_migrated
-from app.core.outgoing import Outgoing
-from app.engine import announcer, build_deliverer, build_runner, waker
+from app.core import process_memory
+from app.core.database.migrations import until_migrated
+from app.core.http_client.client import Outgoing
+from app.core.load_settings import load_settings
 from app.runtime import Runtime, open_runtime
+from app.worker import announcer, build_deliverer, build_runner, waker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ class RunnerThread:
         await deliverer.start()
         await runner.start()
         log.info("runner_started", worker_id=str(runner.worker_id))
-        memory.settle()
+        process_memory.settle()
         broken = asyncio.create_task(runner.watch())
         await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
         broken.cancel()

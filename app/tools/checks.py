@@ -9,10 +9,10 @@ import asyncpg
 import structlog
 from redis.exceptions import RedisError
 
-from app.core.connections import UNAVAILABLE
-from app.core.migrations import Revisions, present_revision, revisions
-from app.media import gates, pauses
-from app.media.states import PAUSED_BY_OPERATOR
+from app.core.database.migrations import Revisions, present_revision, revisions
+from app.core.database.pool import UNAVAILABLE
+from app.jobs.scheduling import model_pauses, provider_circuits
+from app.jobs.states import PAUSED_BY_OPERATOR
 from app.media_generator.registry import UnknownModelError
 from app.runtime import Runtime
 from app.storage.store import StoreError
@@ -138,8 +138,8 @@ async def _not_bought_from(runtime: Runtime) -> tuple[list[str], list[str]]:
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS / 2):
-            closed = await gates.closed(runtime.hot)
-            paused = await pauses.paused(runtime.hot)
+            closed = await provider_circuits.closed(runtime.hot)
+            paused = await model_pauses.paused(runtime.hot)
     except (*UNAVAILABLE, asyncpg.PostgresError):
         return [], []
     reasons = [*((gate["provider"], gate) for gate in closed), *((model["model"], model) for model in paused)]

@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
-from app.core.measures import ABOVE, MEASURES, MICRO, SUM, Counter, Measure, read_tally_name
-from app.media.tallies import Counted
+from app.core.telemetry.metrics import ABOVE, MEASURES, MICRO, SUM, Counter, Measure, read_tally_name
+from app.jobs.metrics.counters import Counted
 from app.tools.exposition import Family, Sample
 
 Series: TypeAlias = dict[tuple[str, ...], dict[str, int]]

@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from app.core.connections import UNAVAILABLE, Connections
-from app.media import gauges
+from app.core.database.pool import UNAVAILABLE, Connections
+from app.jobs.metrics import gauges
 from app.tools.exposition import Family, Sample, text
 from app.tools.families import families_of
 from app.webhooks import gauges as webhook_gauges

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse, Response
 
 from app.core.errors import UnavailableError
-from app.core.problems import problems
+from app.core.http_server.problems import problems
 from app.runtime import Runtime
 from app.tools.checks import Check, check_all
 from app.tools.exposition import CONTENT_TYPE

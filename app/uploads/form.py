@@ -14,7 +14,7 @@ from multipart import (  # pyright: ignore[reportMissingTypeStubs] - it has none
     parse_options_header,  # pyright: ignore[reportUnknownVariableType] - untyped
 )
 
-from app.core.hot_route import UnsupportedMediaTypeError
+from app.core.http_server.hot_route import UnsupportedMediaTypeError
 from app.uploads.errors import InvalidFormError
 
 FIELD: Final = "file"

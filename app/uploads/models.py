@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Index, Integer, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.schema import Base
+from app.core.database.schema import Base
 
 NOW = text("now()")
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.connections import Connections
+from app.core.database.pool import Connections
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 

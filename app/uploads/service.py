@@ -24,11 +24,11 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.core.connections import Connections
+from app.core.database.pool import Connections
+from app.core.database.text import storable
 from app.core.errors import brief
+from app.core.file_types import HEAD_BYTES, Ending, Kind, NotMediaError, inspect
 from app.core.ids import new_id
-from app.core.inspection import HEAD_BYTES, Ending, Kind, NotMediaError, inspect
-from app.core.storable import storable
 from app.storage.store import Store, StoreError
 from app.uploads import queries
 from app.uploads.errors import (

@@ -22,20 +22,20 @@ import asyncpg
 import structlog
 
 from app.core import clock
-from app.core.batch import Batch
-from app.core.connections import UNAVAILABLE, Connections
-from app.core.ending import end
-from app.core.measures import WEBHOOK_TRIES
-from app.core.storable import storable
-from app.webhooks import answers, dispatch
-from app.webhooks.circuits import Circuits
-from app.webhooks.dispatch import OUTAGE, PATIENCE, Outcome
-from app.webhooks.posting import TIMEOUT_SECONDS, post
+from app.core.database.group_commit import Batch
+from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.text import storable
+from app.core.task_cancellation import end
+from app.core.telemetry.metrics import WEBHOOK_TRIES
+from app.webhooks import delivery_queries, retry_policy
+from app.webhooks.circuit_breakers import Circuits
+from app.webhooks.delivery_queries import OUTAGE, PATIENCE, Outcome
+from app.webhooks.http_request import TIMEOUT_SECONDS, post
 from app.webhooks.signing import headers
 
 if TYPE_CHECKING:
-    from app.core.http import Answer
-    from app.core.outgoing import Outgoing
+    from app.core.http_client.client import Outgoing
+    from app.core.http_client.protocol import Answer
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ class Deliverer:
         self._hot = hot
         self._http = http
         self._pace = pace
-        self._record = Batch[Outcome, None](lambda outcomes: dispatch.record(hot, outcomes), shared=UNAVAILABLE)
+        self._record = Batch[Outcome, None](lambda outcomes: delivery_queries.record(hot, outcomes), shared=UNAVAILABLE)
         self._bell = asyncio.Event()
         self._body = Batch[Taken, bytes](payloads, shared=UNAVAILABLE)
         self._sending = dict[UUID, tuple[Taken, asyncio.Task[None]]]()
@@ -130,7 +130,7 @@ class Deliverer:
         await asyncio.gather(*tasks, return_exceptions=True)
         if cut:
             with contextlib.suppress(*UNAVAILABLE):
-                await dispatch.give_back(self._hot, cut, tried=True)
+                await delivery_queries.give_back(self._hot, cut, tried=True)
 
     async def _serve(self) -> None:
         while True:
@@ -148,7 +148,7 @@ class Deliverer:
             return
         walk = clock.seconds() >= self._walk_at
         scarce = free < SLOTS // 2
-        rows = await dispatch.take(
+        rows = await delivery_queries.take(
             self._hot,
             after=self._after if walk else None,
             room=self._circuits.room(scarce=scarce),
@@ -160,7 +160,7 @@ class Deliverer:
             self._after = rows[0]["next_receiver"] or ""
         refused = [taken for row in rows if row["id"] is not None and not self._begin(taken := _taken(row))]
         if refused:
-            await dispatch.give_back(self._hot, [(taken.id, taken.number) for taken in refused], tried=False)
+            await delivery_queries.give_back(self._hot, [(taken.id, taken.number) for taken in refused], tried=False)
 
     def _begin(self, taken: Taken) -> bool:
         """Send it; False: its receiver has said meanwhile, while the database was asked, that it wants no more."""
@@ -175,8 +175,8 @@ class Deliverer:
     async def _tidy_on(self) -> None:
         """Now and then, beside the sending: what is old goes, what nobody will take any more is given up."""
         while True:
-            await _survives(dispatch.fail_disabled(self._hot))
-            await _survives(dispatch.forget(self._hot, self._pace.lifetime))
+            await _survives(delivery_queries.fail_disabled(self._hot))
+            await _survives(delivery_queries.forget(self._hot, self._pace.lifetime))
             self._circuits.forget()
             await asyncio.sleep(TIDY_SECONDS)
 
@@ -221,8 +221,8 @@ class Deliverer:
         if body is not None:
             named = headers(taken.secrets, str(taken.id), int(now.timestamp()), body)
             answer, error = await post(self._http, taken.url, named, body)
-        quiet = answers.quiet(answer) if answer is not None and error is not None else None
-        again = answers.pause(taken.tried_for)
+        quiet = retry_policy.quiet(answer) if answer is not None and error is not None else None
+        again = retry_policy.pause(taken.tried_for)
         return Outcome(
             delivery_id=taken.id,
             number=taken.number,
@@ -246,14 +246,14 @@ class Deliverer:
             self._circuits.failed(taken.receiver, None if own else outcome.quiet)
             log.info("delivery_failed", delivery_id=str(taken.id), tries=taken.number, error=outcome.error)
             if outcome.gone:
-                await dispatch.fail_disabled(self._hot)
+                await delivery_queries.fail_disabled(self._hot)
             return
         failed_for = max(self._circuits.succeeded(taken.receiver), taken.failing_for.total_seconds())
         if taken.number > 1:
             failed_for = max(failed_for, taken.tried_for.total_seconds())
         if failed_for >= OUTAGE.total_seconds():
             # Not after a short failure: one delivery that its receiver never takes would come back with each success.
-            while await dispatch.release(self._hot, taken.receiver):
+            while await delivery_queries.release(self._hot, taken.receiver):
                 pass
             self._walk_at = 0.0
             self._bell.set()
@@ -287,5 +287,5 @@ def _taken(row: asyncpg.Record) -> Taken:
     )
 
 
-assert dispatch.LEASE.total_seconds() > TIMEOUT_SECONDS + RECORD_TRIES * RECORD_PAUSE_SECONDS  # noqa: S101 - else two workers would send at the same time
-assert answers.LONGEST_PAUSE < PATIENCE  # noqa: S101 - else a receiver that is back would hear of nothing
+assert delivery_queries.LEASE.total_seconds() > TIMEOUT_SECONDS + RECORD_TRIES * RECORD_PAUSE_SECONDS  # noqa: S101 - else two workers would send at the same time
+assert retry_policy.LONGEST_PAUSE < PATIENCE  # noqa: S101 - else a receiver that is back would hear of nothing

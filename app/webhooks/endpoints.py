@@ -13,11 +13,11 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.addresses import refusal
 from app.core.bell import WEBHOOKS, Bell
-from app.core.connections import Connections
+from app.core.database.pool import Connections
+from app.core.http_client.addresses import refusal
 from app.core.ids import new_id
-from app.webhooks.dispatch import test_receiver
+from app.webhooks.delivery_queries import test_receiver
 from app.webhooks.errors import (
     RefusedUrlError,
     RequestWebhookError,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from app.core.connections import Connections
+from app.core.database.pool import Connections
 from app.webhooks.states import DeliveryStatus, EndpointStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`

@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, Te
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.schema import Base
+from app.core.database.schema import Base
 from app.webhooks.states import DeliveryStatus, EndpointKind, EndpointStatus
 
 NOW = text("now()")

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from app.core.addresses import refusal
-from app.core.connections import Connections
+from app.core.database.pool import Connections
 from app.core.errors import InvalidInputError, brief
+from app.core.http_client.addresses import refusal
 from app.core.ids import new_id
 from app.webhooks.event_types import EventType
 from app.webhooks.signing import new_secret

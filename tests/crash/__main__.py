@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.core.migrations import ROOT
+from app.core.database.migrations import ROOT
 from app.embedded.engines import Engines
 from tests.crash.audit import NOT_FINAL, Verdict, story
 from tests.crash.campaign import Campaign, Plan
@@ -89,7 +89,7 @@ async def _run(plan: Plan, engines: Engines, folder: Path) -> int:
 
 def _prepare(environment: dict[str, str]) -> None:
     """Migrate the database and make the bucket, as `fleek up` does."""
-    for module in (("alembic", "upgrade", "head"), ("app.cli.prepare",)):
+    for module in (("alembic", "upgrade", "head"), ("app.cli.prepare.bucket",)):
         subprocess.run(
             [sys.executable, "-m", *module], cwd=ROOT, env={"PATH": os.environ["PATH"], **environment}, check=True
         )

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import asyncpg
 import httpx2
 
-from app.core.migrations import ROOT
+from app.core.database.migrations import ROOT
 from app.embedded.process import Command, ManagedProcess
 from tests.nursery import Nursery
 

@@ -18,10 +18,10 @@ from app.storage.s3 import PART_BYTES
 Burn = Callable[[], None]
 Wrap = Callable[[Callable[..., Any], Burn], Callable[..., Any]]
 
-TRANSITIONS: Final = "app.media.transitions"
-LATE: Final = "app.media.late"
-NOTES: Final = "app.media.callback_notes"
-WORKERS: Final = "app.media.workers"
+TRANSITIONS: Final = "app.jobs.transitions.transitions"
+LATE: Final = "app.jobs.transitions.late_attempts"
+NOTES: Final = "app.jobs.callbacks.signing_keys"
+WORKERS: Final = "app.jobs.worker.leases"
 STORE: Final = "app.storage.s3:S3Store"
 PROVIDER: Final = "fleek_simulator:SimulatorMediaGeneratorModel"
 

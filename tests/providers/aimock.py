@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.http import Request
-from app.core.outgoing import Outgoing
+from app.core.http_client.client import Outgoing
+from app.core.http_client.protocol import Request
 
 PACKAGE = "@copilotkit/aimock"
 VERSION = "1.43.0"

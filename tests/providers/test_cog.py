@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
+from app.media_generator.accounts import Account, Setup
 from app.media_generator.cog_media_generator.provider import ANY_MODEL, CogMediaGeneratorModel
 from app.media_generator.registry import Registry
-from app.media_generator.setup import Account, Setup
 from fleek.providers import AnswerLostError, BusyError, Failed, OutputError, Reference, Succeeded
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.replicate_gateway import DOCUMENT

@@ -13,15 +13,15 @@ import uvicorn
 
 from app.core.errors import SettingsError
 from app.core.ids import new_id
+from app.jobs.callbacks import signing_keys
+from app.jobs.callbacks.urls import key_name, secret_part
 from app.main import create_app
-from app.media import callback_notes
-from app.media.callback_addresses import key_name, secret_part
+from app.media_generator.accounts import Account, Setup
 from app.media_generator.callbacks import SentFile
 from app.media_generator.cog_media_generator import provider as adapter
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
 from app.media_generator.errors import SilentError
 from app.media_generator.registry import Registry
-from app.media_generator.setup import Account, Setup
 from fleek.providers import (
     CallbackRefusedError,
     Canceled,
@@ -202,7 +202,7 @@ async def test_nobody_else_can_answer(whole, working, hot, vault):
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 3})
     attempt = await begun(client, media)
-    (key,) = await callback_notes.keys(hot, key_name("cog"))
+    (key,) = await signing_keys.keys(hot, key_name("cog"))
     other = new_id()
 
     async def call(path):

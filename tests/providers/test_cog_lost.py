@@ -2,7 +2,8 @@
 
 import json
 
-from app.media import callback_notes, calls
+from app.jobs.callbacks import signing_keys
+from app.media_generator import adapter_calls
 from fleek.providers import CancelAnswer, Reference, Running
 from fleek.testing import open_http
 from tests.providers.server import Server, saying
@@ -33,7 +34,7 @@ async def test_a_proxy_that_finds_no_container_does_not_end_a_purchase(vault):
         provider = account(server.url, http, vault)
         submission = _submission()
 
-        outcome = await calls.poll(provider, Reference(str(submission.attempt_id), {"server": "first"}))
+        outcome = await adapter_calls.poll(provider, Reference(str(submission.attempt_id), {"server": "first"}))
 
     assert isinstance(outcome, Running)
 
@@ -46,8 +47,8 @@ async def test_an_unknown_attempt_of_a_completed_media_is_not_awaited(hot, clien
         media["id"],
     )
 
-    waiting = await callback_notes.awaited(hot, attempt["id"], "cog")
+    waiting = await signing_keys.awaited(hot, attempt["id"], "cog")
     await hot.execute("UPDATE media SET status = 'COMPLETED', completed_at = now() WHERE id = $1", media["id"])
 
     assert waiting
-    assert not await callback_notes.awaited(hot, attempt["id"], "cog")
+    assert not await signing_keys.awaited(hot, attempt["id"], "cog")

@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from app.core.errors import SettingsError
+from app.core.http_client.client import Outgoing
 from app.core.ids import new_id
-from app.core.outgoing import Outgoing
+from app.media_generator.accounts import Account, Setup
 from app.media_generator.comfyui_media_generator.provider import LARGEST_UPLOAD, ComfyUIMediaGeneratorModel
 from app.media_generator.comfyui_media_generator.workflows import read_folder
+from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -25,6 +27,7 @@ from app.media_generator.errors import (
     Sent,
     UnauthorizedError,
 )
+from app.media_generator.loading import Plan, load_registry
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -35,9 +38,6 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.plugins import Plan, load_registry
-from app.media_generator.setup import Account, Setup
-from app.media_generator.testing import ProviderContract
 from tests.providers.comfyui_server import ComfyUIServer
 from tests.support import eventually
 

@@ -17,11 +17,14 @@ from nacl.signing import SigningKey
 from PIL import Image
 
 from app.core.errors import SettingsError
+from app.core.http_client.client import Outgoing
 from app.core.ids import new_id
-from app.core.outgoing import Outgoing
-from app.media import callback_notes
+from app.jobs.callbacks import signing_keys
+from app.media_generator.accounts import Account, Setup
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.catalogue import Catalogue
+from app.media_generator.contract.failure_contract import Trouble
+from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -50,9 +53,6 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.setup import Account, Setup
-from app.media_generator.testing import ProviderContract
-from app.media_generator.troubles import Trouble
 from tests.providers.aimock import Aimock, running
 from tests.providers.server import Server, breaking_off, saying
 from tests.support import attempts_of, eventually
@@ -632,7 +632,7 @@ async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working
     finished(server, {"images": [{"url": f"{server.url}/picture.png"}]})
     provider = make(server.url, jwks_url=f"{server.url}/keys")
     await working(provider, callback_url="https://fleek.example", reconcile_seconds=300)
-    await eventually(lambda: callback_notes.keys(hot, "fal"))
+    await eventually(lambda: signing_keys.keys(hot, "fal"))
     media = await client.generate(model=f"fal/{SCHNELL}", prompt=PROMPT)
 
     async def bought():

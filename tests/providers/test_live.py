@@ -9,11 +9,11 @@ from decimal import Decimal
 import pytest
 
 from app.core import config
-from app.core.outgoing import Outgoing
-from app.media_generator.plugins import Plan, load_registry
+from app.core.http_client.client import Outgoing
+from app.media_generator.loading import Plan, load_registry
 from app.media_generator.registry import Registry
+from app.storage.raw_answers import StoredVault
 from app.storage.s3 import S3Store
-from app.storage.vault import StoredVault
 from tests.support import attempts_of, eventually
 
 MODELS = {

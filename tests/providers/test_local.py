@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from app.core.ids import new_id
+from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, Sent
+from app.media_generator.loading import Plan, load_registry
 from app.media_generator.local_media_generator.offers import STYLES, LocalSettings, is_here
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.local_media_generator.styles import read_picture
@@ -28,8 +30,6 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.plugins import Plan, load_registry
-from app.media_generator.testing import ProviderContract
 from tests.support import eventually
 
 
@@ -311,7 +311,7 @@ def test_a_wrong_setting_is_named():
 def test_a_process_that_only_offers_the_models_loads_nothing_that_computes():
     code = """
 import sys
-from app.media_generator.plugins import load_registry
+from app.media_generator.loading import load_registry
 assert load_registry().find("local/paint-styles")
 assert not {"onnxruntime", "torch", "diffusers", "numpy", "PIL"} & set(sys.modules)
 """

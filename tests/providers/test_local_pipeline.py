@@ -18,16 +18,16 @@ import psutil
 import pytest
 from PIL import Image
 
+from app.core.database.migrations import ROOT
 from app.core.ids import new_id
-from app.core.migrations import ROOT
+from app.media_generator.contract.failure_contract import Trouble
+from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.local_media_generator import pipeline
 from app.media_generator.local_media_generator import provider as providing
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import LocalSettings, is_here, pipeline_card
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Running, Submission, Succeeded
-from app.media_generator.testing import ProviderContract
-from app.media_generator.troubles import Trouble
 from tests.support import Client, attempts_of, eventually, served
 from tests.test_streams import reading
 

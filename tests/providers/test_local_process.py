@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from app.core.migrations import ROOT
+from app.core.database.migrations import ROOT
 from app.media_generator.errors import ContentStoppedError, GenerationFailedError
 from app.media_generator.local_media_generator import process
 from app.media_generator.local_media_generator.computing import UnfitError

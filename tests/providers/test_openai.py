@@ -16,9 +16,12 @@ from aiohttp import web
 from PIL import Image
 
 from app.core.errors import SettingsError
+from app.core.http_client.client import Outgoing
 from app.core.ids import new_id
-from app.core.outgoing import Outgoing
+from app.media_generator.accounts import Account, Setup
 from app.media_generator.catalogue import Catalogue
+from app.media_generator.contract.failure_contract import Trouble
+from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -36,11 +39,8 @@ from app.media_generator.errors import (
 )
 from app.media_generator.media_generator_model import Failed, Output, Reference, Submission, Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
-from app.media_generator.setup import Account, Setup
-from app.media_generator.testing import ProviderContract
-from app.media_generator.troubles import Trouble
+from app.storage.raw_answers import StoredVault
 from app.storage.s3 import S3Store
-from app.storage.vault import StoredVault
 from tests.providers.aimock import Aimock, running
 from tests.providers.server import Server, breaking_off, saying
 from tests.support import attempts_of, eventually
@@ -254,7 +254,7 @@ def own_server(monkeypatch, server, http):
 @pytest.fixture
 async def held(base_settings, server, own_server, client, working, monkeypatch):
     """A media whose answer was lost while the store was away, and the vault."""
-    monkeypatch.setattr("app.media.aftercare.PAUSE", timedelta(seconds=0.1))
+    monkeypatch.setattr("app.jobs.execution.late_results.PAUSE", timedelta(seconds=0.1))
     vault = Cut(S3Store(base_settings))
     server.answers["/v1/"] = server.drop
     await working(OpenAIMediaGeneratorModel.open_account(own_server(vault)))

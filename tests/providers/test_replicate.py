@@ -12,14 +12,14 @@ import replicate as official
 import uvicorn
 
 from app.core.ids import new_id
+from app.jobs.callbacks import signing_keys
 from app.main import create_app
-from app.media import callback_notes
+from app.media_generator.accounts import Account, Setup
 from app.media_generator.callbacks import Callback
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.registry import Registry
 from app.media_generator.replicate_media_generator.provider import ReplicateMediaGeneratorModel
 from app.media_generator.replicate_media_generator.wire import Prediction, files, progress, wait_in_text
-from app.media_generator.setup import Account, Setup
 from fleek.providers import (
     AnswerLostError,
     BusyError,
@@ -407,7 +407,7 @@ async def whole(settings, bell, gateway, working, hot, provider):
     await eventually(lambda: asyncio.sleep(0, server.started))
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     await working(provider, callback_url=address)
-    await eventually(lambda: callback_notes.keys(hot, "replicate"))
+    await eventually(lambda: signing_keys.keys(hot, "replicate"))
     async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
         yield Product(Client(api), provider, gateway)
     server.should_exit = True

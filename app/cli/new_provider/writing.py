@@ -9,7 +9,7 @@ from string import Template
 from typing import Final
 
 from app.cli.errors import CommandError, WrongUsageError
-from app.media_generator.plugins import PROVIDERS, SERVICES
+from app.media_generator.loading import PROVIDERS, SERVICES
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SUFFIX: Final = ".txt"

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.errors import InvalidInputError
-from app.core.hot_route import HotRoute, limited, read_body
-from app.core.problems import problems
-from app.media.api.desk import desk_of
+from app.core.http_server.hot_route import HotRoute, limited, read_body
+from app.core.http_server.problems import problems
+from app.media.api.dependencies import desk_of
 from app.media.errors import AnswerNotKeptError
 from app.media_generator.callbacks import Callback, SentFile
 

@@ -4,12 +4,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from app.core.hot_route import HotRoute
-from app.core.problems import problems
-from app.media.api.desk import desk_of
+from app.core.http_server.hot_route import HotRoute
+from app.core.http_server.problems import problems
+from app.media.api.dependencies import desk_of
 from app.media.api.schemas import MediaIn
-from app.media.offering import estimate
-from app.media.requesting import MediaRequest
+from app.media.intake.estimate import estimate
+from app.media.intake.submit import MediaRequest
 from app.media_generator.costs import CostBasis
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)

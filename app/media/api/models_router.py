@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 
+from app.core.http_server.problems import problems
 from app.core.pagination import decode_name, encode_name
-from app.core.problems import problems
 from app.media import service
-from app.media.api.desk import desk_of
-from app.media.offering import Wanted, found
-from app.media_generator.cards import ModelCard, ModelStatus, PriceUnit
+from app.media.api.dependencies import desk_of
 from app.media_generator.media_generator_model import Capabilities
+from app.media_generator.model_card import ModelCard, ModelStatus, PriceUnit
+from app.media_generator.model_search import Wanted, found
 from app.media_generator.registry import Offer, Routed
 
 router = APIRouter(prefix="/models", tags=["models"])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from app.core.pagination import encode_cursor
-from app.media.line import Waiting
+from app.jobs.scheduling.queue_position import Waiting
 from app.media.resource import Row, next_run, raw, resource, utc, waits
 from app.media.service import Canceling
 

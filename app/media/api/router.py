@@ -10,19 +10,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.hot_route import HotRoute
+from app.core.http_server.hot_route import HotRoute
+from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor
-from app.core.problems import problems
 from app.idempotency.keys import HEADER, LONGEST, REPLAYED, read_key
-from app.media import requesting, service
+from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
+from app.jobs.transitions.commands import Terms
+from app.media import service
 from app.media.api import render
-from app.media.api.desk import Desk, desk_of
-from app.media.api.finished import Answer
+from app.media.api.dependencies import Desk, desk_of
+from app.media.api.long_poll import Wait
+from app.media.api.response_cache import Answer
 from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage
-from app.media.api.waiting import Wait
-from app.media.commands import Terms
+from app.media.intake import submit
 from app.media.resource import Row
-from app.media.states import FINAL, CancelAnswer, MediaStatus, Rendition
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
@@ -63,9 +64,9 @@ async def generate(request: Request, body: MediaIn) -> Response:
     key = None if given is None else read_key(given, body.model_dump(mode="json"))
     limit = None if body.deadline_seconds is None else timedelta(seconds=body.deadline_seconds)
     terms = Terms(body.priority, limit, body.on_unknown)
-    wanted = requesting.Wanted(tuple(body.tags), body.webhook_url, body.webhook_events)
-    asked = requesting.MediaRequest(body.prompt, body.model, body.input, body.metadata, terms, key, wanted)
-    requested = await requesting.request_media(desk.services, DEFAULT_OWNER_ID, asked)
+    wanted = submit.Wanted(tuple(body.tags), body.webhook_url, body.webhook_events)
+    asked = submit.MediaRequest(body.prompt, body.model, body.input, body.metadata, terms, key, wanted)
+    requested = await submit.request_media(desk.services, DEFAULT_OWNER_ID, asked)
     headers = {"location": _status_path(request, requested.media["job_id"])}
     if requested.replayed:
         headers[REPLAYED] = "true"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.media.states import (
+from app.jobs.states import (
     DEFAULT_PRIORITY,
     HIGHEST_PRIORITY,
     CancelAnswer,

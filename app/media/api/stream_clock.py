@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from app.core.event_stream import PING_SECONDS
+from app.core.http_server.sse import PING_SECONDS
 
 THROTTLE_SECONDS: Final = 0.5
 """Between two tellings of progress and log lines."""

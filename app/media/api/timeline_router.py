@@ -12,12 +12,12 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.problems import problems
+from app.core.http_server.problems import problems
+from app.jobs.states import AttemptStatus, MediaEvent, MediaStatus
 from app.logs import queries as log_queries
 from app.media import queries, service
-from app.media.api.desk import Desk, desk_of
+from app.media.api.dependencies import Desk, desk_of
 from app.media.api.schemas import ErrorOut
-from app.media.states import AttemptStatus, MediaEvent, MediaStatus
 from app.media_generator.costs import CostBasis
 from app.media_generator.errors import Sent
 

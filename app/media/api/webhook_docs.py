@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.media.api.schemas import MediaOut
-from app.media.payloads import MOST_BYTES
+from app.media.events.payloads import MOST_BYTES
 from app.webhooks.event_types import TEST_TYPE, EventType
 
 webhooks = APIRouter()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.media.retry import RetryPolicy
+from app.jobs.policies import RetryPolicy
 from app.media_generator.errors import AnswerLostError, BusyError, CreditError, GenerationFailedError, NotReachedError
 
 POLICY = RetryPolicy(max_tries=4, base=timedelta(seconds=2), longest=timedelta(seconds=60))

@@ -1,6 +1,6 @@
 """The table of states keeps its promises."""
 
-from app.media.states import FINAL, NOTES, TRANSITIONS, MediaEvent, MediaStatus, chart
+from app.jobs.states import FINAL, NOTES, TRANSITIONS, MediaEvent, MediaStatus, chart
 
 
 def test_every_event_has_its_place_in_the_table():

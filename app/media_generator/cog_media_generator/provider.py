@@ -33,14 +33,16 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from app.core.errors import SettingsError
-from app.core.http import OutgoingError, Request, Stream
+from app.core.http_client.protocol import OutgoingError, Request, Stream
+from app.media_generator.accounts import Setup
+from app.media_generator.adapter_kit.answer_store import AnswerTooLongError, KeptAnswers
+from app.media_generator.adapter_kit.cog_outputs import data_of, failure, files
+from app.media_generator.adapter_kit.cog_schema import input_schema
+from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
 from app.media_generator.callbacks import CallbackRefusedError, SentFile
-from app.media_generator.cards import ModelCard
 from app.media_generator.cog_media_generator.server import CogServer
 from app.media_generator.cog_media_generator.settings import CogSettings
 from app.media_generator.cog_media_generator.wire import AT_WORK, Answer, is_url, place_of, prediction, read_answer
-from app.media_generator.cog_outputs import data_of, failure, files
-from app.media_generator.cog_schema import input_schema
 from app.media_generator.errors import (
     BusyError,
     GenerationFailedError,
@@ -48,7 +50,6 @@ from app.media_generator.errors import (
     SilentError,
     VoidError,
 )
-from app.media_generator.kept_answers import AnswerTooLongError, KeptAnswers
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -62,8 +63,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.over_http import download, from_answer, from_outgoing
-from app.media_generator.setup import Setup
+from app.media_generator.model_card import ModelCard
 
 CHUNK_BYTES: Final = 64 * 1024
 MOST_BYTES: Final = 256 * 1024 * 1024

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from app.core.http import Answer, Http, Request
+from app.core.http_client.protocol import Answer, Http, Request
+from app.media_generator.adapter_kit.http import ask, from_answer
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.cog_media_generator.wire import Health
 from app.media_generator.errors import NotReachedError
-from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import CancelAnswer
-from app.media_generator.over_http import ask, from_answer
 
 
 class CogServer:

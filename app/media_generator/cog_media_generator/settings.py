@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from app.media_generator.setup import ProviderSettings
+from app.media_generator.accounts import ProviderSettings
 
 
 class CogSettings(ProviderSettings):

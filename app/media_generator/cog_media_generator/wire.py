@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core.http import Request
+from app.core.http_client.protocol import Request
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import OutputError
-from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import Submission
 
 AT_WORK: Final = frozenset({"starting", "processing"})

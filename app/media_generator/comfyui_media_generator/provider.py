@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field
 
-from app.core.http import Http
-from app.media_generator.cards import Json, ModelCard
+from app.core.http_client.protocol import Http
+from app.media_generator.accounts import ProviderSettings, Setup
 from app.media_generator.comfyui_media_generator.server import Server, failure_in, files_in, named_by
 from app.media_generator.comfyui_media_generator.workflows import LARGEST_SEED, fill_in, graph_of, read_folder
 from app.media_generator.errors import GenerationFailedError, InputRefusedError, ModelGoneError, OutputError
@@ -33,7 +33,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.setup import ProviderSettings, Setup
+from app.media_generator.model_card import Json, ModelCard
 
 LARGEST_UPLOAD: Final = 64 * 1024 * 1024
 """Bytes; a server takes 100 MB if it is not told otherwise."""

@@ -9,11 +9,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from app.core.http import Answer, Http, OutgoingError, Request
-from app.media_generator.cards import Json
+from app.core.http_client.protocol import Answer, Http, OutgoingError, Request
+from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import AnswerLostError, BusyError, NotReachedError, UnauthorizedError
-from app.media_generator.loose import UNREADABLE
-from app.media_generator.over_http import download, from_answer, from_outgoing
+from app.media_generator.model_card import Json
 
 MOST_BYTES: Final = 32 * 1024 * 1024
 """Of an answer: a history repeats the whole workflow."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from app.core.errors import SettingsError
-from app.media_generator.cards import Json, ModelCard
+from app.media_generator.model_card import Json, ModelCard
 
 LARGEST_SEED: Final = 2**53 - 1
 """Of what is drawn; JSON readers that know only floating point read it exactly."""

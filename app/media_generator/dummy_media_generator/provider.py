@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from app.media_generator.cards import ModelCard
 from app.media_generator.dummy_media_generator import plan as plans
 from app.media_generator.dummy_media_generator.orders import STYLES, Order, Painting
 from app.media_generator.dummy_media_generator.png import png_of_about
@@ -29,6 +28,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
+from app.media_generator.model_card import ModelCard
 
 CHUNK_BYTES: Final = 64 * 1024
 STOPPING_KEPT: Final = 1000

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
+from app.media_generator.adapter_kit.http import from_answer
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE, entries, members
 from app.media_generator.errors import (
     ContentRefusedError,
     ContentStoppedError,
@@ -12,8 +14,6 @@ from app.media_generator.errors import (
     GenerationFailedError,
     ProviderError,
 )
-from app.media_generator.loose import UNREADABLE, entries, members
-from app.media_generator.over_http import from_answer
 
 _CONTENT: Final = frozenset({"content_policy_violation"})
 _CREDIT: Final = ("exhausted balance", "insufficient balance", "top up your balance")

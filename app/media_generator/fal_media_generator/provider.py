@@ -17,9 +17,11 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from pydantic import Field, SecretStr
 
-from app.core.http import Answer, OutgoingError, Request
+from app.core.http_client.protocol import Answer, OutgoingError, Request
+from app.media_generator.accounts import ProviderSettings, Setup
+from app.media_generator.adapter_kit.http import ask, download, from_outgoing
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.callbacks import Callback, CallbackRefusedError
-from app.media_generator.cards import ModelCard
 from app.media_generator.errors import (
     AnswerLostError,
     GenerationFailedError,
@@ -29,7 +31,6 @@ from app.media_generator.errors import (
 from app.media_generator.fal_media_generator import errors, results, signature
 from app.media_generator.fal_media_generator.addresses import app_of, webhook
 from app.media_generator.fal_media_generator.storage import Storage
-from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -44,8 +45,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.over_http import ask, download, from_outgoing
-from app.media_generator.setup import ProviderSettings, Setup
+from app.media_generator.model_card import ModelCard
 
 QUEUE: Final = "https://queue.fal.run"
 MOST_BYTES: Final = 4 * 1024 * 1024

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from app.media_generator.loose import entries, members
+from app.media_generator.adapter_kit.lenient_json import entries, members
 
 _URL: Final = re.compile(r"https?://[^\s\"<>]+", re.ASCII)
 _PERCENT: Final = re.compile(r"(\d{1,3})%\|")

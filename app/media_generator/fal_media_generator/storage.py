@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
-from app.core.http import Http, Request
+from app.core.http_client.protocol import Http, Request
+from app.media_generator.adapter_kit.http import ask
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import NotReachedError
 from app.media_generator.fal_media_generator import errors
-from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import InputFile
-from app.media_generator.over_http import ask
 
 LONGEST_UPLOAD: Final = 570.0
 """Seconds; within what the engine gives an upload."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from app.media_generator.cards import Json
+from app.media_generator.model_card import Json
 
 LENGTH_BYTES: Final = 4
 

@@ -5,8 +5,8 @@ from typing import Final
 
 from pydantic import Field
 
-from app.media_generator.cards import Json, ModelCard
-from app.media_generator.setup import ProviderSettings
+from app.media_generator.accounts import ProviderSettings
+from app.media_generator.model_card import Json, ModelCard
 
 MOST_PIXELS: Final = 64_000_000
 """Of a picture that is handed in; a small file may hold very many."""

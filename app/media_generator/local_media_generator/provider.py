@@ -15,8 +15,8 @@ from typing import ClassVar, Final, Self
 
 import msgspec
 
-from app.core.inspection import HEAD_BYTES, NotMediaError, inspect
-from app.media_generator.cards import Json, ModelCard
+from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
+from app.media_generator.accounts import Setup, Vault
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, ProviderError
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import (
@@ -41,7 +41,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.setup import Setup, Vault
+from app.media_generator.model_card import Json, ModelCard
 
 CHUNK_BYTES: Final = 64 * 1024
 _HERE: Final = "app.media_generator.local_media_generator"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.media_generator.loose import UNREADABLE, members
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
 
 MOST_TEXT: Final = 1024 * 1024
 """Bytes of an answer beside its pictures."""

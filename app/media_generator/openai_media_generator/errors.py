@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core.http import OutgoingError
+from app.core.http_client.protocol import OutgoingError
+from app.media_generator.adapter_kit.http import from_answer
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
 from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError
-from app.media_generator.loose import UNREADABLE, members
-from app.media_generator.over_http import from_answer
 
 MOST_WORDS: Final = 64 * 1024
 """Bytes of a refusal that are read."""

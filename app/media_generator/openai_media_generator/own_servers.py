@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from app.media_generator.cards import ModelCard
+from app.media_generator.model_card import ModelCard
 
 WHATEVER_IT_HAS: Final = "images"
 """The model where none is named; the server is asked without a name then."""

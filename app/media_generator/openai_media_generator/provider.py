@@ -22,15 +22,16 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr
 
 from app.core.errors import SettingsError
-from app.core.http import OutgoingError, Request
-from app.media_generator.cards import ModelCard
+from app.core.http_client.protocol import OutgoingError, Request
+from app.media_generator.accounts import ProviderSettings, Setup
+from app.media_generator.adapter_kit.answer_store import KeptAnswers
+from app.media_generator.adapter_kit.http import download, from_outgoing
+from app.media_generator.adapter_kit.lenient_json import members
 from app.media_generator.errors import (
     ContentStoppedError,
     GenerationFailedError,
     OutputError,
 )
-from app.media_generator.kept_answers import KeptAnswers
-from app.media_generator.loose import members
 from app.media_generator.media_generator_model import (
     Capabilities,
     Failed,
@@ -41,10 +42,9 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
+from app.media_generator.model_card import ModelCard
 from app.media_generator.openai_media_generator import answers, own_servers, requests, usage
 from app.media_generator.openai_media_generator.errors import CONTENT, explained, refusal
-from app.media_generator.over_http import download, from_outgoing
-from app.media_generator.setup import ProviderSettings, Setup
 
 OPENAI: Final = "https://api.openai.com/v1"
 MOST_BYTES: Final = 1024 * 1024 * 1024

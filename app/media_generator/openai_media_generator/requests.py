@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+from app.media_generator.adapter_kit.multipart import form
 from app.media_generator.errors import InputRefusedError
 from app.media_generator.media_generator_model import Submission
-from app.media_generator.multipart import form
 
 IMAGES: Final = "image"
 """The parameter that makes an edit out of a generation: pictures to go by."""

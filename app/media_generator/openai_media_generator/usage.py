@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from app.media_generator.loose import members
+from app.media_generator.adapter_kit.lenient_json import members
 
 _MILLION: Final = 1_000_000
 

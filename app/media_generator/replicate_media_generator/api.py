@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from app.core.http import Answer, Http, OutgoingError, Request
+from app.core.http_client.protocol import Answer, Http, OutgoingError, Request
+from app.media_generator.accounts import ProviderSettings
+from app.media_generator.adapter_kit.http import from_answer, from_outgoing
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import BusyError, NotReachedError, ProviderError
-from app.media_generator.loose import UNREADABLE
-from app.media_generator.over_http import from_answer, from_outgoing
 from app.media_generator.replicate_media_generator.wire import wait_in_text
-from app.media_generator.setup import ProviderSettings
 
 Kind = TypeVar("Kind")
 

@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final, cast
 
+from app.media_generator.adapter_kit.lenient_json import entries
 from app.media_generator.errors import AnswerLostError
-from app.media_generator.loose import entries
 from app.media_generator.replicate_media_generator.wire import Prediction
 
 _FILE: Final = re.compile(r"(?:https?|data|media|file):", re.IGNORECASE)

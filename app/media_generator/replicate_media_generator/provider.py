@@ -13,14 +13,16 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from app.core.http import Answer, Request
-from app.media_generator import standard_webhooks
+from app.core.http_client.protocol import Answer, Request
+from app.media_generator.accounts import Setup
+from app.media_generator.adapter_kit import standard_webhooks
+from app.media_generator.adapter_kit.cog_outputs import data_of
+from app.media_generator.adapter_kit.cog_schema import input_schema
+from app.media_generator.adapter_kit.http import download
+from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.multipart import one_file
 from app.media_generator.callbacks import Callback, CallbackRefusedError
-from app.media_generator.cards import ModelCard
-from app.media_generator.cog_outputs import data_of
-from app.media_generator.cog_schema import input_schema
 from app.media_generator.errors import AnswerLostError, NotReachedError
-from app.media_generator.loose import UNREADABLE
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Capabilities,
@@ -31,12 +33,10 @@ from app.media_generator.media_generator_model import (
     Reference,
     Submission,
 )
-from app.media_generator.multipart import one_file
-from app.media_generator.over_http import download
+from app.media_generator.model_card import ModelCard
 from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
 from app.media_generator.replicate_media_generator.lookup import Wanted
 from app.media_generator.replicate_media_generator.wire import STOPPED, UNDER_WAY, Prediction
-from app.media_generator.setup import Setup
 
 MOST_PAGES: Final = 20
 """Pages of the list of predictions that are read to find one, 100 on each."""

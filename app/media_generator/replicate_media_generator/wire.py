@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.media_generator.cog_outputs import failure, files, progress
+from app.media_generator.adapter_kit.cog_outputs import failure, files, progress
 from app.media_generator.errors import GenerationFailedError, OutputError
 from app.media_generator.media_generator_model import (
     Canceled,

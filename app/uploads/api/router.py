@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.errors import FleekError
-from app.core.hot_route import HotRoute
+from app.core.http_server.hot_route import HotRoute
+from app.core.http_server.problems import MEDIA_TYPE, problems
 from app.core.pagination import decode_cursor, encode_cursor
-from app.core.problems import MEDIA_TYPE, problems
 from app.uploads.api.schemas import UploadOut, UploadPage
 from app.uploads.errors import FileTooLargeError, UploadTimeoutError
 from app.uploads.form import FIELD, MOST_OVERHEAD, FileForm

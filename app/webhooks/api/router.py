@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.connections import Connections
-from app.core.hot_route import HotRoute
+from app.core.database.pool import Connections
+from app.core.http_server.hot_route import HotRoute
+from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor, decode_place, encode_place
-from app.core.problems import problems
-from app.webhooks import endpoints, history
+from app.webhooks import delivery_log, endpoints
 from app.webhooks.api import render
 from app.webhooks.api.schemas import (
     DeliveryDetailOut,
@@ -30,8 +30,8 @@ from app.webhooks.api.schemas import (
     WebhookPage,
     WebhookSecretOut,
 )
+from app.webhooks.delivery_log import Filter, Range
 from app.webhooks.endpoints import Changes, NewEndpoint, WebhookServices
-from app.webhooks.history import Filter, Range
 from app.webhooks.states import DeliveryStatus
 
 # Not for speed: it bounds bodies, and takes JSON alone, so that no foreign page can send one.
@@ -145,7 +145,7 @@ async def send_test(request: Request, webhook_id: UUID) -> Response:
     So you can see whether a receiver is well again before you resume it.
     """
     delivery_id = await endpoints.send_test(_services(request), DEFAULT_OWNER_ID, webhook_id)
-    row = await history.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    row = await delivery_log.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
     return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
 
 
@@ -168,7 +168,9 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
     """What was to be sent to it, and what came of it."""
     before = decode_place(cursor) if cursor else None
     wanted = Filter(status, type, media_id)
-    rows = await history.deliveries(_hot(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1)
+    rows = await delivery_log.deliveries(
+        _hot(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1
+    )
     return _answer(render.delivery_page(rows, limit))
 
 
@@ -180,8 +182,8 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
 )
 async def delivery(request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
     """The body that is sent, and each request with the receiver's answer."""
-    row = await history.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery_detail(row, await history.tries(_hot(request), delivery_id)))
+    row = await delivery_log.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery_detail(row, await delivery_log.tries(_hot(request), delivery_id)))
 
 
 @router.post(
@@ -197,7 +199,7 @@ async def replay(request: Request, webhook_id: UUID, delivery_id: UUID) -> Respo
     What waits for its next try is sent now; what is being sent at this moment is left alone. Paused webhooks keep it
     until they are active; a disabled one answers 409.
     """
-    row = await history.replay(_services(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    row = await delivery_log.replay(_services(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
     return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
 
 
@@ -216,7 +218,7 @@ async def replay_range(request: Request, webhook_id: UUID, body: ReplayIn) -> Re
     """
     after = decode_place(body.cursor) if body.cursor else None
     wanted = Range(body.since, body.until, body.statuses, body.types, after)
-    replayed = await history.replay_range(_services(request), DEFAULT_OWNER_ID, webhook_id, wanted)
+    replayed = await delivery_log.replay_range(_services(request), DEFAULT_OWNER_ID, webhook_id, wanted)
     cursor = None if replayed.last is None else encode_place(replayed.last)
     return _answer(ReplayOut(replayed=replayed.count, next_cursor=cursor), status=202)
 

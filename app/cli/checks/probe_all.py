@@ -1,0 +1,52 @@
+"""Asks all that a process needs: `python -m app.cli.checks.probe_all`, with the settings of its environment.
+
+One JSON object a line: an empty one once it has begun, which takes long where the machine has too much to do, then one
+for each check, as soon as it is known; whoever has started it need not wait for the rest.
+A process of its own, because Celery reads its settings when it is imported, and to be cut off when it hangs.
+"""
+
+import asyncio
+import dataclasses
+import json
+from typing import Final
+
+from app.core.load_settings import load_settings
+from app.core.telemetry.logging import set_up_logging
+from app.runtime import open_runtime
+from app.tools.checks import Check, check_all
+from app.tools.round_trip import RoundTrip, WorkerSilentError, round_trip
+
+HINT: Final = "start one: celery -A app.tasks.celery worker -l INFO"
+
+
+async def examine() -> None:
+    """Run all checks at the same time; without a broker nobody waits for a worker."""
+    async with open_runtime(load_settings()) as runtime:
+        trip = asyncio.create_task(round_trip(runtime))
+        broker_answers = True
+        for check in await check_all(runtime):
+            _show(check)
+            broker_answers = broker_answers and (check.ok or check.name != "broker")
+        if broker_answers:
+            _show(await _worker(trip))
+        else:
+            trip.cancel()
+            _show(Check("worker", ok=False, detail="cannot be asked while the broker is away", hint=HINT))
+
+
+async def _worker(trip: asyncio.Task[RoundTrip]) -> Check:
+    try:
+        back = await trip
+    except WorkerSilentError as error:
+        return Check("worker", ok=False, detail=error.detail, hint=HINT)
+    return Check("worker", ok=True, detail=f"answered within {back.milliseconds} ms")
+
+
+def _show(check: Check) -> None:
+    print(json.dumps(dataclasses.asdict(check)), flush=True)
+
+
+if __name__ == "__main__":
+    set_up_logging(level="ERROR", json=True)
+    print("{}", flush=True)
+    asyncio.run(examine())

@@ -1,0 +1,266 @@
+"""The product's one client for other services. It loads aiohttp, so only processes that make calls import it.
+
+What becomes of a call:
+
+1. The request is checked. Nothing was touched yet.
+2. The name is looked up, by queries that wait in no thread: however many names are slow, the others are not.
+3. Addresses that are not public are left out, if the call is guarded. The decision falls where the socket for an
+   address is made, so nothing gets past it: no number that skips the look-up, no second answer of a name server.
+4. The connection and TLS. Until it stands, every failure is a `NotSentError`.
+5. The request is sent once. **From here on** every failure is a `MaybeSentError`.
+6. The answer is read up to `most_bytes`. A connection is used again only after a complete answer; however else a
+   call ends, cancelled included, its connection is closed.
+
+Certificates are always verified, against the system's store (SSL_CERT_FILE and SSL_CERT_DIR move it). Proxies of the
+environment and netrc files are not read, cookies not kept.
+"""
+
+import re
+import ssl
+from asyncio import timeout
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from time import monotonic
+from types import SimpleNamespace
+from typing import Final
+
+from aiohttp import (
+    AsyncResolver,
+    ClientConnectorError,
+    ClientError,
+    ClientHandlerType,
+    ClientOSError,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    ServerDisconnectedError,
+    TCPConnector,
+    TraceConfig,
+)
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from app.core.http_client import protocol
+from app.core.http_client.address_guard import PublicOnly, public_socket
+from app.core.http_client.addresses import malformed
+from app.core.http_client.failures import Phase, failure, late, lost
+from app.core.http_client.protocol import Answer, Request, Stream
+
+MOST_CONNECTIONS: Final = 10_000
+"""Of each of the four kinds; those who call limit themselves, this only bounds what a defect can do."""
+MOST_PER_HOST: Final = 2_500
+"""More than a worker's slots by default: providers that answer late hold a connection for each job."""
+KEEP_SECONDS: Final = 4.0
+"""How long an idle connection is kept; many servers close theirs after 5, and one that is just closed loses a call."""
+URLS_KEPT: Final = 1_000
+NO_LIMIT: Final = ClientTimeout(total=None)
+"""Ours is the one time-out: a second one could not say what it ended."""
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
+_HEADERS: Final = {"User-Agent": f"Fleek/{version('fleek')}", "Accept-Encoding": "identity"}
+
+
+async def _looks_up(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
+    context.trace_request_ctx.looking_up = True
+
+
+async def _looked_up(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
+    context.trace_request_ctx.looking_up = False
+
+
+async def _connected(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
+    context.trace_request_ctx.connected = True
+
+
+def _phases() -> TraceConfig:
+    trace = TraceConfig()
+    trace.on_dns_resolvehost_start.append(_looks_up)
+    trace.on_dns_resolvehost_end.append(_looked_up)
+    trace.on_connection_create_end.append(_connected)
+    trace.on_connection_reuseconn.append(_connected)
+    return trace
+
+
+async def _once(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+    """Aiohttp sends a GET, PUT or DELETE again when its connection is lost; that error it must not see."""
+    try:
+        return await send(request)
+    except ClientConnectorError:
+        raise
+    except (ClientOSError, ServerDisconnectedError) as error:
+        raise lost(request.url.raw_host) from error
+
+
+class Outgoing:
+    """Calls to other services; one for each process that makes any. Nothing is made before the first call."""
+
+    def __init__(
+        self,
+        *,
+        allow_private_addresses: bool,
+        resolver: Callable[[], AbstractResolver] = AsyncResolver,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """See `Outgoing`.
+
+        Args:
+            allow_private_addresses: The setting; no call is guarded then.
+            resolver: Makes what looks names up, in the event loop of the first call.
+            tls: Whom to trust; None: the system's store.
+        """
+        self._allow_private = allow_private_addresses
+        self._make_resolver = resolver
+        self._tls = tls
+        self._names: AbstractResolver | None = None
+        self._sessions: dict[tuple[bool, bool], ClientSession] = {}
+        self._closed = False
+
+    async def send(self, request: Request) -> Answer:
+        """Send a request and read the answer, whatever its status.
+
+        Raises:
+            OutgoingError: There is no answer; its class says whether the request may have arrived.
+            RuntimeError: The client is closed.
+        """
+        url = _checked(request)
+        session = self._session(guarded=request.guarded and not self._allow_private, keep_alive=request.keep_alive)
+        phase = Phase()
+        try:
+            async with timeout(request.timeout):
+                return await _exchange(session, url, request, phase)
+        except TimeoutError as error:
+            raise late(url.raw_host, phase) from error
+        except (ClientError, OSError, RuntimeError) as error:
+            raise failure(url.raw_host, phase, error) from error
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncGenerator[Stream]:
+        """Send a request and read the head of its answer within `timeout`; the body is the caller's.
+
+        Raises:
+            OutgoingError: There is no answer; its class says whether the request may have arrived.
+            RuntimeError: The client is closed.
+        """
+        url = _checked(request)
+        session = self._session(guarded=request.guarded and not self._allow_private, keep_alive=request.keep_alive)
+        phase = Phase()
+        try:
+            async with timeout(request.timeout):
+                response = await _begin(session, url, request, phase)
+        except TimeoutError as error:
+            raise late(url.raw_host, phase) from error
+        except (ClientError, OSError, RuntimeError) as error:
+            raise failure(url.raw_host, phase, error) from error
+        try:
+            yield Stream(status=response.status, headers=response.headers, chunks=_body(response, url, phase))
+        finally:
+            # After the whole body the connection is free already; else it is of no more use.
+            response.close()
+
+    async def close(self) -> None:
+        """End all connections, those of calls that still run included."""
+        self._closed = True
+        for session in self._sessions.values():
+            await session.close()
+        if self._names is not None:
+            await self._names.close()
+
+    def _session(self, *, guarded: bool, keep_alive: bool) -> ClientSession:
+        """Each kind has connections of its own: one that was opened unguarded never serves a guarded call."""
+        if self._closed:
+            raise RuntimeError("the client for other services is closed")
+        session = self._sessions.get((guarded, keep_alive))
+        if session is None:
+            session = self._sessions[guarded, keep_alive] = self._open(guarded=guarded, keep_alive=keep_alive)
+        return session
+
+    def _open(self, *, guarded: bool, keep_alive: bool) -> ClientSession:
+        if self._names is None:
+            self._names = self._make_resolver()
+        connector = TCPConnector(
+            resolver=PublicOnly(self._names) if guarded else self._names,
+            socket_factory=public_socket if guarded else None,
+            ssl=self._tls or True,  # aiohttp's own context is made once for each process
+            force_close=not keep_alive,
+            keepalive_timeout=KEEP_SECONDS if keep_alive else None,
+            limit=MOST_CONNECTIONS,
+            limit_per_host=MOST_PER_HOST,
+        )
+        return ClientSession(
+            connector=connector,
+            headers=_HEADERS,
+            skip_auto_headers=["Content-Type"],
+            cookie_jar=DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=NO_LIMIT,
+            middlewares=(_once,),
+            trace_configs=[_phases()],
+        )
+
+
+def _checked(request: Request) -> URL:
+    """The URL as it will be sent.
+
+    Raises:
+        InvalidRequestError: It or a header cannot be sent.
+    """
+    url = _read(request.url)
+    for name, value in request.headers.items():
+        if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+            raise protocol.InvalidRequestError(f"the header {name!r} has a character that cannot be sent")
+    return url
+
+
+# A receiver of webhooks is called at the same URL again and again, and reading it costs a tenth of a call.
+@lru_cache(maxsize=URLS_KEPT)
+def _read(url: str) -> URL:
+    fault = malformed(url)
+    if fault is not None:
+        raise protocol.InvalidRequestError(f"the URL {fault}")
+    try:
+        return URL(url, encoded=True)
+    except ValueError as error:
+        raise protocol.InvalidRequestError(f"the URL cannot be read: {error}") from error
+
+
+async def _begin(session: ClientSession, url: URL, request: Request, phase: Phase) -> ClientResponse:
+    return await session.request(
+        request.method,
+        url,
+        headers=request.headers,
+        data=request.body,
+        allow_redirects=False,
+        trace_request_ctx=phase,
+    )
+
+
+async def _body(response: ClientResponse, url: URL, phase: Phase) -> AsyncGenerator[bytes]:
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (ClientError, OSError) as error:
+        raise failure(url.raw_host, phase, error) from error
+
+
+async def _exchange(session: ClientSession, url: URL, request: Request, phase: Phase) -> Answer:
+    async with await _begin(session, url, request, phase) as response:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > request.most_bytes:
+                response.close()
+                break
+        truncated = len(body) > request.most_bytes
+        del body[request.most_bytes :]
+        return Answer(
+            status=response.status,
+            headers=response.headers,
+            body=bytes(body),
+            truncated=truncated,
+            seconds=monotonic() - phase.begun,
+        )

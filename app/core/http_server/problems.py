@@ -1,0 +1,182 @@
+"""Every error answer is a problem document (RFC 9457) with a stable `code`; nothing internal is in it."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.core.database.pool import UNAVAILABLE
+from app.core.errors import MOST_FAULTS, DatabaseUnavailableError, FleekError, brief
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+_IN_OUR_WORDS: Final = {"missing": "is required", "extra_forbidden": "there is no such field"}
+"""Where Pydantic's own words do not help a caller."""
+CODES: Final = {
+    400: ("bad_request", "Bad request"),
+    401: ("unauthorized", "Unauthorized"),
+    404: ("not_found", "Not found"),
+    405: ("method_not_allowed", "Method not allowed"),
+    406: ("not_acceptable", "Not acceptable"),
+    413: ("content_too_large", "Content too large"),
+    415: ("unsupported_media_type", "Unsupported media type"),
+    422: ("invalid_input", "Invalid input"),
+}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(examples=["input.width"])
+    message: str = Field(examples=["16 is less than the minimum of 64"])
+    given: Any = Field(default=None, examples=[16])
+    allowed: Any = Field(default=None, examples=[{"type": "integer", "minimum": 64, "maximum": 2048}])
+
+
+class Problem(BaseModel):
+    """An error answer."""
+
+    type: str = Field(description="Names the kind of problem.", examples=["urn:fleek:problem:invalid_input"])
+    title: str = Field(description="The kind of problem in words.", examples=["Invalid input"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="What happened this time, and what to change.")
+    code: str = Field(description="The stable name that programs act on.", examples=["invalid_input"])
+    errors: list[FieldProblem] | None = Field(default=None, description="One entry for each wrong field.")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The entries of `responses=` for the error answers of an endpoint."""
+    return {
+        status: {
+            "description": CODES.get(status, ("", _TITLES.get(status, "Error")))[1],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
+
+
+_TITLES: Final = {409: "Conflict", 500: "Internal error", 503: "Temporarily unavailable"}
+
+
+class DocumentedApp(FastAPI):
+    """An application whose documentation knows what a problem is."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        found = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(found.pop("$defs", {}))
+        schemas["Problem"] = found
+        return document
+
+
+def add_problem_answers(app: FastAPI) -> None:
+    """Make the application answer every error as a problem."""
+    app.add_exception_handler(FleekError, _fleek_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    for error in UNAVAILABLE:
+        app.add_exception_handler(error, _unavailable)
+    app.add_exception_handler(Exception, _defect)
+
+
+async def explain(request: Request, error: Exception) -> Response | None:
+    """The problem that tells a caller of an error; None: it is a defect of ours."""
+    if isinstance(error, FleekError):
+        return await _fleek_error(request, error)
+    if isinstance(error, RequestValidationError):
+        return await _validation_error(request, error)
+    if isinstance(error, UNAVAILABLE):
+        return await _unavailable(request, error)
+    return None
+
+
+def answer(status: int, code: str, title: str, detail: str, members: Mapping[str, Any]) -> Response:
+    """A problem document as a response."""
+    body = {
+        "type": f"urn:fleek:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    return Response(msgspec.json.encode({**body, **members}, enc_hook=str), status_code=status, media_type=MEDIA_TYPE)
+
+
+async def _fleek_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FleekError)  # noqa: S101 - registered for it
+    errors = {"errors": list(error.errors)} if error.errors else {}
+    response = answer(error.status, error.code, error.title, error.detail, {**errors, **error.members})
+    response.headers.update(error.headers)
+    return response
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    errors = [_field_problem(fault) for fault in islice(error.errors(), MOST_FAULTS)]
+    detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
+    return answer(422, *CODES[422], detail, {"errors": errors})
+
+
+def _field_problem(fault: Mapping[str, Any]) -> dict[str, Any]:
+    place = [str(part) for part in fault["loc"]]
+    return {
+        "field": ".".join(place[1:] or place),
+        "message": _IN_OUR_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, "),
+        # Of what is missing, or is no JSON at all, Pydantic repeats the whole around it.
+        "given": None if fault["type"] in {"missing", "json_invalid"} else brief(fault.get("input")),
+        "allowed": fault.get("fields")
+        or {name: value for name, value in fault.get("ctx", {}).items() if name != "error"}
+        or None,
+    }
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    code, title = CODES.get(error.status_code, ("http_error", "Error"))
+    detail = str(error.detail)
+    if error.status_code == 404:  # noqa: PLR2004 - the router's own
+        detail = f"there is nothing at {request.url.path}; see /docs for what there is"
+    elif error.status_code == 405:  # noqa: PLR2004 - the router's own
+        detail = f"{request.method} is not possible at {request.url.path}"
+    response = answer(error.status_code, code, title, detail, {})
+    response.headers.update(error.headers or {})
+    if "allow" in response.headers:
+        response.headers["allow"] = _allowed(request)
+    return response
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes with this path; the router names those of the first alone."""
+    app: FastAPI = request.app
+    path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return ", ".join(
+        sorted(
+            method
+            for route in iter_route_contexts(app.routes)
+            for method in route.methods or ()
+            if route.path_regex.match(path)
+        )
+    )
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    log.error("database_unavailable", error=repr(error))
+    away = DatabaseUnavailableError("the database does not answer; try again soon", headers={"Retry-After": "2"})
+    return await _fleek_error(request, away)
+
+
+async def _defect(_request: Request, error: Exception) -> Response:
+    log.error("request_failed", exc_info=error)
+    return answer(500, "internal_error", "Internal error", "something went wrong on our side; it has been logged", {})

@@ -1,0 +1,99 @@
+"""Traces through OpenTelemetry; loaded by `tracing.py` when they are wanted, and by nobody else."""
+
+from collections.abc import Callable, Generator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from app.core.config import Settings
+from app.core.telemetry.tracer import Attribute, Tracer
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_FAILED = 500
+PATIENCE_SECONDS: Final = 3
+"""For a collector; a stopping process waits no longer for one that does not answer."""
+
+
+def open_tracer(settings: Settings, exporter: SpanExporter | None = None) -> Tracer:
+    """A tracer that sends to OTEL_EXPORTER_OTLP_ENDPOINT.
+
+    Whatever else OpenTelemetry reads from the environment counts, too: headers, service name, sampler.
+
+    Args:
+        settings: Of this process.
+        exporter: Where spans go; None: over HTTP to the endpoint.
+    """
+    named = Resource({SERVICE_NAME: "fleek", SERVICE_VERSION: version("fleek")}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(
+        resource=named.merge(Resource({"deployment.environment.name": settings.environment})), shutdown_on_exit=False
+    )
+    endpoint = (settings.otel_exporter_otlp_endpoint or "").rstrip("/")
+    provider.add_span_processor(
+        BatchSpanProcessor(exporter or OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=PATIENCE_SECONDS))
+    )
+    return _Otel(provider)
+
+
+class _Otel:
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("fleek")
+
+    def span(self, name: str, link: str | None, attributes: dict[str, Attribute]) -> AbstractContextManager[object]:
+        return self._tracer.start_as_current_span(
+            name, attributes=_named(attributes), links=[] if link is None else _links(link)
+        )
+
+    @contextmanager
+    def request(self, scope: MutableMapping[str, Any]) -> Generator[Callable[[str, int], None]]:
+        method = str(scope["method"])
+        above = _PROPAGATOR.extract(scope["headers"], getter=_Headers())
+        asked = {"http.request.method": method, "url.path": str(scope["path"])}
+        with self._tracer.start_as_current_span(method, above, SpanKind.SERVER, attributes=asked) as span:
+
+            def answered(route: str, status: int) -> None:
+                span.update_name(f"{method} {route}")
+                span.set_attributes({"http.route": route, "http.response.status_code": status})
+                if status >= _FAILED:
+                    span.set_status(Status(StatusCode.ERROR))
+
+            yield answered
+
+    def note(self, attributes: dict[str, Attribute]) -> None:
+        get_current_span().set_attributes(_named(attributes))
+
+    def carried(self) -> str | None:
+        carrier = dict[str, str]()
+        _PROPAGATOR.inject(carrier)
+        return carrier.get("traceparent")
+
+    def close(self) -> None:
+        self._provider.shutdown()
+
+
+class _Headers(Getter[list[tuple[bytes, bytes]]]):
+    """Reads the headers of an ASGI scope."""
+
+    def get(self, carrier: list[tuple[bytes, bytes]], key: str) -> list[str] | None:
+        found = [value.decode("latin-1") for name, value in carrier if name == key.encode()]
+        return found or None
+
+    def keys(self, carrier: list[tuple[bytes, bytes]]) -> list[str]:
+        return [name.decode("latin-1") for name, _ in carrier]
+
+
+def _named(attributes: dict[str, Attribute]) -> dict[str, Attribute]:
+    return {f"fleek.{name}": value for name, value in attributes.items()}
+
+
+def _links(carried: str) -> list[Link]:
+    context = get_current_span(_PROPAGATOR.extract({"traceparent": carried})).get_span_context()
+    return [Link(context)] if context.is_valid else []

@@ -1,0 +1,79 @@
+"""Errors reported to Sentry, where the operator wants it; the SDK is an extra, loaded only then.
+
+What is logged as an error is reported, with its fields; the values of variables are not, nor are requests' bodies.
+"""
+
+import sys
+import time
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Final
+
+from app.core.config import Settings
+from app.core.errors import SettingsError
+from app.core.telemetry.logging import Tap
+
+WINDOW_SECONDS: Final = 60.0
+MOST_IN_WINDOW: Final = 10
+"""Reports of one event in a window: an outage is worth no report for each request."""
+
+
+def report_errors(settings: Settings) -> None:
+    """Begin to report what is logged as an error, if SENTRY_DSN is set.
+
+    Raises:
+        SettingsError: It is set, but the SDK is not installed, or it is no DSN.
+    """
+    if settings.sentry_dsn is None:
+        return
+    try:
+        sentry: Any = import_module("sentry_sdk")
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "SENTRY_DSN is set, but sentry-sdk is missing: install fleek[sentry], or unset it"
+        ) from error
+    try:
+        sentry.init(
+            settings.sentry_dsn.get_secret_value(),
+            environment=settings.environment,
+            release=f"fleek@{version('fleek')}",
+            # What we log says more than what could be hung into frameworks, and costs nothing at each request.
+            auto_enabling_integrations=False,
+            include_local_variables=False,
+            max_request_body_size="never",
+        )
+    except sentry.utils.BadDsn as error:
+        raise SettingsError(f"SENTRY_DSN: {error}; it looks like https://key@host/project") from None
+    Tap.alarm = Alarm(sentry)
+
+
+class Alarm:
+    """Hands events on to Sentry; may be called from any thread."""
+
+    def __init__(self, sentry: Any) -> None:
+        self._sentry = sentry
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Report one event."""
+        if not self._worth(event["event"]):
+            return
+        error = event.pop("exc_info", None)
+        error = sys.exc_info()[1] if error is True else error
+        with self._sentry.new_scope() as scope:
+            scope.set_tag("event", event["event"])
+            if "media_id" in event:
+                scope.set_tag("media_id", event["media_id"])
+            scope.set_context("fleek", event)
+            if isinstance(error, BaseException):
+                self._sentry.capture_exception(error)
+            else:
+                self._sentry.capture_message(event["event"], level=event["level"])
+
+    def _worth(self, name: str) -> bool:
+        now = time.monotonic()
+        begun, number = self._seen.get(name, (now, 0))
+        if now - begun > WINDOW_SECONDS:
+            begun, number = now, 0
+        self._seen[name] = begun, number + 1
+        return number < MOST_IN_WINDOW

@@ -1,0 +1,53 @@
+"""Where a provider may call back for one attempt: one that does not sign its calls, where nobody else could.
+
+The secret part is an HMAC-SHA-256 of the attempt's id. Its key is made by the first worker that needs it, one for each
+provider, and lies in `provider_keys`, where the API finds it as it finds the keys of signatures.
+"""
+
+import hmac
+import secrets
+from typing import Final
+from uuid import UUID
+
+from app.core.database.pool import Connections
+from app.jobs.callbacks import signing_keys
+from app.jobs.policies import Rules
+from app.media_generator.media_generator_model import MediaGeneratorModel
+
+_KEY_BYTES: Final = 32
+
+
+class CallbackAddresses:
+    """Makes them; one for each process that buys."""
+
+    def __init__(self, hot: Connections, rules: Rules) -> None:
+        self._hot = hot
+        self._rules = rules
+        self._keys = dict[str, str]()
+
+    async def of(self, provider: MediaGeneratorModel, attempt_id: UUID) -> str | None:
+        """The address, told to nobody but the provider; None: it does not call back."""
+        base = self._rules.callback_base_of(provider)
+        if base is None:
+            return None
+        address = f"{base}/media/callbacks/{provider.name}/{attempt_id}"
+        if not provider.capabilities.webhook_brings_answer:
+            return address
+        return f"{address}/{secret_part(await self._key(provider.name), attempt_id)}"
+
+    async def _key(self, provider: str) -> str:
+        if provider not in self._keys:
+            self._keys[provider] = await signing_keys.secret(
+                self._hot, key_name(provider), secrets.token_hex(_KEY_BYTES)
+            )
+        return self._keys[provider]
+
+
+def key_name(provider: str) -> str:
+    """Under which name the key lies: not the provider's own, where keys that are no secret may lie."""
+    return f"{provider} addresses"
+
+
+def secret_part(key: str, attempt_id: UUID) -> str:
+    """What only we can have told: 64 hex digits."""
+    return hmac.digest(key.encode(), attempt_id.bytes, "sha256").hex()

@@ -1,0 +1,280 @@
+"""The files of an input on their way to a provider, before anything is bought.
+
+Crosses database, store, the internet and the provider, and spends nothing; a crash anywhere costs the work alone:
+
+1. Each name in the input leads to a file: an upload, a media's output, the caller's URL, or bytes in the request.
+2. A URL that the provider does not read is fetched (`fetching.py`) and kept as an upload of the same owner; it goes
+   when uploads do.
+3. Each is handed over as the provider's capabilities allow: a URL that it reads, a `data:` URI, or its own upload.
+
+What cannot be had ends the media with `input_refused`; what cannot be had now is tried again later.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from app.core.database.pool import Connections
+from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, inspect
+from app.core.http_client.protocol import Http
+from app.jobs import queries
+from app.jobs.inputs.download import fetch
+from app.jobs.inputs.references import (
+    Inline,
+    OfMedia,
+    Path,
+    Reference,
+    ReferenceFaultError,
+    Url,
+    places,
+    read,
+    replaced,
+    shown,
+)
+from app.jobs.transitions.group_commit import TRY_LATER
+from app.media_generator import adapter_calls
+from app.media_generator.errors import InputRefusedError, InputUnreachableError
+from app.media_generator.media_generator_model import Capabilities, InputFile, MediaGeneratorModel
+from app.media_generator.registry import Offer
+from app.storage.store import ObjectNotFoundError, Store, StoreError
+from app.uploads.errors import (
+    CutOffFileError,
+    FileTooLargeError,
+    PictureTooLargeError,
+    StoreAwayError,
+    UnsupportedFileError,
+    UploadsBusyError,
+    UploadTimeoutError,
+)
+from app.uploads.service import AT_ONCE, Uploads
+
+log = structlog.get_logger(__name__)
+
+MOST_IN_MEMORY: Final = 256 * 1024 * 1024
+"""Bytes of `data:` URIs that one process holds at the same time."""
+_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, CutOffFileError)
+
+
+class InputsDelayedError(Exception):
+    """Not now; nothing is lost by trying again later."""
+
+    def __init__(self, message: str, wait: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+        """For so long at least; None: the engine decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRules:
+    """Where files may come from and how they may be given away."""
+
+    store_is_public: bool
+    """Whether providers can reach the URLs that the store signs."""
+    url_lifetime: timedelta
+    """Of a signed URL: a provider may begin late."""
+    allow_private: bool
+    """The setting ALLOW_PRIVATE_ADDRESSES."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One file that was found."""
+
+    file: InputFile
+    key: str | None = None
+    """Where it lies in our bucket; None: nowhere."""
+    url: str | None = None
+    """The caller's own URL, which the provider reads; nothing else is known of the file then."""
+
+
+class InputFiles:
+    """Finds files and hands them over; one object for all jobs of a process."""
+
+    def __init__(self, hot: Connections, store: Store, uploads: Uploads, http: Http, rules: InputRules) -> None:
+        self._hot = hot
+        self._store = store
+        self._uploads = uploads
+        self._http = http
+        self._rules = rules
+        self._fetching = asyncio.Semaphore(AT_ONCE)
+        self._memory = _Memory(MOST_IN_MEMORY)
+
+    @asynccontextmanager
+    async def handed_over(
+        self, offer: Offer, owner_id: UUID, given: Mapping[str, Any]
+    ) -> AsyncGenerator[Mapping[str, Any]]:
+        """The input as the provider gets it; what it holds in memory is counted until the end of the block.
+
+        Raises:
+            InputRefusedError: A file cannot be had, or the provider takes none like it.
+            InputUnreachableError, BusyError and the like: Not now, and somebody else is to blame.
+            InputsDelayedError: Not now.
+        """
+        named = _named(offer, given)
+        if not named:
+            yield given
+            return
+        can = offer.provider.capabilities
+        first = {text: path for path, text in reversed(named.items())}
+        try:
+            sources = {text: await self._find(can, owner_id, text, path) for text, path in first.items()}
+            inline = {text for text, source in sources.items() if self._goes_inline(can, source)}
+        except (StoreError, StoreAwayError, *TRY_LATER) as error:
+            raise InputsDelayedError(repr(error)) from error
+        async with self._memory.holding(sum(sources[text].file.size for text in inline) * 4 // 3):
+            try:
+                words = {
+                    text: await self._words(offer.provider, owner_id, sources[text], first[text]) for text in sources
+                }
+            except (StoreError, StoreAwayError, *TRY_LATER) as error:
+                raise InputsDelayedError(repr(error)) from error
+            log.info("input_files_handed_over", files=len(words), inline=len(inline))
+            yield replaced(given, lambda _, text: words[text], frozenset(named))
+
+    async def _find(self, can: Capabilities, owner_id: UUID, text: str, path: Path) -> _Source:
+        try:
+            found = read(text, allow_private=self._rules.allow_private)
+        except ReferenceFaultError as fault:
+            raise InputRefusedError(f"{shown(path)} {fault}") from None
+        trusted = not can.reads_inside or self._rules.allow_private
+        if isinstance(found, Url) and can.reads_urls and trusted:
+            return _Source(_no_file(), url=found.url)
+        with _naming(path):
+            source = await self._source(owner_id, found)
+        if source is None:
+            raise InputRefusedError(f"{shown(path)} names a file that is not there any more")
+        return source
+
+    async def _source(self, owner_id: UUID, found: Reference) -> _Source | None:
+        if isinstance(found, Inline):
+            return _in_request(found.data)
+        if isinstance(found, Url):
+            return self._stored(await self._fetched(owner_id, found.url))
+        if isinstance(found, OfMedia):
+            row = await queries.content(self._hot, found.media_id, owner_id, found.index)
+            return None if row is None or row["key"] is None else self._stored(row)
+        there = await self._uploads.find(owner_id, found.upload_id)
+        return None if there is None else self._stored(there)
+
+    async def _fetched(self, owner_id: UUID, url: str) -> asyncpg.Record:
+        name = url.partition("?")[0].rpartition("/")[2]
+        async with self._fetching, aclosing(fetch(self._http, url, allow_private=self._rules.allow_private)) as chunks:
+            return await self._keep(owner_id, name, chunks)
+
+    async def _keep(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> asyncpg.Record:
+        try:
+            return (await self._uploads.hand_in(owner_id, name, chunks)).row
+        except _NOT_TAKEN as error:
+            raise InputRefusedError(f"the file of the input is not taken: {error.detail}") from error
+        except (UploadTimeoutError, UploadsBusyError) as error:
+            raise InputUnreachableError(f"the file of the input could not be fetched: {error.detail}") from error
+
+    def _stored(self, row: asyncpg.Record) -> _Source:
+        key: str = row["key"]
+        name = key.rpartition("/")[2]
+        return _Source(InputFile(row["media_type"], row["bytes"], name, lambda: self._store.get(key)), key)
+
+    def _by_url(self, can: Capabilities) -> bool:
+        return can.reads_urls and self._rules.store_is_public
+
+    def _goes_inline(self, can: Capabilities, source: _Source) -> bool:
+        if source.url is not None or (source.key is not None and self._by_url(can)):
+            return False
+        return source.file.size <= can.data_uri_bytes
+
+    async def _words(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source, path: Path) -> str:
+        with _naming(path):
+            return await self._handed(provider, owner_id, source)
+
+    async def _handed(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source) -> str:
+        """What stands for the file in the submission."""
+        can, file, key = provider.capabilities, source.file, source.key
+        if source.url is not None:
+            return source.url
+        if key is not None and self._by_url(can):
+            return self._store.sign(key, self._rules.url_lifetime)
+        if self._goes_inline(can, source):
+            return await _data_uri(file)
+        if can.uploads:
+            return await adapter_calls.upload(provider, file)
+        if self._by_url(can):
+            kept = await self._keep(owner_id, file.name, file.chunks())
+            return self._store.sign(kept["key"], self._rules.url_lifetime)
+        raise InputRefusedError(f"a {file.media_type} of {file.size} bytes cannot be handed over: {_why(provider)}")
+
+
+def _named(offer: Offer, given: Mapping[str, Any]) -> dict[Path, str]:
+    """What callers have named; the schema's own defaults are for the provider as they are."""
+    properties: Mapping[str, Mapping[str, Any]] = offer.card.input_schema.get("properties", {})
+    own = {str(rule["default"]) for rule in properties.values() if "default" in rule}
+    return {path: text for path, text in places(offer.card.input_schema, given) if text not in own}
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Errors say which file of the input they are about."""
+    try:
+        yield
+    except (InputRefusedError, InputUnreachableError) as error:
+        raise type(error)(f"{shown(path)}: {error.message}", retry_after=error.retry_after) from error
+
+
+def _no_file() -> InputFile:
+    return InputFile("", 0, "", lambda: _one(b""))
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _in_request(data: bytes) -> _Source:
+    try:
+        kind: Kind = inspect(data[:HEAD_BYTES])
+    except NotMediaError as error:
+        raise InputRefusedError(f"the file of the input is not taken: {error}") from None
+    return _Source(InputFile(kind.media_type, len(data), f"input.{kind.extension}", lambda: _one(data)))
+
+
+async def _data_uri(file: InputFile) -> str:
+    try:
+        data = b"".join([chunk async for chunk in file.chunks()])
+    except ObjectNotFoundError:
+        raise InputRefusedError("the file of the input is not there any more") from None
+    return f"data:{file.media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _why(provider: MediaGeneratorModel) -> str:
+    can = provider.capabilities
+    reads = "reads URLs, but the store is not public (S3_PUBLIC_URL)" if can.reads_urls else "reads no URLs"
+    inline = f"takes data: URIs up to {can.data_uri_bytes} bytes" if can.data_uri_bytes else "takes no data: URIs"
+    return f"{provider.name} {reads}, {inline} and has no uploads"
+
+
+class _Memory:
+    """A share of this process's memory; who finds too little left waits until others have done with theirs."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = size
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def holding(self, size: int) -> AsyncGenerator[None]:
+        wanted = min(size, self._size)
+        while self._free < wanted:
+            self._changed.clear()
+            await self._changed.wait()
+        self._free -= wanted
+        try:
+            yield
+        finally:
+            self._free += wanted
+            self._changed.set()

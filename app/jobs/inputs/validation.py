@@ -1,0 +1,101 @@
+"""Whether the files that a request's `input` names are there and may be used; what is wrong is said at once.
+
+Only the database is asked: nothing is fetched, no byte of a file is read.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from app.core.database.pool import Connections
+from app.core.errors import MOST_FAULTS, brief
+from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
+from app.jobs import queries
+from app.jobs.inputs.errors import InputFileError
+from app.jobs.inputs.references import (
+    WORDS,
+    HandedIn,
+    Inline,
+    OfMedia,
+    Path,
+    Reference,
+    ReferenceFaultError,
+    places,
+    read,
+    shown,
+)
+from app.jobs.states import MediaStatus
+from app.uploads.service import Uploads
+
+MOST_FILES: Final = 32
+"""Files that one request names."""
+
+
+class InputValidator:
+    """Looks at the files that requests name; one object for a process."""
+
+    def __init__(self, hot: Connections, uploads: Uploads, *, allow_private: bool) -> None:
+        """Prepare.
+
+        Args:
+            hot: The database.
+            uploads: Files handed in with POST /files.
+            allow_private: The setting ALLOW_PRIVATE_ADDRESSES.
+        """
+        self._hot = hot
+        self._uploads = uploads
+        self._allow_private = allow_private
+
+    async def validate(self, owner_id: UUID, schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Look at every file that an input names; those handed in are kept from now on as if they were new.
+
+        Raises:
+            InputFileError: One is not there, is not the owner's, or is named in a way that nobody understands.
+        """
+        named = list(places(schema, given))
+        if not named:
+            return
+        if len(named) > MOST_FILES:
+            raise InputFileError([_fault(named[MOST_FILES], f"is one file too many: at most {MOST_FILES} are taken")])
+        wrong: list[dict[str, Any]] = []
+        references: list[tuple[tuple[Path, str], Reference]] = []
+        for place in named:
+            try:
+                references.append((place, _read(place[1], allow_private=self._allow_private)))
+            except ReferenceFaultError as fault:
+                wrong.append(_fault(place, str(fault)))
+        handed_in = [found.upload_id for _, found in references if isinstance(found, HandedIn)]
+        there = await self._uploads.need(owner_id, handed_in)
+        for place, found in references:
+            if (why := await self._why_not(owner_id, found, there)) is not None:
+                wrong.append(_fault(place, why))
+        if wrong:
+            raise InputFileError(wrong[:MOST_FAULTS])
+
+    async def _why_not(self, owner_id: UUID, found: Reference, there: set[UUID]) -> str | None:
+        if isinstance(found, HandedIn) and found.upload_id not in there:
+            return "names no file of yours, or one that has expired; hand it in with POST /files"
+        if not isinstance(found, OfMedia):
+            return None
+        row = await queries.content(self._hot, found.media_id, owner_id, found.index)
+        if row is None:
+            return "names no media of yours"
+        if row["key"] is not None:
+            return None
+        if row["status"] != MediaStatus.COMPLETED:
+            return f"names a media that is {row['status']}; its files are there once it is COMPLETED"
+        return f"names a media that has no file {found.index}"
+
+
+def _read(text: str, *, allow_private: bool) -> Reference:
+    found = read(text, allow_private=allow_private)
+    if isinstance(found, Inline):
+        try:
+            inspect(found.data[:HEAD_BYTES])
+        except NotMediaError as error:
+            raise ReferenceFaultError(f"cannot be used: {error}") from None
+    return found
+
+
+def _fault(place: tuple[Path, str], message: str) -> dict[str, Any]:
+    return {"field": shown(place[0]), "message": message, "given": brief(place[1]), "allowed": WORDS}

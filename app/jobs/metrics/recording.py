@@ -1,0 +1,35 @@
+"""What is counted when a try ends: its outcome, its cost, its bytes. The rows are the truth; this is for graphs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from app.core.telemetry import metrics
+from app.jobs.states import AttemptStatus
+from app.jobs.transitions.commands import StoredFile
+
+
+def attempt_ended(model: str, status: AttemptStatus, *, code: str = "", cost: Decimal | None = None) -> None:
+    """A try has come to its end.
+
+    Args:
+        model: `provider/name`.
+        status: How.
+        code: Of the error, if there was one.
+        cost: In US dollars, if the provider has told it.
+    """
+    provider = model.partition("/")[0]
+    metrics.ATTEMPTS.add(provider, status.value, code)
+    if cost:
+        metrics.COST.add(provider, model, number=float(cost))
+
+
+def files_stored(model: str, files: Sequence[StoredFile]) -> None:
+    """Outputs are in the store, and committed."""
+    metrics.STORED_BYTES.add(model.partition("/")[0], number=sum(file.bytes for file in files))
+
+
+def media_completed(model: str, created_at: datetime) -> None:
+    """A media is COMPLETED; by this machine's clock and the database's, which may differ a little."""
+    took = (datetime.now(UTC) - created_at).total_seconds()
+    metrics.MEDIA_SECONDS.observe(took, model.partition("/")[0], model)

@@ -1,0 +1,302 @@
+"""The tables of a media's life. Names and units only; what moves a row stands in `transitions.py`."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database.schema import TXID, Base
+from app.jobs.sql import AT_PROVIDER, MAY_EXPIRE, ROUTED, SUSPECTED
+from app.jobs.states import DEFAULT_PRIORITY, OPEN_ATTEMPT, AttemptStatus, MediaStatus, OnUnknown
+
+NOW = text("now()")
+
+
+def _one_of(column: str, allowed: type[StrEnum] | frozenset[AttemptStatus]) -> str:
+    names = ", ".join(f"'{name}'" for name in sorted(allowed))
+    return f"{column} IN ({names})"
+
+
+class Media(Base):
+    """What a client asked for: the job is this row."""
+
+    __tablename__ = "media"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", MediaStatus), name="status"),
+        CheckConstraint(_one_of("on_unknown", OnUnknown), name="on_unknown"),
+        # A stream is one owner's media of one provider and rank, oldest first; a claim hops from head to head.
+        Index(
+            "ix_media_due",
+            *("queue", "owner_id", "provider", "rank", "next_run", "id"),
+            postgresql_where=text("status = 'IN_QUEUE'"),
+        ),
+        # For pauses: what waits for a model, and what is set apart.
+        Index("ix_media_model", "model", "rank", postgresql_where=text("status = 'IN_QUEUE'")),
+        Index("ix_media_suspect", "queue", "takeovers", "next_run", postgresql_where=text(SUSPECTED)),
+        Index("ix_media_at_provider", "provider", postgresql_where=text(AT_PROVIDER)),
+        Index("ix_media_deadline", "deadline", postgresql_where=text(MAY_EXPIRE)),
+        Index("ix_media_cancel", "worker_id", postgresql_where=text("cancel_asked")),
+        Index("ix_media_routed", "id", postgresql_where=text(ROUTED)),
+        Index("ix_media_held", "worker_id", postgresql_where=text("status = 'PROCESSING'")),
+        Index("ix_media_owner", "owner_id", "id"),
+        Index("ix_media_owner_status", "owner_id", "status", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """UUID version 7: sorts by the time of the request."""
+    job_id: Mapped[UUID] = mapped_column(unique=True)
+    """What clients poll."""
+    owner_id: Mapped[UUID]
+    """Whose it is. No foreign key: every insert would lock the same owner's row."""
+    status: Mapped[str]
+    """A MediaStatus; written by `transitions.py` alone."""
+    prompt: Mapped[str]
+    model: Mapped[str]
+    """`provider/name`."""
+    input: Mapped[dict[str, Any]]
+    """The model's own parameters, defaults filled in."""
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata")
+    """The caller's own object, handed back."""
+    provider: Mapped[str]
+    """The first part of `model`."""
+    queue: Mapped[str]
+    """Which slots it needs: `network` or `local`."""
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text(str(DEFAULT_PRIORITY)))
+    """0 to 9; 9 is claimed first."""
+    rank: Mapped[int] = mapped_column(SmallInteger, server_default=text(str(DEFAULT_PRIORITY)))
+    """While IN_QUEUE: its priority, RESUMED, SUSPECT or SHELVED."""
+    time_limit: Mapped[timedelta | None]
+    """How long it may take from when it is asked for."""
+    deadline: Mapped[datetime | None]
+    """When it ends with `deadline_exceeded`."""
+    on_unknown: Mapped[str] = mapped_column(server_default=OnUnknown.HOLD)
+    """An OnUnknown."""
+    next_run: Mapped[datetime] = mapped_column(server_default=NOW)
+    """From when a worker may claim it, while it is IN_QUEUE."""
+    number_of_tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Attempts begun so far."""
+    progress: Mapped[float | None]
+    """0 to 1, as the provider tells; null: not known."""
+    error: Mapped[dict[str, Any] | None]
+    """`code` and `message` of the last failure; null once completed."""
+    worker_id: Mapped[UUID | None]
+    """The worker that holds it; null unless PROCESSING."""
+    fence: Mapped[int] = mapped_column(server_default=text("0"))
+    """Rises with each claim; a worker's write names the number it got."""
+    takeovers: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """How many workers died with it in hand."""
+    cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Its owner wants it stopped, and that is not settled yet."""
+    webhook: Mapped[dict[str, Any] | None]
+    """The request's own receiver: `url`, `events`, `receiver`; null: it has none."""
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default=text("'{}'"))
+    """The caller's own words, to filter by."""
+    route: Mapped[str | None]
+    """The route that was asked for; `model` is its target at present. Null: it was asked for by its own name."""
+    route_step: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """Which of the route's targets; 0 is the first."""
+    route_input: Mapped[dict[str, Any] | None]
+    """The input as it was asked of the route, from which each target's is made."""
+    trace: Mapped[str | None]
+    """The W3C traceparent of the request; null: it is not traced."""
+    cancel: Mapped[dict[str, Any] | None]
+    """What came of the owner's wish to cancel: `answer`, `money_spent`."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    """When a worker first claimed it."""
+    completed_at: Mapped[datetime | None]
+    """When it reached a final state."""
+
+
+class Attempt(Base):
+    """One try at a provider: the intent, what came of it, what it cost."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", AttemptStatus), name="status"),
+        UniqueConstraint("media_id", "number"),
+        Index(
+            "ix_attempts_open",
+            "media_id",
+            unique=True,
+            postgresql_where=text(_one_of("status", OPEN_ATTEMPT)),
+        ),
+        Index("ix_attempts_called_back", "media_id", postgresql_where=text("called_back")),
+        Index("ix_attempts_look", "look_at", postgresql_where=text("look_at IS NOT NULL")),
+        Index("ix_attempts_unknown", "media_id", postgresql_where=text(f"status = '{AttemptStatus.UNKNOWN}'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Made by the worker before it calls the provider; the provider's idempotency key where it takes one."""
+    media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
+    """1 for the first try."""
+    status: Mapped[str]
+    """An AttemptStatus; written by `transitions.py` alone."""
+    model: Mapped[str]
+    """`provider/name` as it was asked of the provider."""
+    model_version: Mapped[str | None]
+    input_hash: Mapped[str]
+    """SHA-256 of prompt and input, in hex: what was bought."""
+    external_id: Mapped[str | None]
+    """The provider's own name for it, as soon as it is known."""
+    reference: Mapped[dict[str, Any] | None]
+    """What the provider's adapter needs to poll, cancel or fetch it, in any process."""
+    sent: Mapped[str | None]
+    """After a failure: whether the request reached the provider, NO, YES or UNKNOWN."""
+    error: Mapped[dict[str, Any] | None]
+    cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
+    """What it cost, in `currency`; null: not known."""
+    estimate: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
+    """What it was expected to cost, when it was bought; null: not known."""
+    currency: Mapped[str] = mapped_column(server_default=text("'USD'"))
+    cost_basis: Mapped[str | None]
+    """Where `cost` comes from: `reported` by the provider, or `computed` from `units`."""
+    units: Mapped[dict[str, Any] | None]
+    """What it was billed by, such as `{"second": 1.25}`, as the provider tells."""
+    called_back: Mapped[bool] = mapped_column(server_default=text("false"))
+    """The provider has called back, and no worker has heard of it yet."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    look_at: Mapped[datetime | None]
+    """When somebody looks after it next, although its media is over; null: nobody does."""
+    stop: Mapped[bool] = mapped_column(server_default=text("false"))
+    """The provider is to be told that nobody waits for it any more."""
+    told_to_stop: Mapped[bool] = mapped_column(server_default=text("false"))
+    """That has been told."""
+    looks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Looks after it that were begun and have not come to an end."""
+    submitted_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class MediaHistory(Base):
+    """One row for each event of a media."""
+
+    __tablename__ = "media_history"
+    __table_args__ = (
+        Index("ix_media_history_media", "media_id", "id"),
+        Index("ix_media_history_owner", "owner_id", "txid", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
+    owner_id: Mapped[UUID | None]
+    """Whose media it is; null: written before streams were there."""
+    txid: Mapped[int] = mapped_column(server_default=TXID)
+    """The transaction that wrote it: rows of all that have ended come in this order, ids alone do not."""
+    event: Mapped[str]
+    """A MediaEvent."""
+    status: Mapped[str]
+    """The status it led to."""
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    worker_id: Mapped[UUID | None]
+    """The worker that made it happen; null: the API or a sweep."""
+    detail: Mapped[dict[str, Any] | None]
+    """What else there is to say, such as the error of a failed try."""
+
+
+class File(Base):
+    """One output in our store."""
+
+    __tablename__ = "files"
+    __table_args__ = (UniqueConstraint("media_id", "index"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
+    index: Mapped[int] = mapped_column(Integer)
+    """0 for the first output."""
+    key: Mapped[str]
+    """Where it lies in the bucket."""
+    media_type: Mapped[str]
+    """Read from the bytes, such as `image/png`."""
+    bytes: Mapped[int]
+    width: Mapped[int | None] = mapped_column(Integer)
+    """In pixels; null: neither picture nor video, or not probed."""
+    height: Mapped[int | None] = mapped_column(Integer)
+    seconds: Mapped[float | None]
+    """Of a video or sound; null: neither, or not probed."""
+    poster_key: Mapped[str | None]
+    """Where a picture of a video lies in the bucket; null: there is none."""
+    sha256: Mapped[str]
+    """Of the bytes, in hex."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Worker(Base):
+    """One worker process; its heartbeat keeps the leases of all its jobs."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """New for each start of a process."""
+    name: Mapped[str]
+    """Host and process id, for people."""
+    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    """Its last heartbeat, by the database's clock."""
+    steady_since: Mapped[datetime] = mapped_column(server_default=NOW)
+    """Since when it has reported without a gap; only then may it declare others dead."""
+
+
+class ProviderGate(Base):
+    """A provider from which nothing is bought for a while, or until it is resumed; no row: all is well."""
+
+    __tablename__ = "provider_gates"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str]
+    """The ProviderError that closed it, such as `provider_unauthorized`; or `paused`, by the operator."""
+    message: Mapped[str]
+    closed_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    trial_at: Mapped[datetime]
+    """When one media may try whether it is well again; infinity: never by itself."""
+
+
+class PausedModel(Base):
+    """A model from which nothing is bought until the operator resumes it."""
+
+    __tablename__ = "paused_models"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    """`provider/name`."""
+    code: Mapped[str] = mapped_column(server_default=text("'paused'"))
+    """Why: `paused` by the operator, or `model_gone`."""
+    message: Mapped[str]
+    """What clients are told."""
+    paused_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class ProviderKeys(Base):
+    """What the signatures of a provider's callbacks are checked with; fetched by workers, used by the API."""
+
+    __tablename__ = "provider_keys"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    keys: Mapped[list[str]] = mapped_column(ARRAY(Text()))
+    fetched_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Tally(Base):
+    """How often something worth watching has happened, over all processes."""
+
+    __tablename__ = "tallies"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int]

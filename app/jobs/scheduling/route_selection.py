@@ -1,0 +1,74 @@
+"""Which target of a route comes next, and its input. Decides, and touches nothing.
+
+A target is passed over that nobody offers, that is not sold any more, or whose schema the input does not fit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.jobs.scheduling.availability import Closed
+from app.media_generator.model_card import ModelStatus
+from app.media_generator.registry import Fault, Offer, Registry, Routed, faults, whole_numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A target of a route, ready to be asked for."""
+
+    number: int
+    """Its place among the targets; 0 is the first."""
+    offer: Offer
+    input: dict[str, Any]
+    """Complete, as the target's schema says."""
+
+
+def first_step(route: Routed, given: Mapping[str, Any], closed: Closed) -> tuple[Step | None, list[Fault]]:
+    """Where a new request goes; and where to nowhere, what is wrong with its input.
+
+    The first target from which something is bought now; if none is, it waits for the first that fits.
+    """
+    fitting, wrong = list[Step](), list[Fault]()
+    for number in range(len(route.targets)):
+        found = _step(route, number, given)
+        if isinstance(found, Step):
+            if closed.why(found.offer.full_name) is None:
+                return found, []
+            fitting.append(found)
+        else:
+            wrong = wrong or found
+    return (fitting[0] if fitting else None), wrong
+
+
+def next_step(
+    registry: Registry, route: str, model: str, given: Mapping[str, Any], closed: Closed | None = None
+) -> Step | None:
+    """The target after `model`; None: it was the last one, or the route is not known any more.
+
+    Args:
+        registry: The providers of this process.
+        route: Its name.
+        model: The target at present.
+        given: The input as it was asked of the route.
+        closed: Pass over what nothing is bought from; None: such a target is waited for.
+    """
+    found = registry.route(route)
+    names = [] if found is None else [offer.full_name for _, offer in found.targets]
+    if found is None or model not in names:
+        return None
+    for number in range(names.index(model) + 1, len(names)):
+        step = _step(found, number, given)
+        if isinstance(step, Step) and (closed is None or closed.why(step.offer.full_name) is None):
+            return step
+    return None
+
+
+def _step(route: Routed, number: int, given: Mapping[str, Any]) -> Step | list[Fault]:
+    """The target with its input, or what is wrong with that; empty: it is not sold."""
+    target, offer = route.targets[number]
+    if offer.card.standing is ModelStatus.RETIRED:
+        return []
+    mapped = target.mapped(given, offer.card.input_schema)
+    if wrong := faults(offer, mapped):
+        return wrong
+    return Step(number, offer, offer.complete(whole_numbers(offer, mapped)))

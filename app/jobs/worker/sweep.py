@@ -1,0 +1,63 @@
+"""What lost workers, lost answers and passed deadlines leave behind, moved on by any worker that is alive.
+
+Safe with many at once: every statement says which state it expects.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from app.core.database.pool import Connections
+from app.idempotency import keys
+from app.jobs.job_errors import DEADLINE_EXCEEDED, WORKER_LOST
+from app.jobs.metrics import counters
+from app.jobs.metrics.counters import Counted
+from app.jobs.scheduling import pauses
+from app.jobs.transitions import late_attempts, transitions
+from app.jobs.worker import leases
+from app.uploads.service import Uploads
+
+log = structlog.get_logger(__name__)
+
+
+async def sweep(hot: Connections, worker_id: UUID, *, lease: timedelta, most_takeovers: int) -> set[str]:
+    """Bury silent workers and return what is held by none; the queues that got jobs back.
+
+    Args:
+        hot: The database.
+        worker_id: Who sweeps; only one that has reported steadily for a whole lease declares others dead.
+        lease: How long a worker may be silent.
+        most_takeovers: After how many a media is given up.
+    """
+    silent = await leases.bury_silent(hot, worker_id, lease=lease)
+    for name in silent:
+        log.warning("worker_buried", worker=name)
+    await counters.add(hot, Counted.LEASES_EXPIRED, len(silent))
+    returned = await transitions.return_orphans(hot)
+    for row in returned:
+        log.warning("media_taken_over", media_id=str(row["id"]))
+    await counters.add(hot, Counted.TAKEN_OVER, len(returned))
+    given_up = await transitions.give_up(hot, takeovers=most_takeovers, error=WORKER_LOST.as_json)
+    for media_id in given_up:
+        log.error("media_given_up", media_id=str(media_id))
+    await counters.add(hot, Counted.GIVEN_UP, len(given_up))
+    await late_attempts.adopt(hot)
+    await transitions.unshelve_bought(hot)
+    return {row["queue"] for row in returned}
+
+
+async def tend(hot: Connections) -> None:
+    """What cannot wait for the next sweep: deadlines, cancelled media that came back to the queue, pauses."""
+    expired = await transitions.expire_waiting(hot, DEADLINE_EXCEEDED.as_json)
+    if expired:
+        log.info("media_expired", count=expired)
+    await counters.add(hot, Counted.EXPIRED, expired)
+    await counters.add(hot, Counted.CANCELED_LATER, await transitions.cancel_all_waiting(hot))
+    await pauses.tend(hot)
+
+
+async def forget(hot: Connections, uploads: Uploads, *, key_lifetime: timedelta) -> None:
+    """Remove idempotency keys that are over, and input files that have expired."""
+    await keys.forget(hot, key_lifetime)
+    await uploads.sweep()

@@ -1,0 +1,37 @@
+"""What the use cases of media work with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from app.core.bell import Bell
+from app.core.database.pool import Connections
+from app.jobs.inputs.validation import InputValidator
+from app.jobs.scheduling.availability import Closures
+from app.jobs.scheduling.queue_position import Line
+from app.media_generator.registry import Registry
+from app.storage.signing import SignedUrls
+from app.uploads.service import Uploads
+from app.webhooks.receivers import Receivers
+
+Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
+
+
+@dataclass(frozen=True, slots=True)
+class MediaServices:
+    """What the use cases work with."""
+
+    hot: Connections
+    registry: Registry
+    bell: Bell
+    urls: SignedUrls
+    line: Line
+    closures: Closures
+    receivers: Receivers
+    uploads: Uploads
+    inputs: InputValidator
+    default_model: str
+    key_lifetime: timedelta

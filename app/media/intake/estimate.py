@@ -1,0 +1,34 @@
+"""What a request would cost; nothing is stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.media.context import MediaServices
+from app.media.intake.submit import MediaRequest, prepare
+from app.media_generator import adapter_calls, costs
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a request is expected to cost."""
+
+    model: str
+    """The target, of a route."""
+    amount: Decimal | None
+    currency: str | None
+    units: Mapping[str, float] | None
+
+
+async def estimate(services: MediaServices, asked: MediaRequest) -> Estimate:
+    """What a request would cost; nothing is stored.
+
+    Raises:
+        InvalidInputError: It would be refused.
+    """
+    order = await prepare(services, asked)
+    price = order.offer.card.price
+    amount = adapter_calls.estimate(order.offer, order.input)
+    units = None if price is None else costs.expected_units(price, order.input)
+    currency = None if amount is None else ("USD" if price is None else price.currency)
+    return Estimate(order.offer.full_name, amount, currency, units)

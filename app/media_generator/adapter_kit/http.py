@@ -1,0 +1,136 @@
+"""What adapters that speak HTTP share: what a failure or a status means for the money, and how outputs are fetched."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urljoin
+
+from app.core.http_client.protocol import Answer, Http, NotSentError, OutgoingError, RefusedAddressError, Request
+from app.media_generator.errors import (
+    AnswerLostError,
+    BusyError,
+    CreditError,
+    InputRefusedError,
+    ModelGoneError,
+    NotReachedError,
+    OutputError,
+    ProviderError,
+    RefusedError,
+    UnauthorizedError,
+)
+
+MOST_REDIRECTS: Final = 5
+LONGEST_WAIT: Final = timedelta(hours=1)
+"""Of what a provider may ask for in Retry-After."""
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_BUSY: Final = frozenset({429, 503, 529})
+_UNSURE: Final = frozenset({408, 500, 502, 504})
+_BY_STATUS: Final[Mapping[int, type[ProviderError]]] = {
+    400: InputRefusedError,
+    401: UnauthorizedError,
+    402: CreditError,
+    403: UnauthorizedError,
+    404: ModelGoneError,
+    410: ModelGoneError,
+    413: InputRefusedError,
+    422: InputRefusedError,
+    501: RefusedError,  # it has never heard of such a request
+}
+
+
+def from_outgoing(provider: str, error: OutgoingError, *, spending: bool) -> ProviderError:
+    """What it means that a call brought no answer.
+
+    Args:
+        provider: Its name, for the message.
+        error: Of `Http`.
+        spending: Whether the call buys; otherwise it may simply be made again.
+    """
+    if isinstance(error, NotSentError) or not spending:
+        return NotReachedError(f"{provider}: {error}")
+    return AnswerLostError(f"{provider}: {error}")
+
+
+async def ask(http: Http, request: Request, *, provider: str) -> Answer:
+    """Make a call that buys nothing.
+
+    Raises:
+        NotReachedError: There is no answer; it may simply be made again.
+    """
+    try:
+        return await http.send(request)
+    except OutgoingError as error:
+        raise from_outgoing(provider, error, spending=False) from error
+
+
+def from_answer(
+    provider: str, status: int, headers: Mapping[str, str], message: str, *, spending: bool
+) -> ProviderError:
+    """What a status that is no success means, by the table of design: refused, busy, or nobody knows.
+
+    Args:
+        provider: Its name, for the message.
+        status: Of the answer.
+        headers: Of the answer.
+        message: What the provider says in words; may be empty.
+        spending: Whether the call buys; otherwise what is unsure may simply be asked again.
+    """
+    text = f"{provider} answered {status}" + (f": {message}" if message else "")
+    if status in _BUSY:
+        return BusyError(text, retry_after=retry_after(headers))
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](text)
+    if status in _UNSURE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return AnswerLostError(text) if spending else NotReachedError(text, retry_after=retry_after(headers))
+    return RefusedError(text)
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """How long the provider wants to be left alone; None: it does not say, or not so that it can be read."""
+    given = headers.get("retry-after", "").strip()
+    if given.isascii() and given.replace(".", "", 1).isdigit() and len(given) < len("1000000000"):
+        return min(timedelta(seconds=float(given)), LONGEST_WAIT)
+    with suppress(ValueError, OverflowError, TypeError):
+        wait = parsedate_to_datetime(given) - datetime.now(UTC)
+        return min(max(wait, timedelta(0)), LONGEST_WAIT)
+    return None
+
+
+async def download(http: Http, request: Request, *, provider: str) -> AsyncGenerator[bytes]:
+    """The bytes of an output, chunk by chunk; redirects are followed.
+
+    Headers of the request go to its own host alone, and so does an unguarded call: what leads elsewhere is guarded.
+
+    Raises:
+        NotReachedError, BusyError: Fetch it again later.
+        OutputError: It is gone for good, or cannot be fetched from there.
+    """
+    for _ in range(MOST_REDIRECTS + 1):
+        try:
+            async with http.stream(request) as answer:
+                if answer.status == HTTPStatus.OK:
+                    async for chunk in answer.chunks:
+                        yield chunk
+                    return
+                if answer.status not in _REDIRECTS:
+                    raise _no_output(provider, answer.status, answer.headers)
+                target = urljoin(request.url, answer.headers.get("location", ""))
+        except (RefusedAddressError, ValueError) as error:
+            raise OutputError(f"{provider}: {error}") from error
+        except OutgoingError as error:
+            raise NotReachedError(f"{provider}: {error}") from error
+        same = target.split("/")[:3] == request.url.split("/")[:3]
+        request = replace(request, url=target) if same else replace(request, url=target, headers={}, guarded=True)
+    raise OutputError(f"{provider} sends us on and on for a result")
+
+
+def _no_output(provider: str, status: int, headers: Mapping[str, str]) -> ProviderError:
+    if status in _BUSY:
+        return BusyError(f"{provider} answered {status} for a result", retry_after=retry_after(headers))
+    if status in _UNSURE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return NotReachedError(f"{provider} answered {status} for a result")
+    return OutputError(f"{provider} answered {status} for a result: it is gone, or not ours")

@@ -1,0 +1,19 @@
+"""The product's client for other services, for tests of providers: loopback is allowed."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from aiohttp import ThreadedResolver
+
+from app.core.http_client.client import Outgoing
+from app.core.http_client.protocol import Http
+
+
+@asynccontextmanager
+async def open_http() -> AsyncGenerator[Http]:
+    """A client that may call servers of the tests."""
+    client = Outgoing(allow_private_addresses=True, resolver=ThreadedResolver)
+    try:
+        yield client
+    finally:
+        await client.close()

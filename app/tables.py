@@ -1,0 +1,16 @@
+"""Every table of the product in one place, for migrations and for the test that compares them."""
+
+from typing import Final
+
+from app.auth.models import Owner
+from app.idempotency.models import IdempotencyKey
+from app.jobs.models import Attempt, File, Media, MediaHistory, PausedModel, ProviderGate, ProviderKeys, Tally, Worker
+from app.logs.models import Log
+from app.uploads.models import Upload
+from app.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookTry
+
+TABLES: Final = (
+    *(Attempt, File, IdempotencyKey, Log, Media, MediaHistory, Owner, PausedModel, ProviderGate, ProviderKeys, Tally),
+    *(Upload, Worker),
+    *(WebhookDelivery, WebhookEndpoint, WebhookTry),
+)

@@ -1,0 +1,171 @@
+"""The log of deliveries: what was sent to an endpoint and what came back; and sending it once more.
+
+A replay changes the row that is there: same id, same body, so that a receiver knows the double; the tries go on
+counting. What a worker is sending at this moment is left alone: it would be sent twice at the same time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from app.core.bell import WEBHOOKS
+from app.core.database.pool import Connections
+from app.core.pagination import Place
+from app.webhooks import endpoints
+from app.webhooks.endpoints import WebhookServices
+from app.webhooks.errors import DeliveryNotFoundError, WebhookNotActiveError
+from app.webhooks.states import DeliveryStatus, EndpointStatus
+
+# ruff: noqa: S608 - the statements are put together from constants; values are always arguments
+
+MOST_REPLAYED: Final = 10_000
+"""Deliveries that one request replays; its answer says where to go on."""
+TRIES_SHOWN: Final = 100
+
+_COLUMNS: Final = """d.id, d.type, d.media_id, d.sequence, d.at, d.status, d.tries, d.sending, d.next_at, d.give_up_at,
+    COALESCE(d.url, e.url) AS url, d.created_at, d.finished_at"""
+_DELIVERIES: Final = "FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id"
+_ONE: Final = f"SELECT {_COLUMNS}, d.payload {_DELIVERIES} WHERE d.id = $1 AND d.endpoint_id = $2 AND e.owner_id = $3"
+_TRIES: Final = f"""SELECT number, url, at, milliseconds, status_code, error, answer FROM webhook_tries
+WHERE delivery_id = $1 ORDER BY id DESC LIMIT {TRIES_SHOWN}"""
+
+_AGAIN: Final = f"""status = '{DeliveryStatus.PENDING}', finished_at = NULL, give_up_at = now() + interval '3 days',
+    next_at = CASE WHEN d.status = '{DeliveryStatus.PENDING}' THEN LEAST(d.next_at, now()) ELSE now() END"""
+_REPLAY: Final = f"""UPDATE webhook_deliveries d SET {_AGAIN}
+WHERE d.id = $1 AND d.endpoint_id = $2 AND NOT d.sending"""
+
+# What somebody else has locked is skipped: two statements that wait for each other's rows would both fail.
+_REPLAY_RANGE: Final = f"""WITH chosen AS (
+    SELECT id, created_at FROM webhook_deliveries
+    WHERE endpoint_id = $1 AND created_at >= $2 AND created_at < COALESCE($3, now()) AND status = ANY($4::text[])
+        AND ($5::text[] IS NULL OR type = ANY($5)) AND ($6::timestamptz IS NULL OR (created_at, id) > ($6, $7::uuid))
+        AND NOT sending
+    ORDER BY created_at, id LIMIT {MOST_REPLAYED + 1} FOR NO KEY UPDATE SKIP LOCKED
+), counted AS (
+    SELECT id, created_at, row_number() OVER (ORDER BY created_at, id) AS number FROM chosen
+), replayed AS (
+    UPDATE webhook_deliveries d SET {_AGAIN}
+    FROM counted WHERE d.id = counted.id AND counted.number <= {MOST_REPLAYED}
+    RETURNING d.id, d.created_at
+)
+SELECT (SELECT count(*) FROM replayed) AS replayed, (SELECT count(*) FROM counted) > {MOST_REPLAYED} AS more,
+    created_at, id FROM replayed ORDER BY created_at DESC, id DESC LIMIT 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries are listed; None: all."""
+
+    status: DeliveryStatus | None = None
+    type: str | None = None
+    """An EventType, or TEST_TYPE."""
+    media_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which deliveries are sent once more."""
+
+    since: datetime
+    until: datetime | None
+    """Before this; None: now."""
+    statuses: Sequence[DeliveryStatus]
+    types: Sequence[str] | None
+    """None: all."""
+    after: Place | None = None
+    """Where the request before this one ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of a replay."""
+
+    count: int
+    last: Place | None
+    """Where to go on; None: that was all."""
+
+
+async def deliveries(
+    hot: Connections, owner_id: UUID, endpoint_id: UUID, wanted: Filter, *, before: Place | None, limit: int
+) -> Sequence[asyncpg.Record]:
+    """Up to `limit` deliveries of an endpoint, newest first, older than `before`.
+
+    Raises:
+        WebhookNotFoundError: The owner has none of that id.
+    """
+    await endpoints.get(hot, owner_id, endpoint_id)
+    conditions, values = ["d.endpoint_id = $1"], list[object]([endpoint_id, limit])
+    for column, value in (("status", wanted.status), ("type", wanted.type), ("media_id", wanted.media_id)):
+        if value is not None:
+            values.append(value)
+            conditions.append(f"d.{column} = ${len(values)}")
+    if before is not None:
+        values += before
+        conditions.append(f"(d.created_at, d.id) < (${len(values) - 1}, ${len(values)})")
+    return await hot.fetch(
+        f"SELECT {_COLUMNS} {_DELIVERIES} WHERE {' AND '.join(conditions)} "
+        "ORDER BY d.created_at DESC, d.id DESC LIMIT $2",
+        *values,
+    )
+
+
+async def delivery(hot: Connections, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> asyncpg.Record:
+    """One delivery with its payload, a JSON text.
+
+    Raises:
+        WebhookNotFoundError, DeliveryNotFoundError: The owner has none of that id.
+    """
+    row = await hot.fetchrow(_ONE, delivery_id, endpoint_id, owner_id)
+    if row is None:
+        await endpoints.get(hot, owner_id, endpoint_id)
+        raise DeliveryNotFoundError(delivery_id)
+    return row
+
+
+async def tries(hot: Connections, delivery_id: UUID) -> Sequence[asyncpg.Record]:
+    """The last TRIES_SHOWN tries of a delivery, newest first."""
+    return await hot.fetch(_TRIES, delivery_id)
+
+
+async def replay(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> asyncpg.Record:
+    """Send one delivery once more, whatever became of it; the delivery as it is then.
+
+    Raises:
+        WebhookNotFoundError, DeliveryNotFoundError: The owner has none of that id.
+        WebhookNotActiveError: The endpoint is disabled.
+    """
+    await _open(services.hot, owner_id, endpoint_id)
+    await services.hot.execute(_REPLAY, delivery_id, endpoint_id)
+    row = await delivery(services.hot, owner_id, endpoint_id, delivery_id)
+    services.bell.ring(WEBHOOKS)
+    return row
+
+
+async def replay_range(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, wanted: Range) -> Replayed:
+    """Send the deliveries of a range of time once more, oldest first, MOST_REPLAYED at most.
+
+    Raises:
+        WebhookNotFoundError: The owner has none of that id.
+        WebhookNotActiveError: The endpoint is disabled.
+    """
+    await _open(services.hot, owner_id, endpoint_id)
+    types = None if wanted.types is None else list(wanted.types)
+    after = wanted.after or (None, None)
+    row = await services.hot.fetchrow(
+        _REPLAY_RANGE, endpoint_id, wanted.since, wanted.until, list(wanted.statuses), types, *after
+    )
+    if row is None:
+        return Replayed(0, None)
+    services.bell.ring(WEBHOOKS)
+    return Replayed(row["replayed"], Place(row["created_at"], row["id"]) if row["more"] else None)
+
+
+async def _open(hot: Connections, owner_id: UUID, endpoint_id: UUID) -> None:
+    """Refuse what is disabled; what is paused keeps the deliveries until it is active."""
+    endpoint = await endpoints.get(hot, owner_id, endpoint_id)
+    if endpoint["status"] == EndpointStatus.DISABLED:
+        raise WebhookNotActiveError(endpoint_id, endpoint["status"])

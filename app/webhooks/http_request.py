@@ -1,0 +1,51 @@
+"""One request to a receiver."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from app.core import clock
+from app.core.database.text import storable
+from app.core.http_client.protocol import Answer, ConnectionLostError, OutgoingError, Request
+from app.webhooks import retry_policy
+
+if TYPE_CHECKING:
+    from app.core.http_client.client import Outgoing
+
+TIMEOUT_SECONDS: Final = 15.0
+ANSWER_BYTES: Final = 1_024
+"""What is kept of an answer."""
+USER_AGENT: Final = f"Fleek/{version('fleek')}"
+_LEAST_SECONDS: Final = 1.0
+
+
+async def post(
+    http: "Outgoing", url: str, headers: Mapping[str, str], body: bytes, *, keep_alive: bool = True
+) -> tuple[Answer | None, str | None]:
+    """The answer, if there is one, and why it is no success.
+
+    With `keep_alive` connections are used again, and one that is lost is no verdict: then it is posted once more.
+    """
+    request = Request(
+        method="POST",
+        url=url,
+        headers={"content-type": "application/json", "user-agent": USER_AGENT, **headers},
+        body=body,
+        timeout=TIMEOUT_SECONDS,
+        most_bytes=ANSWER_BYTES,
+        keep_alive=keep_alive,
+    )
+    begun = clock.seconds()
+    try:
+        try:
+            answer = await http.send(request)
+        except ConnectionLostError:
+            if not keep_alive:
+                raise
+            # Perhaps one that was kept and just closed; a fresh one tells. If it did arrive, the id is the same.
+            left = max(TIMEOUT_SECONDS - (clock.seconds() - begun), _LEAST_SECONDS)
+            answer = await http.send(replace(request, keep_alive=False, timeout=left))
+    except OutgoingError as failure:
+        return None, storable(str(failure)) or type(failure).__name__
+    return answer, retry_policy.fault(answer)
