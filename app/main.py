@@ -11,7 +11,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from app.core import process_memory
 from app.core.bell import WEBHOOKS, Bell
-from app.core.change_channel import CALLBACKS, GATHER_REQUESTS_SECONDS, News
+from app.core.change_channel import CALLBACKS, GATHER_REQUESTS_SECONDS, ChangeChannel
 from app.core.config import Settings
 from app.core.database.pool import Announce, Change
 from app.core.http_server.access_log import AccessLog
@@ -21,7 +21,7 @@ from app.core.http_server.problems import DocumentedApp, add_problem_answers, ex
 from app.core.http_server.shutdown import on_stop_signal
 from app.core.load_settings import load_settings, settings_or_exit
 from app.core.telemetry.logging import set_up_logging
-from app.jobs.callbacks.receiver import Callbacks
+from app.jobs.callbacks.receiver import CallbackReceiver
 from app.media.api import (
     callback_router,
     estimate_router,
@@ -31,10 +31,10 @@ from app.media.api import (
     timeline_router,
     webhook_docs,
 )
-from app.media.api.dependencies import Desk
-from app.media.events.batched_reads import Feed
+from app.media.api.dependencies import MediaDependencies
+from app.media.events.batched_reads import BatchedReads
 from app.media.events.payloads import Payloads
-from app.media.events.subscriptions import Watch
+from app.media.events.subscriptions import Subscriptions
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
@@ -55,7 +55,7 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "lo
 """FastAPI's own; ours is `tracing.py`. Two would tell of each request twice, and asking whether it is on costs 3 %."""
 
 
-def _announcer(news: News, bell: Bell) -> Announce:
+def _announcer(news: ChangeChannel, bell: Bell) -> Announce:
     def announce(changes: Collection[Change], *, posted: bool) -> None:
         news.tell(changes)
         if posted:
@@ -81,15 +81,15 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
             with nullcontext(bell) if bell is not None else CeleryBell() as rung:
                 app.state.runtime = runtime
                 app.state.bell = rung
-                app.state.metrics = MetricsPage(runtime.hot)
-                watch = Watch(runtime.hot, runtime.news)
-                feed = Feed(runtime.hot, Payloads(runtime.hot, chosen.public_url))
-                callbacks = Callbacks(runtime.hot, runtime.registry, News(runtime.cache, CALLBACKS))
-                app.state.desk = Desk(
+                app.state.metrics = MetricsPage(runtime.db)
+                watch = Subscriptions(runtime.db, runtime.news)
+                feed = BatchedReads(runtime.db, Payloads(runtime.db, chosen.public_url))
+                callbacks = CallbackReceiver(runtime.db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS))
+                app.state.desk = MediaDependencies(
                     runtime.media_services(rung), chosen.public_url, watch, feed, callbacks, chosen.max_output_bytes
                 )
                 runtime.news.gather_seconds = GATHER_REQUESTS_SECONDS
-                runtime.hot.announce = _announcer(runtime.news, rung)
+                runtime.db.announce = _announcer(runtime.news, rung)
                 watch.start()
                 on_stop_signal(watch.leave)
                 process_memory.settle()
@@ -118,7 +118,7 @@ def _add_routes(app: FastAPI, chosen: Settings) -> None:
     media = (callback_router, router, estimate_router, events_router, timeline_router, models_router)
     for part in (*media, uploads_router, webhooks_router, tools_router):
         app.include_router(part.router)
-    hot = [
+    routes = [
         *callback_router.router.routes,
         *estimate_router.router.routes,
         *router.router.routes,
@@ -126,7 +126,7 @@ def _add_routes(app: FastAPI, chosen: Settings) -> None:
         *webhooks_router.router.routes,
         *uploads_router.router.routes,
     ]
-    app.add_middleware(HotPaths, routes=hot, explain=explain)
+    app.add_middleware(HotPaths, routes=routes, explain=explain)
     if chosen.backend_cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -12,21 +12,21 @@ import structlog
 
 from app.core import production_checks
 from app.core.bell import Bell
-from app.core.change_channel import News
+from app.core.change_channel import ChangeChannel
 from app.core.config import Settings, variables
-from app.core.database.pool import Announce, Change, Connections
+from app.core.database.pool import Announce, Change, DatabasePool
 from app.core.telemetry import tracing
 from app.core.telemetry.sentry import report_errors
 from app.jobs.inputs.validation import InputValidator
-from app.jobs.metrics.reporter import Process, Pulse
-from app.jobs.scheduling.availability import Closures
-from app.jobs.scheduling.queue_position import Line
+from app.jobs.metrics.reporter import MetricsReporter, Process
+from app.jobs.scheduling.availability import AvailabilityCache
+from app.jobs.scheduling.queue_position import QueuePositions
 from app.logs.recorder import Recorder
 from app.media.context import MediaServices
 from app.media_generator.catalogue import read_catalogue
 from app.media_generator.loading import Plan, load_registry
 from app.media_generator.registry import Registry
-from app.storage.raw_answers import StoredVault
+from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
 from app.storage.store import Store
@@ -34,7 +34,7 @@ from app.uploads.service import UploadLimits, Uploads
 from app.webhooks.receivers import Receivers
 
 if TYPE_CHECKING:
-    from app.core.http_client.client import Outgoing
+    from app.core.http_client.client import HttpClient
 
 log = structlog.get_logger(__name__)
 
@@ -44,13 +44,13 @@ class Runtime:
     """The open parts of one process."""
 
     settings: Settings
-    hot: Connections
+    db: DatabasePool
     store: Store
     registry: Registry
     cache: "redis.Redis"
     recorder: Recorder
-    news: News
-    outgoing: "Outgoing | None"
+    news: ChangeChannel
+    outgoing: "HttpClient | None"
     """Calls to other services; None in the API, which makes none."""
 
     def uploads(self) -> Uploads:
@@ -60,21 +60,21 @@ class Runtime:
             max_pixels=self.settings.max_pixels,
             lifetime=timedelta(hours=self.settings.upload_hours),
         )
-        return Uploads(self.hot, self.store, limits)
+        return Uploads(self.db, self.store, limits)
 
     def media_services(self, bell: Bell) -> MediaServices:
         """What the use cases of media work with."""
         uploads = self.uploads()
         return MediaServices(
-            hot=self.hot,
+            db=self.db,
             registry=self.registry,
             bell=bell,
             urls=SignedUrls(self.store, self.cache, self.settings),
-            line=Line(self.hot),
-            closures=Closures(self.hot),
-            receivers=Receivers(self.hot, allow_private=self.settings.allow_private_addresses),
+            line=QueuePositions(self.db),
+            availability=AvailabilityCache(self.db),
+            receivers=Receivers(self.db, allow_private=self.settings.allow_private_addresses),
             uploads=uploads,
-            inputs=InputValidator(self.hot, uploads, allow_private=self.settings.allow_private_addresses),
+            inputs=InputValidator(self.db, uploads, allow_private=self.settings.allow_private_addresses),
             default_model=self.settings.default_model,
             key_lifetime=timedelta(hours=self.settings.idempotency_hours),
         )
@@ -89,33 +89,33 @@ def plan_of(settings: Settings) -> Plan:
     return Plan(variables(), settings.provider_accounts, read_catalogue(settings.catalogue_file))
 
 
-def _tell_of(news: News) -> Announce:
+def _tell_of(news: ChangeChannel) -> Announce:
     def announce(changes: Collection[Change], *, posted: bool) -> None:  # noqa: ARG001 - who delivers sets his own
         news.tell(changes)
 
     return announce
 
 
-def _connections(settings: Settings, stack: AsyncExitStack) -> tuple[Connections, "redis.Redis"]:
+def _connections(settings: Settings, stack: AsyncExitStack) -> tuple[DatabasePool, "redis.Redis"]:
     """Database and cache; nobody is called yet."""
-    hot = Connections(
+    db = DatabasePool(
         settings.database_dsn,
         size=settings.database_connections,
         prepared=settings.database_prepared_statements,
     )
-    stack.push_async_callback(hot.close)
+    stack.push_async_callback(db.close)
     cache = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
         settings.redis_url.get_secret_value(), socket_timeout=0.5, socket_connect_timeout=0.5
     )
     stack.push_async_callback(cache.aclose)
-    return hot, cache
+    return db, cache
 
 
 @asynccontextmanager
 async def open_runtime(
     settings: Settings,
     registry: Registry | None = None,
-    outgoing: "Outgoing | None" = None,
+    outgoing: "HttpClient | None" = None,
     *,
     process: Process = "tool",
 ) -> AsyncGenerator[Runtime]:
@@ -137,19 +137,19 @@ async def open_runtime(
             log.warning("production_caution", caution=caution)
         tracing.begin(settings)
         stack.push_async_callback(asyncio.to_thread, tracing.end)
-        hot, cache = _connections(settings, stack)
+        db, cache = _connections(settings, stack)
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
         store = S3Store(settings)
-        providers = registry or load_registry(plan_of(settings), outgoing, StoredVault(store))
+        providers = registry or load_registry(plan_of(settings), outgoing, StoredRawAnswers(store))
         stack.push_async_callback(providers.close)
-        recorder = Recorder(hot)
+        recorder = Recorder(db)
         recorder.start()
         stack.push_async_callback(recorder.stop)
-        news = News(cache)
-        hot.announce = _tell_of(news)
+        news = ChangeChannel(cache)
+        db.announce = _tell_of(news)
         stack.push_async_callback(news.close)
-        pulse = Pulse(process, hot, news)
+        pulse = MetricsReporter(process, db, news)
         pulse.start()
         stack.push_async_callback(pulse.stop)
-        yield Runtime(settings, hot, store, providers, cache, recorder, news, outgoing)
+        yield Runtime(settings, db, store, providers, cache, recorder, news, outgoing)

@@ -4,13 +4,35 @@ from typing import Final
 
 from app.auth.models import Owner
 from app.idempotency.models import IdempotencyKey
-from app.jobs.models import Attempt, File, Media, MediaHistory, PausedModel, ProviderGate, ProviderKeys, Tally, Worker
+from app.jobs.models import (
+    Attempt,
+    File,
+    Media,
+    MediaHistory,
+    PausedModel,
+    PersistedCount,
+    ProviderCircuit,
+    ProviderKeys,
+    Worker,
+)
 from app.logs.models import Log
 from app.uploads.models import Upload
 from app.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookTry
 
 TABLES: Final = (
-    *(Attempt, File, IdempotencyKey, Log, Media, MediaHistory, Owner, PausedModel, ProviderGate, ProviderKeys, Tally),
+    *(
+        Attempt,
+        File,
+        IdempotencyKey,
+        Log,
+        Media,
+        MediaHistory,
+        Owner,
+        PausedModel,
+        ProviderCircuit,
+        ProviderKeys,
+        PersistedCount,
+    ),
     *(Upload, Worker),
     *(WebhookDelivery, WebhookEndpoint, WebhookTry),
 )

@@ -5,30 +5,29 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from app.core.bell import WEBHOOKS
-from app.core.change_channel import CALLBACKS, News
+from app.core.change_channel import CALLBACKS, ChangeChannel
 from app.core.config import Settings
 from app.core.database.pool import Announce, Change
 from app.core.http_client.addresses import refusal
 from app.core.http_client.protocol import NoCalls
-from app.jobs.callbacks.listener import Hearing
-from app.jobs.execution.executor import Generation
-from app.jobs.execution.failures import Settlement
-from app.jobs.execution.fallback import Rerouter
-from app.jobs.execution.late_results import Aftercare
-from app.jobs.execution.submission import Purchasing
-from app.jobs.inputs.staging import InputFiles, InputRules
-from app.jobs.outputs.ingest import Copier
-from app.jobs.policies import Limits, RetryPolicy, Rules
+from app.jobs.callbacks.listener import CallbackListener
+from app.jobs.execution.executor import JobExecutor
+from app.jobs.execution.failures import FailureHandler
+from app.jobs.execution.fallback import RouteFallback
+from app.jobs.execution.late_results import LateResults
+from app.jobs.execution.submission import Submitter
+from app.jobs.inputs.staging import InputPolicy, InputStaging
+from app.jobs.outputs.ingest import OutputIngest
+from app.jobs.policies import JobPolicy, OutputLimits, RetryPolicy
 from app.jobs.transitions.group_commit import Writes
 from app.jobs.worker.runner import Runner
-from app.jobs.worker.slots import Pace
+from app.jobs.worker.slots import WorkerSettings
 from app.media.events.payloads import Event, Payloads
 from app.runtime import Runtime
-from app.webhooks.delivery import Deliverer, Taken
-from app.webhooks.delivery import Pace as DeliveryPace
+from app.webhooks.delivery import ClaimedDelivery, Deliverer, DeliverySettings
 
 if TYPE_CHECKING:
-    from app.core.http_client.client import Outgoing
+    from app.core.http_client.client import HttpClient
 
 SIGNED_AT_LEAST: Final = timedelta(hours=1)
 SIGNED_AT_MOST: Final = timedelta(days=7)
@@ -51,30 +50,30 @@ def announcer(runtime: Runtime, deliverer: Deliverer) -> Announce:
     return announce
 
 
-def build_deliverer(runtime: Runtime, outgoing: "Outgoing") -> Deliverer:
+def build_deliverer(runtime: Runtime, outgoing: "HttpClient") -> Deliverer:
     """What sends the webhooks of this process; call it in the event loop that will run it."""
     settings = runtime.settings
-    payloads = Payloads(runtime.hot, settings.public_url)
+    payloads = Payloads(runtime.db, settings.public_url)
 
-    async def bodies(deliveries: Sequence[Taken]) -> list[bytes]:
+    async def bodies(deliveries: Sequence[ClaimedDelivery]) -> list[bytes]:
         return await payloads.of([Event(taken.type, taken.at, taken.sequence, taken.media_id) for taken in deliveries])
 
-    pace = DeliveryPace(
+    pace = DeliverySettings(
         per_receiver=settings.webhook_connections,
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lifetime=timedelta(days=settings.webhook_log_days),
         patience=timedelta(seconds=settings.shutdown_seconds),
     )
-    return Deliverer(runtime.hot, outgoing, bodies, pace)
+    return Deliverer(runtime.db, outgoing, bodies, pace)
 
 
-def _input_rules(settings: Settings) -> InputRules:
+def _input_rules(settings: Settings) -> InputPolicy:
     address = settings.s3_signing_url
     # Other people's computers reach no private address, whatever this machine may.
     public = address == "aws" or (
         address is not None and address.startswith("https://") and refusal(address, allow_private=False) is None
     )
-    return InputRules(
+    return InputPolicy(
         store_is_public=public,
         url_lifetime=min(max(timedelta(hours=settings.silence_hours), SIGNED_AT_LEAST), SIGNED_AT_MOST),
         allow_private=settings.allow_private_addresses,
@@ -83,21 +82,21 @@ def _input_rules(settings: Settings) -> InputRules:
 
 def build_runner(runtime: Runtime) -> Runner:
     """The runner of this process; call it in the event loop that will run it."""
-    hot, settings = runtime.hot, runtime.settings
-    rules = Rules(
+    db, settings = runtime.db, runtime.settings
+    rules = JobPolicy(
         retry=RetryPolicy(
             max_tries=settings.max_tries,
             base=timedelta(seconds=settings.retry_base_seconds),
             longest=timedelta(seconds=settings.retry_max_seconds),
         ),
-        limits=Limits(max_bytes=settings.max_output_bytes, max_pixels=settings.max_pixels),
+        limits=OutputLimits(max_bytes=settings.max_output_bytes, max_pixels=settings.max_pixels),
         reconcile=timedelta(seconds=settings.reconcile_seconds),
         gate_pause=timedelta(seconds=settings.provider_pause_seconds),
         late_result=timedelta(seconds=settings.late_result_seconds),
         silence=timedelta(hours=settings.silence_hours),
         callback_base=settings.callback_base,
     )
-    pace = Pace(
+    pace = WorkerSettings(
         slots={"network": settings.worker_slots, "local": settings.worker_local_slots},
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lease=timedelta(seconds=settings.lease_seconds),
@@ -108,12 +107,12 @@ def build_runner(runtime: Runtime) -> Runner:
         trial_pause=rules.gate_pause,
         provider_limits=settings.provider_limits,
     )
-    writes, copier = Writes(hot), Copier(runtime.store, rules.limits)
-    settlement = Settlement(writes, rules, Rerouter(hot, writes, runtime.registry))
+    writes, copier = Writes(db), OutputIngest(runtime.store, rules.limits)
+    settlement = FailureHandler(writes, rules, RouteFallback(db, writes, runtime.registry))
     uploads = runtime.uploads()
-    inputs = InputFiles(hot, runtime.store, uploads, runtime.outgoing or NoCalls(), _input_rules(settings))
-    purchasing = Purchasing(hot, writes, settlement, rules, inputs)
-    generation = Generation(writes, runtime.registry, copier, purchasing, settlement)
-    aftercare = Aftercare(hot, writes, runtime.registry, copier, rules)
-    hearing = Hearing(hot, runtime.registry, News(runtime.cache, CALLBACKS), rules)
-    return Runner(hot, generation, aftercare, hearing, uploads, pace)
+    inputs = InputStaging(db, runtime.store, uploads, runtime.outgoing or NoCalls(), _input_rules(settings))
+    purchasing = Submitter(db, writes, settlement, rules, inputs)
+    generation = JobExecutor(writes, runtime.registry, copier, purchasing, settlement)
+    aftercare = LateResults(db, writes, runtime.registry, copier, rules)
+    hearing = CallbackListener(db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS), rules)
+    return Runner(db, generation, aftercare, hearing, uploads, pace)

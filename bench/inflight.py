@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from bench.jobs import COMPLETED, IN_FLIGHT, WORKERS, Desk, show
+from bench.jobs import COMPLETED, IN_FLIGHT, WORKERS, MediaDependencies, show
 from bench.load import Generator, Run, request
 from bench.report import Row, Target
 from bench.stage import CPUS, HOST, Stage, Subject
@@ -61,7 +61,7 @@ async def measure(stage: Stage, load: Generator, options: argparse.Namespace) ->
     api = stage.serve("app.main:app", cpus=CPUS, variables=account)
     account |= {"CALLBACK_URL": f"http://{HOST}:{api.port}", "WORKER_SLOTS": str(options.jobs)}
     database = await asyncpg.connect(stage.dsn)
-    desk = Desk(api, load, database)
+    desk = MediaDependencies(api, load, database)
     worker = stage.worker(cpus=CPUS, variables=account)
     await desk.until(WORKERS, 1, pause=0.1)
     await asyncio.sleep(3)

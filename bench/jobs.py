@@ -30,7 +30,7 @@ DELAY: Final = 30
 """Seconds that the jobs in flight wait for their provider; all are in flight long before the first is done."""
 
 
-class Desk:
+class MediaDependencies:
     """Submits jobs through the API and watches the database."""
 
     def __init__(self, api: Subject, load: Generator, database: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -82,7 +82,7 @@ def _post(given: dict[str, Any]) -> bytes:
     return request("POST", "/media/generate", body=json.dumps(body).encode())
 
 
-async def latency(desk: Desk, samples: int) -> list[Row]:
+async def latency(desk: MediaDependencies, samples: int) -> list[Row]:
     """One job at a time, with pauses in between."""
     taken: list[float] = []
     for number in range(samples + 3):
@@ -99,7 +99,7 @@ async def latency(desk: Desk, samples: int) -> list[Row]:
 
 
 async def cpu_per_job(
-    desk: Desk, worker: Subject, limit: Subject, load: Generator, rounds: int, burst: int
+    desk: MediaDependencies, worker: Subject, limit: Subject, load: Generator, rounds: int, burst: int
 ) -> list[Row]:
     """Worker and limit in turn, each alone on its core while it works."""
     ours: list[float] = []
@@ -131,7 +131,7 @@ async def cpu_per_job(
     ]
 
 
-async def throughput(desk: Desk, jobs: int, workers: int, target: Target | None) -> Row:
+async def throughput(desk: MediaDependencies, jobs: int, workers: int, target: Target | None) -> Row:
     """Jobs per second from the first submit to the last completion, all processes on all cores."""
     rates: list[float] = []
     for _ in range(3):
@@ -145,7 +145,7 @@ async def throughput(desk: Desk, jobs: int, workers: int, target: Target | None)
     return Row(f"jobs per second, {workers} worker(s)", statistics.median(rates), "1/s", target, note)
 
 
-async def in_flight(desk: Desk, stage: Stage, jobs: int, target: Target) -> list[Row]:
+async def in_flight(desk: MediaDependencies, stage: Stage, jobs: int, target: Target) -> list[Row]:
     """Memory of one worker with that many jobs waiting for their provider, then its warm stop."""
     desk.submit(jobs, {"delay": DELAY})
     worker = stage.worker(cpus=CPUS, variables={"WORKER_SLOTS": str(jobs)})
@@ -165,7 +165,7 @@ async def measure(stage: Stage, load: Generator, options: argparse.Namespace) ->
     """All rows, one phase after the other."""
     database = await asyncpg.connect(stage.dsn)
     api = stage.serve("app.main:app", cpus=CPUS, variables={"ACCESS_LOG": "False"})
-    desk = Desk(api, load, database)
+    desk = MediaDependencies(api, load, database)
     worker = stage.worker(cpus=CPUS)
     await desk.until(WORKERS, 1, pause=0.1)
     await asyncio.sleep(3)

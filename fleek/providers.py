@@ -1,7 +1,7 @@
 """All that the author of a provider imports: the interface, its values and its errors."""
 
 from app.core.http_client.protocol import Answer, Http, OutgoingError, Request, Stream
-from app.media_generator.accounts import Account, ProviderSettings, Setup, Vault
+from app.media_generator.accounts import Account, ProviderSettings, RawAnswers, Setup
 from app.media_generator.adapter_kit.answer_store import KeptAnswers
 from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
@@ -70,6 +70,7 @@ __all__ = [
     "PriceUnit",
     "ProviderError",
     "ProviderSettings",
+    "RawAnswers",
     "Reference",
     "RefusedError",
     "Request",
@@ -81,7 +82,6 @@ __all__ = [
     "Submission",
     "Succeeded",
     "UnauthorizedError",
-    "Vault",
     "VoidError",
     "download",
     "from_answer",

@@ -17,8 +17,8 @@ from app.core.config import Settings
 from app.core.errors import FleekError
 from app.core.http_server import problems
 from app.core.telemetry.metrics import MEASURES
-from app.jobs.job_errors import ENDINGS
-from app.jobs.metrics.counters import Counted
+from app.jobs.job_errors import JOB_ERRORS
+from app.jobs.metrics.counters import PersistedCounter
 from app.jobs.states import TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus, chart
 from app.main import create_app
 from app.media_generator.errors import ProviderError
@@ -84,7 +84,7 @@ def errors_page() -> str:
         if "code" in vars(child):
             again = "yes" if child.retryable else "no"
             lines.append(f"| `{child.code}` | {child.sent} | {again} | {(child.__doc__ or '').splitlines()[0]} |")
-    lines += [f"| `{ending.code}` | {ending.sent} | no | {ending.meaning} |" for ending in ENDINGS]
+    lines += [f"| `{ending.code}` | {ending.sent} | no | {ending.meaning} |" for ending in JOB_ERRORS]
     return NOTE + "\n".join(lines) + "\n"
 
 
@@ -163,9 +163,9 @@ def metrics_page() -> str:
         lines.append(f"| `{name}` | {kind} | {_listed(labels)} | {says} |")
     lines += ["", "| `what` of `fleek_sweep_found` | |", "| --- | --- |"]
     source = (ROOT / "app" / "media" / "tallies.py").read_text().splitlines()
-    for counted in Counted:
+    for counted in PersistedCounter:
         line = next(line for line in source if line.strip().startswith(f'{counted.name} = "'))
-        if counted is not Counted.LEASES_EXPIRED:
+        if counted is not PersistedCounter.LEASES_EXPIRED:
             lines.append(f"| `{counted}` | {line.partition('# ')[2]} |")
     return NOTE + "\n".join(lines) + "\n"
 

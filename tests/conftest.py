@@ -14,13 +14,13 @@ import httpx2
 import pytest
 
 from app.core.config import Settings
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.embedded.engines import Engines
 from app.jobs.worker.runner import Runner
 from app.main import create_app
 from app.media_generator.registry import Registry
 from app.runtime import Runtime, open_runtime
-from app.storage.raw_answers import StoredVault
+from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
 from app.worker import build_runner
 from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
@@ -83,10 +83,10 @@ async def template(base_settings: Settings) -> str:
 
 
 @pytest.fixture(scope="session")
-def vault(base_settings: Settings, template: str) -> StoredVault:
+def vault(base_settings: Settings, template: str) -> StoredRawAnswers:
     """Where providers keep answers: in the bucket, which is made with the template."""
     assert template
-    return StoredVault(S3Store(base_settings))
+    return StoredRawAnswers(S3Store(base_settings))
 
 
 @pytest.fixture
@@ -106,9 +106,9 @@ def settings(engines: Engines, database: str) -> Settings:
 
 
 @pytest.fixture
-async def hot(settings: Settings) -> AsyncGenerator[Connections]:
+async def db(settings: Settings) -> AsyncGenerator[DatabasePool]:
     """Connections to the test's own database."""
-    connections = Connections(settings.database_dsn, size=10)
+    connections = DatabasePool(settings.database_dsn, size=10)
     yield connections
     await connections.close()
 

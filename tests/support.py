@@ -24,7 +24,7 @@ from app.core.config import Settings
 from app.core.database.migrations import ROOT
 from app.embedded.engines import Engines
 from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Standing
+from app.jobs.transitions.commands import ClaimTerms
 from app.jobs.worker.slots import NOBODY
 from tests.nursery import nursery
 
@@ -76,12 +76,12 @@ def migrate(dsn: str, revision: str = "head", *, down: bool = False) -> None:
 def standing_of(worker_id, **standing):
     """What a worker says when it claims."""
     usual = {"after": NOBODY, "served": NOBODY, "ageing": timedelta(minutes=5), "limits": {}}
-    return Standing(worker_id=worker_id, **{**usual, "trial_pause": timedelta(seconds=30), **standing})
+    return ClaimTerms(worker_id=worker_id, **{**usual, "trial_pause": timedelta(seconds=30), **standing})
 
 
-async def claim(hot, queue, *, worker_id, limit, **standing):
+async def claim(db, queue, *, worker_id, limit, **standing):
     """The media that one claim takes, without the row that comes where there is none."""
-    rows = await transitions.claim(hot, queue, standing_of(worker_id, **standing), limit=limit)
+    rows = await transitions.claim(db, queue, standing_of(worker_id, **standing), limit=limit)
     return [row for row in rows if row["id"] is not None]
 
 

@@ -109,12 +109,12 @@ def test_the_runbook_has_a_section_for_each_alert_in_their_order():
             assert part in section, section.splitlines()[0]
 
 
-async def test_the_runbooks_statements_run(hot):
+async def test_the_runbooks_statements_run(db):
     statements = re.findall(r"`(SELECT [^`]+)`", RUNBOOK.read_text())
 
     assert len(statements) >= 8
     for statement in statements:
-        await hot.fetch(statement)
+        await db.fetch(statement)
 
 
 def test_the_runbook_names_log_events_that_are_logged():

@@ -15,7 +15,7 @@ from app.core.ids import new_id
 from app.jobs.scheduling import provider_circuits
 from app.jobs.states import AttemptStatus
 from app.jobs.transitions import late_attempts, statements, transitions
-from app.jobs.transitions.commands import Failure, Held, Intent, LateResult, NewMedia, Purchase, StoredFile, Terms
+from app.jobs.transitions.commands import Failure, Intent, LateResult, Lease, NewMedia, Purchase, StoredFile, Terms
 from app.jobs.worker import leases
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import (
@@ -42,14 +42,14 @@ async def bought(client, media):
     )
 
 
-async def held_by(hot, client, **body):
+async def held_by(db, client, **body):
     """A media in the hands of a worker that does nothing, with an intent."""
     media = await client.generate(model="dummy/faulty", **body)
     worker_id, attempt_id = new_id(), new_id()
-    await leases.register(hot, worker_id, "test")
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held = Held(row["id"], row["fence"])
-    await transitions.intend(hot, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+    await leases.register(db, worker_id, "test")
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held = Lease(row["id"], row["fence"])
+    await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
     return media, held, attempt_id, worker_id
 
 
@@ -106,14 +106,14 @@ class Sloppy(DummyMediaGeneratorModel):
         return Reference(reference.external_id, None) if submission.prompt == "sloppy" else reference
 
 
-async def test_a_reference_that_cannot_be_stored_harms_no_other_job(client, hot, working):
+async def test_a_reference_that_cannot_be_stored_harms_no_other_job(client, db, working):
     await working(Sloppy())
     await client.generate(prompt="sloppy", model="dummy/faulty")
     good = [await client.faulty() for _ in range(3)]
     unreadable = await client.faulty(delay=30)
     await bought(client, unreadable)
-    await hot.execute("UPDATE attempts SET reference = '7' WHERE media_id = $1", unreadable["id"])
-    await hot.execute("DELETE FROM workers")
+    await db.execute("UPDATE attempts SET reference = '7' WHERE media_id = $1", unreadable["id"])
+    await db.execute("DELETE FROM workers")
 
     more = [await client.faulty() for _ in range(3)]
 
@@ -135,12 +135,12 @@ class Versions(DummyMediaGeneratorModel):
         return await super().submit(submission)
 
 
-async def test_a_purchase_that_turns_up_late_never_touches_the_files_of_another(client, hot, working):
+async def test_a_purchase_that_turns_up_late_never_touches_the_files_of_another(client, db, working):
     await working(Versions())
     done = await client.until(await client.generate(model="dummy/faulty", on_unknown="retry"))
-    (first, _) = await hot.fetch("SELECT id FROM attempts ORDER BY number")
+    (first, _) = await db.fetch("SELECT id FROM attempts ORDER BY number")
 
-    await transitions.record_purchases(hot, [Purchase(first["id"], "dummy-x", FACT)])
+    await transitions.record_purchases(db, [Purchase(first["id"], "dummy-x", FACT)])
     await asyncio.sleep(2)
 
     location = (await client.api.get(done["files"][0]["url"])).headers["location"]
@@ -153,7 +153,7 @@ class Asked(DummyMediaGeneratorModel):
     """While it is asked what became of a call, the one who made it writes that down."""
 
     capabilities = replace(DUMMY, submit_timeout=timedelta(seconds=0.5))
-    hot = None
+    db = None
     sold = 0
 
     async def submit(self, submission):
@@ -161,14 +161,14 @@ class Asked(DummyMediaGeneratorModel):
         raise AnswerLostError("lost")
 
     async def find(self, submission, since):
-        await transitions.record_purchases(self.hot, [Purchase(submission.attempt_id, "dummy-x", FACT)])
+        await transitions.record_purchases(self.db, [Purchase(submission.attempt_id, "dummy-x", FACT)])
         raise NotReachedError("search is down")
 
 
 @pytest.mark.parametrize("policy", ["hold", "retry"])
-async def test_what_is_written_down_outranks_what_somebody_concluded(client, hot, working, policy):
+async def test_what_is_written_down_outranks_what_somebody_concluded(client, db, working, policy):
     provider = Asked()
-    provider.hot = hot
+    provider.db = db
     await working(provider)
 
     done = await client.until(await client.generate(model="dummy/faulty", on_unknown=policy))
@@ -177,15 +177,15 @@ async def test_what_is_written_down_outranks_what_somebody_concluded(client, hot
 
 
 @pytest.mark.parametrize("verdict", ["NO", "UNKNOWN"])
-async def test_a_verdict_without_knowledge_is_refused_once_there_is_some(client, hot, verdict):
-    _, held, attempt_id, _ = await held_by(hot, client)
-    await transitions.record_purchases(hot, [Purchase(attempt_id, "dummy-x", FACT)])
+async def test_a_verdict_without_knowledge_is_refused_once_there_is_some(client, db, verdict):
+    _, held, attempt_id, _ = await held_by(db, client)
+    await transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", FACT)])
     status = AttemptStatus.UNKNOWN if verdict == "UNKNOWN" else AttemptStatus.FAILED
 
     blind = Failure(held, attempt_id, status, verdict, '{"code": "x", "message": ""}')
 
-    assert await transitions.fail(hot, [blind]) == [False]
-    assert (await hot.fetchrow("SELECT status FROM attempts"))["status"] == "SUBMITTED"
+    assert await transitions.fail(db, [blind]) == [False]
+    assert (await db.fetchrow("SELECT status FROM attempts"))["status"] == "SUBMITTED"
 
 
 class RefusesSlowly(DummyMediaGeneratorModel):
@@ -196,11 +196,11 @@ class RefusesSlowly(DummyMediaGeneratorModel):
         raise InputRefusedError("no such style")
 
 
-async def test_a_refusal_that_is_known_is_not_forgotten(client, hot, working):
+async def test_a_refusal_that_is_known_is_not_forgotten(client, db, working):
     await working(RefusesSlowly())
     media = await client.generate(model="dummy/faulty", deadline_seconds=0.7)
     await client.until(media)
-    await hot.execute("UPDATE media SET time_limit = NULL")
+    await db.execute("UPDATE media SET time_limit = NULL")
     await client.api.post(f"/media/{media['id']}/retry")
 
     done = await client.until(media)
@@ -208,21 +208,21 @@ async def test_a_refusal_that_is_known_is_not_forgotten(client, hot, working):
     assert done["error"]["code"] == "input_refused"
 
 
-async def test_a_retry_goes_on_with_what_turned_out_to_be_bought(client, hot):
-    media, held, first, worker_id = await held_by(hot, client)
+async def test_a_retry_goes_on_with_what_turned_out_to_be_bought(client, db):
+    media, held, first, worker_id = await held_by(db, client)
     unknown = Failure(held, first, AttemptStatus.UNKNOWN, "UNKNOWN", '{"code": "outcome_unknown", "message": ""}')
-    await transitions.fail(hot, [unknown])
+    await transitions.fail(db, [unknown])
     await client.api.post(f"/media/{media['id']}/retry")
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held, second = Held(row["id"], row["fence"]), new_id()
-    await transitions.intend(hot, [Intent(held, second, "dummy/faulty", "1", "00")])
-    await transitions.record_purchases(hot, [Purchase(first, "dummy-x", FACT)])
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held, second = Lease(row["id"], row["fence"]), new_id()
+    await transitions.intend(db, [Intent(held, second, "dummy/faulty", "1", "00")])
+    await transitions.record_purchases(db, [Purchase(first, "dummy-x", FACT)])
     failed = Failure(held, second, AttemptStatus.FAILED, "YES", '{"code": "generation_failed", "message": ""}')
-    await transitions.fail(hot, [failed])
+    await transitions.fail(db, [failed])
 
     await client.api.post(f"/media/{media['id']}/retry")
 
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
     assert row["attempt_id"] == first
 
 
@@ -259,12 +259,12 @@ class Patient(DummyMediaGeneratorModel):
         raise BusyError("later", retry_after=timedelta(seconds=1e12))
 
 
-async def test_a_provider_that_asks_for_centuries_gets_a_day(client, hot, working):
+async def test_a_provider_that_asks_for_centuries_gets_a_day(client, db, working):
     await working(Patient())
     media = await client.faulty()
     await eventually(lambda: client.media(media), lambda seen: seen["error"])
 
-    (row,) = await hot.fetch("SELECT next_run - now() AS pause FROM media")
+    (row,) = await db.fetch("SELECT next_run - now() AS pause FROM media")
 
     assert row["pause"] <= timedelta(days=1)
     assert (await client.api.get("/media")).status_code == 200
@@ -276,10 +276,10 @@ class Keyless(DummyMediaGeneratorModel):
         raise UnauthorizedError("the key is not valid")
 
 
-async def test_of_many_that_meet_a_bad_key_at_once_one_finds_out_and_the_others_wait(client, hot, working):
+async def test_of_many_that_meet_a_bad_key_at_once_one_finds_out_and_the_others_wait(client, db, working):
     media = [await client.faulty() for _ in range(30)]
     await working(Keyless(), provider_pause_seconds=60)
-    await eventually(lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'FAILED'"), lambda rows: len(rows) == 30)
+    await eventually(lambda: db.fetch("SELECT 1 FROM attempts WHERE status = 'FAILED'"), lambda rows: len(rows) == 30)
 
     statuses = [(await client.media(one))["status"] for one in media]
 
@@ -307,16 +307,16 @@ async def test_trials_are_not_held_against_the_job_that_makes_them(client, worki
     assert done["status"] == "COMPLETED"
 
 
-async def test_of_many_workers_one_makes_a_trial(hot):
+async def test_of_many_workers_one_makes_a_trial(db):
     ids = [new_id() for _ in range(8)]
     for worker_id in ids:
-        await leases.register(hot, worker_id, "test")
+        await leases.register(db, worker_id, "test")
     for _ in range(30):
         new = NewMedia(new_id(), new_id(), new_id(), "p", "dummy/faulty", "{}", "{}", "network", Terms())
-        await transitions.request(hot, new)
-    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=timedelta(0))
+        await transitions.request(db, new)
+    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=timedelta(0))
 
-    claims = await asyncio.gather(*(claim(hot, "network", worker_id=worker_id, limit=20) for worker_id in ids))
+    claims = await asyncio.gather(*(claim(db, "network", worker_id=worker_id, limit=20) for worker_id in ids))
 
     assert sum(len(rows) for rows in claims) == 1
 
@@ -392,44 +392,44 @@ async def test_a_provider_that_hangs_keeps_nobody_elses_from_being_told_to_stop(
     assert await eventually(lambda: asyncio.sleep(0, provider.told))
 
 
-async def test_an_intent_that_is_committed_while_its_media_ends_is_looked_after(client, hot, settings):
+async def test_an_intent_that_is_committed_while_its_media_ends_is_looked_after(client, db, settings):
     await client.faulty()
     worker_id, attempt_id = new_id(), new_id()
-    await leases.register(hot, worker_id, "test")
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held = Held(row["id"], row["fence"])
+    await leases.register(db, worker_id, "test")
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held = Lease(row["id"], row["fence"])
     other = await asyncpg.connect(settings.database_dsn)
     transaction = other.transaction()
     await transaction.start()
     intent = ([held.media_id], [held.fence], [attempt_id], ["dummy/faulty"], ["1"], ["00"], [None], ["USD"])
     await other.fetch(statements.INTEND, *intent)
-    expiring = asyncio.create_task(transitions.expire(hot, [held], '{"code": "deadline_exceeded", "message": ""}'))
+    expiring = asyncio.create_task(transitions.expire(db, [held], '{"code": "deadline_exceeded", "message": ""}'))
     await asyncio.sleep(0.3)
     await transaction.commit()
     await other.close()
     assert await expiring == [True]
 
-    assert await late_attempts.adopt(hot) == 1
-    assert (await hot.fetchrow("SELECT look_at, stop FROM attempts"))["stop"]
+    assert await late_attempts.adopt(db) == 1
+    assert (await db.fetchrow("SELECT look_at, stop FROM attempts"))["stop"]
 
 
-async def test_a_late_result_and_a_retry_do_not_trip_over_each_other(client, hot):
+async def test_a_late_result_and_a_retry_do_not_trip_over_each_other(client, db):
     for _ in range(40):
-        media, held, attempt_id, _ = await held_by(hot, client)
-        await transitions.record_purchases(hot, [Purchase(attempt_id, "dummy-x", FACT)])
-        await transitions.expire(hot, [held], '{"code": "deadline_exceeded", "message": ""}')
+        media, held, attempt_id, _ = await held_by(db, client)
+        await transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", FACT)])
+        await transitions.expire(db, [held], '{"code": "deadline_exceeded", "message": ""}')
         file = StoredFile(new_id(), 0, "media/x/0.png", "image/png", 10, 1, 1, "ab")
 
         _, answer = await asyncio.gather(
-            late_attempts.store(hot, LateResult(attempt_id, held.media_id, (file,))),
+            late_attempts.store(db, LateResult(attempt_id, held.media_id, (file,))),
             client.api.post(f"/media/{media['id']}/retry"),
         )
 
         assert answer.status_code == 202
-        await hot.execute("DELETE FROM media")
+        await db.execute("DELETE FROM media")
 
 
-async def test_a_claim_that_cannot_have_its_turn_stops_no_heartbeat(client, hot, settings, working):
+async def test_a_claim_that_cannot_have_its_turn_stops_no_heartbeat(client, db, settings, working):
     frozen = await asyncpg.connect(settings.database_dsn)
     transaction = frozen.transaction()
     await transaction.start()
@@ -437,7 +437,7 @@ async def test_a_claim_that_cannot_have_its_turn_stops_no_heartbeat(client, hot,
     runner = await working(DummyMediaGeneratorModel(), provider_limits={"dummy": 5}, lease_seconds=3)
     media = await client.faulty()
     await asyncio.sleep(5)
-    row = await hot.fetchrow("SELECT now() - seen_at AS silent FROM workers WHERE id = $1", runner.worker_id)
+    row = await db.fetchrow("SELECT now() - seen_at AS silent FROM workers WHERE id = $1", runner.worker_id)
     await transaction.rollback()
     await frozen.close()
 
@@ -447,7 +447,7 @@ async def test_a_claim_that_cannot_have_its_turn_stops_no_heartbeat(client, hot,
     assert done["status"] == "COMPLETED"
 
 
-async def test_whoever_is_frozen_with_the_lock_in_his_hands_loses_it(settings, hot):
+async def test_whoever_is_frozen_with_the_lock_in_his_hands_loses_it(settings, db):
     connection = await asyncpg.connect(settings.database_dsn)
     transaction = connection.transaction()
     await transaction.start()
@@ -455,32 +455,32 @@ async def test_whoever_is_frozen_with_the_lock_in_his_hands_loses_it(settings, h
         f"SET LOCAL idle_in_transaction_session_timeout = '3s'; SELECT pg_advisory_xact_lock({7:d})"
     )
 
-    rows = await eventually(lambda: free(hot), bool)
+    rows = await eventually(lambda: free(db), bool)
 
     assert rows
     connection.terminate()
 
 
-async def free(hot):
+async def free(db):
     try:
-        return await hot.fetch_in_turn(7, "SELECT 1")
+        return await db.fetch_in_turn(7, "SELECT 1")
     except (asyncpg.LockNotAvailableError, OSError):
         return []
 
 
-async def test_the_oldest_of_an_owner_comes_first_whatever_its_provider(hot):
+async def test_the_oldest_of_an_owner_comes_first_whatever_its_provider(db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     for oldest, others in (("aaa", "zzz"), ("zzz", "aaa")):
-        await hot.execute("DELETE FROM media")
+        await db.execute("DELETE FROM media")
         for model, number, waits in ((oldest, 1, 100), (others, 5, 10)):
             for _ in range(number):
                 new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "p", f"{model}/m", "{}", "{}", "network", Terms())
-                await transitions.request(hot, new)
-                await hot.execute(
+                await transitions.request(db, new)
+                await db.execute(
                     "UPDATE media SET next_run = now() - $2::interval WHERE id = $1", new.id, timedelta(seconds=waits)
                 )
 
-        (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+        (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
 
         assert row["provider"] == oldest

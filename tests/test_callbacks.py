@@ -87,11 +87,11 @@ def registry(provider):
 
 
 @pytest.fixture
-async def at_work(provider, working, hot, monkeypatch):
+async def at_work(provider, working, db, monkeypatch):
     # The first question comes at once, so that none but a callback brings another.
     monkeypatch.setattr("app.jobs.execution.executor.SAFETY_NET", (0.1, 30.0))
     runner = await working(provider)
-    await eventually(lambda: signing_keys.keys(hot, "dummy"))
+    await eventually(lambda: signing_keys.keys(db, "dummy"))
     return runner
 
 
@@ -126,15 +126,15 @@ async def test_the_provider_is_told_an_address_that_is_the_attempts_own(client, 
     assert provider.sold[attempt_id].callback_url == f"https://fleek.example/media/callbacks/dummy/{attempt_id}"
 
 
-async def test_a_note_that_nobody_was_told_of_is_found(client, provider, at_work, hot):
+async def test_a_note_that_nobody_was_told_of_is_found(client, provider, at_work, db):
     media, attempt_id = await waiting(client, provider)
     provider.done = True
 
     # As when the API dies, or Redis is away, right after the note.
-    assert await signing_keys.note(hot, attempt_id, "dummy")
+    assert await signing_keys.note(db, attempt_id, "dummy")
 
     assert (await client.until(media))["status"] == "COMPLETED"
-    (row,) = await hot.fetch("SELECT called_back FROM attempts")
+    (row,) = await db.fetch("SELECT called_back FROM attempts")
     assert row["called_back"] is False
 
 
@@ -231,38 +231,38 @@ async def test_beside_another_purchase_the_fact_is_written_down(api, client, pro
 
 
 @pytest.mark.parametrize("headers", [{"x-signature": "00"}, {"x-other": "1"}])
-async def test_a_callback_that_is_not_the_providers_changes_nothing(api, client, provider, at_work, hot, headers):
+async def test_a_callback_that_is_not_the_providers_changes_nothing(api, client, provider, at_work, db, headers):
     media, attempt_id = await waiting(client, provider)
 
     answer = await call(api, attempt_id, b"stolen", **headers)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "callback_refused")
-    (row,) = await hot.fetch("SELECT called_back, external_id FROM attempts")
+    (row,) = await db.fetch("SELECT called_back, external_id FROM attempts")
     assert (row["called_back"], row["external_id"]) == (False, f"dummy-{attempt_id}")
     assert (await client.media(media))["status"] == "PROCESSING"
 
 
-async def test_a_callback_names_no_other_purchase_once_one_is_known(api, client, provider, at_work, hot):
+async def test_a_callback_names_no_other_purchase_once_one_is_known(api, client, provider, at_work, db):
     _, attempt_id = await waiting(client, provider)
 
     assert (await call(api, attempt_id, b"another")).status_code == 204
 
-    (row,) = await hot.fetch("SELECT external_id FROM attempts")
+    (row,) = await db.fetch("SELECT external_id FROM attempts")
     assert row["external_id"] == f"dummy-{attempt_id}"
 
 
-async def test_what_comes_too_late_or_twice_is_no_error_and_no_event(api, client, provider, at_work, hot):
+async def test_what_comes_too_late_or_twice_is_no_error_and_no_event(api, client, provider, at_work, db):
     media, attempt_id = await waiting(client, provider)
     provider.done = True
     await call(api, attempt_id)
     done = await client.until(media)
-    before = await hot.fetch("SELECT id FROM media_history")
+    before = await db.fetch("SELECT id FROM media_history")
 
     answers = [await call(api, attempt_id), await call(api, attempt_id), await call(api, new_id())]
 
     assert [answer.status_code for answer in answers] == [204] * 3
     assert await client.media(media) == done
-    assert await hot.fetch("SELECT id FROM media_history") == before
+    assert await db.fetch("SELECT id FROM media_history") == before
 
 
 @pytest.mark.parametrize(("provider_name", "status"), [("nobody", 404), ("a%2Fb", 422)])
@@ -278,14 +278,14 @@ async def test_a_body_without_end_is_refused(api):
     assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
 
 
-async def test_new_keys_are_fetched_when_a_signature_does_not_fit(api, client, provider, at_work, hot):
+async def test_new_keys_are_fetched_when_a_signature_does_not_fit(api, client, provider, at_work, db):
     _, attempt_id = await waiting(client, provider)
     provider.keys = ["second"]
-    await hot.execute("UPDATE provider_keys SET fetched_at = fetched_at - interval '10 minutes'")
+    await db.execute("UPDATE provider_keys SET fetched_at = fetched_at - interval '10 minutes'")
     body = b""
     assert (await call(api, attempt_id, body, **signed(body, "second"))).status_code == 401
 
-    (row,) = await hot.fetch("SELECT fetched_at = '-infinity' AS doubted FROM provider_keys")
+    (row,) = await db.fetch("SELECT fetched_at = '-infinity' AS doubted FROM provider_keys")
 
     assert row["doubted"]
     await at_work._hearing.fetch_keys()

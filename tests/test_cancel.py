@@ -8,7 +8,7 @@ import pytest
 from app.core.ids import new_id
 from app.jobs.states import AttemptStatus
 from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import CancelReport, Completion, Failure, Held, Intent, StoredFile
+from app.jobs.transitions.commands import CancelOutcome, Completion, Failure, Intent, Lease, StoredFile
 from app.jobs.worker import leases
 from app.worker import build_runner
 from tests.support import attempts_of, claim, eventually
@@ -35,13 +35,13 @@ async def test_what_waits_is_cancelled_at_once_and_cost_nothing(client):
     assert (await client.media(media))["cancel"] == {"answer": "canceled", "money_spent": "no"}
 
 
-async def test_what_is_cancelled_is_never_claimed(client, hot):
+async def test_what_is_cancelled_is_never_claimed(client, db):
     media = await client.faulty()
     await cancel(client, media)
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
 
-    assert await claim(hot, "network", worker_id=worker_id, limit=10) == []
+    assert await claim(db, "network", worker_id=worker_id, limit=10) == []
 
 
 @pytest.mark.parametrize(("says", "money"), [("canceled", "maybe"), ("requested", "no")])
@@ -96,33 +96,33 @@ async def test_nobody_elses_media_is_cancelled(client):
     assert (answer.status_code, answer.json()["code"]) == (404, "media_not_found")
 
 
-async def test_a_media_that_fails_while_it_is_to_be_cancelled_is_canceled_in_the_queue(client, hot):
+async def test_a_media_that_fails_while_it_is_to_be_cancelled_is_canceled_in_the_queue(client, db):
     media = await client.faulty()
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held, attempt_id = Held(row["id"], row["fence"]), new_id()
-    await transitions.intend(hot, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+    await leases.register(db, worker_id, "test")
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held, attempt_id = Lease(row["id"], row["fence"]), new_id()
+    await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
     assert (await cancel(client, media))[0] == 202
     busy = Failure(held, attempt_id, AttemptStatus.FAILED, "NO", '{"code": "provider_busy", "message": ""}')
     later = Failure(**{**{name: getattr(busy, name) for name in busy.__slots__}, "retry_after": timedelta(hours=1)})
-    await transitions.schedule_retries(hot, [later])
+    await transitions.schedule_retries(db, [later])
 
-    assert await transitions.cancel_all_waiting(hot) == 1
+    assert await transitions.cancel_all_waiting(db) == 1
 
     over = await client.media(media)
     assert (over["cancel"], over["error"]) == ({"answer": "canceled", "money_spent": "no"}, None)
 
 
-async def test_a_wish_outlives_the_worker_that_would_have_fulfilled_it(client, hot, runtime, bell):
+async def test_a_wish_outlives_the_worker_that_would_have_fulfilled_it(client, db, runtime, bell):
     media = await client.faulty(delay=60)
     worker_id = new_id()
-    await leases.register(hot, worker_id, "dies")
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held = Held(row["id"], row["fence"])
-    await transitions.intend(hot, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
+    await leases.register(db, worker_id, "dies")
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held = Lease(row["id"], row["fence"])
+    await transitions.intend(db, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
     await cancel(client, media)
-    await hot.execute("DELETE FROM workers")
+    await db.execute("DELETE FROM workers")
 
     runner = bell.runner = build_runner(runtime)
     await runner.start()
@@ -132,21 +132,21 @@ async def test_a_wish_outlives_the_worker_that_would_have_fulfilled_it(client, h
     assert (done["status"], done["cancel"]["answer"]) == ("CANCELED", "canceled")
 
 
-async def test_cancel_and_completion_that_race_end_in_exactly_one(client, hot):
+async def test_cancel_and_completion_that_race_end_in_exactly_one(client, db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     ends = []
     for _ in range(30):
         media = await client.faulty()
-        (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-        held, attempt_id = Held(row["id"], row["fence"]), new_id()
-        await transitions.intend(hot, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+        (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+        held, attempt_id = Lease(row["id"], row["fence"]), new_id()
+        await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
         file = StoredFile(new_id(), 0, "media/x/0.png", "image/png", 10, 1, 1, "ab")
 
         _, (done,), (stopped,) = await asyncio.gather(
             cancel(client, media),
-            transitions.complete(hot, [Completion(held, attempt_id, (file,))]),
-            transitions.cancel(hot, [CancelReport(held, attempt_id, "yes")]),
+            transitions.complete(db, [Completion(held, attempt_id, (file,))]),
+            transitions.cancel(db, [CancelOutcome(held, attempt_id, "yes")]),
         )
 
         seen = await client.media(media)
@@ -160,7 +160,7 @@ async def test_cancel_and_completion_that_race_end_in_exactly_one(client, hot):
     assert len(ends) == 30
 
 
-async def test_of_cancel_and_claim_that_race_none_leaves_a_wish_unheard(client, hot, runtime, bell):
+async def test_of_cancel_and_claim_that_race_none_leaves_a_wish_unheard(client, db, runtime, bell):
     media = [await client.faulty(delay=30) for _ in range(20)]
     runner = bell.runner = build_runner(runtime)
     await runner.start()

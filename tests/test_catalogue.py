@@ -294,9 +294,7 @@ async def test_a_model_tells_price_limits_and_capabilities(api_of):
     }
 
 
-async def test_a_model_that_turns_out_to_be_gone_makes_one_problem_and_not_a_stream_of_failed_jobs(
-    api_of, working, hot
-):
+async def test_a_model_that_turns_out_to_be_gone_makes_one_problem_and_not_a_stream_of_failed_jobs(api_of, working, db):
     shop = Shop(card(), card("other"))
     shop.gone = frozenset({"grey"})
     api = await api_of(Registry([shop]))
@@ -327,7 +325,7 @@ async def test_a_model_that_turns_out_to_be_gone_makes_one_problem_and_not_a_str
     assert 'fleek_model_paused{model="shop/grey",code="model_gone"} 1' in metrics
 
     shop.gone = frozenset()
-    assert await pauses.resume(hot, "shop/grey", nobody)
+    assert await pauses.resume(db, "shop/grey", nobody)
 
     done = await eventually(look, lambda seen: all(one["status"] in {"COMPLETED", "ERROR"} for one in seen))
     assert sorted(one["status"] for one in done) == ["COMPLETED"] * 4 + ["ERROR"]
@@ -392,12 +390,12 @@ def test_models_are_listed_and_shown(tmp_path, monkeypatch):
     assert "Procedural painter" in shown
 
 
-async def test_an_operators_pause_is_not_taken_for_a_model_that_is_gone(hot):
-    await model_pauses.pause(hot, "shop/grey", "by hand")
+async def test_an_operators_pause_is_not_taken_for_a_model_that_is_gone(db):
+    await model_pauses.pause(db, "shop/grey", "by hand")
 
-    assert not await model_pauses.gone(hot, "shop/grey", "404")
+    assert not await model_pauses.gone(db, "shop/grey", "404")
 
-    assert [(row["code"], row["message"]) for row in await model_pauses.paused(hot)] == [("paused", "by hand")]
+    assert [(row["code"], row["message"]) for row in await model_pauses.paused(db)] == [("paused", "by hand")]
 
 
 async def test_an_operators_own_schema_fills_its_defaults_for_a_model_of_the_adapter(tmp_path):

@@ -62,8 +62,8 @@ def test_upgrading_waits_only_so_long(cli):
     ]
 
 
-async def test_a_schema_from_newer_code_is_left_alone(hot, cli):
-    await hot.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
+async def test_a_schema_from_newer_code_is_left_alone(db, cli):
+    await db.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
     upgraded = await asyncio.to_thread(cli, "db", "upgrade")
     checked = checks_of(await asyncio.to_thread(cli, "db", "check", "--json"))
 
@@ -75,9 +75,9 @@ async def test_a_schema_from_newer_code_is_left_alone(hot, cli):
     assert checked["revision"]["detail"].startswith("at revision from_the_future of a newer release")
 
 
-async def test_a_migration_that_fails_is_told_in_one_line(database, hot, cli):
+async def test_a_migration_that_fails_is_told_in_one_line(database, db, cli):
     await asyncio.to_thread(migrate, database, "-1", down=True)
-    await hot.execute("ALTER TABLE attempts ADD COLUMN called_back boolean")
+    await db.execute("ALTER TABLE attempts ADD COLUMN called_back boolean")
 
     done = await asyncio.to_thread(cli, "db", "upgrade")
 
@@ -86,9 +86,9 @@ async def test_a_migration_that_fails_is_told_in_one_line(database, hot, cli):
     assert 'column "called_back" of relation "attempts" already exists' in done.stderr
 
 
-async def test_a_good_database_passes_every_check_and_a_changed_one_does_not(hot, cli):
+async def test_a_good_database_passes_every_check_and_a_changed_one_does_not(db, cli):
     good = await asyncio.to_thread(cli, "db", "check")
-    await hot.execute("DROP INDEX ix_media_due")
+    await db.execute("DROP INDEX ix_media_due")
     changed = await asyncio.to_thread(cli, "db", "check", "--json")
 
     assert [line.split()[:2] for line in good.stdout.splitlines()] == [
@@ -207,13 +207,13 @@ async def answers(api):
         return False
 
 
-async def test_worker_becomes_celery_and_stops_when_told(settings, hot, tmp_path):
+async def test_worker_becomes_celery_and_stops_when_told(settings, db, tmp_path):
     environment = environment_of(settings, CELERY_LOADER="nonsense", APP="nonsense")
     command = ("app.cli.main", "worker", "--name", "night", "--slots", "7", "--", "--concurrency", "1")
     with Program(*command, environment=environment, log=tmp_path / "worker.log") as program:
         pid = program.process.pid
         named = f"%/{pid}"
-        await eventually(lambda: hot.fetch("SELECT FROM workers WHERE name LIKE $1", named))
+        await eventually(lambda: db.fetch("SELECT FROM workers WHERE name LIKE $1", named))
         process = psutil.Process(pid)
         arguments, slots = process.cmdline(), process.environ()["WORKER_SLOTS"]
         await eventually(lambda: said(program), lambda output: "ready." in output)
@@ -222,7 +222,7 @@ async def test_worker_becomes_celery_and_stops_when_told(settings, hot, tmp_path
 
     assert {"celery", "night@%h", "--concurrency"} <= set(arguments)
     assert (slots, status) == ("7", 0), program.output
-    assert await hot.fetch("SELECT FROM workers") == []
+    assert await db.fetch("SELECT FROM workers") == []
 
 
 async def said(program):

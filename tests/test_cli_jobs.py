@@ -72,15 +72,15 @@ def lines_of(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-async def asked_by(hot, owner, model="dummy/faulty"):
+async def asked_by(db, owner, model="dummy/faulty"):
     new = NewMedia(new_id(), new_id(), owner, "p", model, "{}", "{}", "network")
-    await transitions.request(hot, new)
+    await transitions.request(db, new)
     return new
 
 
-async def test_all_owners_jobs_are_listed_newest_first(client, hot, cli):
+async def test_all_owners_jobs_are_listed_newest_first(client, db, cli):
     first = await client.generate()
-    second = await asked_by(hot, new_id())
+    second = await asked_by(db, new_id())
 
     done = await cli("jobs", "list", "--json")
 
@@ -89,14 +89,14 @@ async def test_all_owners_jobs_are_listed_newest_first(client, hot, cli):
     assert [job["owner"] for job in lines_of(done)] == [None, "default"]
 
 
-async def test_a_list_is_narrowed_down(product, hot, cli):
+async def test_a_list_is_narrowed_down(product, db, cli):
     media = [
         await product.faulty(fail_with="input_refused", fail_times=1),
         await product.generate(input={"width": 64, "height": 64}),
         await product.faulty(),
     ]
     failed, done, old = [UUID((await product.until(one))["id"]) for one in media]
-    await hot.execute("UPDATE media SET created_at = now() - interval '3 hours' WHERE id = $1", old)
+    await db.execute("UPDATE media SET created_at = now() - interval '3 hours' WHERE id = $1", old)
 
     two_hours = timedelta(hours=2)
     wanted = {
@@ -109,7 +109,7 @@ async def test_a_list_is_narrowed_down(product, hot, cli):
         Filter(newer_than=two_hours, providers=("dummy",)): {failed, done},
     }
     for narrow, expected in wanted.items():
-        assert {row["media_id"] for row in await operator_queries.jobs(hot, narrow, limit=9)} == expected, narrow
+        assert {row["media_id"] for row in await operator_queries.jobs(db, narrow, limit=9)} == expected, narrow
     options = (
         "--status",
         "error",
@@ -158,10 +158,10 @@ async def test_one_job_is_explained_by_either_id(product, cli):
 
 
 @pytest.mark.usefixtures("product")
-async def test_what_a_job_waits_for_is_said(client, hot, cli):
+async def test_what_a_job_waits_for_is_said(client, db, cli):
     running = await client.faulty(delay=30)
     await eventually(lambda: attempts_of(client, running), lambda tries: tries and tries[0]["external_id"])
-    await model_pauses.pause(hot, "dummy/faulty", "until noon")
+    await model_pauses.pause(db, "dummy/faulty", "until noon")
     paused = await client.faulty()
 
     async def why(media):
@@ -218,8 +218,8 @@ async def test_many_are_retried_at_once_the_oldest_first(product, cli):
     assert (await product.media(unsure))["status"] == "ERROR"
 
 
-async def test_cancelling_says_what_came_of_it(product, hot, cli):
-    await model_pauses.pause(hot, "dummy/painter", "x")
+async def test_cancelling_says_what_came_of_it(product, db, cli):
+    await model_pauses.pause(db, "dummy/painter", "x")
     waiting = await product.generate()
     running = await product.faulty(delay=30)
     over = await product.until(await product.faulty())
@@ -270,7 +270,7 @@ async def test_a_wrong_command_line_is_told_in_one_line(cli, arguments, says):
     assert done.stderr.startswith(f"fleek: {says}")
 
 
-async def test_pausing_and_resuming_a_model_that_many_wait_for(client, hot, cli):
+async def test_pausing_and_resuming_a_model_that_many_wait_for(client, db, cli):
     for _ in range(3):
         await client.faulty()
 
@@ -283,7 +283,7 @@ async def test_pausing_and_resuming_a_model_that_many_wait_for(client, hot, cli)
         ("dummy/faulty", "paused", "until noon", 3)
     ]
     assert said == "dummy/faulty is resumed. 3 that were set apart are back in their places.\n"
-    assert await model_pauses.paused(hot) == []
+    assert await model_pauses.paused(db) == []
 
 
 @pytest.mark.parametrize("name", ["dummy", "dummy/faulty"])
@@ -303,8 +303,8 @@ async def test_resuming_what_is_not_paused_is_told(cli):
     assert (done.returncode, done.stderr) == (1, "fleek: dummy/painter was not paused; paused: dummy\n")
 
 
-async def test_a_model_that_nobody_offers_any_more_can_be_paused_while_something_waits_for_it(hot, cli):
-    await asked_by(hot, new_id(), "gone/model")
+async def test_a_model_that_nobody_offers_any_more_can_be_paused_while_something_waits_for_it(db, cli):
+    await asked_by(db, new_id(), "gone/model")
 
     assert (await cli("jobs", "pause", "gone")).returncode == 0
     assert (await cli("jobs", "pause", "gone/model")).returncode == 0

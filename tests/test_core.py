@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from app.core.config import Settings
-from app.core.database.group_commit import Batch
+from app.core.database.group_commit import GroupCommit
 from app.core.database.migrations import ROOT
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.errors import SettingsError
 from app.core.file_types import Kind, NotMediaError, inspect
 from app.core.ids import new_id
@@ -119,7 +119,7 @@ def test_a_cursor_survives_and_nonsense_does_not():
 
 
 async def test_no_more_connections_are_opened_than_allowed(settings):
-    few = Connections(settings.database_dsn, size=3)
+    few = DatabasePool(settings.database_dsn, size=3)
 
     await asyncio.gather(*(few.fetch("SELECT pg_sleep(0.01)") for _ in range(30)))
     rows = await few.fetch("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
@@ -129,7 +129,7 @@ async def test_no_more_connections_are_opened_than_allowed(settings):
 
 
 async def test_a_query_that_is_cut_off_never_answers_the_next_one(settings):
-    one = Connections(settings.database_dsn, size=1)
+    one = DatabasePool(settings.database_dsn, size=1)
     for _ in range(5):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
@@ -139,7 +139,7 @@ async def test_a_query_that_is_cut_off_never_answers_the_next_one(settings):
 
 
 async def test_a_wrong_statement_keeps_the_connection(settings):
-    one = Connections(settings.database_dsn, size=1)
+    one = DatabasePool(settings.database_dsn, size=1)
     before = (await one.fetchrow("SELECT pg_backend_pid()"))[0]
 
     with pytest.raises(asyncpg.PostgresError):
@@ -150,7 +150,7 @@ async def test_a_wrong_statement_keeps_the_connection(settings):
 
 
 async def test_connections_that_the_server_closed_are_replaced(settings, base_settings):
-    one = Connections(settings.database_dsn, size=2)
+    one = DatabasePool(settings.database_dsn, size=2)
     pid = (await one.fetchrow("SELECT pg_backend_pid()"))[0]
     killer = await asyncpg.connect(base_settings.database_dsn)
     await killer.execute("SELECT pg_terminate_backend($1)", pid)
@@ -162,7 +162,7 @@ async def test_connections_that_the_server_closed_are_replaced(settings, base_se
 
 
 async def test_a_waiter_that_gives_up_loses_no_place(settings):
-    one = Connections(settings.database_dsn, size=1)
+    one = DatabasePool(settings.database_dsn, size=1)
     slow = asyncio.create_task(one.fetch("SELECT pg_sleep(0.2)"))
     await asyncio.sleep(0.05)
     waiter = asyncio.create_task(one.fetch("SELECT 1"))
@@ -182,7 +182,7 @@ async def test_writes_that_come_together_share_a_round():
         await asyncio.sleep(0.01)
         return [item * 10 for item in items]
 
-    batch = Batch(write)
+    batch = GroupCommit(write)
 
     assert await asyncio.gather(*(batch(number) for number in range(5))) == [0, 10, 20, 30, 40]
     assert [item for items in rounds for item in items] == [0, 1, 2, 3, 4]
@@ -195,7 +195,7 @@ async def test_one_bad_item_spoils_nobody_elses_write():
             raise ValueError("three")
         return list(items)
 
-    batch = Batch(write, shared=(OSError,))
+    batch = GroupCommit(write, shared=(OSError,))
     results = await asyncio.gather(*(batch(number) for number in range(5)), return_exceptions=True)
 
     assert [result for result in results if not isinstance(result, ValueError)] == [0, 1, 2, 4]
@@ -209,7 +209,7 @@ async def test_an_outage_is_everybodys_and_is_told_once():
         calls.append(items)
         raise OSError("away")
 
-    batch = Batch(write, shared=(OSError,))
+    batch = GroupCommit(write, shared=(OSError,))
     results = await asyncio.gather(*(batch(number) for number in range(5)), return_exceptions=True)
 
     assert all(isinstance(result, OSError) for result in results)
@@ -224,7 +224,7 @@ async def test_a_caller_that_is_cancelled_does_not_stop_the_writing():
         written.extend(items)
         return list(items)
 
-    batch = Batch(write)
+    batch = GroupCommit(write)
     first = asyncio.create_task(batch(1))
     await asyncio.sleep(0.01)
     first.cancel()
@@ -247,7 +247,7 @@ structlog.get_logger("x").info("called", api_token="abc", authorization="Bearer 
 
 
 async def test_the_recorder_is_bounded_and_counts_what_it_drops(settings):
-    recorder = Recorder(Connections("postgresql://127.0.0.1:9/x", size=1))
+    recorder = Recorder(DatabasePool("postgresql://127.0.0.1:9/x", size=1))
 
     for number in range(MOST + 7):
         recorder.record({"event": "e", "number": number})
@@ -255,8 +255,8 @@ async def test_the_recorder_is_bounded_and_counts_what_it_drops(settings):
     assert recorder.dropped == 7
 
 
-async def test_what_the_database_refuses_does_not_stop_the_recorder(hot):
-    recorder = Recorder(hot)
+async def test_what_the_database_refuses_does_not_stop_the_recorder(db):
+    recorder = Recorder(db)
     recorder.start()
     good = {"timestamp": "2026-01-01T00:00:00Z", "level": "info", "event": "good", "media_id": str(new_id())}
     recorder.record({"event": "no media"})
@@ -265,7 +265,7 @@ async def test_what_the_database_refuses_does_not_stop_the_recorder(hot):
     recorder.record({**good, "text": "a\x00b", "odd": object()})
     await recorder.stop()
 
-    rows = await hot.fetch("SELECT event, fields->>'text' AS text FROM logs")
+    rows = await db.fetch("SELECT event, fields->>'text' AS text FROM logs")
     assert [tuple(row) for row in rows] == [("good", "ab")]
 
 
@@ -280,7 +280,7 @@ def test_a_png_is_known_by_its_bytes():
 
 
 async def test_a_connection_that_the_server_ends_is_never_given_to_the_next_one(settings, base_settings):
-    few = Connections(settings.database_dsn, size=5)
+    few = DatabasePool(settings.database_dsn, size=5)
     killer = await asyncpg.connect(base_settings.database_dsn)
     name = settings.database_dsn.rpartition("/")[2]
     seen = []

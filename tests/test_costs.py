@@ -140,14 +140,14 @@ async def test_what_nobody_knows_is_null(client, working):
     assert done["cost"] == {"amount": None, "currency": "USD", "basis": None, "estimate": None}
 
 
-async def test_amounts_of_several_currencies_are_no_sum(client, working, hot):
+async def test_amounts_of_several_currencies_are_no_sum(client, working, db):
     await working(Shop(Price(CENT, currency="EUR")))
     await client.until(await client.faulty())
-    (alone,) = await operator_queries.jobs(hot, Filter(), limit=2)
+    (alone,) = await operator_queries.jobs(db, Filter(), limit=2)
     another = json.dumps({"id": str(new_id()), "number": 2, "currency": "USD", "external_id": "another"})
-    await hot.execute("INSERT INTO attempts SELECT (jsonb_populate_record(a, $1::jsonb)).* FROM attempts a", another)
+    await db.execute("INSERT INTO attempts SELECT (jsonb_populate_record(a, $1::jsonb)).* FROM attempts a", another)
 
-    (both,) = await operator_queries.jobs(hot, Filter(), limit=2)
+    (both,) = await operator_queries.jobs(db, Filter(), limit=2)
 
     assert (alone["cost"], alone["currency"]) == (CENT, "EUR")
     assert (both["cost"], both["currency"]) == (None, None)

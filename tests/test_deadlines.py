@@ -8,7 +8,7 @@ import pytest
 
 from app.core.ids import new_id
 from app.jobs.transitions import late_attempts, transitions
-from app.jobs.transitions.commands import Held, Intent, LateResult, Purchase, StoredFile
+from app.jobs.transitions.commands import Intent, LateResult, Lease, Purchase, StoredFile
 from app.jobs.worker import leases
 from app.media.intake import submit as requesting
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -28,14 +28,14 @@ async def last_event(client, media):
     return (await client.api.get(f"/media/{media['id']}/history")).json()["items"][-1]["event"]
 
 
-async def test_what_nobody_has_begun_by_its_deadline_is_over(client, hot):
+async def test_what_nobody_has_begun_by_its_deadline_is_over(client, db):
     media = await timed(client, 0.05)
     await asyncio.sleep(0.1)
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
 
-    taken = await claim(hot, "network", worker_id=worker_id, limit=10)
-    assert (taken, await transitions.expire_waiting(hot, '{"code": "x", "message": ""}')) == ([], 1)
+    taken = await claim(db, "network", worker_id=worker_id, limit=10)
+    assert (taken, await transitions.expire_waiting(db, '{"code": "x", "message": ""}')) == ([], 1)
 
     assert (await client.media(media))["status"] == "ERROR"
     assert await last_event(client, media) == "expired"
@@ -85,14 +85,14 @@ async def test_a_retry_before_the_late_result_goes_on_with_what_was_bought(produ
     assert len(await attempts_of(product, media)) == 1
 
 
-async def test_after_the_time_for_late_results_nobody_asks_the_provider_any_more(client, settings, hot, bell):
+async def test_after_the_time_for_late_results_nobody_asks_the_provider_any_more(client, settings, db, bell):
     hasty = settings.model_copy(update={"late_result_seconds": 0})
     async with open_runtime(hasty) as runtime:
         runner = bell.runner = build_runner(runtime)
         await runner.start()
         media = await timed(client, 3, delay=30, on_cancel="too_late")
         await client.until(media)
-        await eventually(lambda: hot.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL"), lambda rows: rows == [])
+        await eventually(lambda: db.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL"), lambda rows: rows == [])
         await runner.stop()
 
     assert [attempt["status"] for attempt in await attempts_of(client, media)] == ["SUBMITTED"]
@@ -105,7 +105,7 @@ class TimedDummy(DummyMediaGeneratorModel):
         return [replace(card, time_limit=timedelta(seconds=0.4)) for card in super().models()]
 
 
-async def test_a_model_may_have_a_deadline_of_its_own(settings, hot, bell):
+async def test_a_model_may_have_a_deadline_of_its_own(settings, db, bell):
     async with open_runtime(settings, Registry([TimedDummy()])) as runtime:
         runner = bell.runner = build_runner(runtime)
         await runner.start()
@@ -113,7 +113,7 @@ async def test_a_model_may_have_a_deadline_of_its_own(settings, hot, bell):
         owner = new_id()
         media = (await requesting.request_media(runtime.media_services(bell), owner, asked)).media
         row = await eventually(
-            lambda: hot.fetchrow("SELECT error FROM media WHERE id = $1", media["id"]), lambda row: row["error"]
+            lambda: db.fetchrow("SELECT error FROM media WHERE id = $1", media["id"]), lambda row: row["error"]
         )
         await runner.stop()
 
@@ -133,7 +133,7 @@ class Unhurried(DummyMediaGeneratorModel):
         return CancelAnswer.TOO_LATE
 
 
-async def test_a_purchase_that_is_made_while_the_deadline_passes_is_kept(client, settings, hot, bell):
+async def test_a_purchase_that_is_made_while_the_deadline_passes_is_kept(client, settings, db, bell):
     async with open_runtime(settings, Registry([Unhurried()])) as runtime:
         runner = bell.runner = build_runner(runtime)
         await runner.start()
@@ -146,24 +146,24 @@ async def test_a_purchase_that_is_made_while_the_deadline_passes_is_kept(client,
     assert [attempt["status"] for attempt in await attempts_of(client, media)] == ["SUCCEEDED"]
 
 
-async def test_a_late_result_and_a_retry_that_race_leave_one_set_of_files(client, hot):
+async def test_a_late_result_and_a_retry_that_race_leave_one_set_of_files(client, db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     for _ in range(10):
         media = await timed(client, 60)
-        (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-        held, attempt_id = Held(row["id"], row["fence"]), new_id()
-        await transitions.intend(hot, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
-        await transitions.record_purchases(hot, [Purchase(attempt_id, "ext", '{"external_id": "ext"}')])
-        await transitions.expire(hot, [held], '{"code": "deadline_exceeded", "message": ""}')
+        (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+        held, attempt_id = Lease(row["id"], row["fence"]), new_id()
+        await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+        await transitions.record_purchases(db, [Purchase(attempt_id, "ext", '{"external_id": "ext"}')])
+        await transitions.expire(db, [held], '{"code": "deadline_exceeded", "message": ""}')
         result = LateResult(attempt_id, held.media_id, (stored_file(),))
 
-        kept, _ = await asyncio.gather(late_attempts.store(hot, result), client.api.post(f"/media/{media['id']}/retry"))
+        kept, _ = await asyncio.gather(late_attempts.store(db, result), client.api.post(f"/media/{media['id']}/retry"))
 
-        (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+        (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
         assert row["stored"] == kept
         assert (row["attempt_id"] is None) == kept
-        await hot.execute("DELETE FROM media")
+        await db.execute("DELETE FROM media")
 
 
 def stored_file():

@@ -64,38 +64,36 @@ async def not_committed_yet(database):
         await connection.close()
 
 
-async def somebody_waits(hot):
+async def somebody_waits(db):
     waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    await eventually(lambda: hot.fetch(waiting))
+    await eventually(lambda: db.fetch(waiting))
 
 
-async def unsold(client, provider, working, hot):
+async def unsold(client, provider, working, db):
     await working(provider, **PATIENT)
-    await eventually(lambda: signing_keys.keys(hot, "dummy"))
+    await eventually(lambda: signing_keys.keys(db, "dummy"))
     return await said_to_be_unsold(client, provider, status="IN_QUEUE")
 
 
-async def test_a_try_that_was_just_to_begin_leaves_the_field_to_the_purchase(client, provider, working, hot, database):
-    media, attempt_id = await unsold(client, provider, working, hot)
+async def test_a_try_that_was_just_to_begin_leaves_the_field_to_the_purchase(client, provider, working, db, database):
+    media, attempt_id = await unsold(client, provider, working, db)
     bought = msgspec.json.encode(Reference("bought-30", DummyReference.data_of(provider.sold[attempt_id]))).decode()
 
     async with not_committed_yet(database) as other:
         await other.execute(statements.PURCHASE, [attempt_id], ["bought-30"], [bought])
-        await hot.execute("UPDATE media SET next_run = now()")
-        await somebody_waits(hot)
+        await db.execute("UPDATE media SET next_run = now()")
+        await somebody_waits(db)
 
     done = await client.until(media)
-    (row,) = await hot.fetch("SELECT takeovers FROM media")
+    (row,) = await db.fetch("SELECT takeovers FROM media")
     history = (await client.api.get(f"/media/{media['id']}/history")).json()["items"]
     assert (done["status"], done["number_of_tries"], len(provider.sold)) == ("COMPLETED", 1, 1)
     assert [item["detail"] for item in history if item["event"] == "returned"] == [{"reason": "bought_already"}]
     assert row["takeovers"] == 0
 
 
-async def test_a_callback_in_the_moment_of_another_intent_is_written_down(
-    api, client, provider, working, hot, database
-):
-    media, attempt_id = await unsold(client, provider, working, hot)
+async def test_a_callback_in_the_moment_of_another_intent_is_written_down(api, client, provider, working, db, database):
+    media, attempt_id = await unsold(client, provider, working, db)
 
     async with not_committed_yet(database) as other:
         await other.execute(
@@ -105,21 +103,21 @@ async def test_a_callback_in_the_moment_of_another_intent_is_written_down(
             UUID(media["id"]),
         )
         calling = asyncio.create_task(call(api, attempt_id, b"bought-31"))
-        await somebody_waits(hot)
+        await somebody_waits(db)
 
     assert (await calling).status_code == 204
     first, second = await attempts_of(client, media)
     assert (first["status"], first["external_id"], second["status"]) == ("UNKNOWN", "bought-31", "INTENDED")
 
 
-async def test_a_callback_is_in_nobodys_way(api, client, provider, working, hot, database):
-    media, attempt_id = await unsold(client, provider, working, hot)
+async def test_a_callback_is_in_nobodys_way(api, client, provider, working, db, database):
+    media, attempt_id = await unsold(client, provider, working, db)
 
     # As whoever ends a media does: first the media, then its attempts.
     async with not_committed_yet(database) as other:
         await other.execute("SELECT FROM media FOR UPDATE")
         calling = asyncio.create_task(call(api, attempt_id, b"bought-32"))
-        await somebody_waits(hot)
+        await somebody_waits(db)
         await other.execute("SELECT FROM attempts FOR UPDATE")
 
     assert (await calling).status_code == 204
@@ -127,10 +125,10 @@ async def test_a_callback_is_in_nobodys_way(api, client, provider, working, hot,
 
 
 @pytest.mark.parametrize("provider", [OneAtATime], indirect=True)
-async def test_a_try_that_was_refused_gives_way_to_a_purchase_that_is_known(api, client, provider, working, hot):
+async def test_a_try_that_was_refused_gives_way_to_a_purchase_that_is_known(api, client, provider, working, db):
     provider.lies, provider.done = 1, True
     await working(provider, retry_base_seconds=0.02, retry_max_seconds=0.02)
-    await eventually(lambda: signing_keys.keys(hot, "dummy"))
+    await eventually(lambda: signing_keys.keys(db, "dummy"))
     media = await client.faulty()
     await asyncio.wait_for(provider.asked_again.wait(), 60)
     (attempt_id,) = provider.sold

@@ -37,8 +37,8 @@ async def hand_in(api, content=PNG, name="a.png", kind="image/png"):
     return await api.post("/files", files={"file": (name, content, kind)})
 
 
-async def rows(hot):
-    return await hot.fetch("SELECT * FROM uploads")
+async def rows(db):
+    return await db.fetch("SELECT * FROM uploads")
 
 
 async def objects(runtime, keys):
@@ -51,7 +51,7 @@ async def objects(runtime, keys):
     return [await there(key) for key in keys]
 
 
-async def test_a_file_is_kept_under_its_type_size_and_hash(api, hot, runtime):
+async def test_a_file_is_kept_under_its_type_size_and_hash(api, db, runtime):
     answer = await hand_in(api, name="../../etc/holi\x00day.png", kind="text/html")
 
     assert answer.status_code == 201, answer.text
@@ -64,32 +64,32 @@ async def test_a_file_is_kept_under_its_type_size_and_hash(api, hot, runtime):
     assert ".." not in shown["name"]
     assert "/" not in shown["name"]
     assert (await api.get(answer.headers["location"])).json() == shown
-    (row,) = await rows(hot)
+    (row,) = await rows(db)
     assert row["key"].startswith("uploads/")
     assert b"".join([chunk async for chunk in runtime.store.get(row["key"])]) == PNG
 
 
-async def test_the_same_bytes_are_kept_once_and_for_longer(api, hot):
+async def test_the_same_bytes_are_kept_once_and_for_longer(api, db):
     first = (await hand_in(api)).json()
-    await hot.execute("UPDATE uploads SET expires_at = now() + interval '1 minute'")
+    await db.execute("UPDATE uploads SET expires_at = now() + interval '1 minute'")
     again = await hand_in(api, name="b.png")
 
     assert (again.status_code, again.json()["id"]) == (200, first["id"])
     assert again.json()["expires_at"] >= first["expires_at"]
-    assert len(await rows(hot)) == 1
+    assert len(await rows(db)) == 1
 
 
-async def test_the_same_bytes_at_the_same_time_are_kept_once(api, hot):
+async def test_the_same_bytes_at_the_same_time_are_kept_once(api, db):
     answers = await asyncio.gather(*(hand_in(api) for _ in range(6)))
 
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
-    assert len(await rows(hot)) == 1
+    assert len(await rows(db)) == 1
 
 
-async def test_another_owner_has_files_of_his_own(api, hot):
+async def test_another_owner_has_files_of_his_own(api, db):
     shown = (await hand_in(api)).json()
-    await hot.execute("UPDATE uploads SET owner_id = $1", new_id())
+    await db.execute("UPDATE uploads SET owner_id = $1", new_id())
 
     assert (await api.get(f"/files/{shown['id']}")).status_code == 404
     assert (await api.delete(f"/files/{shown['id']}")).json()["code"] == "upload_not_found"
@@ -107,14 +107,14 @@ async def test_files_are_listed_newest_first_page_by_page(api):
     assert second["next_cursor"] is None
 
 
-async def test_a_deleted_file_is_gone_with_its_object(api, hot, runtime):
+async def test_a_deleted_file_is_gone_with_its_object(api, db, runtime):
     shown = (await hand_in(api)).json()
-    (row,) = await rows(hot)
+    (row,) = await rows(db)
 
     assert (await api.delete(f"/files/{shown['id']}")).status_code == 204
 
     assert (await api.get(f"/files/{shown['id']}")).status_code == 404
-    assert await rows(hot) == []
+    assert await rows(db) == []
     assert await objects(runtime, [row["key"]]) == [False]
 
 
@@ -148,12 +148,12 @@ async def test_a_deleted_file_is_gone_with_its_object(api, hot, runtime):
         (f"--{BOUNDARY}\r\n".encode() + b"X-A: b\r\n" * 2_000 + b"\r\n" + END, 422, "invalid_form", ""),
     ],
 )
-async def test_what_is_no_form_with_one_picture_leaves_nothing_behind(api, hot, body, status, code, word):
+async def test_what_is_no_form_with_one_picture_leaves_nothing_behind(api, db, body, status, code, word):
     answer = await api.post("/files", content=body, headers=FORM)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert word in answer.json()["detail"]
-    assert await rows(hot) == []
+    assert await rows(db) == []
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ async def test_a_file_that_says_that_it_is_too_large_is_refused_unread(small):
 
 
 @pytest.mark.parametrize("endless", [b"x" * 8_000, b"\r\n--xXxBoundaryxX" * 100])
-async def test_a_file_without_end_is_cut_off_and_leaves_nothing_behind(small, hot, endless):
+async def test_a_file_without_end_is_cut_off_and_leaves_nothing_behind(small, db, endless):
     async def body():
         yield part()[:-2]
         while True:
@@ -209,10 +209,10 @@ async def test_a_file_without_end_is_cut_off_and_leaves_nothing_behind(small, ho
     answer = await small.post("/files", content=body(), headers=FORM)
 
     assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
-    assert await rows(hot) == []
+    assert await rows(db) == []
 
 
-async def test_what_follows_the_form_without_end_is_cut_off(small, hot):
+async def test_what_follows_the_form_without_end_is_cut_off(small, db):
     async def body():
         yield part() + END
         while True:
@@ -221,7 +221,7 @@ async def test_what_follows_the_form_without_end_is_cut_off(small, hot):
     answer = await small.post("/files", content=body(), headers=FORM)
 
     assert answer.status_code == 413
-    assert await rows(hot) == []
+    assert await rows(db) == []
 
 
 async def test_a_refusal_of_what_is_all_here_waits_for_nothing(api, monkeypatch):
@@ -254,61 +254,61 @@ async def stream(*chunks):
         yield chunk
 
 
-async def test_a_store_that_is_away_is_named_and_the_sweep_cleans_up(runtime, hot):
+async def test_a_store_that_is_away_is_named_and_the_sweep_cleans_up(runtime, db):
     uploads = runtime.uploads()
     uploads._store = Away(runtime.store, "put", "delete")
     with pytest.raises(Exception, match="store does not take"):
         await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
-    (left,) = await rows(hot)
+    (left,) = await rows(db)
     assert left["sha256"].startswith("gone:")
 
     uploads._store = runtime.store
-    await hot.execute("UPDATE uploads SET expires_at = now()")
+    await db.execute("UPDATE uploads SET expires_at = now()")
     await uploads.sweep()
 
-    assert await rows(hot) == []
+    assert await rows(db) == []
 
 
-async def test_the_sweep_removes_what_expired_and_what_never_came(runtime, hot):
+async def test_the_sweep_removes_what_expired_and_what_never_came(runtime, db):
     uploads = runtime.uploads()
     kept = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
     gone = (await uploads.hand_in(DEFAULT_OWNER_ID, "b.png", stream(png_of_about(5_000)))).row
-    await hot.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", gone["id"])
+    await db.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", gone["id"])
     # A process that died between its object and its row's last change.
     lost = (await uploads.hand_in(DEFAULT_OWNER_ID, "c.png", stream(png_of_about(9_000)))).row
-    await hot.execute("UPDATE uploads SET sha256 = 'coming:' || id, expires_at = now() WHERE id = $1", lost["id"])
+    await db.execute("UPDATE uploads SET sha256 = 'coming:' || id, expires_at = now() WHERE id = $1", lost["id"])
 
     await uploads.sweep()
     await uploads.sweep()
 
-    assert [row["id"] for row in await rows(hot)] == [kept["id"]]
+    assert [row["id"] for row in await rows(db)] == [kept["id"]]
     assert await objects(runtime, [row["key"] for row in (kept, gone, lost)]) == [True, False, False]
 
 
-async def test_an_object_that_cannot_be_removed_is_tried_again_and_never_found_again(runtime, hot):
+async def test_an_object_that_cannot_be_removed_is_tried_again_and_never_found_again(runtime, db):
     uploads = runtime.uploads()
     row = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
-    await hot.execute("UPDATE uploads SET expires_at = now()")
+    await db.execute("UPDATE uploads SET expires_at = now()")
     uploads._store = Away(runtime.store, "delete")
 
     await uploads.sweep()
 
     assert await uploads.find(DEFAULT_OWNER_ID, row["id"]) is None
-    assert len(await rows(hot)) == 1
+    assert len(await rows(db)) == 1
     # The same bytes are a new file meanwhile: the old object may vanish at any time.
-    again = await Uploads(hot, runtime.store, uploads.limits).hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
+    again = await Uploads(db, runtime.store, uploads.limits).hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
     assert again.fresh
     assert again.row["id"] != row["id"]
 
 
-async def test_a_worker_sweeps(product, hot):
+async def test_a_worker_sweeps(product, db):
     await hand_in(product.api)
-    await hot.execute("UPDATE uploads SET expires_at = now()")
+    await db.execute("UPDATE uploads SET expires_at = now()")
 
-    await eventually(lambda: rows(hot), lambda found: found == [])
+    await eventually(lambda: rows(db), lambda found: found == [])
 
 
-async def test_a_file_that_breaks_off_leaves_nothing_behind(runtime, hot):
+async def test_a_file_that_breaks_off_leaves_nothing_behind(runtime, db):
     async def breaking():
         yield PNG
         yield b"x" * 100_000
@@ -317,7 +317,7 @@ async def test_a_file_that_breaks_off_leaves_nothing_behind(runtime, hot):
     with pytest.raises(ConnectionError):
         await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", breaking())
 
-    assert await rows(hot) == []
+    assert await rows(db) == []
 
 
 @pytest.mark.parametrize("size", [1, 5, 70_000])
@@ -355,7 +355,7 @@ async def test_so_many_at_once_and_no_more(runtime, monkeypatch):
     assert refused.value.code == "uploads_busy"
 
 
-async def test_bytes_that_cease_to_come_are_not_waited_for(api, hot, monkeypatch):
+async def test_bytes_that_cease_to_come_are_not_waited_for(api, db, monkeypatch):
     monkeypatch.setattr("app.uploads.api.router.SILENCE", 0.05)
 
     async def body():
@@ -366,7 +366,7 @@ async def test_bytes_that_cease_to_come_are_not_waited_for(api, hot, monkeypatch
     answer = await api.post("/files", content=body(), headers=FORM)
 
     assert (answer.status_code, answer.json()["code"]) == (408, "upload_timeout")
-    assert await rows(hot) == []
+    assert await rows(db) == []
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_a_name_is_a_name_and_no_path(given, shown):
 
 
 async def test_large_files_pass_through_without_being_held(runtime):
-    uploads = Uploads(runtime.hot, runtime.store, runtime.uploads().limits)
+    uploads = Uploads(runtime.db, runtime.store, runtime.uploads().limits)
     size = 40 * 1024 * 1024
 
     async def body():

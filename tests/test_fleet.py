@@ -18,35 +18,35 @@ async def fleet(settings, tmp_path):
             yield Client(api)
 
 
-async def registered(hot, count):
-    return await eventually(lambda: hot.fetch("SELECT id FROM workers"), lambda rows: len(rows) == count)
+async def registered(db, count):
+    return await eventually(lambda: db.fetch("SELECT id FROM workers"), lambda rows: len(rows) == count)
 
 
-async def test_200_media_at_once_are_each_generated_exactly_once_by_two_workers(fleet, settings, hot, tmp_path):
+async def test_200_media_at_once_are_each_generated_exactly_once_by_two_workers(fleet, settings, db, tmp_path):
     with worker(settings, tmp_path / "1.log", "w1"), worker(settings, tmp_path / "2.log", "w2"):
-        await registered(hot, 2)
+        await registered(db, 2)
         asked = await asyncio.gather(
             *(fleet.generate(input={"width": 64, "height": 64, "seed": seed}) for seed in range(200))
         )
 
         async def completed():
-            return await hot.fetch("SELECT id FROM media WHERE status = 'COMPLETED'")
+            return await db.fetch("SELECT id FROM media WHERE status = 'COMPLETED'")
 
         await eventually(completed, lambda rows: len(rows) == 200, seconds=60)
 
     assert len({media["id"] for media in asked}) == 200
-    attempts = await hot.fetch("SELECT media_id, count(*) AS count FROM attempts GROUP BY media_id")
+    attempts = await db.fetch("SELECT media_id, count(*) AS count FROM attempts GROUP BY media_id")
     assert [row["count"] for row in attempts] == [1] * 200
-    claims = await hot.fetch(
+    claims = await db.fetch(
         "SELECT worker_id, count(*) AS count FROM media_history WHERE event = 'claimed' GROUP BY worker_id"
     )
     assert sum(row["count"] for row in claims) == 200
     assert len(claims) == 2, "one worker did it all"
 
 
-async def test_the_bell_wakes_a_worker_that_would_otherwise_look_much_later(fleet, settings, hot, tmp_path):
+async def test_the_bell_wakes_a_worker_that_would_otherwise_look_much_later(fleet, settings, db, tmp_path):
     with worker(settings, tmp_path / "1.log", CLAIM_INTERVAL_SECONDS="60") as program:
-        await registered(hot, 1)
+        await registered(db, 1)
         await eventually(lambda: asyncio.sleep(0, "ready." in program.output))
         done = await fleet.until(await fleet.faulty())
 
@@ -54,12 +54,12 @@ async def test_the_bell_wakes_a_worker_that_would_otherwise_look_much_later(flee
 
 
 async def test_a_worker_that_is_told_to_stop_hands_its_jobs_back_and_nothing_is_bought_again(
-    fleet, settings, hot, tmp_path
+    fleet, settings, db, tmp_path
 ):
     with worker(settings, tmp_path / "1.log", "w1") as first:
         asked = [await fleet.faulty(delay=6) for _ in range(10)]
         await eventually(
-            lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 10
+            lambda: db.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 10
         )
         first.process.send_signal(signal.SIGTERM)
         first.process.wait(15)
@@ -71,15 +71,15 @@ async def test_a_worker_that_is_told_to_stop_hands_its_jobs_back_and_nothing_is_
     assert {(media["status"], media["number_of_tries"]) for media in done} == {("COMPLETED", 1)}
 
 
-async def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_bought_again(fleet, settings, hot, tmp_path):
+async def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_bought_again(fleet, settings, db, tmp_path):
     with (
         worker(settings, tmp_path / "1.log", "w1", LEASE_SECONDS="2") as first,
         worker(settings, tmp_path / "2.log", "w2", LEASE_SECONDS="2"),
     ):
-        await registered(hot, 2)
+        await registered(db, 2)
         asked = await asyncio.gather(*(fleet.faulty(delay=4) for _ in range(40)))
         await eventually(
-            lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 40
+            lambda: db.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 40
         )
         first.send(signal.SIGKILL)
         done = [await fleet.until(media) for media in asked]
@@ -87,7 +87,7 @@ async def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_bought_again
     assert {(media["status"], media["number_of_tries"]) for media in done} == {("COMPLETED", 1)}
 
 
-async def test_without_a_broker_everything_goes_on(settings, hot, tmp_path):
+async def test_without_a_broker_everything_goes_on(settings, db, tmp_path):
     nowhere = {"REDIS_URL": "redis://127.0.0.1:9/0"}
     with (
         served(settings, tmp_path / "api.log", **nowhere) as address,
@@ -106,11 +106,11 @@ async def test_without_a_broker_everything_goes_on(settings, hot, tmp_path):
     assert [check["name"] for check in ready.json()["checks"] if not check["ok"]] == ["broker"]
 
 
-async def test_a_round_trip_through_a_worker_comes_back_or_says_that_none_does(fleet, settings, hot, tmp_path):
+async def test_a_round_trip_through_a_worker_comes_back_or_says_that_none_does(fleet, settings, db, tmp_path):
     # Many at once: a time-out of one that is lost is seen in one of three, not in one of thirty.
     silent = await asyncio.gather(*(fleet.api.get("/tools/celery_status") for _ in range(60)))
     with worker(settings, tmp_path / "1.log"):
-        await registered(hot, 1)
+        await registered(db, 1)
         answered = await eventually(
             lambda: fleet.api.get("/tools/celery_status"), lambda answer: answer.status_code == 200
         )
@@ -119,10 +119,10 @@ async def test_a_round_trip_through_a_worker_comes_back_or_says_that_none_does(f
     assert answered.json()["round_trip_milliseconds"] > 0
 
 
-async def test_readiness_names_what_is_wrong_and_no_address(fleet, hot):
+async def test_readiness_names_what_is_wrong_and_no_address(fleet, db):
     assert (await fleet.api.get("/tools/ready")).json()["status"] == "ready"
 
-    await hot.execute("UPDATE alembic_version SET version_num = '0001'")
+    await db.execute("UPDATE alembic_version SET version_num = '0001'")
     answer = await fleet.api.get("/tools/ready")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")

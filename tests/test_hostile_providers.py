@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.http_client.protocol import Request
 from app.core.ids import new_id
 from app.jobs.execution.failures import LONGEST_MESSAGE
@@ -119,7 +119,7 @@ async def test_an_error_without_end_is_cut(client, working):
 
 @pytest.mark.parametrize("target", ["other", "http://["])
 async def test_a_server_of_the_operators_sends_us_nowhere_else_inside(target):
-    client = Outgoing(allow_private_addresses=False)
+    client = HttpClient(allow_private_addresses=False)
     async with Server() as own, Server() as other:
         other.answers["/"] = saying(b"inside")
         location = f"{other.url}/" if target == "other" else target

@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver
 from app.core.database.migrations import ROOT
 from app.core.http_client import protocol
 from app.core.http_client.addresses import LONGEST_URL, is_public, malformed, refusal
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.http_client.protocol import Request
 from app.runtime import open_runtime
 
@@ -92,7 +92,7 @@ async def client():
     made = []
 
     def make(**options):
-        made.append(Outgoing(**{"allow_private_addresses": False, **options}))
+        made.append(HttpClient(**{"allow_private_addresses": False, **options}))
         return made[-1]
 
     yield make
@@ -326,7 +326,7 @@ async def test_the_setting_turns_the_guard_off(serving, client):
 async def test_the_guard_holds_on_the_event_loop_of_the_workers():
     async def call():
         async with running(Server()) as server:
-            outgoing = Outgoing(allow_private_addresses=False)
+            outgoing = HttpClient(allow_private_addresses=False)
             try:
                 answer = await outgoing.send(post(server.url, guarded=False))
                 for host in ("127.0.0.1", "localhost"):

@@ -15,11 +15,11 @@ async def ask(client, key, body=BODY):
     return await client.api.post("/media/generate", json=body, headers={HEADER: key})
 
 
-async def count(hot):
-    return (await hot.fetchrow("SELECT count(*) FROM media"))[0]
+async def count(db):
+    return (await db.fetchrow("SELECT count(*) FROM media"))[0]
 
 
-async def test_the_same_request_under_the_same_key_joins_the_first(client, hot, bell):
+async def test_the_same_request_under_the_same_key_joins_the_first(client, db, bell):
     first = await ask(client, "order-17")
 
     again = await ask(client, "order-17", {"metadata": {"b": 2, "a": 1}, "prompt": "a lighthouse"})
@@ -28,7 +28,7 @@ async def test_the_same_request_under_the_same_key_joins_the_first(client, hot, 
     assert (again.status_code, again.headers[REPLAYED]) == (202, "true")
     assert again.json() == first.json()
     assert again.headers["location"] == first.headers["location"]
-    assert await count(hot) == 1
+    assert await count(db) == 1
     assert len(bell.rings) == 1
 
 
@@ -41,23 +41,23 @@ async def test_a_finished_media_is_joined_too(product):
 
 
 @pytest.mark.parametrize("other", [{"prompt": "another"}, {**BODY, "input": {"seed": 1}}, {**BODY, "metadata": {}}])
-async def test_another_request_under_the_same_key_is_refused(client, hot, other):
+async def test_another_request_under_the_same_key_is_refused(client, db, other):
     await ask(client, "k")
 
     answer = await ask(client, "k", other)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
-    assert await count(hot) == 1
+    assert await count(db) == 1
 
 
-async def test_of_many_first_requests_at_once_one_makes_the_media(client, hot):
+async def test_of_many_first_requests_at_once_one_makes_the_media(client, db):
     for number in range(5):
         answers = await asyncio.gather(*(ask(client, f"race-{number}") for _ in range(8)))
 
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert sum(REPLAYED not in answer.headers for answer in answers) == 1
-    assert await count(hot) == 5
+    assert await count(db) == 5
 
 
 async def test_a_request_that_was_refused_does_not_use_up_its_key(client):
@@ -67,9 +67,9 @@ async def test_a_request_that_was_refused_does_not_use_up_its_key(client):
     assert (refused.status_code, answer.status_code) == (422, 202)
 
 
-async def test_a_key_that_is_over_names_a_new_request(client, hot):
+async def test_a_key_that_is_over_names_a_new_request(client, db):
     first = await ask(client, "k")
-    await hot.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
+    await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
 
     again = await ask(client, "k", {"prompt": "another"})
 
@@ -77,27 +77,27 @@ async def test_a_key_that_is_over_names_a_new_request(client, hot):
     assert again.json()["id"] != first.json()["id"]
 
 
-async def test_keys_that_are_over_are_forgotten_and_their_media_stay(client, hot):
+async def test_keys_that_are_over_are_forgotten_and_their_media_stay(client, db):
     await ask(client, "old")
-    await hot.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
+    await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
     await ask(client, "new")
 
-    await keys.forget(hot, timedelta(hours=24))
+    await keys.forget(db, timedelta(hours=24))
 
-    assert [row[0] for row in await hot.fetch("SELECT key FROM idempotency_keys")] == ["new"]
-    assert await count(hot) == 2
+    assert [row[0] for row in await db.fetch("SELECT key FROM idempotency_keys")] == ["new"]
+    assert await count(db) == 2
 
 
-async def test_keys_of_other_owners_are_other_keys(client, hot):
+async def test_keys_of_other_owners_are_other_keys(client, db):
     await ask(client, "k")
-    await hot.execute("UPDATE idempotency_keys SET owner_id = gen_random_uuid()")
+    await db.execute("UPDATE idempotency_keys SET owner_id = gen_random_uuid()")
 
     assert REPLAYED not in (await ask(client, "k")).headers
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "ümlaut".encode()])
-async def test_a_key_that_is_no_key_is_named(client, hot, key):
+async def test_a_key_that_is_no_key_is_named(client, db, key):
     answer = await ask(client, key)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_idempotency_key")
-    assert await count(hot) == 0
+    assert await count(db) == 0

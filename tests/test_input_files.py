@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import trustme
 
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
 from app.jobs.inputs.references import Inline, OfMedia, places, read, replaced
 from app.media_generator.dummy_media_generator.png import png_of_about
@@ -94,7 +94,7 @@ async def at_work(settings, bell, provider):
 
     async def start(outgoing=None, **changes):
         chosen = settings.model_copy(update=changes)
-        made = outgoing or Outgoing(allow_private_addresses=chosen.allow_private_addresses)
+        made = outgoing or HttpClient(allow_private_addresses=chosen.allow_private_addresses)
         opened = open_runtime(chosen, Registry([provider]), made)
         runner = bell.runner = build_runner(await opened.__aenter__())
         await runner.start()
@@ -190,12 +190,12 @@ async def test_a_file_that_cannot_be_is_refused_at_once(client, words, word):
     assert word in wrong["message"]
 
 
-async def test_files_and_media_of_others_are_not_there(client, hot, at_work):
+async def test_files_and_media_of_others_are_not_there(client, db, at_work):
     uri = await handed_in(client)
     await at_work()
     media = await client.until(await ask(client))
-    await hot.execute("UPDATE uploads SET owner_id = $1", new_id())
-    await hot.execute("UPDATE media SET owner_id = $1", new_id())
+    await db.execute("UPDATE uploads SET owner_id = $1", new_id())
+    await db.execute("UPDATE media SET owner_id = $1", new_id())
 
     problem = await refused(client, image=uri, images=[f"media:{media['id']}"])
 
@@ -212,21 +212,21 @@ async def test_a_media_that_is_not_completed_or_has_no_such_file_is_named(client
     assert "no file 1" in (await refused(client, image=f"media:{waiting['id']}#1"))["detail"]
 
 
-async def test_naming_a_file_keeps_it(client, hot):
+async def test_naming_a_file_keeps_it(client, db):
     uri = await handed_in(client)
-    await hot.execute("UPDATE uploads SET expires_at = now() + interval '1 minute'")
+    await db.execute("UPDATE uploads SET expires_at = now() + interval '1 minute'")
 
     await ask(client, image=uri)
 
-    (row,) = await hot.fetch("SELECT expires_at - now() AS left FROM uploads")
+    (row,) = await db.fetch("SELECT expires_at - now() AS left FROM uploads")
     assert row["left"] > timedelta(hours=47)
 
 
-async def test_a_request_under_a_key_is_joined_when_its_file_is_gone(client, hot):
+async def test_a_request_under_a_key_is_joined_when_its_file_is_gone(client, db):
     body = {"prompt": "a", "model": "dummy/faulty", "input": {"image": await handed_in(client)}}
     key = {"Idempotency-Key": "order-17"}
     first = await client.api.post("/media/generate", json=body, headers=key)
-    await hot.execute("UPDATE uploads SET expires_at = now() - interval '1 minute'")
+    await db.execute("UPDATE uploads SET expires_at = now() - interval '1 minute'")
 
     again = await client.api.post("/media/generate", json=body, headers=key)
     refused = await client.api.post("/media/generate", json=body)
@@ -390,7 +390,7 @@ async def test_a_url_that_the_provider_does_not_read_is_fetched_for_it(client, p
 async def _asked_by_url(client, url):
     """Asked with an address that this API would refuse: its worker is more generous, for a server of this machine."""
     media = await ask(client, image="https://example.com/stands-for-it")
-    await client.hot.execute(
+    await client.db.execute(
         "UPDATE media SET input = jsonb_set(input::jsonb, '{image}', to_jsonb($2::text)) WHERE id = $1::uuid",
         media["id"],
         url,
@@ -399,8 +399,8 @@ async def _asked_by_url(client, url):
 
 
 @pytest.fixture(autouse=True)
-def _database(client, hot):
-    client.hot = hot
+def _database(client, db):
+    client.db = db
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ async def test_a_silent_site_is_tried_again(client, provider, at_work, site, mon
 
 
 def guarded(*answers):
-    return Outgoing(allow_private_addresses=False, resolver=lambda: Names(*answers))
+    return HttpClient(allow_private_addresses=False, resolver=lambda: Names(*answers))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00:ec2::254"])
@@ -493,7 +493,7 @@ async def outside(monkeypatch):
     async with running(Site(), tls=theirs) as site:
 
         def outgoing(*answers):
-            return Outgoing(allow_private_addresses=False, resolver=lambda: Names(*answers), tls=ours)
+            return HttpClient(allow_private_addresses=False, resolver=lambda: Names(*answers), tls=ours)
 
         yield site, outgoing
 

@@ -15,7 +15,7 @@ from tests.test_webhooks import deliveries_of, register
 TOLD = ["media.queued", "media.started", "media.completed"]
 
 
-async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines, database, hot, tmp_path):
+async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines, database, db, tmp_path):
     asked, told = [], []
 
     async def read(reader, number):
@@ -46,7 +46,7 @@ async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines
 
             with worker(settings, tmp_path / "1w.log", **environment) as first:
                 await eventually(
-                    lambda: hot.fetch("SELECT FROM media WHERE status = 'COMPLETED'"), lambda rows: len(rows) == 3
+                    lambda: db.fetch("SELECT FROM media WHERE status = 'COMPLETED'"), lambda rows: len(rows) == 3
                 )
                 # As many as an endpoint gets at the same time are on their way, and no answer has come.
                 await eventually(lambda: asyncio.sleep(0, receiver.got), lambda got: len(got) == 8)
@@ -56,7 +56,7 @@ async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines
 
             own.valkey.start()
             # As if the leases were over.
-            await hot.execute("UPDATE webhook_deliveries SET next_at = now()")
+            await db.execute("UPDATE webhook_deliveries SET next_at = now()")
             with (
                 served(settings, tmp_path / "2.log", **environment) as address,
                 worker(settings, tmp_path / "2w.log", **environment),

@@ -395,7 +395,7 @@ async def test_what_is_on_its_way_or_done_cannot_be_tried_again(product):
     assert gone.status_code == 404
 
 
-async def test_of_many_retries_at_once_one_counts(product, hot):
+async def test_of_many_retries_at_once_one_counts(product, db):
     failed = await product.until(await product.faulty(fail_times=1, fail_with="credit"))
 
     answers = await asyncio.gather(*(product.api.post(f"/media/{failed['id']}/retry") for _ in range(6)))

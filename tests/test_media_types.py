@@ -12,7 +12,7 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from app.core.file_types import HEAD_BYTES, Ending, NotMediaError, inspect
+from app.core.file_types import HEAD_BYTES, NotMediaError, Tail, inspect
 from app.jobs.outputs import probe
 from app.main import create_app
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -201,7 +201,7 @@ async def test_what_the_model_did_not_promise_or_did_not_finish_is_refused(clien
 
 
 def whole(content, *types):
-    ending = Ending(inspect(content[:HEAD_BYTES], types), content[:HEAD_BYTES])
+    ending = Tail(inspect(content[:HEAD_BYTES], types), content[:HEAD_BYTES])
     for start in range(0, len(content), 7):
         ending.see(content[start : start + 7])
     return ending.is_reached
@@ -241,7 +241,7 @@ def test_what_cameras_and_programs_put_behind_a_picture_does_no_harm(content):
 @pytest.mark.parametrize("size", [20, 21, 22, 23, 24, 25])
 def test_a_jpeg_that_ends_among_what_describes_it_is_not_whole(size):
     described = b"\xff\xd8\xff\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0" + JPEG[2:]
-    ending = Ending(inspect(JPEG), described[:size])
+    ending = Tail(inspect(JPEG), described[:size])
     ending.see(described[:size])
 
     assert not ending.is_reached

@@ -15,7 +15,7 @@ from app.core.telemetry import metrics as measures
 from app.core.telemetry.metrics import MICRO, MOST_SERIES, Counter, Histogram
 from app.embedded.engines import VALKEY, Engines
 from app.jobs.metrics import counters
-from app.jobs.metrics.reporter import Pulse
+from app.jobs.metrics.reporter import MetricsReporter
 from app.jobs.scheduling import provider_circuits
 from app.jobs.worker import leases
 from app.main import create_app
@@ -53,22 +53,22 @@ async def numbers(client):
     return samples(answer.text)
 
 
-async def entered(client, hot):
+async def entered(client, db):
     """The numbers, with what this process has counted so far."""
-    await counters.add_all(hot, dict(measures.take_all()))
+    await counters.add_all(db, dict(measures.take_all()))
     # What a pulse has taken just before is on its way into the database.
     await asyncio.sleep(0.3)
     return await numbers(client)
 
 
-async def test_queue_and_work_are_counted_by_model(client, hot):
+async def test_queue_and_work_are_counted_by_model(client, db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     for _ in range(3):
         await client.faulty()
     await client.generate()
-    await claim(hot, "network", worker_id=worker_id, limit=1)
-    await hot.execute("UPDATE media SET next_run = now() - interval '90 s' WHERE status = 'IN_QUEUE'")
+    await claim(db, "network", worker_id=worker_id, limit=1)
+    await db.execute("UPDATE media SET next_run = now() - interval '90 s' WHERE status = 'IN_QUEUE'")
 
     seen = await numbers(client)
 
@@ -78,9 +78,9 @@ async def test_queue_and_work_are_counted_by_model(client, hot):
     assert (seen["fleek_workers",], seen["fleek_database_up",]) == (1, 1)
 
 
-async def test_what_goes_wrong_is_counted(product, hot):
+async def test_what_goes_wrong_is_counted(product, db):
     await product.until(await product.faulty(lose_answer="unknown"))
-    await provider_circuits.close(hot, "acme", UnauthorizedError("bad key"), pause=timedelta(hours=1))
+    await provider_circuits.close(db, "acme", UnauthorizedError("bad key"), pause=timedelta(hours=1))
 
     seen = await numbers(product)
 
@@ -89,12 +89,12 @@ async def test_what_goes_wrong_is_counted(product, hot):
     assert seen["fleek_leases_expired_total",] == 0
 
 
-async def test_a_dead_worker_is_counted(client, hot, runtime, bell):
+async def test_a_dead_worker_is_counted(client, db, runtime, bell):
     dead = new_id()
-    await leases.register(hot, dead, "dead")
+    await leases.register(db, dead, "dead")
     media = await client.faulty()
-    await claim(hot, "network", worker_id=dead, limit=1)
-    await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour'")
+    await claim(db, "network", worker_id=dead, limit=1)
+    await db.execute("UPDATE workers SET seen_at = now() - interval '1 hour'")
     quick = runtime.settings.model_copy(update={"lease_seconds": 1})
     runner = bell.runner = build_runner(type(runtime)(**{**fields(runtime), "settings": quick}))
     await runner.start()
@@ -118,7 +118,7 @@ async def test_expired_media_are_counted(product):
     await eventually(lambda: numbers(product), lambda seen: seen["fleek_sweep_found_total", "expired"] == 1)
 
 
-async def test_requests_are_counted_by_the_template_of_their_route(client, hot):
+async def test_requests_are_counted_by_the_template_of_their_route(client, db):
     media = await client.faulty()
     for _ in range(3):
         await client.api.get(f"/media/status/{media['job_id']}")
@@ -130,7 +130,7 @@ async def test_requests_are_counted_by_the_template_of_their_route(client, hot):
         await client.api.get(f"/nothing/{new_id()}")
     await client.api.request("BREW", "/media")
 
-    seen = await entered(client, hot)
+    seen = await entered(client, db)
 
     # Labels in the order of their names: method, route, status, wait.
     count = "fleek_http_request_duration_seconds_count"
@@ -146,17 +146,17 @@ async def test_requests_are_counted_by_the_template_of_their_route(client, hot):
     }
 
 
-async def test_webhooks_are_counted(client, hot):
+async def test_webhooks_are_counted(client, db):
     paused, active = new_id(), new_id()
     for endpoint, status in ((paused, "paused"), (active, "active")):
-        await hot.execute(
+        await db.execute(
             """INSERT INTO webhook_endpoints (id, owner_id, url, events, secret, status)
             VALUES ($1, $1, 'x', '{}', 's', $2)""",
             endpoint,
             status,
         )
     for endpoint, due in ((paused, timedelta(hours=-1)), (active, timedelta(minutes=-5)), (active, timedelta(hours=1))):
-        await hot.execute(
+        await db.execute(
             """INSERT INTO webhook_deliveries (endpoint_id, receiver, type, sequence, next_at)
             VALUES ($1, 'r', 'media.completed', 1, now() + $2::interval)""",
             endpoint,
@@ -185,7 +185,7 @@ class PricedDummy(DummyMediaGeneratorModel):
         return replace(outcome, cost=Decimal("0.25")) if isinstance(outcome, Succeeded) else outcome
 
 
-async def test_tries_are_counted_by_outcome_with_cost_time_and_bytes(client, working, hot):
+async def test_tries_are_counted_by_outcome_with_cost_time_and_bytes(client, working, db):
     await working(PricedDummy())
     painted = await client.until(await client.faulty(size=5000))
     await client.until(await client.faulty(fail_times=1, fail_with="input_refused"))
@@ -194,7 +194,7 @@ async def test_tries_are_counted_by_outcome_with_cost_time_and_bytes(client, wor
     await client.api.post(f"/media/{running['id']}/cancel")
     await client.until(running)
 
-    seen = await entered(client, hot)
+    seen = await entered(client, db)
 
     tries = {key[1:]: value for key, value in seen.items() if key[0] == "fleek_attempts_total"}
     assert tries == {
@@ -213,7 +213,7 @@ async def test_tries_are_counted_by_outcome_with_cost_time_and_bytes(client, wor
     assert seen[calls, "cancel", "ok", "dummy"] == 1
 
 
-async def test_what_several_processes_count_adds_up(settings, hot, client, tmp_path):
+async def test_what_several_processes_count_adds_up(settings, db, client, tmp_path):
     """Two workers in processes of their own; this process's API answers for them."""
     with worker(settings, tmp_path / "w1.log", "w1"), worker(settings, tmp_path / "w2.log", "w2"):
         await eventually(lambda: numbers(client), lambda seen: seen["fleek_workers",] == 2)
@@ -225,21 +225,21 @@ async def test_what_several_processes_count_adds_up(settings, hot, client, tmp_p
     assert seen["fleek_event_loop_lag_seconds_count", "worker"] >= 1
 
 
-async def test_counts_survive_an_outage_of_the_database(settings, hot, runtime):
+async def test_counts_survive_an_outage_of_the_database(settings, db, runtime):
     measured = Counter("fleek_outage", "Of this test.")
-    pulse = Pulse("api", runtime.hot, runtime.news)
-    before, runtime.hot._dsn = runtime.hot._dsn, "postgresql://nobody@127.0.0.1:9/none"
-    await runtime.hot.close()
+    pulse = MetricsReporter("api", runtime.db, runtime.news)
+    before, runtime.db._dsn = runtime.db._dsn, "postgresql://nobody@127.0.0.1:9/none"
+    await runtime.db.close()
     measured.add(number=3)
     pulse._owed.update(measured.take())
 
     with pytest.raises(UNAVAILABLE):
         await pulse.enter()
-    runtime.hot._dsn = before
+    runtime.db._dsn = before
     await pulse.enter()
     await pulse.enter()
 
-    assert (await counters.read(hot))['["fleek_outage",""]'] == 3
+    assert (await counters.read(db))['["fleek_outage",""]'] == 3
 
 
 async def test_lost_bells_and_news_are_counted(database, tmp_path):
@@ -259,7 +259,7 @@ async def test_lost_bells_and_news_are_counted(database, tmp_path):
                 names = ("broker_publish_failures", "news_failures", "news_unheard_seconds")
                 return all(seen[f"fleek_{name}_total",] > 0 for name in names)
 
-            await eventually(lambda: entered(client, app.state.runtime.hot), lost)
+            await eventually(lambda: entered(client, app.state.runtime.db), lost)
 
 
 def test_every_value_falls_into_the_bucket_whose_bound_it_does_not_exceed():
@@ -332,17 +332,17 @@ def test_any_label_value_survives_the_text_format():
     assert samples(page.decode()) == {("fleek_x", value): 0.5}
 
 
-async def test_scrapes_share_a_read_and_a_slow_one_is_rare(monkeypatch, hot):
+async def test_scrapes_share_a_read_and_a_slow_one_is_rare(monkeypatch, db):
     monkeypatch.setattr(page, "KEPT_SECONDS", 60)
     reads = []
 
     class Counting:
         async def fetch(self, query, *values):
             reads.append(query)
-            return await hot.fetch(query, *values)
+            return await db.fetch(query, *values)
 
         async def fetchrow(self, query, *values):
-            return await hot.fetchrow(query, *values)
+            return await db.fetchrow(query, *values)
 
     metrics = page.MetricsPage(Counting())
 

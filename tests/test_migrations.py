@@ -45,8 +45,8 @@ async def test_autogenerate_finds_no_difference(database, monkeypatch):
     await asyncio.to_thread(command.check, Config(ROOT / "alembic.ini"))
 
 
-async def test_the_newest_revision_is_found_without_alembic(hot):
-    assert await present_revision(hot) == wanted_revision()
+async def test_the_newest_revision_is_found_without_alembic(db):
+    assert await present_revision(db) == wanted_revision()
 
 
 async def test_a_migration_waits_for_a_lock_only_so_long(database, monkeypatch):
@@ -60,8 +60,8 @@ async def test_a_migration_waits_for_a_lock_only_so_long(database, monkeypatch):
         await holder.close()
 
 
-async def test_a_revision_of_somebody_else_is_refused(database, hot):
-    await hot.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
+async def test_a_revision_of_somebody_else_is_refused(database, db):
+    await db.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
 
     with pytest.raises(CommandError, match="from_the_future"):
         await asyncio.to_thread(migrate, database)

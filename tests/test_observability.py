@@ -116,12 +116,12 @@ async def test_a_collector_that_is_away_holds_up_nobody(settings, tmp_path):
     assert len(media) == 20
 
 
-async def test_errors_of_api_and_worker_are_reported(settings, tmp_path, hot, listener):
+async def test_errors_of_api_and_worker_are_reported(settings, tmp_path, db, listener):
     dsn = f"http://key@127.0.0.1:{listener.port}/1"
     async with whole(settings, tmp_path, SENTRY_DSN=dsn) as client:
         media = await client.faulty(hang=True)
         await client.until(media, "PROCESSING")
-        await hot.execute("ALTER TABLE media RENAME COLUMN prompt TO gone")
+        await db.execute("ALTER TABLE media RENAME COLUMN prompt TO gone")
         answer = await client.api.get(f"/media/{media['id']}", headers={"Authorization": "Bearer of-a-secret"})
 
         async def reported():

@@ -8,10 +8,10 @@ import pytest
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.jobs.scheduling import provider_circuits
-from app.jobs.scheduling.queue_position import Line
+from app.jobs.scheduling.queue_position import QueuePositions
 from app.jobs.states import RESUMED
 from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Held, Intent, NewMedia, Terms
+from app.jobs.transitions.commands import Intent, Lease, NewMedia, Terms
 from app.jobs.worker import leases
 from app.media import queries
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -25,114 +25,114 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-async def worker_id(hot):
+async def worker_id(db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     return worker_id
 
 
-async def asked(hot, owner, *, priority=5, model="dummy/faulty", waits=None):
+async def asked(db, owner, *, priority=5, model="dummy/faulty", waits=None):
     new = NewMedia(new_id(), new_id(), owner, "p", model, "{}", "{}", "network", Terms(priority))
-    await transitions.request(hot, new)
+    await transitions.request(db, new)
     if waits is not None:
-        await hot.execute("UPDATE media SET next_run = now() - $2::interval WHERE id = $1", new.id, waits)
+        await db.execute("UPDATE media SET next_run = now() - $2::interval WHERE id = $1", new.id, waits)
     return new.id
 
 
-async def claim_all(hot, worker_id, *, limit, **standing):
+async def claim_all(db, worker_id, *, limit, **standing):
     """Claims until there is nothing left, as a runner does, in the order in which they came."""
     taken = []
-    while rows := await claim(hot, "network", worker_id=worker_id, limit=limit, **standing):
+    while rows := await claim(db, "network", worker_id=worker_id, limit=limit, **standing):
         standing["served"] = rows[-1]["owner_id"]
         taken += rows
     return taken
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
-async def test_higher_priorities_come_first(hot, worker_id, limit):
+async def test_higher_priorities_come_first(db, worker_id, limit):
     given = [3, 9, 0, 5, 9, 1]
-    ids = {await asked(hot, DEFAULT_OWNER_ID, priority=priority): priority for priority in given}
+    ids = {await asked(db, DEFAULT_OWNER_ID, priority=priority): priority for priority in given}
 
-    taken = await claim_all(hot, worker_id, limit=limit)
+    taken = await claim_all(db, worker_id, limit=limit)
 
     assert [ids[row["id"]] for row in taken] == sorted(given, reverse=True)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 200])
-async def test_owners_take_turns_so_that_ten_thousand_jobs_hold_back_nobody(hot, worker_id, limit):
+async def test_owners_take_turns_so_that_ten_thousand_jobs_hold_back_nobody(db, worker_id, limit):
     busy, first, second = new_id(), new_id(), new_id()
     for _ in range(60):
-        await asked(hot, busy)
+        await asked(db, busy)
     for owner in (first, second, first, second):
-        await asked(hot, owner)
+        await asked(db, owner)
 
-    taken = [row["owner_id"] for row in await claim_all(hot, worker_id, limit=limit)]
+    taken = [row["owner_id"] for row in await claim_all(db, worker_id, limit=limit)]
 
     assert len(taken) == 64
     assert max(taken.index(first), taken.index(second)) <= 2
     assert {first, second} <= set(taken[3:6]) | {taken[2]}
 
 
-async def test_what_waits_long_overtakes_higher_priorities(hot, worker_id):
-    old = await asked(hot, DEFAULT_OWNER_ID, priority=1, waits=timedelta(minutes=45))
-    new = await asked(hot, DEFAULT_OWNER_ID, priority=7)
-    low = await asked(hot, DEFAULT_OWNER_ID, priority=1)
+async def test_what_waits_long_overtakes_higher_priorities(db, worker_id):
+    old = await asked(db, DEFAULT_OWNER_ID, priority=1, waits=timedelta(minutes=45))
+    new = await asked(db, DEFAULT_OWNER_ID, priority=7)
+    low = await asked(db, DEFAULT_OWNER_ID, priority=1)
 
-    taken = await claim_all(hot, worker_id, limit=1, ageing=timedelta(minutes=5))
+    taken = await claim_all(db, worker_id, limit=1, ageing=timedelta(minutes=5))
 
     assert [row["id"] for row in taken] == [old, new, low]
 
 
-async def test_of_one_stream_only_what_has_waited_long_overtakes(hot, worker_id):
-    old = [await asked(hot, DEFAULT_OWNER_ID, priority=0, waits=timedelta(minutes=50)) for _ in range(2)]
-    young = await asked(hot, DEFAULT_OWNER_ID, priority=0)
-    high = await asked(hot, DEFAULT_OWNER_ID, priority=9)
+async def test_of_one_stream_only_what_has_waited_long_overtakes(db, worker_id):
+    old = [await asked(db, DEFAULT_OWNER_ID, priority=0, waits=timedelta(minutes=50)) for _ in range(2)]
+    young = await asked(db, DEFAULT_OWNER_ID, priority=0)
+    high = await asked(db, DEFAULT_OWNER_ID, priority=9)
 
-    taken = await claim_all(hot, worker_id, limit=10, ageing=timedelta(minutes=5))
+    taken = await claim_all(db, worker_id, limit=10, ageing=timedelta(minutes=5))
 
     assert {row["id"] for row in taken[:3]} == {*old, high}
     assert taken[3]["id"] == young
 
 
-async def test_more_owners_than_one_look_sees_are_all_served(hot, worker_id):
-    await hot.execute(
+async def test_more_owners_than_one_look_sees_are_all_served(db, worker_id):
+    await db.execute(
         """INSERT INTO media (id, job_id, owner_id, status, prompt, model, provider, input, metadata, queue)
         SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'IN_QUEUE', 'p', 'a/b', 'a', '{}', '{}',
             'network' FROM generate_series(1, 2500)"""
     )
     taken, after = set(), {}
     for _ in range(30):
-        rows = await transitions.claim(hot, "network", standing_of(worker_id, **after), limit=200)
+        rows = await transitions.claim(db, "network", standing_of(worker_id, **after), limit=200)
         taken |= {row["id"] for row in rows if row["id"] is not None}
         after = {"after": rows[0]["next_owner"]} if rows[0]["next_owner"] else {}
 
     assert len(taken) == 2500
 
 
-async def test_what_may_be_paid_already_comes_before_every_priority_and_outside_every_limit(hot, worker_id):
-    bought = await asked(hot, DEFAULT_OWNER_ID, priority=0)
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held = Held(bought, row["fence"])
-    await transitions.intend(hot, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
-    await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
-    await asked(hot, DEFAULT_OWNER_ID, priority=9)
-    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
+async def test_what_may_be_paid_already_comes_before_every_priority_and_outside_every_limit(db, worker_id):
+    bought = await asked(db, DEFAULT_OWNER_ID, priority=0)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held = Lease(bought, row["fence"])
+    await transitions.intend(db, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
+    await transitions.hand_back(db, [held], reason="test", delay=timedelta(0))
+    await asked(db, DEFAULT_OWNER_ID, priority=9)
+    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=MINUTE)
 
-    taken = await claim_all(hot, worker_id, limit=1, limits={"dummy": 1})
+    taken = await claim_all(db, worker_id, limit=1, limits={"dummy": 1})
 
     assert [(row["id"], row["rank"]) for row in taken] == [(bought, RESUMED)]
 
 
-async def test_a_limit_holds_for_all_workers_at_once(hot):
+async def test_a_limit_holds_for_all_workers_at_once(db):
     ids = [new_id() for _ in range(6)]
     for worker_id in ids:
-        await leases.register(hot, worker_id, "test")
+        await leases.register(db, worker_id, "test")
     for _ in range(40):
-        await asked(hot, new_id())
-    await asked(hot, DEFAULT_OWNER_ID, model="other/model")
+        await asked(db, new_id())
+    await asked(db, DEFAULT_OWNER_ID, model="other/model")
 
     claims = await asyncio.gather(
-        *(claim(hot, "network", worker_id=worker_id, limit=20, limits={"dummy": 7}) for worker_id in ids)
+        *(claim(db, "network", worker_id=worker_id, limit=20, limits={"dummy": 7}) for worker_id in ids)
     )
 
     taken = [row["provider"] for rows in claims for row in rows]
@@ -140,14 +140,14 @@ async def test_a_limit_holds_for_all_workers_at_once(hot):
     assert taken.count("other") == 1
 
 
-async def test_a_place_that_becomes_free_is_taken(client, settings, hot, bell):
+async def test_a_place_that_becomes_free_is_taken(client, settings, db, bell):
     async with open_runtime(settings.model_copy(update={"provider_limits": {"dummy": 2}})) as limited:
         runner = bell.runner = build_runner(limited)
         await runner.start()
         media = [await client.faulty(delay=0.3) for _ in range(6)]
         most = 0
         while not all([(await client.media(one))["status"] == "COMPLETED" for one in media]):
-            most = max(most, len(await hot.fetch("SELECT 1 FROM media WHERE status = 'PROCESSING'")))
+            most = max(most, len(await db.fetch("SELECT 1 FROM media WHERE status = 'PROCESSING'")))
         await runner.stop()
 
     assert most == 2
@@ -164,24 +164,22 @@ class Keyless(DummyMediaGeneratorModel):
         return await super().submit(submission)
 
 
-async def test_a_provider_with_a_bad_key_is_closed_and_opens_by_itself_when_the_key_is_good(
-    client, settings, hot, bell
-):
+async def test_a_provider_with_a_bad_key_is_closed_and_opens_by_itself_when_the_key_is_good(client, settings, db, bell):
     provider = Keyless()
     first = await client.faulty()
     async with open_runtime(settings, Registry([provider])) as keyless:
         runner = bell.runner = build_runner(keyless)
         await runner.start()
         failed = await client.until(first)
-        await eventually(lambda: provider_circuits.closed(hot))
+        await eventually(lambda: provider_circuits.closed(db))
         waiting = [await client.faulty() for _ in range(3)]
         told = await eventually(lambda: client.media(waiting[-1]), lambda media: media["waiting_for"])
         ready = await client.api.get("/tools/ready")
         # Trials fail, and cost none of the jobs that wait its place.
-        await eventually(lambda: hot.fetch("SELECT 1 FROM media_history WHERE event = 'retry_scheduled'"))
+        await eventually(lambda: db.fetch("SELECT 1 FROM media_history WHERE event = 'retry_scheduled'"))
         provider.good = True
         done = [await client.until(media) for media in waiting]
-        open_again = await eventually(lambda: provider_circuits.closed(hot), lambda rows: rows == [])
+        open_again = await eventually(lambda: provider_circuits.closed(db), lambda rows: rows == [])
         await runner.stop()
 
     assert (failed["status"], failed["error"]["code"]) == ("ERROR", "provider_unauthorized")
@@ -205,17 +203,17 @@ async def test_a_client_sees_how_many_are_before_it(client):
     assert light["queue_position"] == 2
 
 
-async def test_another_owners_long_queue_is_hardly_before_anybody(client, hot):
+async def test_another_owners_long_queue_is_hardly_before_anybody(client, db):
     crowd = new_id()
     for _ in range(30):
-        await asked(hot, crowd)
+        await asked(db, crowd)
     media = await client.faulty()
 
     assert (await client.media(media))["queue_position"] == 1
 
 
-async def test_beyond_a_thousand_nobody_counts(client, hot):
-    await hot.execute(
+async def test_beyond_a_thousand_nobody_counts(client, db):
+    await db.execute(
         """INSERT INTO media (id, job_id, owner_id, status, prompt, model, provider, input, metadata, queue, next_run)
         SELECT gen_random_uuid(), gen_random_uuid(), $1, 'IN_QUEUE', 'p', 'dummy/faulty', 'dummy', '{}', '{}',
             'network', now() - interval '1 minute' FROM generate_series(1, 1500)""",
@@ -226,12 +224,12 @@ async def test_beyond_a_thousand_nobody_counts(client, hot):
     assert (await client.media(media))["queue_position"] == "1000+"
 
 
-async def test_the_etag_changes_with_the_place(client, hot):
+async def test_the_etag_changes_with_the_place(client, db):
     media = [await client.faulty() for _ in range(2)]
     path = f"/media/jobs/{media[1]['job_id']}"
     before = await client.api.get(path)
     same = await client.api.get(path, headers={"if-none-match": before.headers["etag"]})
-    await hot.execute("DELETE FROM media WHERE id = $1", media[0]["id"])
+    await db.execute("DELETE FROM media WHERE id = $1", media[0]["id"])
 
     after = await client.api.get(path, headers={"if-none-match": before.headers["etag"]})
 
@@ -239,14 +237,14 @@ async def test_the_etag_changes_with_the_place(client, hot):
     assert (before.json()["queue_position"], after.json()["queue_position"]) == (1, 0)
 
 
-async def test_what_is_at_a_closed_provider_is_before_nobody(hot):
+async def test_what_is_at_a_closed_provider_is_before_nobody(db):
     for _ in range(5):
-        await asked(hot, DEFAULT_OWNER_ID, model="closed/model")
-    media_id = await asked(hot, new_id())
-    await provider_circuits.close(hot, "closed", CreditError("no credit"), pause=MINUTE)
-    owner = (await hot.fetchrow("SELECT owner_id FROM media WHERE id = $1", media_id))["owner_id"]
+        await asked(db, DEFAULT_OWNER_ID, model="closed/model")
+    media_id = await asked(db, new_id())
+    await provider_circuits.close(db, "closed", CreditError("no credit"), pause=MINUTE)
+    owner = (await db.fetchrow("SELECT owner_id FROM media WHERE id = $1", media_id))["owner_id"]
 
-    waiting = await Line(hot).waiting(await queries.media_by_id(hot, media_id, owner))
+    waiting = await QueuePositions(db).waiting(await queries.media_by_id(db, media_id, owner))
 
     assert (waiting.position, waiting.reason) == (0, None)
 

@@ -14,7 +14,7 @@ from app.jobs.scheduling import model_pauses, pauses, provider_circuits
 from app.jobs.scheduling.queue_position import Line
 from app.jobs.states import DEFAULT_PRIORITY, RESUMED, SHELVED, SUSPECT
 from app.jobs.transitions import shelf_statements, transitions
-from app.jobs.transitions.commands import Held, Intent, NewMedia, Purchase, Terms
+from app.jobs.transitions.commands import Intent, Lease, NewMedia, Purchase, Terms
 from app.jobs.worker import leases
 from app.media import queries
 from app.media_generator.errors import CreditError
@@ -30,28 +30,28 @@ def nobody(_moved):
 
 
 @pytest.fixture
-async def worker_id(hot):
+async def worker_id(db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     return worker_id
 
 
-async def asked(hot, model=MODEL, *, owner=DEFAULT_OWNER_ID, priority=DEFAULT_PRIORITY):
+async def asked(db, model=MODEL, *, owner=DEFAULT_OWNER_ID, priority=DEFAULT_PRIORITY):
     new = NewMedia(new_id(), new_id(), owner, "p", model, "{}", "{}", "network", Terms(priority))
-    await transitions.request(hot, new)
+    await transitions.request(db, new)
     return new.id
 
 
-async def ranks(hot):
-    return [row["rank"] for row in await hot.fetch("SELECT rank FROM media ORDER BY id")]
+async def ranks(db):
+    return [row["rank"] for row in await db.fetch("SELECT rank FROM media ORDER BY id")]
 
 
-async def taken_by(hot, worker_id):
-    return [row["id"] for row in await claim(hot, "network", worker_id=worker_id, limit=100)]
+async def taken_by(db, worker_id):
+    return [row["id"] for row in await claim(db, "network", worker_id=worker_id, limit=100)]
 
 
-async def waiting_for(hot, media_id):
-    return await Line(hot).waiting(await queries.media_by_id(hot, media_id, DEFAULT_OWNER_ID))
+async def waiting_for(db, media_id):
+    return await Line(db).waiting(await queries.media_by_id(db, media_id, DEFAULT_OWNER_ID))
 
 
 @contextlib.asynccontextmanager
@@ -64,20 +64,20 @@ async def hot_transaction(settings):
         await connection.close()
 
 
-async def begun(hot, worker_id, *, bought=True):
+async def begun(db, worker_id, *, bought=True):
     """A media with an open attempt."""
-    media_id = await asked(hot)
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held, attempt_id = Held(media_id, row["fence"]), new_id()
-    await transitions.intend(hot, [Intent(held, attempt_id, MODEL, "1", "00")])
+    media_id = await asked(db)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held, attempt_id = Lease(media_id, row["fence"]), new_id()
+    await transitions.intend(db, [Intent(held, attempt_id, MODEL, "1", "00")])
     if bought:
-        await transitions.record_purchases(hot, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
+        await transitions.record_purchases(db, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
     return held, attempt_id
 
 
 @pytest.mark.parametrize("name", [MODEL, "dummy"])
-async def test_what_is_paused_is_not_bought_until_it_is_resumed(product, hot, name):
-    await pauses.pause(hot, name, "the budget is spent", nobody)
+async def test_what_is_paused_is_not_bought_until_it_is_resumed(product, db, name):
+    await pauses.pause(db, name, "the budget is spent", nobody)
     media = await product.faulty()
     other = await product.until(await product.generate(input={"width": 64, "height": 64})) if name == MODEL else None
     told = await eventually(lambda: product.media(media), lambda seen: seen["waiting_for"])
@@ -85,210 +85,210 @@ async def test_what_is_paused_is_not_bought_until_it_is_resumed(product, hot, na
     await asyncio.sleep(0.3)
     tries = await attempts_of(product, media)
 
-    assert await pauses.resume(hot, name, nobody)
+    assert await pauses.resume(db, name, nobody)
     done = await product.until(media)
 
     assert other is None or other["status"] == "COMPLETED"
     assert told["waiting_for"] == light["waiting_for"] == {"code": "paused", "message": "the budget is spent"}
     assert (told["status"], tries, done["status"]) == ("IN_QUEUE", [], "COMPLETED")
-    assert not await pauses.resume(hot, name, nobody)
+    assert not await pauses.resume(db, name, nobody)
 
 
 @pytest.mark.parametrize("name", [MODEL, "dummy"])
-async def test_what_is_bought_goes_on_during_a_pause(product, hot, name):
+async def test_what_is_bought_goes_on_during_a_pause(product, db, name):
     media = await product.faulty(delay=0.6)
     await eventually(lambda: attempts_of(product, media), lambda tries: tries and tries[0]["status"] == "SUBMITTED")
 
-    await pauses.pause(hot, name, "x", nobody)
+    await pauses.pause(db, name, "x", nobody)
 
     assert (await product.until(media))["status"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("bought", [True, False])
 @pytest.mark.parametrize("name", [MODEL, "dummy"])
-async def test_money_that_may_be_spent_is_followed_during_a_pause(hot, worker_id, name, bought):
-    held, _ = await begun(hot, worker_id, bought=bought)
-    await pauses.pause(hot, name, "x", nobody)
-    await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
-    await pauses.tend(hot)
+async def test_money_that_may_be_spent_is_followed_during_a_pause(db, worker_id, name, bought):
+    held, _ = await begun(db, worker_id, bought=bought)
+    await pauses.pause(db, name, "x", nobody)
+    await transitions.hand_back(db, [held], reason="test", delay=timedelta(0))
+    await pauses.tend(db)
 
-    assert await ranks(hot) == [RESUMED]
-    assert await taken_by(hot, worker_id) == [held.media_id]
+    assert await ranks(db) == [RESUMED]
+    assert await taken_by(db, worker_id) == [held.media_id]
 
 
-async def test_the_others_of_an_owner_pass_by_what_is_paused_before_and_after_it_is_shelved(hot, worker_id):
-    await asked(hot)
-    other = await asked(hot, OTHER)
-    await hot.execute("UPDATE media SET next_run = now() - interval '1 hour' WHERE model = $1", MODEL)
+async def test_the_others_of_an_owner_pass_by_what_is_paused_before_and_after_it_is_shelved(db, worker_id):
+    await asked(db)
+    other = await asked(db, OTHER)
+    await db.execute("UPDATE media SET next_run = now() - interval '1 hour' WHERE model = $1", MODEL)
 
-    await model_pauses.pause(hot, MODEL, "x")
-    before = await taken_by(hot, worker_id)
-    await pauses.tend(hot)
-    last = await asked(hot, OTHER)
-    after = await taken_by(hot, worker_id)
+    await model_pauses.pause(db, MODEL, "x")
+    before = await taken_by(db, worker_id)
+    await pauses.tend(db)
+    last = await asked(db, OTHER)
+    after = await taken_by(db, worker_id)
 
     assert (before, after) == ([other], [last])
-    assert (await ranks(hot))[0] == SHELVED
+    assert (await ranks(db))[0] == SHELVED
 
 
-async def test_a_resumed_media_has_its_old_place(hot, worker_id):
-    first, second = await asked(hot, priority=3), await asked(hot, priority=8)
-    await pauses.pause(hot, MODEL, "x", nobody)
-    shelved = await ranks(hot)
-    later = await asked(hot, OTHER, priority=3)
+async def test_a_resumed_media_has_its_old_place(db, worker_id):
+    first, second = await asked(db, priority=3), await asked(db, priority=8)
+    await pauses.pause(db, MODEL, "x", nobody)
+    shelved = await ranks(db)
+    later = await asked(db, OTHER, priority=3)
 
-    await pauses.resume(hot, MODEL, nobody)
+    await pauses.resume(db, MODEL, nobody)
 
     assert shelved == [SHELVED, SHELVED]
-    assert [await taken_by(hot, worker_id) for _ in range(2)] == [[second], [first, later]]
+    assert [await taken_by(db, worker_id) for _ in range(2)] == [[second], [first, later]]
 
 
-async def test_a_suspect_is_not_bought_anew_during_a_pause(hot, worker_id):
-    await asked(hot)
-    await hot.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
+async def test_a_suspect_is_not_bought_anew_during_a_pause(db, worker_id):
+    await asked(db)
+    await db.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
 
     for name in (MODEL, "dummy"):
-        await pauses.pause(hot, name, "x", nobody)
-        assert await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9) == []
-        await pauses.resume(hot, name, nobody)
-    assert await ranks(hot) == [SUSPECT]
-    assert len(await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9)) == 1
+        await pauses.pause(db, name, "x", nobody)
+        assert await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9) == []
+        await pauses.resume(db, name, nobody)
+    assert await ranks(db) == [SUSPECT]
+    assert len(await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9)) == 1
 
 
-async def test_a_suspect_with_an_open_attempt_goes_on_during_a_pause(hot, worker_id):
-    held, _ = await begun(hot, worker_id)
-    await transitions.hand_back(hot, [held], reason="test", delay=timedelta(0))
-    await hot.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
-    await pauses.pause(hot, MODEL, "x", nobody)
-    await pauses.pause(hot, "dummy", "x", nobody)
+async def test_a_suspect_with_an_open_attempt_goes_on_during_a_pause(db, worker_id):
+    held, _ = await begun(db, worker_id)
+    await transitions.hand_back(db, [held], reason="test", delay=timedelta(0))
+    await db.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
+    await pauses.pause(db, MODEL, "x", nobody)
+    await pauses.pause(db, "dummy", "x", nobody)
 
-    assert len(await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=5, below=9)) == 1
+    assert len(await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9)) == 1
 
 
-async def test_no_trial_and_no_bad_key_lifts_an_operators_pause(hot):
-    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
-    await pauses.pause(hot, "dummy", "by hand", nobody)
+async def test_no_trial_and_no_bad_key_lifts_an_operators_pause(db):
+    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=MINUTE)
+    await pauses.pause(db, "dummy", "by hand", nobody)
 
-    await provider_circuits.open_again(hot, "dummy")
-    found_out = await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=timedelta(0))
+    await provider_circuits.open_again(db, "dummy")
+    found_out = await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=timedelta(0))
 
-    (gate,) = await provider_circuits.closed(hot)
+    (gate,) = await provider_circuits.closed(db)
     assert (gate["code"], gate["message"], found_out) == ("paused", "by hand", False)
-    assert await pauses.resume(hot, "dummy", nobody)
-    assert await provider_circuits.closed(hot) == []
+    assert await pauses.resume(db, "dummy", nobody)
+    assert await provider_circuits.closed(db) == []
 
 
-async def test_resuming_a_provider_leaves_it_closed_for_its_bad_key(hot):
-    await provider_circuits.close(hot, "dummy", CreditError("no credit"), pause=MINUTE)
+async def test_resuming_a_provider_leaves_it_closed_for_its_bad_key(db):
+    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=MINUTE)
 
-    assert not await pauses.resume(hot, "dummy", nobody)
-    assert [gate["code"] for gate in await provider_circuits.closed(hot)] == ["provider_credit"]
+    assert not await pauses.resume(db, "dummy", nobody)
+    assert [gate["code"] for gate in await provider_circuits.closed(db)] == ["provider_credit"]
 
 
-async def test_a_shelved_media_has_no_place_and_is_before_nobody(hot):
-    shelved = await asked(hot, owner=DEFAULT_OWNER_ID)
-    other = await asked(hot, OTHER)
-    await pauses.pause(hot, MODEL, "x", nobody)
-    fresh = await asked(hot)
+async def test_a_shelved_media_has_no_place_and_is_before_nobody(db):
+    shelved = await asked(db, owner=DEFAULT_OWNER_ID)
+    other = await asked(db, OTHER)
+    await pauses.pause(db, MODEL, "x", nobody)
+    fresh = await asked(db)
 
-    seen = [await waiting_for(hot, one) for one in (shelved, fresh, other)]
+    seen = [await waiting_for(db, one) for one in (shelved, fresh, other)]
 
     assert [one.position for one in seen] == [None, None, 0]
     assert [one.reason and one.reason["code"] for one in seen] == ["paused", "paused", None]
 
 
-async def test_a_shelved_media_can_be_cancelled_and_its_deadline_holds(client, hot):
+async def test_a_shelved_media_can_be_cancelled_and_its_deadline_holds(client, db):
     canceled, expired = await client.faulty(), await client.generate(model=MODEL, deadline_seconds=0.1)
-    await pauses.pause(hot, MODEL, "x", nobody)
+    await pauses.pause(db, MODEL, "x", nobody)
     answer = await client.api.post(f"/media/{canceled['id']}/cancel")
     await asyncio.sleep(0.15)
-    await transitions.expire_waiting(hot, "{}")
+    await transitions.expire_waiting(db, "{}")
 
     assert (answer.status_code, (await client.media(canceled))["status"]) == (200, "CANCELED")
     assert (await client.media(expired))["status"] == "ERROR"
 
     await client.api.post(f"/media/{canceled['id']}/retry")
-    assert (await ranks(hot))[0] == DEFAULT_PRIORITY
-    await pauses.tend(hot)
-    assert (await ranks(hot))[0] == SHELVED
+    assert (await ranks(db))[0] == DEFAULT_PRIORITY
+    await pauses.tend(db)
+    assert (await ranks(db))[0] == SHELVED
 
 
-async def test_a_purchase_that_becomes_known_takes_its_media_from_the_shelf(hot, worker_id):
-    media_id = await asked(hot)
-    await pauses.pause(hot, MODEL, "x", nobody)
-    await hot.execute(
+async def test_a_purchase_that_becomes_known_takes_its_media_from_the_shelf(db, worker_id):
+    media_id = await asked(db)
+    await pauses.pause(db, MODEL, "x", nobody)
+    await db.execute(
         """INSERT INTO attempts (id, media_id, number, status, model, input_hash)
         VALUES ($1, $2, 1, 'SUBMITTED', 'dummy/faulty', '00')""",
         new_id(),
         media_id,
     )
 
-    await transitions.unshelve_bought(hot)
+    await transitions.unshelve_bought(db)
 
-    assert await ranks(hot) == [RESUMED]
-    assert await taken_by(hot, worker_id) == [media_id]
+    assert await ranks(db) == [RESUMED]
+    assert await taken_by(db, worker_id) == [media_id]
 
 
-async def test_what_is_shelved_without_a_pause_is_put_back(hot, worker_id):
+async def test_what_is_shelved_without_a_pause_is_put_back(db, worker_id):
     for model in (MODEL, OTHER, "a/b", "z/z"):
-        await asked(hot, model)
+        await asked(db, model)
     for model in (MODEL, "a/b", "z/z"):
-        await pauses.pause(hot, model, "x", nobody)
-    await hot.execute("DELETE FROM paused_models WHERE model IN ('a/b', 'z/z')")
+        await pauses.pause(db, model, "x", nobody)
+    await db.execute("DELETE FROM paused_models WHERE model IN ('a/b', 'z/z')")
 
-    await pauses.tend(hot)
+    await pauses.tend(db)
 
-    assert await ranks(hot) == [SHELVED, DEFAULT_PRIORITY, DEFAULT_PRIORITY, DEFAULT_PRIORITY]
+    assert await ranks(db) == [SHELVED, DEFAULT_PRIORITY, DEFAULT_PRIORITY, DEFAULT_PRIORITY]
 
 
-async def test_pauses_and_claims_that_race_buy_nothing_after_the_pause(hot):
+async def test_pauses_and_claims_that_race_buy_nothing_after_the_pause(db):
     ids = [new_id() for _ in range(3)]
     for worker_id in ids:
-        await leases.register(hot, worker_id, "test")
+        await leases.register(db, worker_id, "test")
     for _ in range(300):
-        await asked(hot)
+        await asked(db)
     paused = asyncio.Event()
     late = []
 
     async def take(worker_id):
         for _ in range(40):
             begun_after = paused.is_set()
-            rows = await claim(hot, "network", worker_id=worker_id, limit=2)
+            rows = await claim(db, "network", worker_id=worker_id, limit=2)
             if begun_after:
                 late.extend(rows)
 
     async def pause():
         await asyncio.sleep(0.02)
-        await model_pauses.pause(hot, MODEL, "x")
+        await model_pauses.pause(db, MODEL, "x")
         paused.set()
-        await pauses.pause(hot, MODEL, "x", nobody)
+        await pauses.pause(db, MODEL, "x", nobody)
 
     await asyncio.gather(*(take(worker_id) for worker_id in ids), pause())
 
     assert late == []
-    left = await hot.fetch("SELECT rank FROM media WHERE status = 'IN_QUEUE'")
+    left = await db.fetch("SELECT rank FROM media WHERE status = 'IN_QUEUE'")
     assert left
     assert {row["rank"] for row in left} == {SHELVED}
 
 
-async def test_nothing_stays_shelved_after_a_resume_whoever_was_shelving(hot):
+async def test_nothing_stays_shelved_after_a_resume_whoever_was_shelving(db):
     for _ in range(200):
-        await asked(hot)
+        await asked(db)
     over = asyncio.Event()
 
     async def workers_tend():
         while not over.is_set():
-            await transitions.shelve(hot, limit=7)
+            await transitions.shelve(db, limit=7)
 
     async def clients_ask():
         while not over.is_set():
-            await asked(hot)
+            await asked(db)
 
     async def operator():
         for _ in range(10):
-            await pauses.pause(hot, MODEL, "x", nobody)
-            await pauses.resume(hot, MODEL, nobody)
-            seen.append(await model_pauses.shelved(hot, MODEL))
+            await pauses.pause(db, MODEL, "x", nobody)
+            await pauses.resume(db, MODEL, nobody)
+            seen.append(await model_pauses.shelved(db, MODEL))
         over.set()
 
     seen = []
@@ -297,33 +297,33 @@ async def test_nothing_stays_shelved_after_a_resume_whoever_was_shelving(hot):
     assert seen == [0] * 10
 
 
-async def test_a_batch_that_is_being_shelved_holds_up_the_resume(hot, settings):
-    await asked(hot)
-    await model_pauses.pause(hot, MODEL, "x")
+async def test_a_batch_that_is_being_shelved_holds_up_the_resume(db, settings):
+    await asked(db)
+    await model_pauses.pause(db, MODEL, "x")
     async with hot_transaction(settings) as shelving:
         await shelving.fetch(shelf_statements.SHELVE, 10)
-        resuming = asyncio.create_task(pauses.resume(hot, MODEL, nobody))
+        resuming = asyncio.create_task(pauses.resume(db, MODEL, nobody))
         done, _ = await asyncio.wait([resuming], timeout=0.2)
         held_up = not done
 
     assert held_up
     assert await resuming
-    assert await ranks(hot) == [DEFAULT_PRIORITY]
+    assert await ranks(db) == [DEFAULT_PRIORITY]
 
 
-async def test_a_worker_shelves_what_comes_during_a_pause_and_puts_back_what_a_crash_left(product, hot):
-    await pauses.pause(hot, MODEL, "x", nobody)
+async def test_a_worker_shelves_what_comes_during_a_pause_and_puts_back_what_a_crash_left(product, db):
+    await pauses.pause(db, MODEL, "x", nobody)
     media = await product.faulty()
-    await eventually(lambda: ranks(hot), lambda seen: seen == [SHELVED])
+    await eventually(lambda: ranks(db), lambda seen: seen == [SHELVED])
 
-    await hot.execute("DELETE FROM paused_models")
+    await db.execute("DELETE FROM paused_models")
 
     assert (await product.until(media))["status"] == "COMPLETED"
 
 
-async def test_it_is_visible_and_no_fault(client, hot):
-    await pauses.pause(hot, MODEL, "x", nobody)
-    await pauses.pause(hot, "acme", "x", nobody)
+async def test_it_is_visible_and_no_fault(client, db):
+    await pauses.pause(db, MODEL, "x", nobody)
+    await pauses.pause(db, "acme", "x", nobody)
 
     ready = await client.api.get("/tools/ready")
     metrics = (await client.api.get("/tools/metrics")).text

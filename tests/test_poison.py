@@ -13,85 +13,85 @@ from app.jobs.worker import leases
 from tests.support import Client, claim, eventually, served, worker
 
 
-async def dies(hot, *, limit=100, suspects=0, below=2**31 - 1):
+async def dies(db, *, limit=100, suspects=0, below=2**31 - 1):
     """A worker that claims, and is gone; the ids that it had."""
     worker_id = new_id()
-    await leases.register(hot, worker_id, "dies")
-    await hot.execute("UPDATE media SET next_run = now() - interval '1 s'")
-    rows = await claim(hot, "network", worker_id=worker_id, limit=limit) if limit else []
+    await leases.register(db, worker_id, "dies")
+    await db.execute("UPDATE media SET next_run = now() - interval '1 s'")
+    rows = await claim(db, "network", worker_id=worker_id, limit=limit) if limit else []
     if suspects:
-        rows += await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=suspects, below=below)
-    await leases.leave(hot, worker_id)
-    await transitions.return_orphans(hot)
+        rows += await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=suspects, below=below)
+    await leases.leave(db, worker_id)
+    await transitions.return_orphans(db)
     return {row["id"] for row in rows}
 
 
-async def takeovers(hot):
-    return {row["id"]: row["takeovers"] for row in await hot.fetch("SELECT id, takeovers FROM media")}
+async def takeovers(db):
+    return {row["id"]: row["takeovers"] for row in await db.fetch("SELECT id, takeovers FROM media")}
 
 
-async def test_of_a_dead_workers_jobs_each_is_counted_and_suspected_the_second_time(client, hot):
+async def test_of_a_dead_workers_jobs_each_is_counted_and_suspected_the_second_time(client, db):
     for _ in range(5):
         await client.faulty()
 
-    await dies(hot)
-    ranks = {row["rank"] for row in await hot.fetch("SELECT rank FROM media")}
-    again = await dies(hot)
+    await dies(db)
+    ranks = {row["rank"] for row in await db.fetch("SELECT rank FROM media")}
+    again = await dies(db)
 
     assert SUSPECT not in ranks
     assert len(again) == 5
-    assert set((await takeovers(hot)).values()) == {SUSPECT_FROM}
-    assert {row["rank"] for row in await hot.fetch("SELECT rank FROM media")} == {SUSPECT}
+    assert set((await takeovers(db)).values()) == {SUSPECT_FROM}
+    assert {row["rank"] for row in await db.fetch("SELECT rank FROM media")} == {SUSPECT}
 
 
-async def test_what_was_beside_a_suspect_is_not_blamed(client, hot):
+async def test_what_was_beside_a_suspect_is_not_blamed(client, db):
     suspect = await client.faulty()
-    await dies(hot)
-    await dies(hot)
+    await dies(db)
+    await dies(db)
     innocent = [await client.faulty() for _ in range(10)]
 
-    had = await dies(hot, suspects=1)
+    had = await dies(db, suspects=1)
 
-    counts = {str(media_id): count for media_id, count in (await takeovers(hot)).items()}
+    counts = {str(media_id): count for media_id, count in (await takeovers(db)).items()}
     assert len(had) == 11
     assert counts[suspect["id"]] == SUSPECT_FROM + 1
     assert {counts[media["id"]] for media in innocent} == {0}
 
 
-async def test_the_worst_suspects_are_taken_apart_from_the_others(client, hot):
+async def test_the_worst_suspects_are_taken_apart_from_the_others(client, db):
     for _ in range(4):
         await client.faulty()
-    await dies(hot)
-    await dies(hot)
-    await dies(hot, limit=0, suspects=1)  # one of the four was alone, and its worker died
+    await dies(db)
+    await dies(db)
+    await dies(db, limit=0, suspects=1)  # one of the four was alone, and its worker died
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
-    await hot.execute("UPDATE media SET next_run = now()")
+    await leases.register(db, worker_id, "test")
+    await db.execute("UPDATE media SET next_run = now()")
 
-    rows = await transitions.claim_suspects(hot, "network", worker_id=worker_id, limit=8, below=SUSPECT_FROM + 1)
+    rows = await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=8, below=SUSPECT_FROM + 1)
 
     assert [row["takeovers"] for row in rows] == [2, 2, 2]
-    assert await claim(hot, "network", worker_id=worker_id, limit=10) == []
+    assert await claim(db, "network", worker_id=worker_id, limit=10) == []
 
 
-async def test_after_so_many_workers_it_is_given_up(client, hot):
+async def test_after_so_many_workers_it_is_given_up(client, db):
     media = await client.faulty()
-    await dies(hot)
+    await dies(db)
     for _ in range(2):
-        await dies(hot, suspects=1)
+        await dies(db, suspects=1)
 
-    assert await transitions.give_up(hot, takeovers=4, error=WORKER_LOST.as_json) == []
-    assert len(await transitions.give_up(hot, takeovers=3, error=WORKER_LOST.as_json)) == 1
+    assert await transitions.give_up(db, takeovers=4, error=WORKER_LOST.as_json) == []
+    assert len(await transitions.give_up(db, takeovers=3, error=WORKER_LOST.as_json)) == 1
 
     over = await client.media(media)
     assert (over["status"], over["error"]["code"]) == ("ERROR", "worker_lost")
     assert (await client.api.post(f"/media/{media['id']}/retry")).status_code == 202
-    assert set((await takeovers(hot)).values()) == {0}
+    assert set((await takeovers(db)).values()) == {0}
 
 
-async def test_a_suspect_that_goes_well_is_done(product, hot):
+async def test_a_suspect_that_goes_well_is_done(product, db):
     media = [await product.faulty(delay=0.2) for _ in range(12)]
-    await hot.execute(
+    await db.execute(
         "UPDATE media SET takeovers = 1 + mod(abs(hashtext(id::text)), 4), rank = $1 WHERE status = 'IN_QUEUE'", SUSPECT
     )
 
@@ -128,7 +128,7 @@ def poisonous(tmp_path):
     return str(tmp_path)
 
 
-async def test_poison_is_stopped_and_the_fleet_goes_on(settings, hot, tmp_path, poisonous):
+async def test_poison_is_stopped_and_the_fleet_goes_on(settings, db, tmp_path, poisonous):
     plugin = {"PYTHONPATH": poisonous, "LEASE_SECONDS": "1", "MAX_TAKEOVERS": "5", "CLAIM_INTERVAL_SECONDS": "0.2"}
     with served(settings, tmp_path / "api.log", **plugin) as address:
         async with httpx2.AsyncClient(base_url=address, timeout=30) as api:

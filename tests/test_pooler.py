@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from app.core.database.migrations import present_revision, wanted_revision
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.main import create_app
 from app.runtime import open_runtime
 from app.worker import build_runner
@@ -60,27 +60,27 @@ async def test_jobs_go_through_a_pooler_in_transaction_mode(pooled, bell):
 
 
 async def test_many_statements_at_once_get_their_own_answers(pooled):
-    hot = Connections(pooled.database_dsn, size=CLIENTS, prepared=pooled.database_prepared_statements)
+    db = DatabasePool(pooled.database_dsn, size=CLIENTS, prepared=pooled.database_prepared_statements)
 
     async def ask(number):
         # A text for each, so that a session which mixed them up would be found out.
-        row = await hot.fetchrow(f"SELECT {number % 40} AS mine, $1::int AS given, pg_sleep(0.001)", number)
+        row = await db.fetchrow(f"SELECT {number % 40} AS mine, $1::int AS given, pg_sleep(0.001)", number)
         return row["mine"], row["given"]
 
     seen = await asyncio.gather(*(ask(number) for number in range(400)))
-    await hot.close()
+    await db.close()
 
     assert seen == [(number % 40, number) for number in range(400)]
 
 
 async def test_without_the_setting_a_pooler_that_keeps_no_statements_is_no_use(engines, database, tmp_path):
     with PgBouncer(tmp_path, database, keeps_statements=False) as pooler:
-        hot = Connections(pooler.dsn, size=CLIENTS)
+        db = DatabasePool(pooler.dsn, size=CLIENTS)
         answers = await asyncio.gather(
-            *(hot.fetchrow("SELECT $1::int, pg_sleep(0.002)", number % 7) for number in range(100)),
+            *(db.fetchrow("SELECT $1::int, pg_sleep(0.002)", number % 7) for number in range(100)),
             return_exceptions=True,
         )
-        await hot.close()
+        await db.close()
 
     assert any(isinstance(answer, asyncpg.PostgresError) for answer in answers)
 
@@ -94,9 +94,9 @@ async def test_the_migration_goes_through_a_pooler(engines, base_settings, templ
         settings = make_settings(engines, database_url=pooler.dsn)
         prepared = fleek("prepare", folder=tmp_path, **environment_of(settings, DATABASE_PREPARED_STATEMENTS="false"))
         assert prepared.returncode == 0, prepared.stderr
-        hot = Connections(pooler.dsn, size=1, prepared=False)
-        revision = await present_revision(hot)
-        await hot.close()
+        db = DatabasePool(pooler.dsn, size=1, prepared=False)
+        revision = await present_revision(db)
+        await db.close()
     await on_server(base_settings, "DROP DATABASE pooled WITH (FORCE)")
 
     assert revision == wanted_revision()

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from app.core.database.migrations import present_revision, wanted_revision
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.ids import new_id
 from app.jobs.worker import leases
 from app.storage.s3 import S3Store
@@ -38,9 +38,9 @@ async def test_prepare_makes_schema_and_bucket_and_may_be_repeated(empty, tmp_pa
         revision = f"The schema is at revision {wanted_revision()}."
         assert done.stdout.splitlines() == [revision, "The bucket unprepared is there."]
 
-    hot = Connections(empty.database_dsn, size=1)
-    assert await present_revision(hot) == wanted_revision()
-    await hot.close()
+    db = DatabasePool(empty.database_dsn, size=1)
+    assert await present_revision(db) == wanted_revision()
+    await db.close()
     await S3Store(empty).check()
 
 
@@ -70,17 +70,17 @@ def test_prepare_names_a_store_that_is_away(settings, tmp_path):
     assert done.stderr.startswith("fleek: the store does not answer")
 
 
-async def test_a_worker_is_healthy_as_long_as_it_reports(settings, hot, tmp_path):
+async def test_a_worker_is_healthy_as_long_as_it_reports(settings, db, tmp_path):
     environment = environment_of(settings)
-    await leases.register(hot, new_id(), "elsewhere/7")
+    await leases.register(db, new_id(), "elsewhere/7")
     stranger = check("check_worker", folder=tmp_path, **environment)
     assert stranger.returncode == 1
     assert stranger.stderr == "no worker of this host has reported to the database within its lease\n"
 
-    await leases.register(hot, new_id(), f"{socket.gethostname()}/7")
+    await leases.register(db, new_id(), f"{socket.gethostname()}/7")
     assert check("check_worker", folder=tmp_path, **environment).returncode == 0
 
-    await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour'")
+    await db.execute("UPDATE workers SET seen_at = now() - interval '1 hour'")
     assert check("check_worker", folder=tmp_path, **environment).returncode == 1
 
 

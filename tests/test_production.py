@@ -140,10 +140,10 @@ def test_the_doctor_says_what_is_unwise(tmp_path):
     assert "  note  PUBLIC_URL begins with http://" in done.stdout
 
 
-async def test_the_old_release_serves_on_the_schema_of_a_newer_one(client, hot):
-    await hot.execute("UPDATE alembic_version SET version_num = '9999'")
+async def test_the_old_release_serves_on_the_schema_of_a_newer_one(client, db):
+    await db.execute("UPDATE alembic_version SET version_num = '9999'")
     ahead = await client.api.get("/tools/ready")
-    await hot.execute("UPDATE alembic_version SET version_num = '0001'")
+    await db.execute("UPDATE alembic_version SET version_num = '0001'")
     behind = await client.api.get("/tools/ready")
 
     checks = {check["name"]: check for check in ahead.json()["checks"]}
@@ -152,8 +152,8 @@ async def test_the_old_release_serves_on_the_schema_of_a_newer_one(client, hot):
     assert f"the database is at revision 0001, this code wants {revisions().newest}" in behind.json()["detail"]
 
 
-async def test_a_worker_waits_for_its_schema(client: Client, settings, hot, tmp_path):
-    await hot.execute("UPDATE alembic_version SET version_num = '0001'")
+async def test_a_worker_waits_for_its_schema(client: Client, settings, db, tmp_path):
+    await db.execute("UPDATE alembic_version SET version_num = '0001'")
     asked = await client.faulty()
     with worker(settings, tmp_path / "worker.log") as running:
 
@@ -162,12 +162,12 @@ async def test_a_worker_waits_for_its_schema(client: Client, settings, hot, tmp_
 
         await eventually(told)
         assert (await client.media(asked))["status"] == "IN_QUEUE"
-        await hot.execute("UPDATE alembic_version SET version_num = $1", revisions().newest)
+        await db.execute("UPDATE alembic_version SET version_num = $1", revisions().newest)
         assert (await client.until(asked))["status"] == "COMPLETED"
 
 
-async def test_a_worker_that_waits_for_its_schema_can_be_stopped(settings, hot, tmp_path):
-    await hot.execute("DROP TABLE alembic_version")
+async def test_a_worker_that_waits_for_its_schema_can_be_stopped(settings, db, tmp_path):
+    await db.execute("DROP TABLE alembic_version")
     with worker(settings, tmp_path / "worker.log") as running:
 
         async def told():

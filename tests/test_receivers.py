@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.runtime import open_runtime
 from app.webhooks import delivery_queries
 from app.worker import build_deliverer
@@ -26,12 +26,12 @@ def settings(engines, database):
 @contextlib.asynccontextmanager
 async def at_work(settings):
     """A deliverer and its connections."""
-    outgoing = Outgoing(allow_private_addresses=True)
+    outgoing = HttpClient(allow_private_addresses=True)
     async with open_runtime(settings, outgoing=outgoing) as runtime:
         deliverer = build_deliverer(runtime, outgoing)
         await deliverer.start()
         try:
-            yield deliverer, runtime.hot
+            yield deliverer, runtime.db
         finally:
             await deliverer.stop()
 
@@ -54,9 +54,9 @@ async def receiver():
         yield opened
 
 
-async def endpoint(hot, url, kind="registered"):
+async def endpoint(db, url, kind="registered"):
     made = uuid4()
-    await hot.execute(
+    await db.execute(
         """INSERT INTO webhook_endpoints (id, owner_id, kind, url, events, secret)
         VALUES ($1, $2, $3, $4, '{media.completed}', $5)""",
         *(made, DEFAULT_OWNER_ID, kind, url, SECRET),
@@ -64,9 +64,9 @@ async def endpoint(hot, url, kind="registered"):
     return made
 
 
-async def owe(hot, endpoint_id, count=1, *, url=None, hosts=1, due="0 s", tries=0):
+async def owe(db, endpoint_id, count=1, *, url=None, hosts=1, due="0 s", tries=0):
     """Deliveries that wait for an endpoint; of one of kind `request`, for so many receivers."""
-    await hot.execute(
+    await db.execute(
         """INSERT INTO webhook_deliveries
             (endpoint_id, receiver, url, type, media_id, sequence, payload, next_at, tries)
         SELECT $1::uuid, CASE WHEN $2::text IS NULL THEN $1::uuid::text ELSE 'owner:' || $2 || n % $4 END, $2,
@@ -88,8 +88,8 @@ async def locked(settings, table):
         await connection.close()
 
 
-async def standing(hot):
-    rows = await hot.fetch("SELECT status, count(*) FROM webhook_deliveries GROUP BY status")
+async def standing(db):
+    rows = await db.fetch("SELECT status, count(*) FROM webhook_deliveries GROUP BY status")
     return {row["status"]: row["count"] for row in rows}
 
 
@@ -100,41 +100,41 @@ async def standing(hot):
         *("Mon, 99 Jan 2030 00:00:00 GMT", "Mon, 01 Jan 0001 00:00:00 +2359", "0"),
     ],
 )
-async def test_whatever_stands_in_retry_after_the_try_is_written_down(hot, deliverer, receiver, given):
+async def test_whatever_stands_in_retry_after_the_try_is_written_down(db, deliverer, receiver, given):
     receiver.answer = answering(503, **{"retry-after": given})
-    await owe(hot, await endpoint(hot, receiver.url))
+    await owe(db, await endpoint(db, receiver.url))
     deliverer.wake()
 
-    (one,) = await eventually(lambda: hot.fetch("SELECT * FROM webhook_tries"))
+    (one,) = await eventually(lambda: db.fetch("SELECT * FROM webhook_tries"))
     assert one["error"].startswith("answered 503") or "HTTP" in one["error"]
 
 
-async def test_receivers_that_hang_take_no_place_from_one_that_is_well(hot, deliverer, receiver):
+async def test_receivers_that_hang_take_no_place_from_one_that_is_well(db, deliverer, receiver):
     patience = asyncio.Event()
     async with Receiver(hanging(patience)) as slow:
         # As many as there are places, eight times over; by their names they all come first.
-        await owe(hot, await endpoint(hot, None, "request"), 2_400, url=slow.url, hosts=300)
+        await owe(db, await endpoint(db, None, "request"), 2_400, url=slow.url, hosts=300)
         deliverer.wake()
         await eventually(lambda: asyncio.sleep(0, len(slow.got)), lambda count: count > 400)
-        await owe(hot, await endpoint(hot, receiver.url))
+        await owe(db, await endpoint(db, receiver.url))
         deliverer.wake()
         await eventually(lambda: asyncio.sleep(0, receiver.got))
         assert slow.at_once == len(slow.got)
         patience.set()
 
 
-async def test_a_dead_receiver_with_a_long_backlog_is_left_alone(hot, deliverer, receiver):
+async def test_a_dead_receiver_with_a_long_backlog_is_left_alone(db, deliverer, receiver):
     await receiver.close()
-    await owe(hot, await endpoint(hot, receiver.url), 2_000)
+    await owe(db, await endpoint(db, receiver.url), 2_000)
     deliverer.wake()
-    await eventually(lambda: hot.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) >= 8)
+    await eventually(lambda: db.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) >= 8)
     await asyncio.sleep(1.5)
 
-    assert len(await hot.fetch("SELECT id FROM webhook_tries")) <= 20
-    assert (await standing(hot))["pending"] == 2_000
+    assert len(await db.fetch("SELECT id FROM webhook_tries")) <= 20
+    assert (await standing(db))["pending"] == 2_000
 
 
-async def test_what_the_address_before_answers_is_not_held_against_the_new_one(hot, deliverer, receiver):
+async def test_what_the_address_before_answers_is_not_held_against_the_new_one(db, deliverer, receiver):
     moved = asyncio.Event()
 
     async def gone_later(_got):
@@ -142,88 +142,88 @@ async def test_what_the_address_before_answers_is_not_held_against_the_new_one(h
         return await answering(410)(_got)
 
     async with Receiver(gone_later) as before:
-        known = await endpoint(hot, before.url)
-        await owe(hot, known, 3)
+        known = await endpoint(db, before.url)
+        await owe(db, known, 3)
         deliverer.wake()
         await eventually(lambda: asyncio.sleep(0, len(before.got) == 3))
-        await hot.execute("UPDATE webhook_endpoints SET url = $1", receiver.url)
+        await db.execute("UPDATE webhook_endpoints SET url = $1", receiver.url)
         moved.set()
-        await eventually(lambda: hot.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) == 3)
-        await hot.execute("UPDATE webhook_deliveries SET next_at = now()")
+        await eventually(lambda: db.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) == 3)
+        await db.execute("UPDATE webhook_deliveries SET next_at = now()")
         deliverer.wake()
-        await eventually(lambda: standing(hot), lambda seen: seen == {"delivered": 3})
+        await eventually(lambda: standing(db), lambda seen: seen == {"delivered": 3})
 
-    (row,) = await hot.fetch("SELECT status, failing_since FROM webhook_endpoints")
+    (row,) = await db.fetch("SELECT status, failing_since FROM webhook_endpoints")
     assert (row["status"], row["failing_since"]) == ("active", None)
 
 
-async def test_a_host_of_requests_that_wants_quiet_gets_it(hot, deliverer, receiver):
+async def test_a_host_of_requests_that_wants_quiet_gets_it(db, deliverer, receiver):
     receiver.answer = answering(429, **{"retry-after": "3600"})
-    of_requests = await endpoint(hot, None, "request")
-    await owe(hot, of_requests, url=receiver.url)
+    of_requests = await endpoint(db, None, "request")
+    await owe(db, of_requests, url=receiver.url)
     deliverer.wake()
     await eventually(lambda: asyncio.sleep(0, receiver.got and not deliverer.in_flight))
-    await owe(hot, of_requests, 20, url=receiver.url)
+    await owe(db, of_requests, 20, url=receiver.url)
     deliverer.wake()
     await asyncio.sleep(0.7)
 
     assert len(receiver.got) == 1
 
 
-async def test_what_was_taken_for_a_receiver_that_asks_for_quiet_meanwhile_is_given_back(settings, hot, receiver):
+async def test_what_was_taken_for_a_receiver_that_asks_for_quiet_meanwhile_is_given_back(settings, db, receiver):
     receiver.answer = answering(429, **{"retry-after": "3600"})
-    of_requests = await endpoint(hot, None, "request")
+    of_requests = await endpoint(db, None, "request")
     alone = settings.model_copy(update={"database_connections": 1})
     async with at_work(alone) as (deliverer, its), Receiver() as well:
         async with locked(settings, "webhook_tries"):
-            await owe(hot, of_requests, url=receiver.url)
+            await owe(db, of_requests, url=receiver.url)
             deliverer.wake()
             # The answer is here, and cannot be written down.
-            await eventually(lambda: hot.fetch("SELECT FROM pg_locks WHERE NOT granted"))
-            await owe(hot, of_requests, 20, url=receiver.url)
+            await eventually(lambda: db.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+            await owe(db, of_requests, 20, url=receiver.url)
             waits = its.waits
             deliverer.wake()
             # The next look knows nothing of it, and has no connection yet.
             await eventually(lambda: asyncio.sleep(0, its.waits > waits))
-        await owe(hot, await endpoint(hot, well.url))
+        await owe(db, await endpoint(db, well.url))
         await eventually(lambda: asyncio.sleep(0, well.got))
         await eventually(
-            lambda: hot.fetch("SELECT FROM webhook_deliveries WHERE status = 'pending' AND tries > 0"),
+            lambda: db.fetch("SELECT FROM webhook_deliveries WHERE status = 'pending' AND tries > 0"),
             lambda rows: len(rows) == 1,
         )
 
     assert len(receiver.got) == 1
 
 
-async def test_a_test_event_says_nothing_of_what_an_endpoint_has_missed(hot, deliverer, receiver):
-    known = await endpoint(hot, receiver.url)
-    await hot.execute("UPDATE webhook_endpoints SET failing_since = now() - interval '1 day'")
-    await owe(hot, known, 5, due="3 hours", tries=7)
-    await hot.execute(
+async def test_a_test_event_says_nothing_of_what_an_endpoint_has_missed(db, deliverer, receiver):
+    known = await endpoint(db, receiver.url)
+    await db.execute("UPDATE webhook_endpoints SET failing_since = now() - interval '1 day'")
+    await owe(db, known, 5, due="3 hours", tries=7)
+    await db.execute(
         """INSERT INTO webhook_deliveries (endpoint_id, receiver, type, sequence, payload)
         VALUES ($1, $2, 'webhook.test', 0, '{}')""",
         *(known, delivery_queries.test_receiver(known)),
     )
     deliverer.wake()
-    await eventually(lambda: standing(hot), lambda seen: seen.get("delivered") == 1)
-    await owe(hot, known)
+    await eventually(lambda: standing(db), lambda seen: seen.get("delivered") == 1)
+    await owe(db, known)
     deliverer.wake()
 
     # The first success of its own brings what it has missed.
-    await eventually(lambda: standing(hot), lambda seen: seen == {"delivered": 7})
+    await eventually(lambda: standing(db), lambda seen: seen == {"delivered": 7})
 
 
-async def test_a_worker_that_starts_after_an_outage_brings_what_was_missed(settings, hot, receiver):
-    of_requests = await endpoint(hot, None, "request")
-    await owe(hot, of_requests, 5, url=receiver.url, due="3 hours", tries=7)
+async def test_a_worker_that_starts_after_an_outage_brings_what_was_missed(settings, db, receiver):
+    of_requests = await endpoint(db, None, "request")
+    await owe(db, of_requests, 5, url=receiver.url, due="3 hours", tries=7)
     async with delivering_to(settings) as deliverer:
-        await owe(hot, of_requests, url=receiver.url)
+        await owe(db, of_requests, url=receiver.url)
         deliverer.wake()
-        await eventually(lambda: standing(hot), lambda seen: seen == {"delivered": 6})
+        await eventually(lambda: standing(db), lambda seen: seen == {"delivered": 6})
 
 
 @pytest.mark.parametrize(("status", "end"), [("disabled", "failed"), ("paused", "pending")])
-async def test_what_was_under_way_when_its_endpoint_left(hot, deliverer, receiver, status, end):
+async def test_what_was_under_way_when_its_endpoint_left(db, deliverer, receiver, status, end):
     left = asyncio.Event()
 
     async def refuse_later(got):
@@ -231,23 +231,23 @@ async def test_what_was_under_way_when_its_endpoint_left(hot, deliverer, receive
         return await answering(500)(got)
 
     receiver.answer = refuse_later
-    await owe(hot, await endpoint(hot, receiver.url), 3)
-    await hot.execute("UPDATE webhook_deliveries SET give_up_at = now()")
+    await owe(db, await endpoint(db, receiver.url), 3)
+    await db.execute("UPDATE webhook_deliveries SET give_up_at = now()")
     deliverer.wake()
     await eventually(lambda: asyncio.sleep(0, len(receiver.got) == 3))
-    await hot.execute("UPDATE webhook_endpoints SET status = $1", status)
+    await db.execute("UPDATE webhook_endpoints SET status = $1", status)
     left.set()
-    await eventually(lambda: hot.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) == 3)
+    await eventually(lambda: db.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) == 3)
 
-    assert await standing(hot) == {end: 3}
+    assert await standing(db) == {end: 3}
 
 
-async def test_what_is_kept_for_a_paused_endpoint_outlives_the_log(hot):
-    known = await endpoint(hot, "http://127.0.0.1:9/")
-    await owe(hot, known, 3)
-    await hot.execute("UPDATE webhook_deliveries SET created_at = now() - interval '60 days'")
-    await hot.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE sequence > 1")
+async def test_what_is_kept_for_a_paused_endpoint_outlives_the_log(db):
+    known = await endpoint(db, "http://127.0.0.1:9/")
+    await owe(db, known, 3)
+    await db.execute("UPDATE webhook_deliveries SET created_at = now() - interval '60 days'")
+    await db.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE sequence > 1")
 
-    await delivery_queries.forget(hot, delivery_queries.PATIENCE)
+    await delivery_queries.forget(db, delivery_queries.PATIENCE)
 
-    assert await standing(hot) == {"pending": 1}
+    assert await standing(db) == {"pending": 1}

@@ -15,7 +15,7 @@ from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.jobs.scheduling import pauses, provider_circuits
 from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Held, Intent, NewMedia, OnRoute, Purchase, Rerouting
+from app.jobs.transitions.commands import Intent, Lease, NewMedia, OnRoute, Purchase, Reroute
 from app.jobs.worker import leases
 from app.main import create_app
 from app.media_generator.catalogue import Catalogue
@@ -215,7 +215,7 @@ async def test_a_failure_after_the_purchase_never_leads_to_the_next_target(produ
     assert second.asked == []
 
 
-async def test_what_a_target_sold_all_the_same_is_fetched_there(product_of, hot):
+async def test_what_a_target_sold_all_the_same_is_fetched_there(product_of, db):
     first, second = Shop("first", refusal=CreditError("402")), Shop("second", OTHER)
     second.failure = GenerationFailedError("out of memory")
     client = await product_of(first, second)
@@ -225,7 +225,7 @@ async def test_what_a_target_sold_all_the_same_is_fetched_there(product_of, hot)
     # As a callback of the first one tells, which has taken the money and answered 402.
     fact = {"external_id": "a", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}
     purchase = Purchase(UUID(left["id"]), "a", json.dumps(fact))
-    assert await transitions.record_purchases(hot, [purchase]) == [True]
+    assert await transitions.record_purchases(db, [purchase]) == [True]
 
     stored = await eventually(lambda: client.media(over), lambda seen: seen["files"])
     tries = await attempts_of(client, over)
@@ -254,7 +254,7 @@ class Department(Shop):
 
 
 @pytest.mark.parametrize("before_the_end", [True, False])
-async def test_what_was_bought_of_an_earlier_target_has_its_price(product_of, hot, before_the_end):
+async def test_what_was_bought_of_an_earlier_target_has_its_price(product_of, db, before_the_end):
     shop = Department()
     shop.failure = BusyError("429") if before_the_end else GenerationFailedError("out of memory")
     shop.refusal = shop.failure if before_the_end else None
@@ -266,8 +266,8 @@ async def test_what_was_bought_of_an_earlier_target_has_its_price(product_of, ho
     (bought, _), shop.failure = await attempts_of(client, media), None
 
     fact = {"external_id": "a", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}
-    assert await transitions.record_purchases(hot, [Purchase(UUID(bought["id"]), "a", json.dumps(fact))]) == [True]
-    await signing_keys.hasten(hot, UUID(bought["id"]))
+    assert await transitions.record_purchases(db, [Purchase(UUID(bought["id"]), "a", json.dumps(fact))]) == [True]
+    await signing_keys.hasten(db, UUID(bought["id"]))
 
     await eventually(lambda: client.media(media), lambda seen: seen["files"])
     first, second = await attempts_of(client, media)
@@ -284,12 +284,12 @@ async def test_after_the_last_target_it_is_an_error(product_of):
     assert (over["status"], over["error"]["code"], over["model"]) == ("ERROR", "input_refused", "second/grey")
 
 
-async def test_a_request_passes_over_targets_that_are_closed_retired_or_do_not_fit(product_of, hot):
+async def test_a_request_passes_over_targets_that_are_closed_retired_or_do_not_fit(product_of, db):
     client = await product_of(Shop("first"), Shop("second", OTHER), work=False)
     before = await ask(client)
     too_large = await ask(client, size=60_000)
 
-    await provider_circuits.close(hot, "first", CreditError("402"), pause=timedelta(minutes=5))
+    await provider_circuits.close(db, "first", CreditError("402"), pause=timedelta(minutes=5))
     after = await eventually(lambda: ask(client), lambda media: media["model"] == "second/grey")
     waits = await ask(client, size=60_000)
 
@@ -299,13 +299,13 @@ async def test_a_request_passes_over_targets_that_are_closed_retired_or_do_not_f
     assert (await ask(retired))["model"] == "second/grey"
 
 
-async def test_what_waits_for_a_closed_provider_is_moved_to_an_open_target(product_of, hot, working):
+async def test_what_waits_for_a_closed_provider_is_moved_to_an_open_target(product_of, db, working):
     first, second = Shop("first"), Shop("second", OTHER)
     client = await product_of(first, second, work=False)
     media = [await ask(client) for _ in range(3)]
     fits_only_there = await ask(client, size=60_000)
     plain = await client.generate(model="first/grey")
-    await pauses.pause(hot, "first/grey", "by hand", lambda _moved: None)
+    await pauses.pause(db, "first/grey", "by hand", lambda _moved: None)
 
     await working(registry_of(first, second))
     done = [await client.until(one) for one in media]
@@ -389,56 +389,56 @@ async def test_an_estimate_of_a_route_is_that_of_its_target(product_of):
     assert (told["model"], told["amount"]) == ("first/grey", "0.02")
 
 
-async def begun(hot, *, bought=False):
+async def begun(db, *, bought=False):
     """A media of the route in a worker's hands, with an open attempt, and how it would go on."""
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     route = OnRoute("route/portrait", 0, "{}")
     new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "p", "first/grey", "{}", "{}", "network", route=route)
-    await transitions.request(hot, new)
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held, attempt_id = Held(new.id, row["fence"]), new_id()
-    await transitions.intend(hot, [Intent(held, attempt_id, "first/grey", "1", "00")])
+    await transitions.request(db, new)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held, attempt_id = Lease(new.id, row["fence"]), new_id()
+    await transitions.intend(db, [Intent(held, attempt_id, "first/grey", "1", "00")])
     if bought:
-        await transitions.record_purchases(hot, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
+        await transitions.record_purchases(db, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
     error = '{"code": "x", "message": "x"}'
-    return Rerouting(held, attempt_id, "first/grey", "second/grey", "local", '{"a": 1}', 1, error)
+    return Reroute(held, attempt_id, "first/grey", "second/grey", "local", '{"a": 1}', 1, error)
 
 
-async def test_a_move_is_made_once_and_changes_everything_that_belongs_to_the_model(hot):
-    move = await begun(hot)
+async def test_a_move_is_made_once_and_changes_everything_that_belongs_to_the_model(db):
+    move = await begun(db)
 
-    assert await asyncio.gather(*(transitions.reroute(hot, [move]) for _ in range(4))) in (
+    assert await asyncio.gather(*(transitions.reroute(db, [move]) for _ in range(4))) in (
         [[True], [False], [False], [False]],
         [[False], [True], [False], [False]],
         [[False], [False], [True], [False]],
         [[False], [False], [False], [True]],
     )
-    row = await hot.fetchrow("SELECT status, model, provider, queue, input, route_step, worker_id FROM media")
+    row = await db.fetchrow("SELECT status, model, provider, queue, input, route_step, worker_id FROM media")
     assert tuple(row) == ("IN_QUEUE", "second/grey", "second", "local", '{"a": 1}', 1, None)
 
 
 @pytest.mark.parametrize("way", ["bought", "lease lost", "backwards", "paid before"])
-async def test_a_move_is_refused_where_money_may_be_spent_or_the_lease_is_lost(hot, way):
-    move = await begun(hot, bought=way == "bought")
+async def test_a_move_is_refused_where_money_may_be_spent_or_the_lease_is_lost(db, way):
+    move = await begun(db, bought=way == "bought")
     if way == "lease lost":
         move = replace(move, held=replace(move.held, fence=move.held.fence + 1))
     if way == "backwards":
-        await hot.execute("UPDATE media SET route_step = 1")
+        await db.execute("UPDATE media SET route_step = 1")
     if way == "paid before":
-        await hot.execute(
+        await db.execute(
             "INSERT INTO attempts (id, media_id, number, status, model, input_hash, sent) "
             "SELECT gen_random_uuid(), id, 9, 'UNKNOWN', model, '00', 'UNKNOWN' FROM media"
         )
 
-    assert await transitions.reroute(hot, [move]) == [False]
-    assert await transitions.reroute_waiting(hot, [move]) == [False]
-    row = await hot.fetchrow("SELECT m.status, m.model, a.status FROM media m JOIN attempts a ON a.number = 1")
+    assert await transitions.reroute(db, [move]) == [False]
+    assert await transitions.reroute_waiting(db, [move]) == [False]
+    row = await db.fetchrow("SELECT m.status, m.model, a.status FROM media m JOIN attempts a ON a.number = 1")
     assert tuple(row) == ("PROCESSING", "first/grey", "SUBMITTED" if way == "bought" else "INTENDED")
 
 
-async def test_what_waits_with_an_open_attempt_is_not_moved(hot):
-    move = await begun(hot)
-    await transitions.hand_back(hot, [move.held], reason="test", delay=timedelta(0))
+async def test_what_waits_with_an_open_attempt_is_not_moved(db):
+    move = await begun(db)
+    await transitions.hand_back(db, [move.held], reason="test", delay=timedelta(0))
 
-    assert await transitions.reroute_waiting(hot, [replace(move, attempt_id=None)]) == [False]
+    assert await transitions.reroute_waiting(db, [replace(move, attempt_id=None)]) == [False]

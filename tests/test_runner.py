@@ -21,8 +21,8 @@ from app.worker import build_runner
 from tests.support import claim, eventually
 
 
-async def attempts_of(hot, media):
-    rows = await hot.fetch(
+async def attempts_of(db, media):
+    rows = await db.fetch(
         """SELECT number, status, sent, external_id, error->>'code' AS code FROM attempts
         WHERE media_id = $1 ORDER BY number""",
         media["id"],
@@ -30,11 +30,11 @@ async def attempts_of(hot, media):
     return [tuple(row) for row in rows]
 
 
-async def test_what_never_reached_the_provider_is_tried_again(product, hot):
+async def test_what_never_reached_the_provider_is_tried_again(product, db):
     done = await product.until(await product.faulty(fail_times=2, fail_with="unreachable"))
 
     assert (done["status"], done["number_of_tries"], done["error"]) == ("COMPLETED", 3, None)
-    assert [(status, sent) for _, status, sent, _, _ in await attempts_of(hot, done)] == [
+    assert [(status, sent) for _, status, sent, _, _ in await attempts_of(db, done)] == [
         ("FAILED", "NO"),
         ("FAILED", "NO"),
         ("SUCCEEDED", None),
@@ -60,36 +60,36 @@ async def test_after_the_last_try_the_media_ends_with_the_reason(product, settin
         ("output_gone", "output_invalid", "YES"),
     ],
 )
-async def test_what_would_fail_again_or_was_paid_is_not_tried_again(product, hot, error, code, sent):
+async def test_what_would_fail_again_or_was_paid_is_not_tried_again(product, db, error, code, sent):
     done = await product.until(await product.faulty(fail_times=1, fail_with=error))
 
     assert (done["status"], done["number_of_tries"], done["error"]["code"]) == ("ERROR", 1, code)
-    ((_, status, said, _, why),) = await attempts_of(hot, done)
+    ((_, status, said, _, why),) = await attempts_of(db, done)
     assert (status, said, why) == ("FAILED", sent, code)
 
 
-async def test_a_lost_answer_that_the_provider_finds_is_not_bought_again(product, hot):
+async def test_a_lost_answer_that_the_provider_finds_is_not_bought_again(product, db):
     done = await product.until(await product.faulty(lose_answer="taken"))
 
     assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
-    assert len(await attempts_of(hot, done)) == 1
+    assert len(await attempts_of(db, done)) == 1
 
 
-async def test_a_lost_answer_that_the_provider_never_got_is_tried_again(product, hot):
+async def test_a_lost_answer_that_the_provider_never_got_is_tried_again(product, db):
     done = await product.until(await product.faulty(lose_answer="not_taken"))
 
     assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 2)
-    assert [(status, sent) for _, status, sent, _, _ in await attempts_of(hot, done)] == [
+    assert [(status, sent) for _, status, sent, _, _ in await attempts_of(db, done)] == [
         ("FAILED", "NO"),
         ("SUCCEEDED", None),
     ]
 
 
-async def test_an_outcome_that_nobody_knows_is_held_and_never_bought_again(product, hot):
+async def test_an_outcome_that_nobody_knows_is_held_and_never_bought_again(product, db):
     done = await product.until(await product.faulty(lose_answer="unknown"))
 
     assert (done["status"], done["error"]["code"], done["number_of_tries"]) == ("ERROR", "outcome_unknown", 1)
-    ((_, status, sent, _, _),) = await attempts_of(hot, done)
+    ((_, status, sent, _, _),) = await attempts_of(db, done)
     assert (status, sent) == ("UNKNOWN", "UNKNOWN")
 
 
@@ -117,15 +117,13 @@ async def test_large_results_are_stored_whole(product):
     assert done["files"][0]["bytes"] > 19_000_000
 
 
-async def test_a_stopping_runner_hands_its_jobs_to_the_next_one_which_buys_nothing_again(client, runtime, hot, bell):
+async def test_a_stopping_runner_hands_its_jobs_to_the_next_one_which_buys_nothing_again(client, runtime, db, bell):
     first = bell.runner = build_runner(runtime)
     await first.start()
     asked = [await client.faulty(delay=1) for _ in range(5)]
     for media in asked:
         await client.until(media, "PROCESSING")
-    await eventually(
-        lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 5
-    )
+    await eventually(lambda: db.fetch("SELECT 1 FROM attempts WHERE status = 'SUBMITTED'"), lambda rows: len(rows) == 5)
 
     await first.stop()
 
@@ -137,12 +135,12 @@ async def test_a_stopping_runner_hands_its_jobs_to_the_next_one_which_buys_nothi
     assert {(media["status"], media["number_of_tries"]) for media in done} == {("COMPLETED", 1)}
 
 
-async def test_the_jobs_of_a_dead_worker_are_taken_over(client, settings, hot, runtime, bell):
+async def test_the_jobs_of_a_dead_worker_are_taken_over(client, settings, db, runtime, bell):
     dead = new_id()
-    await leases.register(hot, dead, "dead")
+    await leases.register(db, dead, "dead")
     asked = await client.faulty()
-    await claim(hot, "network", worker_id=dead, limit=1)
-    await hot.execute("UPDATE workers SET seen_at = now() - interval '1 hour' WHERE id = $1", dead)
+    await claim(db, "network", worker_id=dead, limit=1)
+    await db.execute("UPDATE workers SET seen_at = now() - interval '1 hour' WHERE id = $1", dead)
     quick = build_runner(_with(runtime, lease_seconds=1))
 
     await quick.start()
@@ -150,43 +148,43 @@ async def test_the_jobs_of_a_dead_worker_are_taken_over(client, settings, hot, r
     await quick.stop()
 
     assert done["status"] == "COMPLETED"
-    assert await hot.fetch("SELECT 1 FROM workers WHERE id = $1", dead) == []
+    assert await db.fetch("SELECT 1 FROM workers WHERE id = $1", dead) == []
 
 
-async def test_after_an_outage_nobody_is_declared_dead_before_everybody_could_report(hot):
+async def test_after_an_outage_nobody_is_declared_dead_before_everybody_could_report(db):
     me, other = new_id(), new_id()
     for worker_id in (me, other):
-        await leases.register(hot, worker_id, "test")
+        await leases.register(db, worker_id, "test")
     lease = timedelta(seconds=30)
-    await hot.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
+    await db.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
 
-    assert await leases.beat(hot, me, lease=lease)
-    assert await leases.bury_silent(hot, me, lease=lease) == []
+    assert await leases.beat(db, me, lease=lease)
+    assert await leases.bury_silent(db, me, lease=lease) == []
 
-    await hot.execute("UPDATE workers SET steady_since = now() - interval '31 s' WHERE id = $1", me)
-    assert await leases.bury_silent(hot, me, lease=lease) == ["test"]
+    await db.execute("UPDATE workers SET steady_since = now() - interval '31 s' WHERE id = $1", me)
+    assert await leases.bury_silent(db, me, lease=lease) == ["test"]
 
 
-async def test_a_worker_that_was_silent_itself_buries_nobody_before_it_has_reported_again(hot):
+async def test_a_worker_that_was_silent_itself_buries_nobody_before_it_has_reported_again(db):
     me, other = new_id(), new_id()
     for worker_id in (me, other):
-        await leases.register(hot, worker_id, "test")
+        await leases.register(db, worker_id, "test")
     lease = timedelta(seconds=30)
-    await hot.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
+    await db.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
 
     # A machine that stalled may go on with the sweep, and not with the heartbeat.
-    assert await leases.bury_silent(hot, me, lease=lease) == []
-    assert await leases.beat(hot, me, lease=lease)
+    assert await leases.bury_silent(db, me, lease=lease) == []
+    assert await leases.beat(db, me, lease=lease)
 
 
-async def test_a_runner_that_was_declared_dead_drops_its_jobs_and_goes_on_under_a_new_name(client, runtime, hot, bell):
+async def test_a_runner_that_was_declared_dead_drops_its_jobs_and_goes_on_under_a_new_name(client, runtime, db, bell):
     runner = bell.runner = build_runner(_with(runtime, lease_seconds=1))
     await runner.start()
     asked = await client.faulty(delay=1)
     await client.until(asked, "PROCESSING")
     before = runner.worker_id
 
-    await hot.execute("DELETE FROM workers")
+    await db.execute("DELETE FROM workers")
     done = await client.until(asked)
     await runner.stop()
 
@@ -194,13 +192,13 @@ async def test_a_runner_that_was_declared_dead_drops_its_jobs_and_goes_on_under_
     assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
 
 
-async def test_a_claim_whose_answer_was_lost_comes_back(client, runtime, hot, bell):
+async def test_a_claim_whose_answer_was_lost_comes_back(client, runtime, db, bell):
     runner = bell.runner = build_runner(_with(runtime, lease_seconds=1))
     await runner.start()
-    await eventually(lambda: hot.fetch("SELECT 1 FROM workers WHERE id = $1", runner.worker_id))
+    await eventually(lambda: db.fetch("SELECT 1 FROM workers WHERE id = $1", runner.worker_id))
     bell.runner = None
     asked = await client.faulty()
-    await hot.execute(
+    await db.execute(
         "UPDATE media SET status = 'PROCESSING', worker_id = $2, fence = fence + 1 WHERE id = $1",
         asked["id"],
         runner.worker_id,
@@ -212,14 +210,14 @@ async def test_a_claim_whose_answer_was_lost_comes_back(client, runtime, hot, be
     assert done["status"] == "COMPLETED"
 
 
-async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_bought(client, runtime, hot, bell):
+async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_bought(client, runtime, db, bell):
     dead = new_id()
-    await leases.register(hot, dead, "dead")
+    await leases.register(db, dead, "dead")
     asked = await client.faulty(lose_answer="unknown")
-    (row,) = await claim(hot, "network", worker_id=dead, limit=1)
+    (row,) = await claim(db, "network", worker_id=dead, limit=1)
     job = Job.of(row)
-    await transitions.intend(hot, [Intent(job.held, new_id(), "dummy/faulty", "1", "00")])
-    await hot.execute("DELETE FROM workers WHERE id = $1", dead)
+    await transitions.intend(db, [Intent(job.held, new_id(), "dummy/faulty", "1", "00")])
+    await db.execute("DELETE FROM workers WHERE id = $1", dead)
 
     runner = bell.runner = build_runner(runtime)
     await runner.start()
@@ -229,8 +227,8 @@ async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_boug
     assert (done["status"], done["error"]["code"], done["number_of_tries"]) == ("ERROR", "outcome_unknown", 1)
 
 
-async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product, hot):
-    await hot.execute(
+async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product, db):
+    await db.execute(
         """INSERT INTO media (id, job_id, owner_id, status, prompt, model, provider, input, metadata, queue)
         VALUES ($1, $2, $3, 'IN_QUEUE', 'p', 'gone/model', 'gone', '{}', '{}', 'network')""",
         media_id := new_id(),
@@ -244,33 +242,31 @@ async def test_a_model_that_this_worker_lacks_ends_the_job_with_a_reason(product
     assert "gone/model" in done["error"]["message"]
 
 
-async def test_what_may_be_paid_waits_for_a_worker_that_has_the_model(client, hot, runtime, settings, bell):
+async def test_what_may_be_paid_waits_for_a_worker_that_has_the_model(client, db, runtime, settings, bell):
     asked = await client.faulty()
     dead = new_id()
-    await leases.register(hot, dead, "dead")
-    (row,) = await claim(hot, "network", worker_id=dead, limit=1)
-    await transitions.intend(hot, [Intent(Job.of(row).held, new_id(), "dummy/faulty", "1", "00")])
-    await hot.execute("DELETE FROM workers")
+    await leases.register(db, dead, "dead")
+    (row,) = await claim(db, "network", worker_id=dead, limit=1)
+    await transitions.intend(db, [Intent(Job.of(row).held, new_id(), "dummy/faulty", "1", "00")])
+    await db.execute("DELETE FROM workers")
 
     async with open_runtime(settings, Registry([])) as bare:
         runner = bell.runner = build_runner(bare)
         await runner.start()
-        await eventually(
-            lambda: hot.fetch("SELECT 1 FROM media_history WHERE detail->>'reason' = 'model_missing_here'")
-        )
+        await eventually(lambda: db.fetch("SELECT 1 FROM media_history WHERE detail->>'reason' = 'model_missing_here'"))
         await runner.stop()
 
-    ((_, status, *_),) = await attempts_of(hot, asked)
+    ((_, status, *_),) = await attempts_of(db, asked)
     assert ((await client.media(asked))["status"], status) == ("IN_QUEUE", "INTENDED")
 
 
-async def test_a_store_that_is_away_costs_time_and_no_second_purchase(client, settings, hot, bell):
+async def test_a_store_that_is_away_costs_time_and_no_second_purchase(client, settings, db, bell):
     away = settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})
     asked = await client.faulty()
     async with open_runtime(away) as broken:
         runner = bell.runner = build_runner(broken)
         await runner.start()
-        await eventually(lambda: hot.fetch("SELECT 1 FROM media_history WHERE event = 'returned'"))
+        await eventually(lambda: db.fetch("SELECT 1 FROM media_history WHERE event = 'returned'"))
         await runner.stop()
     assert (await client.media(asked))["status"] in {"IN_QUEUE", "PROCESSING"}
 
@@ -320,17 +316,17 @@ class BrokenDummy(DummyMediaGeneratorModel):
         raise KeyError("a defect of the plug-in")
 
 
-async def test_a_stop_waits_for_the_call_that_spends_money_and_hands_the_purchase_over(client, settings, hot, bell):
+async def test_a_stop_waits_for_the_call_that_spends_money_and_hands_the_purchase_over(client, settings, db, bell):
     async with open_runtime(settings, Registry([SlowDummy()])) as slow:
         runner = bell.runner = build_runner(slow)
         await runner.start()
         asked = await client.faulty()
-        await eventually(lambda: hot.fetch("SELECT 1 FROM attempts WHERE status = 'INTENDED'"))
+        await eventually(lambda: db.fetch("SELECT 1 FROM attempts WHERE status = 'INTENDED'"))
 
         await runner.stop()
 
     assert (await client.media(asked))["status"] == "IN_QUEUE"
-    ((_, status, _, external_id, _),) = await attempts_of(hot, asked)
+    ((_, status, _, external_id, _),) = await attempts_of(db, asked)
     assert status == "SUBMITTED"
     assert external_id.startswith("dummy-")
 
@@ -346,19 +342,19 @@ async def test_a_defect_of_a_plug_in_ends_the_job_with_a_reason(client, settings
     assert "KeyError" in done["error"]["message"]
 
 
-async def test_what_is_handed_back_keeps_its_place_in_the_queue(client, hot):
+async def test_what_is_handed_back_keeps_its_place_in_the_queue(client, db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     asked = [await client.faulty() for _ in range(3)]
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
 
-    await transitions.hand_back(hot, [Job.of(row).held], reason="test", delay=timedelta(0))
-    (again,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+    await transitions.hand_back(db, [Job.of(row).held], reason="test", delay=timedelta(0))
+    (again,) = await claim(db, "network", worker_id=worker_id, limit=1)
 
     assert str(again["id"]) == str(row["id"]) == asked[0]["id"]
 
 
-async def test_a_database_that_turns_read_only_for_a_while_stops_no_runner(client, settings, hot, runtime, bell):
+async def test_a_database_that_turns_read_only_for_a_while_stops_no_runner(client, settings, db, runtime, bell):
     runner = bell.runner = build_runner(_with(runtime, lease_seconds=1))
     await runner.start()
     name = settings.database_dsn.rpartition("/")[2]

@@ -186,10 +186,10 @@ async def test_an_owners_stream_can_be_narrowed(worked):
     assert (name, data["data"]["id"], data["data"]["tags"]) == ("completed", wanted["id"], ["green", "blue"])
 
 
-async def test_what_commits_later_under_a_lower_number_is_not_missed(hot, client, settings):
+async def test_what_commits_later_under_a_lower_number_is_not_missed(db, client, settings):
     media = await client.faulty()
     owner = UUID("00000000-0000-7000-8000-000000000001")
-    begun = await history.newest_transaction(hot) - 1
+    begun = await history.newest_transaction(db) - 1
     insert = """INSERT INTO media_history (media_id, owner_id, event, status)
         VALUES ($1, $2, 'claimed', 'PROCESSING') RETURNING id"""
     slow = await asyncpg.connect(settings.database_dsn)
@@ -198,11 +198,11 @@ async def test_what_commits_later_under_a_lower_number_is_not_missed(hot, client
         transaction = slow.transaction()
         await transaction.start()
         lower = await slow.fetchval(insert, UUID(media["id"]), owner)
-        higher = (await hot.fetchrow(insert, UUID(media["id"]), owner))["id"]
+        higher = (await db.fetchrow(insert, UUID(media["id"]), owner))["id"]
 
-        hidden = (await history.look_at_owners(hot, [OwnerLook(owner, begun, 2**53)]))[0]
+        hidden = (await history.look_at_owners(db, [OwnerLook(owner, begun, 2**53)]))[0]
         await transaction.commit()
-        shown = (await history.look_at_owners(hot, [OwnerLook(owner, begun, 2**53)]))[0]
+        shown = (await history.look_at_owners(db, [OwnerLook(owner, begun, 2**53)]))[0]
 
     assert lower < higher
     assert (hidden.history, hidden.hidden) == ([], True)
@@ -263,9 +263,9 @@ async def test_an_id_of_another_stream_is_refused(client, path):
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
 
 
-async def test_an_event_of_another_media_is_no_place_to_go_on(client, hot):
+async def test_an_event_of_another_media_is_no_place_to_go_on(client, db):
     first, second = await client.faulty(), await client.faulty()
-    row = await hot.fetchrow("SELECT id FROM media_history WHERE media_id = $1", UUID(second["id"]))
+    row = await db.fetchrow("SELECT id FROM media_history WHERE media_id = $1", UUID(second["id"]))
     path = f"/media/{first['id']}/events"
 
     for number in (row["id"], 999_999_999_999_999_999):
@@ -273,10 +273,10 @@ async def test_an_event_of_another_media_is_no_place_to_go_on(client, hot):
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
 
 
-async def test_nobody_elses_media_is_told(api, client, hot):
+async def test_nobody_elses_media_is_told(api, client, db):
     mine, not_mine = await client.faulty(), await client.faulty()
     for table, column in (("media", "id"), ("media_history", "media_id")):
-        await hot.execute(f"UPDATE {table} SET owner_id = $1 WHERE {column} = $2", UUID(int=7), UUID(not_mine["id"]))
+        await db.execute(f"UPDATE {table} SET owner_id = $1 WHERE {column} = $2", UUID(int=7), UUID(not_mine["id"]))
 
     for media_id in (not_mine["id"], "019c0a3e-0000-7000-8000-000000000001"):
         answer = await client.api.get(f"/media/{media_id}/events")
@@ -287,7 +287,7 @@ async def test_nobody_elses_media_is_told(api, client, hot):
     assert (mine["id"] in told(), not_mine["id"] in told()) == (True, False)
 
 
-async def test_two_processes_tell_the_same(settings, hot, tmp_path):
+async def test_two_processes_tell_the_same(settings, db, tmp_path):
     with (
         served(settings, tmp_path / "1.log") as first,
         served(settings, tmp_path / "2.log") as second,
@@ -300,7 +300,7 @@ async def test_two_processes_tell_the_same(settings, hot, tmp_path):
             client = Client(api)
             await eventually(client.answers)
             await eventually(Client(other).answers)
-            await eventually(lambda: hot.fetch("SELECT id FROM workers"))
+            await eventually(lambda: db.fetch("SELECT id FROM workers"))
             async with reading(other, "/media/events?status=COMPLETED") as reader:
                 media = await client.faulty(delay=0.2)
                 async with asyncio.timeout(20):
@@ -337,10 +337,10 @@ async def told_in_process(app, path, *, seconds, method="GET"):
     return told()
 
 
-async def test_a_media_that_waits_with_its_progress_known_costs_no_look_after_the_other(api, client, hot):
+async def test_a_media_that_waits_with_its_progress_known_costs_no_look_after_the_other(api, client, db):
     media = await client.faulty()
     # As after a worker that has stopped in the middle.
-    await hot.execute("UPDATE media SET progress = 0.4 WHERE id = $1", UUID(media["id"]))
+    await db.execute("UPDATE media SET progress = 0.4 WHERE id = $1", UUID(media["id"]))
     app = api._transport.app
     looks, real = [], app.state.desk.feed.media
 
@@ -354,14 +354,14 @@ async def test_a_media_that_waits_with_its_progress_known_costs_no_look_after_th
     assert len(looks) < 10
 
 
-async def test_states_are_told_in_the_order_of_their_ids_whatever_their_times_say(api, client, hot):
+async def test_states_are_told_in_the_order_of_their_ids_whatever_their_times_say(api, client, db):
     media = await client.faulty()
     for event, status, back in (
         ("claimed", "PROCESSING", 1),
         ("returned", "IN_QUEUE", 9),
         ("claimed", "PROCESSING", 5),
     ):
-        await hot.execute(
+        await db.execute(
             """INSERT INTO media_history (media_id, owner_id, event, status, at)
             SELECT id, owner_id, $2, $3, now() - make_interval(secs => $4) FROM media WHERE id = $1""",
             *(UUID(media["id"]), event, status, back),
@@ -388,14 +388,14 @@ async def test_an_id_from_the_future_is_refused(client):
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
 
 
-async def test_streams_that_look_for_the_same_share_what_is_seen(client, hot):
+async def test_streams_that_look_for_the_same_share_what_is_seen(client, db):
     media = await client.faulty()
     owner = UUID("00000000-0000-7000-8000-000000000001")
     one, other = MediaLook(UUID(media["id"]), 0, 0, 0), MediaLook(UUID(int=1), 0, 0, 0)
 
-    first, nothing, second = await history.look_at_media(hot, [one, other, one])
+    first, nothing, second = await history.look_at_media(db, [one, other, one])
     old, new, again = await history.look_at_owners(
-        hot, [OwnerLook(owner, 0, 0), OwnerLook(owner, 2**40, 0), OwnerLook(owner, 0, 0)]
+        db, [OwnerLook(owner, 0, 0), OwnerLook(owner, 2**40, 0), OwnerLook(owner, 0, 0)]
     )
 
     assert (first is second, len(first.history), nothing) == (True, 1, None)
@@ -412,15 +412,15 @@ async def test_a_silence_is_broken_by_comments(api, client, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/media/{id}/events", "/media/events"])
-async def test_progress_is_told_now_and_then_and_its_last_value_for_certain(api, client, hot, path):
+async def test_progress_is_told_now_and_then_and_its_last_value_for_certain(api, client, db, path):
     media = await client.faulty()
-    (owner,) = await hot.fetchrow("SELECT owner_id FROM media WHERE id = $1", UUID(media["id"]))
+    (owner,) = await db.fetchrow("SELECT owner_id FROM media WHERE id = $1", UUID(media["id"]))
     app = api._transport.app
     loop = asyncio.get_running_loop()
     begun = loop.time()
     async with streaming(app, path.format(**media)) as told:
         for step in range(1, 41):
-            await hot.execute(
+            await db.execute(
                 "UPDATE media SET status = 'PROCESSING', progress = $1 WHERE id = $2", step / 100, UUID(media["id"])
             )
             app.state.desk.watch._heard([Change(UUID(media["id"]), owner)])

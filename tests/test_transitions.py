@@ -12,7 +12,7 @@ from app.jobs.scheduling import pauses
 from app.jobs.states import AttemptStatus
 from app.jobs.transitions import claim as claiming
 from app.jobs.transitions import shelf_statements, transitions
-from app.jobs.transitions.commands import Completion, Failure, Held, Intent, NewMedia, Progress, Purchase, StoredFile
+from app.jobs.transitions.commands import Completion, Failure, Intent, Lease, NewMedia, Progress, Purchase, StoredFile
 from app.jobs.worker import leases
 from app.jobs.worker.slots import NOBODY
 from app.media import queries
@@ -22,23 +22,23 @@ NOW = timedelta(0)
 
 
 @pytest.fixture
-async def worker_id(hot):
+async def worker_id(db):
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
+    await leases.register(db, worker_id, "test")
     return worker_id
 
 
-async def requested(hot, *, queue="network"):
+async def requested(db, *, queue="network"):
     new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "a prompt", "dummy/faulty", "{}", "{}", queue)
-    await transitions.request(hot, new)
+    await transitions.request(db, new)
     return new.id
 
 
-async def claimed(hot, worker_id):
-    media_id = await requested(hot)
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+async def claimed(db, worker_id):
+    media_id = await requested(db)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
     assert row["id"] == media_id
-    return Held(media_id, row["fence"])
+    return Lease(media_id, row["fence"])
 
 
 def intent(held, attempt_id=None):
@@ -55,24 +55,24 @@ def completion(held, attempt_id):
     return Completion(held, attempt_id, (file,))
 
 
-async def status_of(hot, held):
-    return (await queries.media_by_id(hot, held.media_id, DEFAULT_OWNER_ID))["status"]
+async def status_of(db, held):
+    return (await queries.media_by_id(db, held.media_id, DEFAULT_OWNER_ID))["status"]
 
 
-async def events_of(hot, held):
-    rows = await hot.fetch("SELECT event FROM media_history WHERE media_id = $1 ORDER BY id", held.media_id)
+async def events_of(db, held):
+    rows = await db.fetch("SELECT event FROM media_history WHERE media_id = $1 ORDER BY id", held.media_id)
     return [row["event"] for row in rows]
 
 
-async def test_of_many_workers_each_media_goes_to_one(hot):
-    asked = {await requested(hot) for _ in range(60)}
+async def test_of_many_workers_each_media_goes_to_one(db):
+    asked = {await requested(db) for _ in range(60)}
     ids = [new_id() for _ in range(8)]
     for worker_id in ids:
-        await leases.register(hot, worker_id, "test")
+        await leases.register(db, worker_id, "test")
 
     async def claim_all(worker_id):
         got = []
-        while rows := await claim(hot, "network", worker_id=worker_id, limit=3):
+        while rows := await claim(db, "network", worker_id=worker_id, limit=3):
             got += [row["id"] for row in rows]
         return got
 
@@ -83,123 +83,121 @@ async def test_of_many_workers_each_media_goes_to_one(hot):
     assert set(everything) == asked
 
 
-async def test_a_worker_without_a_row_gets_nothing(hot):
-    await requested(hot)
+async def test_a_worker_without_a_row_gets_nothing(db):
+    await requested(db)
 
-    assert await claim(hot, "network", worker_id=new_id(), limit=10) == []
+    assert await claim(db, "network", worker_id=new_id(), limit=10) == []
 
 
-async def test_the_oldest_due_media_of_the_queue_comes_first(hot, worker_id):
-    first = await requested(hot)
-    await requested(hot, queue="local")
-    second = await requested(hot)
+async def test_the_oldest_due_media_of_the_queue_comes_first(db, worker_id):
+    first = await requested(db)
+    await requested(db, queue="local")
+    second = await requested(db)
 
-    rows = await claim(hot, "network", worker_id=worker_id, limit=10)
+    rows = await claim(db, "network", worker_id=worker_id, limit=10)
 
     assert [row["id"] for row in rows] == [first, second]
 
 
-async def test_what_is_not_due_yet_is_left_alone(hot, worker_id):
-    held = await claimed(hot, worker_id)
+async def test_what_is_not_due_yet_is_left_alone(db, worker_id):
+    held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(hot, [intent(held, attempt_id)])
-    await transitions.schedule_retries(hot, [failure(held, attempt_id, retry_after=timedelta(hours=1))])
+    await transitions.intend(db, [intent(held, attempt_id)])
+    await transitions.schedule_retries(db, [failure(held, attempt_id, retry_after=timedelta(hours=1))])
 
-    assert await claim(hot, "network", worker_id=worker_id, limit=10) == []
+    assert await claim(db, "network", worker_id=worker_id, limit=10) == []
 
 
-async def test_a_worker_that_lost_its_lease_can_write_nothing(hot, worker_id):
-    old = await claimed(hot, worker_id)
+async def test_a_worker_that_lost_its_lease_can_write_nothing(db, worker_id):
+    old = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(hot, [intent(old, attempt_id)])
-    await transitions.hand_back(hot, [old], reason="test", delay=NOW)
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+    await transitions.intend(db, [intent(old, attempt_id)])
+    await transitions.hand_back(db, [old], reason="test", delay=NOW)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
     assert row["fence"] == old.fence + 1
 
-    assert await transitions.intend(hot, [intent(old)]) == [None]
-    assert await transitions.complete(hot, [completion(old, attempt_id)]) == [False]
-    assert await transitions.fail(hot, [failure(old, attempt_id)]) == [False]
-    assert await transitions.schedule_retries(hot, [failure(old, attempt_id, retry_after=NOW)]) == [False]
-    assert await transitions.hand_back(hot, [old], reason="test", delay=NOW) == [False]
-    assert await transitions.progress(hot, [Progress(old, 0.5)]) == [False]
-    assert await status_of(hot, old) == "PROCESSING"
-    assert await hot.fetch("SELECT 1 FROM files") == []
+    assert await transitions.intend(db, [intent(old)]) == [None]
+    assert await transitions.complete(db, [completion(old, attempt_id)]) == [False]
+    assert await transitions.fail(db, [failure(old, attempt_id)]) == [False]
+    assert await transitions.schedule_retries(db, [failure(old, attempt_id, retry_after=NOW)]) == [False]
+    assert await transitions.hand_back(db, [old], reason="test", delay=NOW) == [False]
+    assert await transitions.progress(db, [Progress(old, 0.5)]) == [False]
+    assert await status_of(db, old) == "PROCESSING"
+    assert await db.fetch("SELECT 1 FROM files") == []
 
 
-async def test_what_was_bought_is_recorded_even_after_the_lease_is_lost(hot, worker_id):
-    held = await claimed(hot, worker_id)
+async def test_what_was_bought_is_recorded_even_after_the_lease_is_lost(db, worker_id):
+    held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(hot, [intent(held, attempt_id)])
-    await transitions.hand_back(hot, [held], reason="test", delay=NOW)
+    await transitions.intend(db, [intent(held, attempt_id)])
+    await transitions.hand_back(db, [held], reason="test", delay=NOW)
 
-    assert await transitions.record_purchases(hot, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [
-        True
-    ]
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
+    assert await transitions.record_purchases(db, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [True]
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
     assert (row["attempt_id"], row["attempt_number"]) == (attempt_id, 1)
     assert "ext-1" in row["reference"]
 
 
-async def test_an_intent_whose_answer_was_lost_can_be_written_again(hot, worker_id):
-    held = await claimed(hot, worker_id)
+async def test_an_intent_whose_answer_was_lost_can_be_written_again(db, worker_id):
+    held = await claimed(db, worker_id)
     same = intent(held)
 
-    assert await transitions.intend(hot, [same]) == [1]
-    assert await transitions.intend(hot, [same]) == [1]
-    assert (await queries.media_by_id(hot, held.media_id, DEFAULT_OWNER_ID))["number_of_tries"] == 1
+    assert await transitions.intend(db, [same]) == [1]
+    assert await transitions.intend(db, [same]) == [1]
+    assert (await queries.media_by_id(db, held.media_id, DEFAULT_OWNER_ID))["number_of_tries"] == 1
 
 
-async def test_a_purchase_whose_answer_was_lost_can_be_written_again(hot, worker_id):
-    held = await claimed(hot, worker_id)
+async def test_a_purchase_whose_answer_was_lost_can_be_written_again(db, worker_id):
+    held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(hot, [intent(held, attempt_id)])
+    await transitions.intend(db, [intent(held, attempt_id)])
     fact = Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')
 
-    assert await transitions.record_purchases(hot, [fact]) == [True]
-    assert await transitions.record_purchases(hot, [fact]) == [True]
+    assert await transitions.record_purchases(db, [fact]) == [True]
+    assert await transitions.record_purchases(db, [fact]) == [True]
 
 
-async def test_completion_and_failure_that_race_end_in_exactly_one(hot, worker_id):
+async def test_completion_and_failure_that_race_end_in_exactly_one(db, worker_id):
     for _ in range(20):
-        held = await claimed(hot, worker_id)
+        held = await claimed(db, worker_id)
         attempt_id = new_id()
-        await transitions.intend(hot, [intent(held, attempt_id)])
+        await transitions.intend(db, [intent(held, attempt_id)])
 
         (done,), (failed,) = await asyncio.gather(
-            transitions.complete(hot, [completion(held, attempt_id)]),
-            transitions.fail(hot, [failure(held, attempt_id)]),
+            transitions.complete(db, [completion(held, attempt_id)]),
+            transitions.fail(db, [failure(held, attempt_id)]),
         )
 
         assert done != failed
-        assert await status_of(hot, held) == ("COMPLETED" if done else "ERROR")
-        files = await hot.fetch("SELECT 1 FROM files WHERE media_id = $1", held.media_id)
+        assert await status_of(db, held) == ("COMPLETED" if done else "ERROR")
+        files = await db.fetch("SELECT 1 FROM files WHERE media_id = $1", held.media_id)
         assert len(files) == done
 
 
-async def test_a_batch_moves_what_is_held_and_refuses_the_rest(hot, worker_id):
-    mine = await claimed(hot, worker_id)
-    lost = Held((await claimed(hot, worker_id)).media_id, 99)
+async def test_a_batch_moves_what_is_held_and_refuses_the_rest(db, worker_id):
+    mine = await claimed(db, worker_id)
+    lost = Lease((await claimed(db, worker_id)).media_id, 99)
     ids = [new_id(), new_id()]
 
-    assert await transitions.intend(hot, [intent(mine, ids[0]), intent(lost, ids[1])]) == [1, None]
-    assert await transitions.complete(hot, [completion(mine, ids[0]), completion(lost, ids[1])]) == [True, False]
+    assert await transitions.intend(db, [intent(mine, ids[0]), intent(lost, ids[1])]) == [1, None]
+    assert await transitions.complete(db, [completion(mine, ids[0]), completion(lost, ids[1])]) == [True, False]
 
 
-async def test_every_move_leaves_its_row_in_the_history(hot, worker_id):
-    held = await claimed(hot, worker_id)
+async def test_every_move_leaves_its_row_in_the_history(db, worker_id):
+    held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(hot, [intent(held, attempt_id)])
-    await transitions.schedule_retries(hot, [failure(held, attempt_id, retry_after=NOW)])
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held = Held(held.media_id, row["fence"])
-    await transitions.hand_back(hot, [held], reason="test", delay=NOW)
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held = Held(held.media_id, row["fence"])
+    await transitions.intend(db, [intent(held, attempt_id)])
+    await transitions.schedule_retries(db, [failure(held, attempt_id, retry_after=NOW)])
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held = Lease(held.media_id, row["fence"])
+    await transitions.hand_back(db, [held], reason="test", delay=NOW)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held = Lease(held.media_id, row["fence"])
     second = new_id()
-    assert await transitions.intend(hot, [intent(held, second)]) == [2]
-    await transitions.complete(hot, [completion(held, second)])
+    assert await transitions.intend(db, [intent(held, second)]) == [2]
+    await transitions.complete(db, [completion(held, second)])
 
-    assert await events_of(hot, held) == [
+    assert await events_of(db, held) == [
         "requested",
         "claimed",
         "retry_scheduled",
@@ -210,8 +208,8 @@ async def test_every_move_leaves_its_row_in_the_history(hot, worker_id):
     ]
 
 
-async def backlog(hot, rows, *, owners):
-    await hot.execute(
+async def backlog(db, rows, *, owners):
+    await db.execute(
         """INSERT INTO media (id, job_id, owner_id, status, prompt, model, provider, input, metadata, queue, rank,
             next_run)
         SELECT gen_random_uuid(), gen_random_uuid(), lpad((n % $2)::text, 32, '0')::uuid, 'IN_QUEUE', 'p', 'a/b', 'a',
@@ -219,29 +217,29 @@ async def backlog(hot, rows, *, owners):
         rows,
         owners,
     )
-    await hot.execute("ANALYZE media")
+    await db.execute("ANALYZE media")
 
 
 @pytest.mark.parametrize(("rows", "owners"), [(100_000, 40), (20_000, 1), (20_000, 5000)])
-async def test_claiming_from_a_long_queue_reads_no_more_than_it_takes(hot, worker_id, rows, owners):
-    await backlog(hot, rows, owners=owners)
+async def test_claiming_from_a_long_queue_reads_no_more_than_it_takes(db, worker_id, rows, owners):
+    await backlog(db, rows, owners=owners)
 
-    assert await read_by_claim(hot, worker_id) < 2500
-
-
-async def test_claiming_past_half_a_queue_that_is_paused_reads_no_more(hot, worker_id):
-    await backlog(hot, 100_000, owners=40)
-    await hot.execute("UPDATE media SET model = 'a/paused' WHERE mod(hashtext(id::text), 2) = 0")
-    await hot.execute("VACUUM ANALYZE media")
-    before = await read_by_claim(hot, worker_id)
-    await pauses.pause(hot, "a/paused", "x", lambda _moved: None)
-
-    assert await read_by_claim(hot, worker_id) < before + 200
-    assert await read_by(hot, shelf_statements.SHELVE.replace("$1", "1000")) < 10
-    assert await read_by(hot, shelf_statements.UNSHELVE.replace("$1", "1000")) < 10
+    assert await read_by_claim(db, worker_id) < 2500
 
 
-async def read_by_claim(hot, worker_id):
+async def test_claiming_past_half_a_queue_that_is_paused_reads_no_more(db, worker_id):
+    await backlog(db, 100_000, owners=40)
+    await db.execute("UPDATE media SET model = 'a/paused' WHERE mod(hashtext(id::text), 2) = 0")
+    await db.execute("VACUUM ANALYZE media")
+    before = await read_by_claim(db, worker_id)
+    await pauses.pause(db, "a/paused", "x", lambda _moved: None)
+
+    assert await read_by_claim(db, worker_id) < before + 200
+    assert await read_by(db, shelf_statements.SHELVE.replace("$1", "1000")) < 10
+    assert await read_by(db, shelf_statements.UNSHELVE.replace("$1", "1000")) < 10
+
+
+async def read_by_claim(db, worker_id):
     """How many rows of media a claim of 50 reads."""
     values = (
         "'network'",
@@ -257,12 +255,12 @@ async def read_by_claim(hot, worker_id):
     for number, value in enumerate((*values, "interval '30 s'"), start=1):
         statement = statement.replace(f"${number}", value)
 
-    return await read_by(hot, statement)
+    return await read_by(db, statement)
 
 
-async def read_by(hot, statement):
+async def read_by(db, statement):
     """How many rows of media a statement reads; not one by reading them all."""
-    found = await hot.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) {statement}")
+    found = await db.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) {statement}")
     plan = msgspec.json.decode(found[0][0])[0]["Plan"]
     scans = [node for node in nodes(plan) if node.get("Relation Name") == "media" and node["Actual Loops"]]
     # A hash join begins with one row of either side, to see whether there is any.

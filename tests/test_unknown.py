@@ -9,7 +9,7 @@ import asyncpg
 from app.core.ids import new_id
 from app.jobs.job_errors import DEADLINE_EXCEEDED
 from app.jobs.transitions import stop_statements, transitions
-from app.jobs.transitions.commands import Held, Intent, Purchase
+from app.jobs.transitions.commands import Intent, Lease, Purchase
 from app.jobs.worker import leases
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import AnswerLostError, NotReachedError
@@ -18,15 +18,15 @@ from tests.support import attempts_of, claim, eventually
 DUMMY = DummyMediaGeneratorModel.capabilities
 
 
-async def left_by_a_dead_worker(client, hot, **plan):
+async def left_by_a_dead_worker(client, db, **plan):
     """A media whose worker died between intent and answer."""
     media = await client.faulty(**plan)
     dead = new_id()
-    await leases.register(hot, dead, "dead")
-    (row,) = await claim(hot, "network", worker_id=dead, limit=1)
+    await leases.register(db, dead, "dead")
+    (row,) = await claim(db, "network", worker_id=dead, limit=1)
     attempt_id = new_id()
-    await transitions.intend(hot, [Intent(Held(row["id"], row["fence"]), attempt_id, "dummy/faulty", "1", "00")])
-    await hot.execute("DELETE FROM workers")
+    await transitions.intend(db, [Intent(Lease(row["id"], row["fence"]), attempt_id, "dummy/faulty", "1", "00")])
+    await db.execute("DELETE FROM workers")
     return media, attempt_id
 
 
@@ -48,8 +48,8 @@ class Late(DummyMediaGeneratorModel):
         self.asked += 1
 
 
-async def test_nobody_is_believed_to_have_nothing_while_a_call_may_be_in_the_air(client, hot, working):
-    media, attempt_id = await left_by_a_dead_worker(client, hot)
+async def test_nobody_is_believed_to_have_nothing_while_a_call_may_be_in_the_air(client, db, working):
+    media, attempt_id = await left_by_a_dead_worker(client, db)
     provider = Late()
     await working(provider)
     await eventually(lambda: asyncio.sleep(0, provider.asked), lambda asked: asked >= 2)
@@ -57,30 +57,30 @@ async def test_nobody_is_believed_to_have_nothing_while_a_call_may_be_in_the_air
 
     # The cut-off worker's call comes back after all; the fact may be written by anybody.
     fact = '{"external_id": "dummy-x", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}'
-    await transitions.record_purchases(hot, [Purchase(attempt_id, "dummy-x", fact)])
+    await transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", fact)])
     done = await client.until(media)
 
     assert (done["status"], done["number_of_tries"], provider.sold) == ("COMPLETED", 1, 0)
 
 
-async def test_a_purchase_that_is_written_down_while_its_media_ends_is_looked_after(client, hot, settings):
-    _, attempt_id = await left_by_a_dead_worker(client, hot)
-    (media,) = await hot.fetch("SELECT id, fence FROM media")
+async def test_a_purchase_that_is_written_down_while_its_media_ends_is_looked_after(client, db, settings):
+    _, attempt_id = await left_by_a_dead_worker(client, db)
+    (media,) = await db.fetch("SELECT id, fence FROM media")
     other = await asyncpg.connect(settings.database_dsn)
 
     async with other.transaction():
         await other.fetch(stop_statements.EXPIRE_HELD, DEADLINE_EXCEEDED.as_json, [media["id"]], [media["fence"]])
-        writing = asyncio.create_task(transitions.record_purchases(hot, [Purchase(attempt_id, "dummy-x", "{}")]))
+        writing = asyncio.create_task(transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", "{}")]))
         await eventually(lambda: other.fetch("SELECT FROM pg_locks WHERE NOT granted"))
     await other.close()
 
     assert await writing == [True]
-    (attempt,) = await hot.fetch("SELECT status, look_at IS NOT NULL AS looked_after FROM attempts")
+    (attempt,) = await db.fetch("SELECT status, look_at IS NOT NULL AS looked_after FROM attempts")
     assert (attempt["status"], attempt["looked_after"]) == ("SUBMITTED", True)
 
 
-async def test_after_that_it_is_bought_by_the_next_worker(client, hot, working):
-    media, _ = await left_by_a_dead_worker(client, hot)
+async def test_after_that_it_is_bought_by_the_next_worker(client, db, working):
+    media, _ = await left_by_a_dead_worker(client, db)
     provider = Late()
     await working(provider)
 
@@ -90,7 +90,7 @@ async def test_after_that_it_is_bought_by_the_next_worker(client, hot, working):
     assert [attempt["status"] for attempt in await attempts_of(client, media)] == ["FAILED", "SUCCEEDED"]
 
 
-async def test_an_intent_that_took_too_long_to_write_is_not_sent(client, hot, working, monkeypatch):
+async def test_an_intent_that_took_too_long_to_write_is_not_sent(client, db, working, monkeypatch):
     intend, provider = transitions.intend, Late()
 
     async def slow(*arguments):
@@ -149,14 +149,14 @@ async def test_who_asks_for_it_gets_another_try_at_the_risk_of_paying_twice(clie
     assert [attempt["status"] for attempt in await attempts_of(client, done)] == ["UNKNOWN", "SUCCEEDED"]
 
 
-async def test_who_wants_none_of_it_gets_an_error_that_nobody_looks_after(client, hot, working):
+async def test_who_wants_none_of_it_gets_an_error_that_nobody_looks_after(client, db, working):
     await working(Silent())
 
     done = await client.until(await client.generate(model="dummy/faulty", on_unknown="fail"))
 
     assert (done["status"], done["error"]["code"]) == ("ERROR", "outcome_unknown")
     assert "/retry" not in done["error"]["message"]
-    assert await hot.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL") == []
+    assert await db.fetch("SELECT 1 FROM attempts WHERE look_at IS NOT NULL") == []
 
 
 class Idempotent(Silent):
@@ -200,28 +200,26 @@ async def test_a_provider_that_cannot_say_now_is_asked_again(client, working):
     assert (done["status"], done["number_of_tries"], provider.asked) == ("COMPLETED", 1, 3)
 
 
-async def test_a_stop_in_the_middle_of_a_look_up_hands_the_job_over(client, hot, working):
-    media, _ = await left_by_a_dead_worker(client, hot)
+async def test_a_stop_in_the_middle_of_a_look_up_hands_the_job_over(client, db, working):
+    media, _ = await left_by_a_dead_worker(client, db)
     provider = Late()
     runner = await working(provider)
     await eventually(lambda: asyncio.sleep(0, provider.asked))
     await runner.stop()
 
     assert (await client.media(media))["status"] == "IN_QUEUE"
-    ((status,),) = [tuple(row) for row in await hot.fetch("SELECT status FROM attempts")]
+    ((status,),) = [tuple(row) for row in await db.fetch("SELECT status FROM attempts")]
     assert (status, provider.sold) == ("INTENDED", 0)
 
 
-async def test_what_is_held_and_turns_out_to_be_bought_is_stored_and_completes_a_retry_for_nothing(
-    client, hot, working
-):
+async def test_what_is_held_and_turns_out_to_be_bought_is_stored_and_completes_a_retry_for_nothing(client, db, working):
     provider = Silent()
     await working(provider)
     held = await client.until(await client.faulty())
-    (row,) = await hot.fetch("SELECT id FROM attempts")
+    (row,) = await db.fetch("SELECT id FROM attempts")
     fact = '{"external_id": "dummy-x", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}'
 
-    await transitions.record_purchases(hot, [Purchase(row["id"], "dummy-x", fact)])
+    await transitions.record_purchases(db, [Purchase(row["id"], "dummy-x", fact)])
     kept = await eventually(lambda: client.media(held), lambda seen: seen["files"])
     await client.api.post(f"/media/{held['id']}/retry")
     done = await client.until(held, "COMPLETED")
@@ -229,19 +227,19 @@ async def test_what_is_held_and_turns_out_to_be_bought_is_stored_and_completes_a
     assert (kept["status"], done["number_of_tries"], provider.sold) == ("ERROR", 1, 1)
 
 
-async def test_a_fact_about_an_older_attempt_is_kept_beside_a_newer_one(client, hot):
-    media, first = await left_by_a_dead_worker(client, hot)
+async def test_a_fact_about_an_older_attempt_is_kept_beside_a_newer_one(client, db):
+    media, first = await left_by_a_dead_worker(client, db)
     worker_id = new_id()
-    await leases.register(hot, worker_id, "test")
-    await transitions.return_orphans(hot)
-    (row,) = await claim(hot, "network", worker_id=worker_id, limit=1)
-    held = Held(row["id"], row["fence"])
-    await hot.execute("UPDATE attempts SET status = 'UNKNOWN' WHERE id = $1", first)
+    await leases.register(db, worker_id, "test")
+    await transitions.return_orphans(db)
+    (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
+    held = Lease(row["id"], row["fence"])
+    await db.execute("UPDATE attempts SET status = 'UNKNOWN' WHERE id = $1", first)
     second = new_id()
-    assert await transitions.intend(hot, [Intent(held, second, "dummy/faulty", "1", "00")]) == [2]
+    assert await transitions.intend(db, [Intent(held, second, "dummy/faulty", "1", "00")]) == [2]
 
     fact = Purchase(first, "ext-1", '{"external_id": "ext-1"}')
-    assert await transitions.record_purchases(hot, [fact]) == [True]
+    assert await transitions.record_purchases(db, [fact]) == [True]
 
     rows = await attempts_of(client, media)
     assert [(row["status"], row["external_id"]) for row in rows] == [("UNKNOWN", "ext-1"), ("INTENDED", None)]

@@ -60,9 +60,9 @@ def nobody(_moved):
     """Nobody is told."""
 
 
-async def test_what_is_not_finished_in_time_says_what_it_waits_for(client, hot):
+async def test_what_is_not_finished_in_time_says_what_it_waits_for(client, db):
     body = {"prompt": "x", "model": "dummy/faulty"}
-    await pauses.pause(hot, body["model"], "back at noon", nobody)
+    await pauses.pause(db, body["model"], "back at noon", nobody)
 
     answer = await client.api.post("/media/generate", json=body, headers=waiting(1))
 
@@ -111,12 +111,12 @@ async def test_with_an_etag_no_change_is_a_304_in_time(client):
     assert (answer.status_code, answer.headers["preference-applied"]) == (304, "wait=1")
 
 
-async def test_what_another_process_does_is_heard_at_once_without_looking(settings, hot, tmp_path):
+async def test_what_another_process_does_is_heard_at_once_without_looking(settings, db, tmp_path):
     with served(settings, tmp_path / "api.log") as address, worker(settings, tmp_path / "1.log"):
         async with httpx2.AsyncClient(base_url=address, timeout=70) as api:
             client = Client(api)
             await eventually(client.answers)
-            await eventually(lambda: hot.fetch("SELECT id FROM workers"))
+            await eventually(lambda: db.fetch("SELECT id FROM workers"))
             asked = [await client.faulty(delay=1) for _ in range(20)]
             answers = await asyncio.gather(
                 *(api.get(f"/media/status/{media['job_id']}", headers=waiting(60)) for media in asked)
@@ -125,7 +125,7 @@ async def test_what_another_process_does_is_heard_at_once_without_looking(settin
     assert {answer.json()["status"] for answer in answers} == {"COMPLETED"}
 
 
-async def test_without_redis_it_is_seen_a_little_later(settings, hot, tmp_path):
+async def test_without_redis_it_is_seen_a_little_later(settings, db, tmp_path):
     nowhere = {"REDIS_URL": "redis://127.0.0.1:9/0"}
     with served(settings, tmp_path / "api.log", **nowhere) as address, worker(settings, tmp_path / "1.log", **nowhere):
         async with httpx2.AsyncClient(base_url=address, timeout=70) as api:
@@ -153,7 +153,7 @@ async def test_a_server_that_is_told_to_stop_answers_those_who_wait(settings, tm
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "IN_QUEUE")}
 
 
-async def test_a_thousand_requests_wait_without_a_connection_to_the_database_each(api, client, hot):
+async def test_a_thousand_requests_wait_without_a_connection_to_the_database_each(api, client, db):
     media = await client.faulty()
     path = f"/media/jobs/{media['job_id']}"
     asked = []
@@ -174,7 +174,7 @@ async def test_a_thousand_requests_wait_without_a_connection_to_the_database_eac
 
     assert {answer.json()["status"] for answer in answers} == {"CANCELED"}
     assert watch.waiting == 0
-    assert await queries.changes(hot, []) == []
+    assert await queries.changes(db, []) == []
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

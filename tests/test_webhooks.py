@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.telemetry.metrics import WEBHOOK_TRIES, tally_name
 from app.jobs.metrics import counters
 from app.jobs.transitions import transitions
@@ -35,10 +35,10 @@ def settings(engines, database):
 @asynccontextmanager
 async def at_work(settings, bell=None):
     """A worker in this process: its runner and its deliverer."""
-    outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
+    outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
     async with open_runtime(settings, outgoing=outgoing) as runtime:
         runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
-        runtime.hot.announce = announcer(runtime, deliverer)
+        runtime.db.announce = announcer(runtime, deliverer)
         if bell is not None:
             bell.runner, bell.deliverer = runner, deliverer
         await deliverer.start()
@@ -78,17 +78,17 @@ async def deliveries_of(client, webhook, **wanted):
     return sorted(items, key=lambda item: item["sequence"])
 
 
-async def pass_time(hot, span, deliverer):
+async def pass_time(db, span, deliverer):
     """As if so much time had gone by since everything that was written down, or is remembered."""
     for circuit in deliverer._circuits._failing.values():
         circuit.since -= span.total_seconds()
         circuit.rest_until -= span.total_seconds()
-    await hot.execute(
+    await db.execute(
         """UPDATE webhook_deliveries SET next_at = next_at - $1::interval, give_up_at = give_up_at - $1::interval,
             at = at - $1::interval, created_at = created_at - $1::interval""",
         span,
     )
-    await hot.execute(
+    await db.execute(
         """UPDATE webhook_endpoints SET failing_since = failing_since - $1::interval,
             not_before = not_before - $1::interval""",
         span,
@@ -165,7 +165,7 @@ async def test_a_request_has_a_receiver_of_its_own(client, delivering, receiver)
     ids=["500", "301", "307", "dropped", "down"],
 )
 async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well(
-    client, hot, delivering, receiver, answer, said
+    client, db, delivering, receiver, answer, said
 ):
     WEBHOOK_TRIES.take()
     webhook = await register(client, receiver.url)
@@ -180,7 +180,7 @@ async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well
     receiver.answer = answering(204)
     await receiver.close()
     await receiver.open()
-    await pass_time(hot, timedelta(minutes=1), delivering)
+    await pass_time(db, timedelta(minutes=1), delivering)
     await eventually(lambda: deliveries_of(client, webhook, status="delivered"))
     delivery = await tried(client, webhook, 2)
 
@@ -188,16 +188,16 @@ async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well
     assert {got.id for got in receiver.got} == {delivery["id"]}
     assert len({got.body for got in receiver.got}) == 1
     await eventually(lambda: asyncio.sleep(0, delivering.in_flight), lambda number: number == 0)
-    await counters.add_all(hot, WEBHOOK_TRIES.take())
+    await counters.add_all(db, WEBHOOK_TRIES.take())
     await asyncio.sleep(0.3)  # what a pulse has taken just before is on its way into the database
-    counted = await counters.read(hot)
+    counted = await counters.read(db)
     outcome = {"answered 500": "5xx", "redirects are not followed": "3xx"}.get(said, "unanswered")
     for word in (outcome, "ok"):
         name = tally_name(WEBHOOK_TRIES.name, [word], "sum")
         assert name in counted
 
 
-async def test_a_receiver_that_answers_too_late_gets_it_again(client, hot, delivering, receiver, monkeypatch):
+async def test_a_receiver_that_answers_too_late_gets_it_again(client, db, delivering, receiver, monkeypatch):
     webhook = await register(client, receiver.url)
     receiver.answer = hanging(asyncio.Event())
     with monkeypatch.context() as impatient:
@@ -205,7 +205,7 @@ async def test_a_receiver_that_answers_too_late_gets_it_again(client, hot, deliv
         await client.faulty()
         late = await tried(client, webhook, 1)
     receiver.answer = answering(204)
-    await pass_time(hot, timedelta(minutes=1), delivering)
+    await pass_time(db, timedelta(minutes=1), delivering)
     (delivered,) = await eventually(lambda: deliveries_of(client, webhook, status="delivered"))
 
     # Looking its name up and connecting are part of the time; on a busy machine that may be all there is.
@@ -214,7 +214,7 @@ async def test_a_receiver_that_answers_too_late_gets_it_again(client, hot, deliv
     assert {got.id for got in receiver.got} == {late["id"]} == {delivered["id"]}
 
 
-async def test_after_a_day_of_silence_everything_arrives(client, hot, delivering, receiver):
+async def test_after_a_day_of_silence_everything_arrives(client, db, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(503)
     asked = [await client.faulty() for _ in range(20)]
@@ -223,14 +223,14 @@ async def test_after_a_day_of_silence_everything_arrives(client, hot, delivering
     for hours in (1, 5, 18):
         await eventually(lambda: asyncio.sleep(0, receiver.got and not delivering.in_flight))
         seen = len(receiver.got)
-        await pass_time(hot, timedelta(hours=hours), delivering)
+        await pass_time(db, timedelta(hours=hours), delivering)
         await eventually(lambda: asyncio.sleep(0, len(receiver.got)), lambda count, seen=seen: count > seen)
 
     await eventually(lambda: asyncio.sleep(0, not delivering.in_flight))
     receiver.answer, receiver.got = answering(204), []
-    await pass_time(hot, timedelta(minutes=2), delivering)
+    await pass_time(db, timedelta(minutes=2), delivering)
     # One try that goes well is enough: what was missed follows at once, and does not wait for its own time.
-    await hot.execute(
+    await db.execute(
         """UPDATE webhook_deliveries SET next_at = now() WHERE id = (
             SELECT id FROM webhook_deliveries WHERE status = 'pending' AND NOT sending LIMIT 1)"""
     )
@@ -240,12 +240,12 @@ async def test_after_a_day_of_silence_everything_arrives(client, hot, delivering
     assert (await webhook_of(client, webhook))["failing_since"] is None
 
 
-async def test_an_endpoint_that_fails_for_days_is_paused_and_misses_nothing(client, hot, delivering, receiver):
+async def test_an_endpoint_that_fails_for_days_is_paused_and_misses_nothing(client, db, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(500)
     await client.until(await client.faulty())
     await tried(client, webhook, 1)
-    await pass_time(hot, timedelta(days=3, hours=1), delivering)
+    await pass_time(db, timedelta(days=3, hours=1), delivering)
     await eventually(lambda: webhook_of(client, webhook), lambda seen: seen["status"] == "paused")
 
     seen = await webhook_of(client, webhook)
@@ -257,12 +257,12 @@ async def test_an_endpoint_that_fails_for_days_is_paused_and_misses_nothing(clie
     await eventually(lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 2)
 
 
-async def test_a_receiver_of_a_request_is_tried_for_three_days(client, hot, delivering, receiver):
+async def test_a_receiver_of_a_request_is_tried_for_three_days(client, db, delivering, receiver):
     receiver.answer = answering(500)
     await client.until(await client.generate(model="dummy/faulty", webhook_url=receiver.url))
     own = (await client.api.get("/webhooks")).json()["items"][0]
     await tried(client, own, 1)
-    await pass_time(hot, timedelta(days=3, hours=1), delivering)
+    await pass_time(db, timedelta(days=3, hours=1), delivering)
 
     (failed,) = await eventually(lambda: deliveries_of(client, own, status="failed"))
     assert failed["finished_at"] is not None
@@ -285,18 +285,18 @@ async def test_gone_means_gone(client, delivering, receiver):
     assert len(receiver.got) == 1
 
 
-async def test_a_receiver_that_wants_quiet_gets_it(client, hot, delivering, receiver):
+async def test_a_receiver_that_wants_quiet_gets_it(client, db, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(429, **{"retry-after": "3600"})
     await client.until(await client.faulty())
     await tried(client, webhook, 1)
     receiver.answer = answering(204)
     await client.until(await client.faulty())
-    await pass_time(hot, timedelta(minutes=50), delivering)
+    await pass_time(db, timedelta(minutes=50), delivering)
     await asyncio.sleep(0.5)
     assert len(receiver.got) == 1
 
-    await pass_time(hot, timedelta(minutes=15), delivering)
+    await pass_time(db, timedelta(minutes=15), delivering)
     await eventually(lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 2)
 
 
@@ -318,7 +318,7 @@ async def test_a_slow_receiver_holds_up_nobody_and_gets_only_so_much_at_once(cli
     assert isinstance(delivering, Deliverer)
 
 
-async def test_nothing_is_sent_to_a_private_address(settings, client, hot):
+async def test_nothing_is_sent_to_a_private_address(settings, client, db):
     guarded = settings.model_copy(update={"allow_private_addresses": False})
     async with Receiver() as receiver, at_work(guarded):
         webhook = await register(client, receiver.url)
@@ -327,7 +327,7 @@ async def test_nothing_is_sent_to_a_private_address(settings, client, hot):
 
     assert "private or loopback" in delivery["log"][0]["error"], delivery
     assert receiver.got == []
-    assert await hot.fetch("SELECT 1")
+    assert await db.fetch("SELECT 1")
 
 
 async def test_a_request_may_not_name_a_private_address(engines, database, api, client):
@@ -391,23 +391,23 @@ async def test_what_is_large_is_left_out_and_named(client, delivering, receiver)
     assert delivering.in_flight <= 1
 
 
-async def test_an_event_and_its_deliveries_are_one(client, hot):
-    await hot.execute(
+async def test_an_event_and_its_deliveries_are_one(client, db):
+    await db.execute(
         """INSERT INTO webhook_endpoints (id, owner_id, url, events, secret)
         VALUES (gen_random_uuid(), $1, 'http://127.0.0.1:9/', ARRAY['media.queued', 'media.canceled'], 'whsec_AAAA')""",
         DEFAULT_OWNER_ID,
     )
     media = await client.faulty()
-    await hot.execute("ALTER TABLE webhook_deliveries ADD CONSTRAINT no_more CHECK (type = 'media.queued') NOT VALID")
+    await db.execute("ALTER TABLE webhook_deliveries ADD CONSTRAINT no_more CHECK (type = 'media.queued') NOT VALID")
 
     with pytest.raises(Exception, match="no_more"):
-        await transitions.cancel_waiting(hot, UUID(media["id"]), DEFAULT_OWNER_ID)
+        await transitions.cancel_waiting(db, UUID(media["id"]), DEFAULT_OWNER_ID)
 
     assert (await client.media(media))["status"] == "IN_QUEUE"
-    assert len(await hot.fetch("SELECT id FROM webhook_deliveries")) == 1
+    assert len(await db.fetch("SELECT id FROM webhook_deliveries")) == 1
 
 
-async def test_worker_and_broker_may_die_before_an_event_is_sent(settings, hot, tmp_path):
+async def test_worker_and_broker_may_die_before_an_event_is_sent(settings, db, tmp_path):
     until = asyncio.Event()
     async with Receiver(hanging(until)) as receiver, httpx2.AsyncClient() as nobody:
         environment = {"ALLOW_PRIVATE_ADDRESSES": "true"}
@@ -425,7 +425,7 @@ async def test_worker_and_broker_may_die_before_an_event_is_sent(settings, hot, 
                 receiver.answer, receiver.got = answering(204), []
                 until.set()
                 # As if the leases were over, and with a broker that knows of nothing.
-                await hot.execute("UPDATE webhook_deliveries SET next_at = now()")
+                await db.execute("UPDATE webhook_deliveries SET next_at = now()")
                 with worker(settings, tmp_path / "2.log", REDIS_URL="redis://127.0.0.1:9/0", **environment):
                     delivered = await eventually(
                         lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 6
@@ -436,7 +436,7 @@ async def test_worker_and_broker_may_die_before_an_event_is_sent(settings, hot, 
     assert {got.payload["data"]["id"] for got in receiver.got} == {one["id"] for one in media}
 
 
-async def test_a_worker_that_stops_gives_back_what_it_was_sending(settings, client, hot, bell):
+async def test_a_worker_that_stops_gives_back_what_it_was_sending(settings, client, db, bell):
     until = asyncio.Event()
     quick = settings.model_copy(update={"shutdown_seconds": 0.2})
     async with Receiver(hanging(until)) as receiver:
@@ -444,7 +444,7 @@ async def test_a_worker_that_stops_gives_back_what_it_was_sending(settings, clie
             await register(client, receiver.url)
             await client.until(await client.faulty())
             await eventually(lambda: asyncio.sleep(0, receiver.got))
-        (row,) = await hot.fetch("SELECT sending, status, next_at <= now() AS due FROM webhook_deliveries")
+        (row,) = await db.fetch("SELECT sending, status, next_at <= now() AS due FROM webhook_deliveries")
 
     assert (row["sending"], row["status"], row["due"]) == (False, "pending", True)
     assert os.getpid()

@@ -31,9 +31,9 @@ async def webhook(api):
 
 
 @pytest.fixture
-async def of_requests(hot, api):
+async def of_requests(db, api):
     """The endpoint of the kind `request`, as the first request with an address of its own makes it."""
-    await Receivers(hot, allow_private=False).of_request(DEFAULT_OWNER_ID, URL, FINAL_TYPES)
+    await Receivers(db, allow_private=False).of_request(DEFAULT_OWNER_ID, URL, FINAL_TYPES)
     return (await api.get("/webhooks")).json()["items"][0]
 
 
@@ -41,7 +41,7 @@ def path(webhook, *rest):
     return "/".join((f"/webhooks/{webhook['id']}", *rest))
 
 
-async def deliver(hot, webhook, **columns):
+async def deliver(db, webhook, **columns):
     """A delivery as the outbox writes it, or as a sender has left it; its id."""
     given = {
         "endpoint_id": UUID(webhook["id"]),
@@ -53,7 +53,7 @@ async def deliver(hot, webhook, **columns):
     }
     places = ", ".join(f"${number}" for number in range(1, len(given) + 1))
     return (
-        await hot.fetchrow(
+        await db.fetchrow(
             f"INSERT INTO webhook_deliveries ({', '.join(given)}) VALUES ({places}) RETURNING id", *given.values()
         )
     )["id"]
@@ -64,8 +64,8 @@ CLAIM = """UPDATE webhook_deliveries SET tries = tries + 1, sending = true, next
 WHERE id = $1 AND status = 'pending' AND NOT sending"""
 
 
-async def row_of(hot, delivery_id):
-    return await hot.fetchrow("SELECT *, now() AS now FROM webhook_deliveries WHERE id = $1", delivery_id)
+async def row_of(db, delivery_id):
+    return await db.fetchrow("SELECT *, now() AS now FROM webhook_deliveries WHERE id = $1", delivery_id)
 
 
 @asynccontextmanager
@@ -77,10 +77,10 @@ async def connection_of(settings):
         connection.terminate()
 
 
-async def blocked(hot):
+async def blocked(db):
     """Once somebody waits for a lock of another transaction."""
     look = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    await eventually(lambda: hot.fetchrow(look), lambda row: row[0] > 0)
+    await eventually(lambda: db.fetchrow(look), lambda row: row[0] > 0)
 
 
 # --- endpoints
@@ -127,13 +127,13 @@ WRONG = [
 ]
 
 
-async def test_a_wrong_registration_names_its_field_and_leaves_nothing(api, hot):
+async def test_a_wrong_registration_names_its_field_and_leaves_nothing(api, db):
     for body, field, code in WRONG:
         answer = await api.post("/webhooks", json=body)
 
         assert (answer.status_code, answer.json()["code"]) == (422, code), body
         assert answer.json()["errors"][0]["field"] == field
-    assert (await hot.fetchrow("SELECT count(*) FROM webhook_endpoints"))[0] == 0
+    assert (await db.fetchrow("SELECT count(*) FROM webhook_endpoints"))[0] == 0
 
 
 async def test_a_wrong_change_changes_nothing(api, webhook):
@@ -167,20 +167,20 @@ async def test_a_private_address_is_taken_where_the_operator_allows_it(api, sett
     assert (await api.post("/webhooks", json={"url": "http://127.0.0.1:9000/hook"})).status_code == 201
 
 
-async def test_of_two_at_once_the_last_place_goes_to_one(api, hot, settings):
+async def test_of_two_at_once_the_last_place_goes_to_one(api, db, settings):
     make = """INSERT INTO webhook_endpoints (id, owner_id, url, events, secret)
         SELECT gen_random_uuid(), $1, 'https://example.com', '{}', 'theirs' FROM generate_series(1, $2)"""
-    await hot.execute(make, DEFAULT_OWNER_ID, endpoints.MOST_ENDPOINTS - 1)
+    await db.execute(make, DEFAULT_OWNER_ID, endpoints.MOST_ENDPOINTS - 1)
     async with connection_of(settings) as first, first.transaction():
         await first.execute(f"SELECT pg_advisory_xact_lock({endpoints._CREATIONS_IN_TURN})")
         second = asyncio.create_task(api.post("/webhooks", json={"url": URL}))
-        await blocked(hot)
+        await blocked(db)
 
         await first.execute(make, DEFAULT_OWNER_ID, 1)
     refused = await second
 
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
-    assert (await hot.fetchrow("SELECT count(*) FROM webhook_endpoints"))[0] == endpoints.MOST_ENDPOINTS
+    assert (await db.fetchrow("SELECT count(*) FROM webhook_endpoints"))[0] == endpoints.MOST_ENDPOINTS
 
 
 async def test_the_list_is_walked_newest_first(api):
@@ -208,46 +208,46 @@ OPERATIONS = [
 ]
 
 
-async def test_what_belongs_to_somebody_else_is_not_there(api, hot):
+async def test_what_belongs_to_somebody_else_is_not_there(api, db):
     theirs = {"id": str(new_id())}
-    await hot.execute(
+    await db.execute(
         "INSERT INTO webhook_endpoints (id, owner_id, url, events, secret) VALUES ($1, $2, $3, '{}', 'theirs')",
         *(UUID(theirs["id"]), SOMEBODY, URL),
     )
-    delivery = await deliver(hot, theirs, **FAILED)
+    delivery = await deliver(db, theirs, **FAILED)
     state = "SELECT e::text, d::text FROM webhook_endpoints e JOIN webhook_deliveries d ON d.endpoint_id = e.id"
-    before = await hot.fetchrow(state)
+    before = await db.fetchrow(state)
 
     for method, rest, body in OPERATIONS:
         answer = await api.request(method, path(theirs) + rest.format(delivery=delivery), json=body)
 
         assert (answer.status_code, answer.json()["code"]) == (404, "webhook_not_found"), (method, rest)
-    assert await hot.fetchrow(state) == before
+    assert await db.fetchrow(state) == before
     assert (await api.get("/webhooks")).json()["items"] == []
 
 
-async def test_a_deleted_webhook_takes_its_deliveries_along(api, hot, webhook, monkeypatch):
+async def test_a_deleted_webhook_takes_its_deliveries_along(api, db, webhook, monkeypatch):
     monkeypatch.setattr(endpoints, "_REMOVE_DELIVERIES", endpoints._REMOVE_DELIVERIES.replace("20000", "2"))
     other = (await api.post("/webhooks", json={"url": URL})).json()
-    kept = await deliver(hot, other)
+    kept = await deliver(db, other)
     for _ in range(5):
-        await deliver(hot, webhook)
+        await deliver(db, webhook)
 
     assert (await api.delete(path(webhook))).status_code == 204
 
     assert (await api.get(path(webhook))).status_code == 404
     assert (await api.delete(path(webhook))).status_code == 404
-    assert [row["id"] for row in await hot.fetch("SELECT id FROM webhook_deliveries")] == [kept]
+    assert [row["id"] for row in await db.fetch("SELECT id FROM webhook_deliveries")] == [kept]
 
 
-async def test_a_media_moves_on_while_a_webhook_is_deleted(client, hot, settings):
+async def test_a_media_moves_on_while_a_webhook_is_deleted(client, db, settings):
     made = await client.api.post("/webhooks", json={"url": URL, "events": ["media.queued"]})
     async with connection_of(settings) as deleting:
         deletion = deleting.transaction()
         await deletion.start()
         await deleting.execute("DELETE FROM webhook_endpoints WHERE id = $1", UUID(made.json()["id"]))
         asking = asyncio.create_task(client.generate())
-        await blocked(hot)
+        await blocked(db)
 
         await deletion.commit()
 
@@ -297,9 +297,9 @@ async def test_it_does_not_count_against_the_most(api, of_requests, monkeypatch)
 # --- secrets
 
 
-async def secrets_of(hot, webhook):
+async def secrets_of(db, webhook):
     """Those that sign now."""
-    row = await hot.fetchrow(
+    row = await db.fetchrow(
         """SELECT secret, CASE WHEN previous_until > now() THEN previous_secret END AS previous
         FROM webhook_endpoints WHERE id = $1""",
         UUID(webhook["id"]),
@@ -307,68 +307,68 @@ async def secrets_of(hot, webhook):
     return [secret for secret in row if secret is not None]
 
 
-async def test_while_one_secret_follows_another_both_sign_and_then_one(api, hot, webhook):
+async def test_while_one_secret_follows_another_both_sign_and_then_one(api, db, webhook):
     rotated = (await api.post(path(webhook, "rotate"), json={"overlap_seconds": 3600})).json()
 
-    both = await secrets_of(hot, webhook)
+    both = await secrets_of(db, webhook)
     body = b'{"type":"webhook.test"}'
     headers = signing.headers(both, "an-id", int(time.time()), body)
     for secret in (rotated["secret"], webhook["secret"]):
         Webhook(secret).verify(body, headers)
     assert rotated["previous_until"] is not None
 
-    await hot.execute("UPDATE webhook_endpoints SET previous_until = now()")
+    await db.execute("UPDATE webhook_endpoints SET previous_until = now()")
 
-    assert await secrets_of(hot, webhook) == [rotated["secret"]]
+    assert await secrets_of(db, webhook) == [rotated["secret"]]
     assert (await api.get(path(webhook))).json()["previous_until"] is None
 
 
-async def test_a_secret_that_was_given_away_ends_at_once(api, hot, webhook):
+async def test_a_secret_that_was_given_away_ends_at_once(api, db, webhook):
     await api.post(path(webhook, "rotate"), json={})
 
     rotated = (await api.post(path(webhook, "rotate"), json={"overlap_seconds": 0})).json()
 
     assert rotated["previous_until"] is None
-    row = await hot.fetchrow("SELECT secret, previous_secret FROM webhook_endpoints")
+    row = await db.fetchrow("SELECT secret, previous_secret FROM webhook_endpoints")
     assert tuple(row) == (rotated["secret"], None)
 
 
-async def test_a_wrong_rotation_keeps_the_secret(api, hot, webhook):
+async def test_a_wrong_rotation_keeps_the_secret(api, db, webhook):
     for body in ({"overlap_seconds": -1}, {"overlap_seconds": 604_801}, {"overlap_secnods": 0}):
         assert (await api.post(path(webhook, "rotate"), json=body)).status_code == 422, body
-    assert await secrets_of(hot, webhook) == [webhook["secret"]]
+    assert await secrets_of(db, webhook) == [webhook["secret"]]
 
 
 # --- pausing and resuming
 
 
-async def test_pausing_says_why_and_resuming_sends_what_waited(api, hot, bell, webhook):
-    waiting = await deliver(hot, webhook, tries=3, give_up_at=LONG_AGO, next_at=datetime.now(UTC) + timedelta(hours=5))
-    late = await deliver(hot, webhook, tries=1, give_up_at=LONG_AGO, next_at=LONG_AGO)
-    sent = await deliver(hot, webhook, tries=1, sending=True, next_at=datetime.now(UTC) + timedelta(minutes=1))
-    over = await deliver(hot, webhook, **FAILED)
-    lease = (await row_of(hot, sent))["next_at"]
+async def test_pausing_says_why_and_resuming_sends_what_waited(api, db, bell, webhook):
+    waiting = await deliver(db, webhook, tries=3, give_up_at=LONG_AGO, next_at=datetime.now(UTC) + timedelta(hours=5))
+    late = await deliver(db, webhook, tries=1, give_up_at=LONG_AGO, next_at=LONG_AGO)
+    sent = await deliver(db, webhook, tries=1, sending=True, next_at=datetime.now(UTC) + timedelta(minutes=1))
+    over = await deliver(db, webhook, **FAILED)
+    lease = (await row_of(db, sent))["next_at"]
 
     paused = (await api.patch(path(webhook), json={"status": "paused"})).json()
     assert (paused["status"], paused["reason"]["code"], bell.rings) == ("paused", "paused_by_owner", [])
-    await hot.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = now() + interval '1 day'")
+    await db.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = now() + interval '1 day'")
     resumed = (await api.patch(path(webhook), json={"status": "active"})).json()
 
     assert (resumed["status"], resumed["reason"]) == ("active", None)
     assert (resumed["failing_since"], resumed["not_before"]) == (None, None)
     assert bell.rings == [WEBHOOKS]
-    hurried = await row_of(hot, waiting)
+    hurried = await row_of(db, waiting)
     assert hurried["next_at"] <= hurried["now"]
     assert hurried["give_up_at"] > hurried["now"] + timedelta(days=2, hours=23)
-    assert (await row_of(hot, late))["next_at"] == LONG_AGO
-    assert (await row_of(hot, sent))["next_at"] == lease
-    assert (await row_of(hot, over))["status"] == "failed"
+    assert (await row_of(db, late))["next_at"] == LONG_AGO
+    assert (await row_of(db, sent))["next_at"] == lease
+    assert (await row_of(db, over))["status"] == "failed"
 
 
 @pytest.mark.parametrize("status", ["paused", "disabled"])
-async def test_what_was_stopped_by_us_is_resumed_by_its_owner(api, hot, webhook, status):
+async def test_what_was_stopped_by_us_is_resumed_by_its_owner(api, db, webhook, status):
     reason = {"code": "gone", "message": "it answered 410"}
-    await hot.execute("UPDATE webhook_endpoints SET status = $1, reason = $2::jsonb", status, json.dumps(reason))
+    await db.execute("UPDATE webhook_endpoints SET status = $1, reason = $2::jsonb", status, json.dumps(reason))
     seen = (await api.get(path(webhook))).json()
 
     resumed = (await api.patch(path(webhook), json={"status": "active", "url": "https://other.example.com"})).json()
@@ -377,27 +377,27 @@ async def test_what_was_stopped_by_us_is_resumed_by_its_owner(api, hot, webhook,
     assert (resumed["status"], resumed["reason"], resumed["url"]) == ("active", None, "https://other.example.com")
 
 
-async def test_pausing_what_we_have_paused_keeps_our_reason(api, hot, webhook):
-    await hot.execute("""UPDATE webhook_endpoints SET status = 'paused', reason = '{"code": "ours", "message": ""}'""")
+async def test_pausing_what_we_have_paused_keeps_our_reason(api, db, webhook):
+    await db.execute("""UPDATE webhook_endpoints SET status = 'paused', reason = '{"code": "ours", "message": ""}'""")
 
     assert (await api.patch(path(webhook), json={"status": "paused"})).json()["reason"]["code"] == "ours"
 
 
-async def test_what_is_active_already_is_not_hurried(api, hot, bell, webhook):
+async def test_what_is_active_already_is_not_hurried(api, db, bell, webhook):
     later = datetime.now(UTC) + timedelta(hours=5)
-    waiting = await deliver(hot, webhook, next_at=later, give_up_at=later)
-    await hot.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = $1", later)
+    waiting = await deliver(db, webhook, next_at=later, give_up_at=later)
+    await db.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = $1", later)
 
     same = (await api.patch(path(webhook), json={"status": "active", "url": URL})).json()
 
-    assert (await row_of(hot, waiting))["next_at"] == later
+    assert (await row_of(db, waiting))["next_at"] == later
     assert same["failing_since"] is not None
     assert same["not_before"] is not None
     assert bell.rings == []
 
 
-async def test_another_address_begins_without_the_failures_of_the_old_one(api, hot, webhook):
-    await hot.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = now() + interval '1 day'")
+async def test_another_address_begins_without_the_failures_of_the_old_one(api, db, webhook):
+    await db.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = now() + interval '1 day'")
 
     changed = (await api.patch(path(webhook), json={"url": "https://other.example.com"})).json()
 
@@ -407,7 +407,7 @@ async def test_another_address_begins_without_the_failures_of_the_old_one(api, h
 # --- tests
 
 
-async def test_a_test_event_is_a_delivery_like_any_other(api, hot, bell, webhook):
+async def test_a_test_event_is_a_delivery_like_any_other(api, db, bell, webhook):
     answer = await api.post(path(webhook, "test"))
 
     assert answer.status_code == 202
@@ -419,35 +419,35 @@ async def test_a_test_event_is_a_delivery_like_any_other(api, hot, bell, webhook
     assert (payload["type"], payload["sequence"]) == ("webhook.test", 0)
     assert payload["data"]["endpoint_id"] == webhook["id"]
     assert datetime.fromisoformat(payload["timestamp"]) == datetime.fromisoformat(seen["at"])
-    assert (await hot.fetchrow("SELECT receiver FROM webhook_deliveries"))[0] == f"{webhook['id']}:test"
+    assert (await db.fetchrow("SELECT receiver FROM webhook_deliveries"))[0] == f"{webhook['id']}:test"
     assert bell.rings == [WEBHOOKS]
 
 
-async def test_a_receiver_can_be_tried_before_it_is_resumed(api, hot, webhook):
+async def test_a_receiver_can_be_tried_before_it_is_resumed(api, db, webhook):
     for status in ("paused", "disabled"):
-        await hot.execute("UPDATE webhook_endpoints SET status = $1", status)
+        await db.execute("UPDATE webhook_endpoints SET status = $1", status)
 
         assert (await api.post(path(webhook, "test"))).status_code == 202, status
-    assert (await hot.fetchrow("SELECT count(*) FROM webhook_deliveries"))[0] == 2
+    assert (await db.fetchrow("SELECT count(*) FROM webhook_deliveries"))[0] == 2
 
 
-async def test_resuming_leaves_tests_as_they_are(api, hot, webhook):
+async def test_resuming_leaves_tests_as_they_are(api, db, webhook):
     await api.post(path(webhook, "test"))
-    await hot.execute("UPDATE webhook_deliveries SET give_up_at = $1", LONG_AGO)
+    await db.execute("UPDATE webhook_deliveries SET give_up_at = $1", LONG_AGO)
 
     await api.patch(path(webhook), json={"status": "paused"})
     await api.patch(path(webhook), json={"status": "active"})
 
-    assert (await hot.fetchrow("SELECT give_up_at FROM webhook_deliveries"))[0] == LONG_AGO
+    assert (await db.fetchrow("SELECT give_up_at FROM webhook_deliveries"))[0] == LONG_AGO
 
 
 # --- the log of deliveries
 
 
-async def test_a_delivery_shows_its_body_and_each_try(api, hot, webhook):
-    delivery = await deliver(hot, webhook, payload='{"type":"media.completed","sequence":7}', **FAILED)
+async def test_a_delivery_shows_its_body_and_each_try(api, db, webhook):
+    delivery = await deliver(db, webhook, payload='{"type":"media.completed","sequence":7}', **FAILED)
     for number, status_code in ((1, None), (2, 500)):
-        await hot.execute(
+        await db.execute(
             """INSERT INTO webhook_tries (delivery_id, number, url, at, milliseconds, status_code, error, answer)
             VALUES ($1, $2, $3, $4, 12, $5, 'server error', 'oh no')""",
             *(delivery, number, URL, LONG_AGO, status_code),
@@ -470,19 +470,19 @@ async def test_a_delivery_shows_its_body_and_each_try(api, hot, webhook):
     assert (seen["status"], seen["next_at"], seen["give_up_at"]) == ("failed", None, None)
 
 
-async def test_what_comes_from_a_request_shows_its_own_address(api, hot, of_requests):
-    delivery = await deliver(hot, of_requests, receiver="them", url="https://one.example.com")
+async def test_what_comes_from_a_request_shows_its_own_address(api, db, of_requests):
+    delivery = await deliver(db, of_requests, receiver="them", url="https://one.example.com")
 
     [seen] = (await api.get(path(of_requests, "deliveries"))).json()["items"]
 
     assert (seen["id"], seen["url"]) == (str(delivery), "https://one.example.com")
 
 
-async def test_the_log_is_filtered(api, hot, webhook):
+async def test_the_log_is_filtered(api, db, webhook):
     media_id = new_id()
-    first = await deliver(hot, webhook, media_id=media_id)
-    second = await deliver(hot, webhook, media_id=media_id, type="media.failed")
-    third = await deliver(hot, webhook, **FAILED)
+    first = await deliver(db, webhook, media_id=media_id)
+    second = await deliver(db, webhook, media_id=media_id, type="media.failed")
+    third = await deliver(db, webhook, **FAILED)
 
     async def found(**wanted):
         return {item["id"] for item in (await api.get(path(webhook, "deliveries"), params=wanted)).json()["items"]}
@@ -501,9 +501,9 @@ async def test_a_wrong_question_to_the_log_names_its_field(api, webhook):
         assert answer.json()["errors"][0]["field"] == field
 
 
-async def test_the_log_is_walked_without_gap_or_double_where_times_are_equal(api, hot, webhook):
-    made = [await deliver(hot, webhook, created_at=LONG_AGO) for _ in range(5)]
-    made += [await deliver(hot, webhook, created_at=LONG_AGO + timedelta(microseconds=1)) for _ in range(2)]
+async def test_the_log_is_walked_without_gap_or_double_where_times_are_equal(api, db, webhook):
+    made = [await deliver(db, webhook, created_at=LONG_AGO) for _ in range(5)]
+    made += [await deliver(db, webhook, created_at=LONG_AGO + timedelta(microseconds=1)) for _ in range(2)]
 
     seen, cursor = [], {}
     while cursor is not None:
@@ -511,7 +511,7 @@ async def test_the_log_is_walked_without_gap_or_double_where_times_are_equal(api
         seen += [item["id"] for item in page["items"]]
         cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
 
-    times = {str(found["id"]): found["created_at"] for found in await hot.fetch("SELECT * FROM webhook_deliveries")}
+    times = {str(found["id"]): found["created_at"] for found in await db.fetch("SELECT * FROM webhook_deliveries")}
     assert sorted(seen) == sorted(map(str, made))
     assert seen == sorted(seen, key=lambda found: (times[found], UUID(found)), reverse=True)
 
@@ -530,63 +530,63 @@ def test_a_cursor_of_a_place_survives_and_nonsense_does_not(at):
 
 
 @pytest.mark.parametrize("status", ["failed", "delivered"])
-async def test_a_replay_sends_the_same_delivery_again(api, hot, bell, webhook, status):
-    delivery = await deliver(hot, webhook, payload='{"a":1}', **{**FAILED, "status": status})
+async def test_a_replay_sends_the_same_delivery_again(api, db, bell, webhook, status):
+    delivery = await deliver(db, webhook, payload='{"a":1}', **{**FAILED, "status": status})
 
     answer = await api.post(path(webhook, "deliveries", str(delivery), "replay"))
 
     assert answer.status_code == 202
     assert answer.headers["location"] == path(webhook, "deliveries", str(delivery))
-    row = await row_of(hot, delivery)
+    row = await row_of(db, delivery)
     assert (row["status"], row["tries"], row["payload"], row["finished_at"]) == ("pending", 9, '{"a":1}', None)
     assert row["now"] - timedelta(minutes=1) < row["next_at"] <= row["now"]
     assert row["give_up_at"] > row["now"] + timedelta(days=2, hours=23)
-    assert (await hot.fetchrow("SELECT count(*) FROM webhook_deliveries"))[0] == 1
+    assert (await db.fetchrow("SELECT count(*) FROM webhook_deliveries"))[0] == 1
     assert bell.rings == [WEBHOOKS]
 
 
-async def test_what_waits_for_its_next_try_is_sent_now(api, hot, webhook):
-    delivery = await deliver(hot, webhook, tries=4, next_at=datetime.now(UTC) + timedelta(hours=9))
+async def test_what_waits_for_its_next_try_is_sent_now(api, db, webhook):
+    delivery = await deliver(db, webhook, tries=4, next_at=datetime.now(UTC) + timedelta(hours=9))
 
     await api.post(path(webhook, "deliveries", str(delivery), "replay"))
 
-    row = await row_of(hot, delivery)
+    row = await row_of(db, delivery)
     assert row["next_at"] <= row["now"]
 
 
-async def test_a_delivery_of_another_webhook_is_not_there(api, hot, webhook):
+async def test_a_delivery_of_another_webhook_is_not_there(api, db, webhook):
     other = (await api.post("/webhooks", json={"url": URL})).json()
-    delivery = await deliver(hot, other, **FAILED)
+    delivery = await deliver(db, other, **FAILED)
 
     for answer in (
         await api.get(path(webhook, "deliveries", str(delivery))),
         await api.post(path(webhook, "deliveries", str(delivery), "replay")),
     ):
         assert (answer.status_code, answer.json()["code"]) == (404, "delivery_not_found")
-    assert (await row_of(hot, delivery))["status"] == "failed"
+    assert (await row_of(db, delivery))["status"] == "failed"
 
 
-async def test_a_disabled_webhook_replays_nothing_and_a_paused_one_keeps_it(api, hot, webhook):
-    delivery = await deliver(hot, webhook, **FAILED)
+async def test_a_disabled_webhook_replays_nothing_and_a_paused_one_keeps_it(api, db, webhook):
+    delivery = await deliver(db, webhook, **FAILED)
     one, some = path(webhook, "deliveries", str(delivery), "replay"), path(webhook, "replay")
-    await hot.execute("UPDATE webhook_endpoints SET status = 'disabled'")
+    await db.execute("UPDATE webhook_endpoints SET status = 'disabled'")
 
     refused = [await api.post(one), await api.post(some, json={"since": "2026-01-01T00:00:00Z"})]
 
     assert [answer.json()["code"] for answer in refused] == ["webhook_not_active"] * 2
-    assert (await row_of(hot, delivery))["status"] == "failed"
-    await hot.execute("UPDATE webhook_endpoints SET status = 'paused'")
+    assert (await row_of(db, delivery))["status"] == "failed"
+    await db.execute("UPDATE webhook_endpoints SET status = 'paused'")
     assert (await api.post(one)).json()["status"] == "pending"
 
 
-async def test_a_replay_leaves_alone_what_a_worker_claims_at_that_moment(api, hot, settings, webhook):
-    delivery = await deliver(hot, webhook)
+async def test_a_replay_leaves_alone_what_a_worker_claims_at_that_moment(api, db, settings, webhook):
+    delivery = await deliver(db, webhook)
     async with connection_of(settings) as sender:
         claim = sender.transaction()
         await claim.start()
         await sender.execute(CLAIM, delivery)
         replaying = asyncio.create_task(api.post(path(webhook, "deliveries", str(delivery), "replay")))
-        await blocked(hot)
+        await blocked(db)
         skipped = await api.post(
             path(webhook, "replay"), json={"since": "2026-01-01T00:00:00Z", "statuses": ["pending"]}
         )
@@ -594,33 +594,33 @@ async def test_a_replay_leaves_alone_what_a_worker_claims_at_that_moment(api, ho
         await claim.commit()
         answer = await replaying
 
-    row = await row_of(hot, delivery)
+    row = await row_of(db, delivery)
     assert row["sending"]
     assert row["next_at"] > row["now"]
     assert (answer.json()["sending"], answer.json()["next_at"]) == (True, None)
     assert skipped.json() == {"replayed": 0, "next_cursor": None}
 
 
-async def test_a_range_leaves_alone_what_is_being_sent(api, hot, webhook):
-    delivery = await deliver(hot, webhook)
-    await hot.execute(CLAIM, delivery)
+async def test_a_range_leaves_alone_what_is_being_sent(api, db, webhook):
+    delivery = await deliver(db, webhook)
+    await db.execute(CLAIM, delivery)
 
     answer = await api.post(path(webhook, "replay"), json={"since": "2026-01-01T00:00:00Z", "statuses": ["pending"]})
 
     assert answer.json()["replayed"] == 0
-    row = await row_of(hot, delivery)
+    row = await row_of(db, delivery)
     assert row["next_at"] > row["now"]
 
 
-async def test_a_replay_that_meets_the_end_of_a_try_sends_again(api, hot, settings, webhook):
-    delivery = await deliver(hot, webhook, **{**FAILED, "status": "delivered"})
+async def test_a_replay_that_meets_the_end_of_a_try_sends_again(api, db, settings, webhook):
+    delivery = await deliver(db, webhook, **{**FAILED, "status": "delivered"})
     async with connection_of(settings) as sender:
         # Somebody else has replayed it, and a worker is just giving it up again.
         ending = sender.transaction()
         await ending.start()
         await sender.execute("UPDATE webhook_deliveries SET status = 'failed', tries = tries + 1")
         replaying = asyncio.create_task(api.post(path(webhook, "deliveries", str(delivery), "replay")))
-        await blocked(hot)
+        await blocked(db)
 
         await ending.commit()
         answer = await replaying
@@ -628,18 +628,18 @@ async def test_a_replay_that_meets_the_end_of_a_try_sends_again(api, hot, settin
     assert (answer.json()["status"], answer.json()["tries"]) == ("pending", 10)
 
 
-async def test_senders_and_replays_at_once_send_nothing_twice_at_a_time(api, hot, webhook):
-    ids = [await deliver(hot, webhook, **FAILED) for _ in range(10)]
+async def test_senders_and_replays_at_once_send_nothing_twice_at_a_time(api, db, webhook):
+    ids = [await deliver(db, webhook, **FAILED) for _ in range(10)]
     sending, doubled = set(), []
 
     async def send(delivery):
         for _ in range(8):
-            if await hot.execute(CLAIM + " AND next_at <= now()", delivery) == "UPDATE 1":
+            if await db.execute(CLAIM + " AND next_at <= now()", delivery) == "UPDATE 1":
                 doubled.extend({delivery} & sending)
                 sending.add(delivery)
                 await asyncio.sleep(0)
                 sending.discard(delivery)
-                await hot.execute(
+                await db.execute(
                     "UPDATE webhook_deliveries SET sending = false, status = 'failed' WHERE id = $1", delivery
                 )
 
@@ -650,15 +650,15 @@ async def test_senders_and_replays_at_once_send_nothing_twice_at_a_time(api, hot
 
     await asyncio.gather(*(call(delivery) for delivery in ids for call in (send, send, ask)))
 
-    rows = await hot.fetch("SELECT tries, sending FROM webhook_deliveries")
+    rows = await db.fetch("SELECT tries, sending FROM webhook_deliveries")
     assert doubled == []
     assert not any(row["sending"] for row in rows)
     assert sum(row["tries"] for row in rows) > 9 * len(ids)
 
 
-async def test_a_range_of_time_is_replayed(api, hot, bell, webhook):
+async def test_a_range_of_time_is_replayed(api, db, bell, webhook):
     def made(hours, **columns):
-        return deliver(hot, webhook, **{**FAILED, "created_at": LONG_AGO + timedelta(hours=hours), **columns})
+        return deliver(db, webhook, **{**FAILED, "created_at": LONG_AGO + timedelta(hours=hours), **columns})
 
     early, first, last, later = [await made(hours) for hours in (-1, 0, 1, 2)]
     done = await made(1, status="delivered")
@@ -666,7 +666,7 @@ async def test_a_range_of_time_is_replayed(api, hot, bell, webhook):
     body = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-01T03:00:00+01:00"}
 
     async def pending():
-        return {found["id"] for found in await hot.fetch("SELECT id FROM webhook_deliveries WHERE status = 'pending'")}
+        return {found["id"] for found in await db.fetch("SELECT id FROM webhook_deliveries WHERE status = 'pending'")}
 
     some = await api.post(path(webhook, "replay"), json={**body, "types": ["media.completed"]})
     assert (some.status_code, some.json()) == (202, {"replayed": 2, "next_cursor": None})
@@ -680,14 +680,14 @@ async def test_a_range_of_time_is_replayed(api, hot, bell, webhook):
     rest = await api.post(path(webhook, "replay"), json={"since": "2026-01-01T00:00:00Z"})
     assert rest.json()["replayed"] == 1
     assert await pending() == {first, last, done, other, later}
-    assert (await row_of(hot, early))["status"] == "failed"
+    assert (await row_of(db, early))["status"] == "failed"
 
 
-async def test_a_range_is_walked_in_parts(api, hot, webhook, monkeypatch):
+async def test_a_range_is_walked_in_parts(api, db, webhook, monkeypatch):
     parts = delivery_log._REPLAY_RANGE.replace("10001", "4").replace("10000", "3")
     monkeypatch.setattr(delivery_log, "_REPLAY_RANGE", parts)
     for _ in range(7):
-        await deliver(hot, webhook, **{**FAILED, "status": "delivered", "created_at": LONG_AGO})
+        await deliver(db, webhook, **{**FAILED, "status": "delivered", "created_at": LONG_AGO})
 
     counts, cursor = [], None
     while not counts or cursor is not None:
@@ -696,7 +696,7 @@ async def test_a_range_is_walked_in_parts(api, hot, webhook, monkeypatch):
         counts.append(answer["replayed"])
         cursor = answer["next_cursor"]
         # Delivered again meanwhile: they must not be taken for others.
-        await hot.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE status = 'pending'")
+        await db.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE status = 'pending'")
 
     assert counts == [3, 3, 1]
 
@@ -715,12 +715,12 @@ WRONG_RANGES = [
 ]
 
 
-async def test_a_wrong_range_replays_nothing(api, hot, webhook):
-    delivery = await deliver(hot, webhook, **FAILED)
+async def test_a_wrong_range_replays_nothing(api, db, webhook):
+    delivery = await deliver(db, webhook, **FAILED)
 
     for body, field in WRONG_RANGES:
         answer = await api.post(path(webhook, "replay"), json=body)
 
         assert answer.status_code == 422, body
         assert answer.json()["errors"][0]["field"] == field
-    assert (await row_of(hot, delivery))["status"] == "failed"
+    assert (await row_of(db, delivery))["status"] == "failed"

@@ -13,7 +13,7 @@ from app.cli.running_instance import join_running
 from app.core.config import Settings
 from app.core.database.pool import UNAVAILABLE
 from app.core.errors import FleekError, SettingsError
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.load_settings import load_settings
 from app.core.telemetry.logging import set_up_logging
 from app.runtime import Runtime, open_runtime
@@ -74,7 +74,7 @@ def operate_calling(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
     set_up_logging(level="ERROR", json=not sys.stderr.isatty())
 
     async def run() -> Result:
-        outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
+        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
         async with open_runtime(settings, outgoing=outgoing) as runtime:
             return await work(runtime)
 

@@ -36,7 +36,7 @@ SILENCE_SECONDS: Final = 3.0
 ID_BYTES: Final = 16
 
 
-class News:
+class ChangeChannel:
     """Tells and hears; belongs to one event loop."""
 
     def __init__(self, cache: "redis.Redis", channel: str = CHANGES) -> None:

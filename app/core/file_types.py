@@ -113,11 +113,11 @@ def _is_json(text: str, *, whole: bool) -> bool:
     return True
 
 
-class Ending:
+class Tail:
     """Watches a file that passes in pieces for the end that its format tells of."""
 
     def __init__(self, kind: Kind, head: bytes) -> None:
-        """See `Ending`.
+        """See `Tail`.
 
         Args:
             kind: As inspected.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.errors import InvalidInputError
 
 HEADER: Final = "Idempotency-Key"
@@ -58,6 +58,6 @@ def read_key(given: str | None, body: Any) -> Key | None:
     return Key(given, hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest())
 
 
-async def forget(hot: Connections, lifetime: timedelta) -> None:
+async def forget(db: DatabasePool, lifetime: timedelta) -> None:
     """Remove keys that are over; their media stay."""
-    await hot.execute("DELETE FROM idempotency_keys WHERE created_at < now() - $1::interval", lifetime)
+    await db.execute("DELETE FROM idempotency_keys WHERE created_at < now() - $1::interval", lifetime)

@@ -15,7 +15,7 @@ from app.media_generator.model_card import ModelCard
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class AttemptCost:
     """Cost and units of one try, as far as they are known."""
 
     cost: Decimal | None = None
@@ -31,10 +31,10 @@ class Bill:
         return self.cost if self.currency == "USD" else None
 
 
-NO_BILL: Final = Bill()
+UNKNOWN_COST: Final = AttemptCost()
 
 
-def bill(card: ModelCard | None, outcome: Succeeded | Canceled) -> Bill:
+def bill(card: ModelCard | None, outcome: Succeeded | Canceled) -> AttemptCost:
     """The bill of a purchase that is over.
 
     Args:
@@ -48,19 +48,21 @@ def bill(card: ModelCard | None, outcome: Succeeded | Canceled) -> Bill:
     charge = costs.charge(card, outcome.cost, units, len(outcome.outputs), basis)
     told = storable(msgspec.json.encode(units).decode()) if units else None
     if charge is None:
-        return Bill(units=told)
-    return Bill(charge.amount, charge.currency, charge.basis, told)
+        return AttemptCost(units=told)
+    return AttemptCost(charge.amount, charge.currency, charge.basis, told)
 
 
-def reported(cost: Decimal | None) -> Bill:
+def reported(cost: Decimal | None) -> AttemptCost:
     """What the provider says that it has cost, in US dollars."""
     if cost is None:
-        return NO_BILL
+        return UNKNOWN_COST
     charge = Charge(cost, "USD", CostBasis.REPORTED)
-    return Bill(charge.amount, charge.currency, charge.basis)
+    return AttemptCost(charge.amount, charge.currency, charge.basis)
 
 
-def columns(bills: Iterable[Bill]) -> tuple[list[Decimal | None], list[str | None], list[str | None], list[str | None]]:
+def columns(
+    bills: Iterable[AttemptCost],
+) -> tuple[list[Decimal | None], list[str | None], list[str | None], list[str | None]]:
     """The bills as arrays, in the order of `sql.BILL`."""
     told = list(bills)
     return [b.cost for b in told], [b.currency for b in told], [b.basis for b in told], [b.units for b in told]

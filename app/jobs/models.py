@@ -255,7 +255,7 @@ class Worker(Base):
     """Since when it has reported without a gap; only then may it declare others dead."""
 
 
-class ProviderGate(Base):
+class ProviderCircuit(Base):
     """A provider from which nothing is bought for a while, or until it is resumed; no row: all is well."""
 
     __tablename__ = "provider_gates"
@@ -293,7 +293,7 @@ class ProviderKeys(Base):
     fetched_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
-class Tally(Base):
+class PersistedCount(Base):
     """How often something worth watching has happened, over all processes."""
 
     __tablename__ = "tallies"

@@ -46,7 +46,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class OutputLimits:
     """What is accepted from a provider."""
 
     max_bytes: int
@@ -54,11 +54,11 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class JobPolicy:
     """One object for all jobs of a process."""
 
     retry: RetryPolicy
-    limits: Limits
+    limits: OutputLimits
     reconcile: timedelta
     """How long an outcome that nobody knows is looked for before the media's policy decides."""
     gate_pause: timedelta

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.sql import LINE, ROUTED
 from app.jobs.states import HIGHEST_PRIORITY, SHELVED, MediaStatus
 
@@ -27,29 +27,29 @@ _TO_CANCEL: Final = f"""SELECT id, fence FROM media
 WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
 
 
-async def content(hot: Connections, media_id: UUID, owner_id: UUID, index: int) -> asyncpg.Record | None:
+async def content(db: DatabasePool, media_id: UUID, owner_id: UUID, index: int) -> asyncpg.Record | None:
     """The status of a media and the place of one of its files; `key` is null where there is no such file."""
-    return await hot.fetchrow(_CONTENT, media_id, owner_id, index)
+    return await db.fetchrow(_CONTENT, media_id, owner_id, index)
 
 
-async def line(hot: Connections, queue: str) -> list[asyncpg.Record]:
+async def line(db: DatabasePool, queue: str) -> list[asyncpg.Record]:
     """Who waits in a queue: owner, provider, rank, and how many are due, up to MOST_AHEAD."""
-    return await hot.fetch(LINE, queue, MOST_AHEAD)
+    return await db.fetch(LINE, queue, MOST_AHEAD)
 
 
-async def reference(hot: Connections, attempt_id: UUID) -> str | None:
+async def reference(db: DatabasePool, attempt_id: UUID) -> str | None:
     """The purchase of an attempt as a JSON text; None: none is known."""
-    row = await hot.fetchrow("SELECT reference FROM attempts WHERE id = $1", attempt_id)
+    row = await db.fetchrow("SELECT reference FROM attempts WHERE id = $1", attempt_id)
     return None if row is None else row["reference"]
 
 
-async def to_cancel(hot: Connections, worker_id: UUID) -> list[tuple[UUID, int]]:
+async def to_cancel(db: DatabasePool, worker_id: UUID) -> list[tuple[UUID, int]]:
     """The media in a worker's hands that their owners want stopped, with their fencing numbers."""
-    return [(row["id"], row["fence"]) for row in await hot.fetch(_TO_CANCEL, worker_id)]
+    return [(row["id"], row["fence"]) for row in await db.fetch(_TO_CANCEL, worker_id)]
 
 
 async def routed_waiting(
-    hot: Connections, models: Sequence[str], providers: Sequence[str], *, after: UUID, limit: int
+    db: DatabasePool, models: Sequence[str], providers: Sequence[str], *, after: UUID, limit: int
 ) -> list[asyncpg.Record]:
     """Media that wait at a target of their route, of these models or providers: `id`, `fence`, `model`, the route."""
-    return await hot.fetch(_ROUTED, models, providers, after, limit)
+    return await db.fetch(_ROUTED, models, providers, after, limit)

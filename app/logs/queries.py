@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 
 _TIMELINE: Final = """SELECT id, at, level, event, attempt, fields FROM logs
 WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
@@ -16,11 +16,11 @@ _NEWEST: Final = """SELECT * FROM (
 ) newest ORDER BY id"""
 
 
-async def newest(hot: Connections, media_id: UUID, *, limit: int) -> Sequence[asyncpg.Record]:
+async def newest(db: DatabasePool, media_id: UUID, *, limit: int) -> Sequence[asyncpg.Record]:
     """The newest `limit` events of a media, oldest first; `fields` is a JSON text."""
-    return await hot.fetch(_NEWEST, media_id, limit)
+    return await db.fetch(_NEWEST, media_id, limit)
 
 
-async def timeline(hot: Connections, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
+async def timeline(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
     """Up to `limit` events of a media, oldest first, after the event `after`; `fields` is a JSON text."""
-    return await hot.fetch(_TIMELINE, media_id, after, limit)
+    return await db.fetch(_TIMELINE, media_id, after, limit)

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from app.core.database.pool import NOBODY, UNAVAILABLE, Change, Connections
+from app.core.database.pool import NOBODY, UNAVAILABLE, Change, DatabasePool
 from app.core.database.text import storable
 from app.core.task_cancellation import end
 from app.core.telemetry.logging import Tap
@@ -37,8 +37,8 @@ _Row = tuple[datetime, str, str, UUID, int | None, str]
 class Recorder:
     """Takes events from any thread; `start` and `stop` belong to the event loop that writes them."""
 
-    def __init__(self, hot: Connections) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool) -> None:
+        self._db = db
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST)
         self._writer: asyncio.Task[None] | None = None
         self.dropped = 0
@@ -81,7 +81,7 @@ class Recorder:
         if not rows:
             return
         try:
-            await self._hot.execute(_INSERT, *(list(column) for column in zip(*rows, strict=True)))
+            await self._db.execute(_INSERT, *(list(column) for column in zip(*rows, strict=True)))
         except UNAVAILABLE:
             self._waiting.extendleft(reversed(events[: MOST - len(self._waiting)]))
             raise
@@ -89,7 +89,7 @@ class Recorder:
             # Nothing that is logged may stop the recording of what follows.
             self._drop(len(events))
         else:
-            self._hot.announce({Change(row[_MEDIA_ID], NOBODY) for row in rows}, posted=False)
+            self._db.announce({Change(row[_MEDIA_ID], NOBODY) for row in rows}, posted=False)
 
     def _drop(self, number: int) -> None:
         self.dropped += number

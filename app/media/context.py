@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from app.core.bell import Bell
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.inputs.validation import InputValidator
-from app.jobs.scheduling.availability import Closures
-from app.jobs.scheduling.queue_position import Line
+from app.jobs.scheduling.availability import AvailabilityCache
+from app.jobs.scheduling.queue_position import QueuePositions
 from app.media_generator.registry import Registry
 from app.storage.signing import SignedUrls
 from app.uploads.service import Uploads
@@ -24,12 +24,12 @@ Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
 class MediaServices:
     """What the use cases work with."""
 
-    hot: Connections
+    db: DatabasePool
     registry: Registry
     bell: Bell
     urls: SignedUrls
-    line: Line
-    closures: Closures
+    line: QueuePositions
+    availability: AvailabilityCache
     receivers: Receivers
     uploads: Uploads
     inputs: InputValidator

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.sql import OPEN, OVER, SPENT_SO_FAR, names
 from app.jobs.states import AttemptStatus, MediaStatus, MoneySpent
 
@@ -62,7 +62,7 @@ class Filter:
         return self == Filter()
 
 
-async def jobs(hot: Connections, wanted: Filter, *, limit: int, oldest_first: bool = False) -> Sequence[asyncpg.Record]:
+async def jobs(db: DatabasePool, wanted: Filter, *, limit: int, oldest_first: bool = False) -> Sequence[asyncpg.Record]:
     """Up to `limit` jobs, newest first unless told otherwise.
 
     `retry_pays_again`, a MoneySpent, says whether another try would be paid a second time; null: none can be asked for.
@@ -83,29 +83,29 @@ async def jobs(hot: Connections, wanted: Filter, *, limit: int, oldest_first: bo
     only(f"m.id >= {_id_of(f'now() - $::interval - {_CLOCKS_DIFFER}')}", wanted.newer_than)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     order = "ASC" if oldest_first else "DESC"
-    return await hot.fetch(f"{_SELECT} {where} ORDER BY m.id {order} LIMIT {limit:d}", *values)
+    return await db.fetch(f"{_SELECT} {where} ORDER BY m.id {order} LIMIT {limit:d}", *values)
 
 
-async def jobs_by_id(hot: Connections, ids: Sequence[UUID]) -> Sequence[asyncpg.Record]:
+async def jobs_by_id(db: DatabasePool, ids: Sequence[UUID]) -> Sequence[asyncpg.Record]:
     """The jobs of these ids, which may be those of jobs or of media, oldest first."""
     by_id = f"{_SELECT} WHERE m.id = ANY($1::uuid[]) OR m.job_id = ANY($1::uuid[]) ORDER BY m.id"
-    return await hot.fetch(by_id, ids)
+    return await db.fetch(by_id, ids)
 
 
-async def holder(hot: Connections, media_id: UUID) -> asyncpg.Record:
+async def holder(db: DatabasePool, media_id: UUID) -> asyncpg.Record:
     """Who holds a media (`worker`, `silent_for`), its `takeovers`, and how long `until_next_run`."""
-    (row,) = await hot.fetch(_HOLDER, media_id)
+    (row,) = await db.fetch(_HOLDER, media_id)
     return row
 
 
-async def workers(hot: Connections) -> Sequence[asyncpg.Record]:
+async def workers(db: DatabasePool) -> Sequence[asyncpg.Record]:
     """The workers that report: `id`, `name`, `silent_for`."""
-    return await hot.fetch(_WORKERS)
+    return await db.fetch(_WORKERS)
 
 
-async def provider_waits(hot: Connections, provider: str) -> bool:
+async def provider_waits(db: DatabasePool, provider: str) -> bool:
     """Whether anything waits for a provider."""
-    return await hot.fetchrow(_PROVIDER_WAITS, provider) is not None
+    return await db.fetchrow(_PROVIDER_WAITS, provider) is not None
 
 
 def _id_of(moment: str) -> str:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.queries import MOST_AHEAD
 from app.jobs.sql import SPENT_SO_FAR, names
 from app.jobs.states import FINAL, MediaStatus, MoneySpent
@@ -67,33 +67,33 @@ _ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_
 FROM attempts WHERE media_id = $1 ORDER BY number"""
 
 
-async def media_by_job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
+async def media_by_job(db: DatabasePool, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
     """The complete media of a job, files as a JSON text."""
-    return await hot.fetchrow(_BY_JOB, job_id, owner_id)
+    return await db.fetchrow(_BY_JOB, job_id, owner_id)
 
 
-async def media_by_id(hot: Connections, media_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
+async def media_by_id(db: DatabasePool, media_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
     """The complete media, files as a JSON text."""
-    return await hot.fetchrow(_BY_ID, media_id, owner_id)
+    return await db.fetchrow(_BY_ID, media_id, owner_id)
 
 
-async def media_by_key(hot: Connections, owner_id: UUID, key: str) -> asyncpg.Record | None:
+async def media_by_key(db: DatabasePool, owner_id: UUID, key: str) -> asyncpg.Record | None:
     """The complete media that an idempotency key led to, and the `fingerprint` of its request."""
-    return await hot.fetchrow(_BY_KEY, owner_id, key)
+    return await db.fetchrow(_BY_KEY, owner_id, key)
 
 
-async def job(hot: Connections, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
+async def job(db: DatabasePool, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
     """The light status of a job."""
-    return await hot.fetchrow(_JOB, job_id, owner_id)
+    return await db.fetchrow(_JOB, job_id, owner_id)
 
 
-async def resources(hot: Connections, media_ids: Sequence[UUID]) -> list[asyncpg.Record]:
+async def resources(db: DatabasePool, media_ids: Sequence[UUID]) -> list[asyncpg.Record]:
     """These media, complete, in any order, whoever they belong to."""
-    return await hot.fetch(f"{_LISTED} WHERE m.id = ANY($1::uuid[])", media_ids)
+    return await db.fetch(f"{_LISTED} WHERE m.id = ANY($1::uuid[])", media_ids)
 
 
 async def newest(
-    hot: Connections, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
+    db: DatabasePool, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
 ) -> Sequence[asyncpg.Record]:
     """Up to `limit` complete media of an owner, newest first, older than `before`."""
     conditions, values = ["m.owner_id = $1"], list[object]()
@@ -102,26 +102,26 @@ async def newest(
             values.append(value)
             # A statement of its own for each combination: a generic plan would scan past every other status.
             conditions.append(f"{condition} {'<' if condition == 'm.id' else '='} ${len(values) + 2}")
-    return await hot.fetch(f"{_LISTED} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values)
+    return await db.fetch(f"{_LISTED} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values)
 
 
-async def history(hot: Connections, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
+async def history(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
     """Up to `limit` events of a media, oldest first, after the event `after`; `detail` is a JSON text."""
-    return await hot.fetch(_HISTORY, media_id, after, limit)
+    return await db.fetch(_HISTORY, media_id, after, limit)
 
 
-async def money_spent(hot: Connections, media_id: UUID) -> str:
+async def money_spent(db: DatabasePool, media_id: UUID) -> str:
     """Whether a media has cost money, a MoneySpent."""
-    row = await hot.fetchrow(f"SELECT {SPENT_SO_FAR} FROM media m WHERE m.id = $1", media_id)
+    row = await db.fetchrow(f"SELECT {SPENT_SO_FAR} FROM media m WHERE m.id = $1", media_id)
     return MoneySpent.NO if row is None else row[0]
 
 
-async def changes(hot: Connections, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:
+async def changes(db: DatabasePool, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:
     """When each of these media was changed last."""
-    rows = await hot.fetch("SELECT id, updated_at FROM media WHERE id = ANY($1::uuid[])", media_ids)
+    rows = await db.fetch("SELECT id, updated_at FROM media WHERE id = ANY($1::uuid[])", media_ids)
     return [(row["id"], row["updated_at"]) for row in rows]
 
 
-async def attempts(hot: Connections, media_id: UUID) -> Sequence[asyncpg.Record]:
+async def attempts(db: DatabasePool, media_id: UUID) -> Sequence[asyncpg.Record]:
     """Every try of a media, first one first; `error` is a JSON text."""
-    return await hot.fetch(_ATTEMPTS, media_id)
+    return await db.fetch(_ATTEMPTS, media_id)

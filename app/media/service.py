@@ -44,7 +44,7 @@ async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) ->
     Raises:
         JobNotFoundError: The owner has none of that id.
     """
-    row = await queries.media_by_job(services.hot, job_id, owner_id)
+    row = await queries.media_by_job(services.db, job_id, owner_id)
     if row is None:
         raise JobNotFoundError(f"there is no job {job_id}")
     return row
@@ -56,7 +56,7 @@ async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> asyn
     Raises:
         MediaNotFoundError: The owner has none of that id.
     """
-    row = await queries.media_by_id(services.hot, media_id, owner_id)
+    row = await queries.media_by_id(services.db, media_id, owner_id)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
     return row
@@ -69,7 +69,7 @@ async def retry_media(services: MediaServices, owner_id: UUID, media_id: UUID) -
         MediaNotFoundError: The owner has none of that id.
         MediaNotRetryableError: It is still on its way, or done.
     """
-    queue = await transitions.ask_retry(services.hot, media_id, owner_id)
+    queue = await transitions.ask_retry(services.db, media_id, owner_id)
     row = await media(services, owner_id, media_id)
     if queue is None:
         raise MediaNotRetryableError(media_id, row["status"])
@@ -95,11 +95,11 @@ async def cancel_media(services: MediaServices, owner_id: UUID, media_id: UUID) 
         MediaNotFoundError: The owner has none of that id.
         CancelTooLateError: It is over, or its provider cannot stop it.
     """
-    if not await transitions.cancel_waiting(services.hot, media_id, owner_id):
-        await transitions.ask_cancel(services.hot, media_id, owner_id)
+    if not await transitions.cancel_waiting(services.db, media_id, owner_id):
+        await transitions.ask_cancel(services.db, media_id, owner_id)
     row = await media(services, owner_id, media_id)
     said = {} if row["cancel"] is None else msgspec.json.decode(row["cancel"], type=dict[str, str])
-    spent = said.get("money_spent") or await queries.money_spent(services.hot, media_id)
+    spent = said.get("money_spent") or await queries.money_spent(services.db, media_id)
     if row["status"] == MediaStatus.CANCELED:
         return Canceling(row, CancelAnswer.CANCELED, spent)
     if row["status"] in FINAL or said.get("answer") == CancelAnswer.TOO_LATE:
@@ -118,7 +118,7 @@ async def job(services: MediaServices, owner_id: UUID, job_id: UUID) -> asyncpg.
     Raises:
         JobNotFoundError: The owner has none of that id.
     """
-    row = await queries.job(services.hot, job_id, owner_id)
+    row = await queries.job(services.db, job_id, owner_id)
     if row is None:
         raise JobNotFoundError(f"there is no job {job_id}")
     return row
@@ -128,7 +128,7 @@ async def history(
     services: MediaServices, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
 ) -> Sequence[asyncpg.Record]:
     """The owner's media, newest first; one more than `limit` where more follow."""
-    return await queries.newest(services.hot, owner_id, status=status, before=before, limit=limit + 1)
+    return await queries.newest(services.db, owner_id, status=status, before=before, limit=limit + 1)
 
 
 async def content_url(
@@ -144,7 +144,7 @@ async def content_url(
     known = services.urls.remembered(place)
     if known is not None:
         return known
-    row = await job_queries.content(services.hot, media_id, owner_id, index)
+    row = await job_queries.content(services.db, media_id, owner_id, index)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
     if row["key"] is None:

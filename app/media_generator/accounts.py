@@ -32,7 +32,7 @@ ADDRESS: Final = "^https?://"
 SettingsType = TypeVar("SettingsType", bound=ProviderSettings)
 
 
-class Vault(Protocol):
+class RawAnswers(Protocol):
     """Keeps what a provider answered, so that it is durable before anybody tries to understand it."""
 
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes], part: str = "") -> str:
@@ -118,5 +118,5 @@ class Setup:
     """The product's one client for other services; in the API it refuses."""
     models: Sequence[ModelCard] = ()
     """What the catalogue has for this account."""
-    vault: Vault | None = None
+    vault: RawAnswers | None = None
     """None: in processes that work on no jobs."""

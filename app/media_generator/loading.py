@@ -16,7 +16,7 @@ import structlog
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import Http, NoCalls
-from app.media_generator.accounts import Account, Setup, Vault
+from app.media_generator.accounts import Account, RawAnswers, Setup
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.model_card import ModelCard
@@ -58,7 +58,7 @@ class Plan:
         return self.catalogue.models(kind, account)
 
 
-def load_registry(plan: Plan | None = None, http: Http | None = None, vault: Vault | None = None) -> Registry:
+def load_registry(plan: Plan | None = None, http: Http | None = None, vault: RawAnswers | None = None) -> Registry:
     """Make every provider; one that cannot be made is reported and left out, not fatal.
 
     Args:

@@ -14,14 +14,14 @@ PREFIX: Final = "answers"
 _MEDIA_TYPE: Final = "application/octet-stream"
 
 
-class StoredVault:
-    """The vault of a process that works on jobs; see `Vault` of the providers."""
+class StoredRawAnswers:
+    """The vault of a process that works on jobs; see `RawAnswers` of the providers."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes], part: str = "") -> str:
-        """See `Vault.keep`; the same part of an attempt goes to the same place."""
+        """See `RawAnswers.keep`; the same part of an attempt goes to the same place."""
         # No slash: where a store keeps files in folders, nothing can be both.
         name = f"{_name(attempt_id)}.{part}" if part else _name(attempt_id)
         source = _Source(chunks)
@@ -35,7 +35,7 @@ class StoredVault:
         return name
 
     async def find(self, attempt_id: UUID) -> str | None:
-        """See `Vault.find`."""
+        """See `RawAnswers.find`."""
         name = _name(attempt_id)
         with _as_os_error():
             try:
@@ -45,13 +45,13 @@ class StoredVault:
         return name
 
     async def open(self, name: str) -> AsyncIterator[bytes]:
-        """See `Vault.open`."""
+        """See `RawAnswers.open`."""
         with _as_os_error():
             async for chunk in self._store.get(name):
                 yield chunk
 
     async def drop(self, name: str) -> None:
-        """See `Vault.drop`."""
+        """See `RawAnswers.drop`."""
         with _as_os_error():
             await self._store.delete(name)
 

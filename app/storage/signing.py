@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from app.core.config import Settings
-from app.core.database.group_commit import Batch
+from app.core.database.group_commit import GroupCommit
 from app.storage.store import Store
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SignedUrls:
         self._lifetime = timedelta(seconds=settings.signed_url_seconds)
         self._remembered: OrderedDict[Hashable, SignedUrl] = OrderedDict()
         self._shared_again_at = 0.0
-        self._shares = Batch(self._share)
+        self._shares = GroupCommit(self._share)
         # Another address, bucket or key makes other URLs: they must not be found under the old ones' names.
         scope = f"{settings.s3_signing_url} {settings.bucket_name} {settings.aws_access_key_id}"
         self._prefix = f"fleek:url:{hashlib.sha256(scope.encode()).hexdigest()[:12]}:{settings.signed_url_seconds}:"

@@ -15,7 +15,7 @@ from celery.worker.consumer.mingle import Mingle
 
 from app.core import process_memory
 from app.core.database.migrations import until_migrated
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.load_settings import load_settings
 from app.runtime import Runtime, open_runtime
 from app.worker import announcer, build_deliverer, build_runner, waker
@@ -79,11 +79,11 @@ class RunnerThread:
             # Before there was a loop that could have been woken.
             return
         settings = load_settings()
-        outgoing = Outgoing(allow_private_addresses=settings.allow_private_addresses)
+        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
         stopping = asyncio.create_task(self._stop.wait())
         async with open_runtime(settings, outgoing=outgoing, process="worker") as runtime:
             # Code that comes before its schema would take what is missing there for defects of jobs.
-            migrated = asyncio.create_task(until_migrated(runtime.hot))
+            migrated = asyncio.create_task(until_migrated(runtime.db))
             await asyncio.wait({stopping, migrated}, return_when=asyncio.FIRST_COMPLETED)
             if not migrated.done():
                 migrated.cancel()
@@ -91,10 +91,10 @@ class RunnerThread:
             await migrated
             await self._run(runtime, outgoing, stopping)
 
-    async def _run(self, runtime: Runtime, outgoing: Outgoing, stopping: asyncio.Task[bool]) -> None:
+    async def _run(self, runtime: Runtime, outgoing: HttpClient, stopping: asyncio.Task[bool]) -> None:
         runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
         self._wake = waker(runner, deliverer)
-        runtime.hot.announce = announcer(runtime, deliverer)
+        runtime.db.announce = announcer(runtime, deliverer)
         await deliverer.start()
         await runner.start()
         log.info("runner_started", worker_id=str(runner.worker_id))

@@ -82,13 +82,13 @@ async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
 
 
 async def _database(runtime: Runtime) -> str:
-    row = await runtime.hot.fetchrow("SHOW server_version")
+    row = await runtime.db.fetchrow("SHOW server_version")
     return f"PostgreSQL {row[0].split()[0]}" if row else "answers"
 
 
 async def _migrations(runtime: Runtime, known: Awaitable[Revisions]) -> str:
     mine = await known
-    present = await present_revision(runtime.hot)
+    present = await present_revision(runtime.db)
     if not mine.serve_on(present):
         raise _FoundWrongError(f"the database is at revision {present}, this code wants {mine.newest}")
     return f"at revision {present}" if present == mine.newest else f"at revision {present} of a newer release"
@@ -138,8 +138,8 @@ async def _not_bought_from(runtime: Runtime) -> tuple[list[str], list[str]]:
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS / 2):
-            closed = await provider_circuits.closed(runtime.hot)
-            paused = await model_pauses.paused(runtime.hot)
+            closed = await provider_circuits.closed(runtime.db)
+            paused = await model_pauses.paused(runtime.db)
     except (*UNAVAILABLE, asyncpg.PostgresError):
         return [], []
     reasons = [*((gate["provider"], gate) for gate in closed), *((model["model"], model) for model in paused)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
 from app.core.telemetry.metrics import ABOVE, MEASURES, MICRO, SUM, Counter, Measure, read_tally_name
-from app.jobs.metrics.counters import Counted
+from app.jobs.metrics.counters import PersistedCounter
 from app.tools.exposition import Family, Sample
 
 Series: TypeAlias = dict[tuple[str, ...], dict[str, int]]
@@ -18,8 +18,8 @@ SWEEP_FOUND: Final = ("fleek_sweep_found", "What sweeps had to put right.")
 
 def families_of(tallies: Mapping[str, int]) -> Iterator[Family]:
     """Every counter and histogram; what has never been counted is 0 where its labels are known."""
-    numbers = {counted: tallies.get(counted, 0) for counted in Counted}
-    expired = numbers.pop(Counted.LEASES_EXPIRED)
+    numbers = {counted: tallies.get(counted, 0) for counted in PersistedCounter}
+    expired = numbers.pop(PersistedCounter.LEASES_EXPIRED)
     yield _counters(*LEASES_EXPIRED, (), [Sample((), expired)])
     yield _counters(*SWEEP_FOUND, ("what",), [Sample((counted,), number) for counted, number in numbers.items()])
     kept = _by_measure(tallies)

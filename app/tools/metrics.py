@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.jobs.metrics import gauges
 from app.tools.exposition import Family, Sample, text
 from app.tools.families import families_of
@@ -58,8 +58,8 @@ GAUGES: Final = (
 class MetricsPage:
     """The page of one process; belongs to one event loop."""
 
-    def __init__(self, hot: Connections) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool) -> None:
+        self._db = db
         self._page = b""
         self._good_until = 0.0
         self._reading = asyncio.Lock()
@@ -77,7 +77,7 @@ class MetricsPage:
     async def _made_anew(self) -> bytes:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                media, webhooks = await gauges.read(self._hot), await webhook_gauges.read(self._hot)
+                media, webhooks = await gauges.read(self._db), await webhook_gauges.read(self._db)
         except UNAVAILABLE as error:
             log.warning("metrics_incomplete", error=type(error).__name__)
             return text(_gauges({"fleek_database_up": [((), 0)]}))

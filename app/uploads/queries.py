@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
@@ -66,56 +66,56 @@ class Coming:
     height: int | None
 
 
-async def announce(hot: Connections, coming: Coming) -> None:
+async def announce(db: DatabasePool, coming: Coming) -> None:
     """Write down that an object may come to be."""
     c = coming
-    await hot.execute(_ANNOUNCE, c.id, c.owner_id, c.key, c.name, c.media_type, c.width, c.height)
+    await db.execute(_ANNOUNCE, c.id, c.owner_id, c.key, c.name, c.media_type, c.width, c.height)
 
 
 async def arrived(
-    hot: Connections, coming: Coming, *, sha256: str, size: int, lifetime: timedelta
+    db: DatabasePool, coming: Coming, *, sha256: str, size: int, lifetime: timedelta
 ) -> asyncpg.Record | None:
     """The file that has these bytes: this one, or with `fresh` false one that the owner had before.
 
     None: it took so long that it is not waited for any more.
     """
     try:
-        return await hot.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
+        return await db.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
     except asyncpg.UniqueViolationError:
         # The same bytes came twice at the same time; now the others are there.
-        return await hot.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
+        return await db.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
 
 
-async def need(hot: Connections, owner_id: UUID, ids: Sequence[UUID], lifetime: timedelta) -> set[UUID]:
+async def need(db: DatabasePool, owner_id: UUID, ids: Sequence[UUID], lifetime: timedelta) -> set[UUID]:
     """Which of these files there are; from now on they are kept for `lifetime` at least."""
-    return {row["id"] for row in await hot.fetch(_NEEDED, owner_id, ids, lifetime)}
+    return {row["id"] for row in await db.fetch(_NEEDED, owner_id, ids, lifetime)}
 
 
-async def one(hot: Connections, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
+async def one(db: DatabasePool, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
     """A file of an owner."""
-    return await hot.fetchrow(_ONE, upload_id, owner_id)
+    return await db.fetchrow(_ONE, upload_id, owner_id)
 
 
-async def page(hot: Connections, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
+async def page(db: DatabasePool, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
     """Up to `limit` files of an owner, newest first, older than `before`."""
-    return await hot.fetch(_PAGE, owner_id, limit, before)
+    return await db.fetch(_PAGE, owner_id, limit, before)
 
 
-async def let_go(hot: Connections, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
+async def let_go(db: DatabasePool, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
     """Nobody finds it from now on; `id` and `key`, or None where there is no such file."""
-    return await hot.fetchrow(_LET_GO, upload_id, owner_id)
+    return await db.fetchrow(_LET_GO, upload_id, owner_id)
 
 
-async def give_up(hot: Connections, upload_id: UUID) -> None:
+async def give_up(db: DatabasePool, upload_id: UUID) -> None:
     """Its bytes do not come any more."""
-    await hot.execute(_GIVE_UP, upload_id)
+    await db.execute(_GIVE_UP, upload_id)
 
 
-async def expire(hot: Connections, *, limit: int) -> Sequence[asyncpg.Record]:
+async def expire(db: DatabasePool, *, limit: int) -> Sequence[asyncpg.Record]:
     """Up to `limit` files whose time is over, or whose object could not be removed before; `id` and `key` of each."""
-    return await hot.fetch(_EXPIRE, limit)
+    return await db.fetch(_EXPIRE, limit)
 
 
-async def removed(hot: Connections, upload_id: UUID) -> None:
+async def removed(db: DatabasePool, upload_id: UUID) -> None:
     """The object is gone, so the row may go."""
-    await hot.execute(_REMOVED, upload_id)
+    await db.execute(_REMOVED, upload_id)

@@ -24,10 +24,10 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.core.errors import brief
-from app.core.file_types import HEAD_BYTES, Ending, Kind, NotMediaError, inspect
+from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, Tail, inspect
 from app.core.ids import new_id
 from app.storage.store import Store, StoreError
 from app.uploads import queries
@@ -77,8 +77,8 @@ class HandedIn:
 class Uploads:
     """What can be done with input files; one object for each process."""
 
-    def __init__(self, hot: Connections, store: Store, limits: UploadLimits) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, store: Store, limits: UploadLimits) -> None:
+        self._db = db
         self._store = store
         self.limits = limits
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -97,7 +97,7 @@ class Uploads:
                 kind = self._inspect(b"".join(head))
                 await self._wait_for_a_place()
                 try:
-                    passage = _Passage(self.limits.max_bytes, Ending(kind, b"".join(head)))
+                    passage = _Passage(self.limits.max_bytes, Tail(kind, b"".join(head)))
                     return await self._take(_coming(owner_id, name, kind), passage, passage.carry(head, chunks))
                 finally:
                     self._places.release()
@@ -119,15 +119,15 @@ class Uploads:
 
     async def find(self, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
         """One file; None: the owner has none of that id, or none any more."""
-        return await queries.one(self._hot, owner_id, upload_id)
+        return await queries.one(self._db, owner_id, upload_id)
 
     async def page(self, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
         """Up to `limit` files of an owner, newest first, older than `before`."""
-        return await queries.page(self._hot, owner_id, before=before, limit=limit)
+        return await queries.page(self._db, owner_id, before=before, limit=limit)
 
     async def need(self, owner_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
         """Which of these files there are; a request that names them moves their end, as handing them in does."""
-        return await queries.need(self._hot, owner_id, ids, self.limits.lifetime) if ids else set()
+        return await queries.need(self._db, owner_id, ids, self.limits.lifetime) if ids else set()
 
     async def delete(self, owner_id: UUID, upload_id: UUID) -> None:
         """Remove a file.
@@ -135,14 +135,14 @@ class Uploads:
         Raises:
             UploadNotFoundError: The owner has none of that id.
         """
-        row = await queries.let_go(self._hot, owner_id, upload_id)
+        row = await queries.let_go(self._db, owner_id, upload_id)
         if row is None:
             raise UploadNotFoundError(upload_id)
         await self._remove(row["id"], row["key"])
 
     async def sweep(self) -> None:
         """Remove what has expired, and what was begun and never came."""
-        while rows := await queries.expire(self._hot, limit=SWEPT_AT_ONCE):
+        while rows := await queries.expire(self._db, limit=SWEPT_AT_ONCE):
             removed = [await self._remove(row["id"], row["key"]) for row in rows]
             log.info("uploads_swept", count=sum(removed))
             if not all(removed) or len(rows) < SWEPT_AT_ONCE:
@@ -157,13 +157,13 @@ class Uploads:
             raise UploadsBusyError(busy, headers={"Retry-After": "5"}) from None
 
     async def _take(self, coming: Coming, passage: "_Passage", chunks: AsyncIterator[bytes]) -> HandedIn:
-        await queries.announce(self._hot, coming)
+        await queries.announce(self._db, coming)
         try:
             await self._store.put(coming.key, chunks, coming.media_type)
             if not passage.ending.is_reached:
                 raise CutOffFileError(f"the {coming.media_type} is cut off: its end is missing; hand all of it in")  # noqa: TRY301 - handled like any other
             row = await queries.arrived(
-                self._hot,
+                self._db,
                 coming,
                 sha256=passage.digest.hexdigest(),
                 size=passage.ending.size,
@@ -185,7 +185,7 @@ class Uploads:
     async def _discard(self, coming: Coming) -> None:
         """What came of it is not needed; if this fails, the sweep does it."""
         try:
-            await queries.give_up(self._hot, coming.id)
+            await queries.give_up(self._db, coming.id)
             await self._remove(coming.id, coming.key)
         except Exception as error:  # noqa: BLE001 - there is an error already, and the sweep
             log.warning("upload_left_to_the_sweep", upload_id=str(coming.id), error=repr(error))
@@ -197,7 +197,7 @@ class Uploads:
         except StoreError as error:
             log.warning("upload_not_removed", upload_id=str(upload_id), error=str(error))
             return False
-        await queries.removed(self._hot, upload_id)
+        await queries.removed(self._db, upload_id)
         return True
 
     def _inspect(self, head: bytes) -> Kind:
@@ -244,7 +244,7 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> list[bytes]:
 class _Passage:
     """Counts and hashes what passes through."""
 
-    def __init__(self, max_bytes: int, ending: Ending) -> None:
+    def __init__(self, max_bytes: int, ending: Tail) -> None:
         self._max_bytes = max_bytes
         self.ending = ending
         self.digest = hashlib.sha256()

@@ -30,7 +30,7 @@ class _Circuit:
     rest_until: float = 0.0
 
 
-class Circuits:
+class CircuitBreakers:
     """Those of one process."""
 
     def __init__(self, most: int) -> None:

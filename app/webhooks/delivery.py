@@ -22,19 +22,19 @@ import asyncpg
 import structlog
 
 from app.core import clock
-from app.core.database.group_commit import Batch
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.group_commit import GroupCommit
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.database.text import storable
 from app.core.task_cancellation import end
 from app.core.telemetry.metrics import WEBHOOK_TRIES
 from app.webhooks import delivery_queries, retry_policy
-from app.webhooks.circuit_breakers import Circuits
+from app.webhooks.circuit_breakers import CircuitBreakers
 from app.webhooks.delivery_queries import OUTAGE, PATIENCE, Outcome
 from app.webhooks.http_request import TIMEOUT_SECONDS, post
 from app.webhooks.signing import headers
 
 if TYPE_CHECKING:
-    from app.core.http_client.client import Outgoing
+    from app.core.http_client.client import HttpClient
     from app.core.http_client.protocol import Answer
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ _TOO_FAST: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimedDelivery:
     """A delivery in this worker's hands."""
 
     id: UUID
@@ -71,12 +71,12 @@ class Taken:
     secrets: tuple[str, ...] = field(repr=False)
 
 
-Payloads: TypeAlias = Callable[[Sequence[Taken]], Awaitable[Sequence[bytes]]]
+Payloads: TypeAlias = Callable[[Sequence[ClaimedDelivery]], Awaitable[Sequence[bytes]]]
 """Makes the bodies of deliveries that were never sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class DeliverySettings:
     """How many at once, and how often."""
 
     per_receiver: int
@@ -91,15 +91,17 @@ class Pace:
 class Deliverer:
     """Takes, sends, records; `wake` is the bell."""
 
-    def __init__(self, hot: Connections, http: "Outgoing", payloads: Payloads, pace: Pace) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, http: "HttpClient", payloads: Payloads, pace: DeliverySettings) -> None:
+        self._db = db
         self._http = http
         self._pace = pace
-        self._record = Batch[Outcome, None](lambda outcomes: delivery_queries.record(hot, outcomes), shared=UNAVAILABLE)
+        self._record = GroupCommit[Outcome, None](
+            lambda outcomes: delivery_queries.record(db, outcomes), shared=UNAVAILABLE
+        )
         self._bell = asyncio.Event()
-        self._body = Batch[Taken, bytes](payloads, shared=UNAVAILABLE)
-        self._sending = dict[UUID, tuple[Taken, asyncio.Task[None]]]()
-        self._circuits = Circuits(pace.per_receiver)
+        self._body = GroupCommit[ClaimedDelivery, bytes](payloads, shared=UNAVAILABLE)
+        self._sending = dict[UUID, tuple[ClaimedDelivery, asyncio.Task[None]]]()
+        self._circuits = CircuitBreakers(pace.per_receiver)
         self._after = ""
         """Where the next walk along the receivers begins."""
         self._walk_at = 0.0
@@ -130,7 +132,7 @@ class Deliverer:
         await asyncio.gather(*tasks, return_exceptions=True)
         if cut:
             with contextlib.suppress(*UNAVAILABLE):
-                await delivery_queries.give_back(self._hot, cut, tried=True)
+                await delivery_queries.give_back(self._db, cut, tried=True)
 
     async def _serve(self) -> None:
         while True:
@@ -149,7 +151,7 @@ class Deliverer:
         walk = clock.seconds() >= self._walk_at
         scarce = free < SLOTS // 2
         rows = await delivery_queries.take(
-            self._hot,
+            self._db,
             after=self._after if walk else None,
             room=self._circuits.room(scarce=scarce),
             per_receiver=1 if scarce else self._pace.per_receiver,
@@ -160,9 +162,9 @@ class Deliverer:
             self._after = rows[0]["next_receiver"] or ""
         refused = [taken for row in rows if row["id"] is not None and not self._begin(taken := _taken(row))]
         if refused:
-            await delivery_queries.give_back(self._hot, [(taken.id, taken.number) for taken in refused], tried=False)
+            await delivery_queries.give_back(self._db, [(taken.id, taken.number) for taken in refused], tried=False)
 
-    def _begin(self, taken: Taken) -> bool:
+    def _begin(self, taken: ClaimedDelivery) -> bool:
         """Send it; False: its receiver has said meanwhile, while the database was asked, that it wants no more."""
         if taken.id in self._sending:
             return True
@@ -175,12 +177,12 @@ class Deliverer:
     async def _tidy_on(self) -> None:
         """Now and then, beside the sending: what is old goes, what nobody will take any more is given up."""
         while True:
-            await _survives(delivery_queries.fail_disabled(self._hot))
-            await _survives(delivery_queries.forget(self._hot, self._pace.lifetime))
+            await _survives(delivery_queries.fail_disabled(self._db))
+            await _survives(delivery_queries.forget(self._db, self._pace.lifetime))
             self._circuits.forget()
             await asyncio.sleep(TIDY_SECONDS)
 
-    async def _deliver(self, taken: Taken) -> None:
+    async def _deliver(self, taken: ClaimedDelivery) -> None:
         try:
             outcome = await self._try(taken)
             await self._write_down(outcome)
@@ -206,7 +208,7 @@ class Deliverer:
             await asyncio.sleep(RECORD_PAUSE_SECONDS)
         return await self._record(outcome)
 
-    async def _try(self, taken: Taken) -> Outcome:
+    async def _try(self, taken: ClaimedDelivery) -> Outcome:
         try:
             body = taken.payload.encode() if taken.payload is not None else await self._body(taken)
         except UNAVAILABLE:
@@ -238,7 +240,7 @@ class Deliverer:
             gone=answer is not None and answer.status == HTTPStatus.GONE,
         )
 
-    async def _consider(self, taken: Taken, outcome: Outcome) -> None:
+    async def _consider(self, taken: ClaimedDelivery, outcome: Outcome) -> None:
         """What a try says of its receiver."""
         if outcome.error is not None:
             # An endpoint keeps its own rest in the database, where its owner can end it.
@@ -246,14 +248,14 @@ class Deliverer:
             self._circuits.failed(taken.receiver, None if own else outcome.quiet)
             log.info("delivery_failed", delivery_id=str(taken.id), tries=taken.number, error=outcome.error)
             if outcome.gone:
-                await delivery_queries.fail_disabled(self._hot)
+                await delivery_queries.fail_disabled(self._db)
             return
         failed_for = max(self._circuits.succeeded(taken.receiver), taken.failing_for.total_seconds())
         if taken.number > 1:
             failed_for = max(failed_for, taken.tried_for.total_seconds())
         if failed_for >= OUTAGE.total_seconds():
             # Not after a short failure: one delivery that its receiver never takes would come back with each success.
-            while await delivery_queries.release(self._hot, taken.receiver):
+            while await delivery_queries.release(self._db, taken.receiver):
                 pass
             self._walk_at = 0.0
             self._bell.set()
@@ -269,8 +271,8 @@ async def _survives(work: Coroutine[Any, Any, None]) -> None:
         log.exception("deliverer_stumbled")
 
 
-def _taken(row: asyncpg.Record) -> Taken:
-    return Taken(
+def _taken(row: asyncpg.Record) -> ClaimedDelivery:
+    return ClaimedDelivery(
         id=row["id"],
         number=row["tries"],
         endpoint_id=row["endpoint_id"],

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.bell import WEBHOOKS
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.pagination import Place
 from app.webhooks import endpoints
 from app.webhooks.endpoints import WebhookServices
@@ -90,14 +90,14 @@ class Replayed:
 
 
 async def deliveries(
-    hot: Connections, owner_id: UUID, endpoint_id: UUID, wanted: Filter, *, before: Place | None, limit: int
+    db: DatabasePool, owner_id: UUID, endpoint_id: UUID, wanted: Filter, *, before: Place | None, limit: int
 ) -> Sequence[asyncpg.Record]:
     """Up to `limit` deliveries of an endpoint, newest first, older than `before`.
 
     Raises:
         WebhookNotFoundError: The owner has none of that id.
     """
-    await endpoints.get(hot, owner_id, endpoint_id)
+    await endpoints.get(db, owner_id, endpoint_id)
     conditions, values = ["d.endpoint_id = $1"], list[object]([endpoint_id, limit])
     for column, value in (("status", wanted.status), ("type", wanted.type), ("media_id", wanted.media_id)):
         if value is not None:
@@ -106,29 +106,29 @@ async def deliveries(
     if before is not None:
         values += before
         conditions.append(f"(d.created_at, d.id) < (${len(values) - 1}, ${len(values)})")
-    return await hot.fetch(
+    return await db.fetch(
         f"SELECT {_COLUMNS} {_DELIVERIES} WHERE {' AND '.join(conditions)} "
         "ORDER BY d.created_at DESC, d.id DESC LIMIT $2",
         *values,
     )
 
 
-async def delivery(hot: Connections, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> asyncpg.Record:
+async def delivery(db: DatabasePool, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> asyncpg.Record:
     """One delivery with its payload, a JSON text.
 
     Raises:
         WebhookNotFoundError, DeliveryNotFoundError: The owner has none of that id.
     """
-    row = await hot.fetchrow(_ONE, delivery_id, endpoint_id, owner_id)
+    row = await db.fetchrow(_ONE, delivery_id, endpoint_id, owner_id)
     if row is None:
-        await endpoints.get(hot, owner_id, endpoint_id)
+        await endpoints.get(db, owner_id, endpoint_id)
         raise DeliveryNotFoundError(delivery_id)
     return row
 
 
-async def tries(hot: Connections, delivery_id: UUID) -> Sequence[asyncpg.Record]:
+async def tries(db: DatabasePool, delivery_id: UUID) -> Sequence[asyncpg.Record]:
     """The last TRIES_SHOWN tries of a delivery, newest first."""
-    return await hot.fetch(_TRIES, delivery_id)
+    return await db.fetch(_TRIES, delivery_id)
 
 
 async def replay(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> asyncpg.Record:
@@ -138,9 +138,9 @@ async def replay(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, d
         WebhookNotFoundError, DeliveryNotFoundError: The owner has none of that id.
         WebhookNotActiveError: The endpoint is disabled.
     """
-    await _open(services.hot, owner_id, endpoint_id)
-    await services.hot.execute(_REPLAY, delivery_id, endpoint_id)
-    row = await delivery(services.hot, owner_id, endpoint_id, delivery_id)
+    await _open(services.db, owner_id, endpoint_id)
+    await services.db.execute(_REPLAY, delivery_id, endpoint_id)
+    row = await delivery(services.db, owner_id, endpoint_id, delivery_id)
     services.bell.ring(WEBHOOKS)
     return row
 
@@ -152,10 +152,10 @@ async def replay_range(services: WebhookServices, owner_id: UUID, endpoint_id: U
         WebhookNotFoundError: The owner has none of that id.
         WebhookNotActiveError: The endpoint is disabled.
     """
-    await _open(services.hot, owner_id, endpoint_id)
+    await _open(services.db, owner_id, endpoint_id)
     types = None if wanted.types is None else list(wanted.types)
     after = wanted.after or (None, None)
-    row = await services.hot.fetchrow(
+    row = await services.db.fetchrow(
         _REPLAY_RANGE, endpoint_id, wanted.since, wanted.until, list(wanted.statuses), types, *after
     )
     if row is None:
@@ -164,8 +164,8 @@ async def replay_range(services: WebhookServices, owner_id: UUID, endpoint_id: U
     return Replayed(row["replayed"], Place(row["created_at"], row["id"]) if row["more"] else None)
 
 
-async def _open(hot: Connections, owner_id: UUID, endpoint_id: UUID) -> None:
+async def _open(db: DatabasePool, owner_id: UUID, endpoint_id: UUID) -> None:
     """Refuse what is disabled; what is paused keeps the deliveries until it is active."""
-    endpoint = await endpoints.get(hot, owner_id, endpoint_id)
+    endpoint = await endpoints.get(db, owner_id, endpoint_id)
     if endpoint["status"] == EndpointStatus.DISABLED:
         raise WebhookNotActiveError(endpoint_id, endpoint["status"])

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.webhooks.event_types import TEST_TYPE
 from app.webhooks.states import DeliveryStatus, EndpointKind, EndpointStatus
 
@@ -203,12 +203,12 @@ class Outcome:
 
 
 async def take(
-    hot: Connections, *, after: str | None, room: Mapping[str, int], per_receiver: int, limit: int
+    db: DatabasePool, *, after: str | None, room: Mapping[str, int], per_receiver: int, limit: int
 ) -> list[asyncpg.Record]:
     """Take up to `limit` deliveries that are due.
 
     Args:
-        hot: The database.
+        db: The database.
         after: Where a walk along the receivers begins: `next_receiver` of the one before, or empty. None: a glance.
         room: What receivers may get now, of those that may not get `per_receiver`.
         per_receiver: Deliveries that one receiver gets at the same time.
@@ -219,10 +219,10 @@ async def take(
     """
     statement = _GLANCE if after is None else _WALK
     values = (after, list(room), list(room.values()), per_receiver, limit, LEASE, PATIENCE)
-    return await hot.fetch(statement, *values)
+    return await db.fetch(statement, *values)
 
 
-async def record(hot: Connections, outcomes: Sequence[Outcome]) -> list[None]:
+async def record(db: DatabasePool, outcomes: Sequence[Outcome]) -> list[None]:
     """Write down what came of tries: the log, the deliveries, the health of their endpoints."""
     values = (
         [o.delivery_id for o in outcomes],
@@ -242,38 +242,38 @@ async def record(hot: Connections, outcomes: Sequence[Outcome]) -> list[None]:
     )
     for _ in range(MOST_DEADLOCKS):
         with contextlib.suppress(asyncpg.TransactionRollbackError):
-            await hot.execute(_RECORD, *values)
+            await db.execute(_RECORD, *values)
             return [None] * len(outcomes)
-    await hot.execute(_RECORD, *values)
+    await db.execute(_RECORD, *values)
     return [None] * len(outcomes)
 
 
-async def fail_disabled(hot: Connections) -> None:
+async def fail_disabled(db: DatabasePool) -> None:
     """Give up what waits for endpoints that hear of nothing any more."""
-    while await hot.fetch(_FAIL_DISABLED):
+    while await db.fetch(_FAIL_DISABLED):
         pass
 
 
-async def release(hot: Connections, receiver: str) -> bool:
+async def release(db: DatabasePool, receiver: str) -> bool:
     """A receiver is back: what it has missed is due now. True: there is more of it."""
-    return len(await hot.fetch(_RELEASE, receiver)) == _RELEASED
+    return len(await db.fetch(_RELEASE, receiver)) == _RELEASED
 
 
-async def give_back(hot: Connections, tries: Sequence[tuple[UUID, int]], *, tried: bool) -> None:
+async def give_back(db: DatabasePool, tries: Sequence[tuple[UUID, int]], *, tried: bool) -> None:
     """Let others send what this process has taken and does not finish.
 
     Args:
-        hot: The database.
+        db: The database.
         tries: Each by the delivery's id and the number of the try.
         tried: Whether the receiver may have got it; what was not begun does not count.
     """
     numbers = [number for _, number in tries]
-    await hot.execute(_GIVE_BACK, [delivery_id for delivery_id, _ in tries], numbers, tried)
+    await db.execute(_GIVE_BACK, [delivery_id for delivery_id, _ in tries], numbers, tried)
 
 
-async def forget(hot: Connections, lifetime: timedelta) -> None:
+async def forget(db: DatabasePool, lifetime: timedelta) -> None:
     """Remove deliveries that are over and older than this, with their log."""
-    while len(await hot.fetch(_FORGET, lifetime)) >= _FORGOTTEN:
+    while len(await db.fetch(_FORGET, lifetime)) >= _FORGOTTEN:
         pass
 
 

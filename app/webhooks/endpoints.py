@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.bell import WEBHOOKS, Bell
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.http_client.addresses import refusal
 from app.core.ids import new_id
 from app.webhooks.delivery_queries import test_receiver
@@ -84,7 +84,7 @@ FOR KEY SHARE OF e RETURNING id"""
 class WebhookServices:
     """What the use cases work with."""
 
-    hot: Connections
+    db: DatabasePool
     bell: Bell
     allow_private: bool
     """The setting ALLOW_PRIVATE_ADDRESSES."""
@@ -120,27 +120,27 @@ async def create(services: WebhookServices, owner_id: UUID, new: NewEndpoint) ->
     _check_url(services, new.url)
     secret = new_secret()
     values = (new_id(), owner_id, new.url, list(new.events), new.description, secret)
-    rows = await services.hot.fetch_in_turn(_CREATIONS_IN_TURN, _CREATE, *values)
+    rows = await services.db.fetch_in_turn(_CREATIONS_IN_TURN, _CREATE, *values)
     if not rows:
         raise TooManyWebhooksError(f"there are {MOST_ENDPOINTS} webhooks; delete one first")
     return rows[0], secret
 
 
-async def page(hot: Connections, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
+async def page(db: DatabasePool, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
     """Up to `limit` endpoints of an owner, newest first, older than `before`; without their secrets."""
     older = "" if before is None else "AND id < $3"
     values = () if before is None else (before,)
     query = f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE owner_id = $1 {older} ORDER BY id DESC LIMIT $2"
-    return await hot.fetch(query, owner_id, limit, *values)
+    return await db.fetch(query, owner_id, limit, *values)
 
 
-async def get(hot: Connections, owner_id: UUID, endpoint_id: UUID) -> asyncpg.Record:
+async def get(db: DatabasePool, owner_id: UUID, endpoint_id: UUID) -> asyncpg.Record:
     """One endpoint without its secret; `reason` is a JSON text.
 
     Raises:
         WebhookNotFoundError: The owner has none of that id.
     """
-    row = await hot.fetchrow(f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE {_OWN}", endpoint_id, owner_id)
+    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE {_OWN}", endpoint_id, owner_id)
     if row is None:
         raise WebhookNotFoundError(endpoint_id)
     return row
@@ -154,7 +154,7 @@ async def update(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, c
         RequestWebhookError: It is the one of requests, which has neither an address nor events of its own.
         RefusedUrlError: Nothing is sent to such an address.
     """
-    before = await get(services.hot, owner_id, endpoint_id)
+    before = await get(services.db, owner_id, endpoint_id)
     if before["kind"] == EndpointKind.REQUEST:
         _refuse_for_requests(changes)
     if changes.url is not None:
@@ -162,10 +162,10 @@ async def update(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, c
     resumed = changes.status == EndpointStatus.ACTIVE != before["status"]
     if resumed:
         # First: of what is sent from an endpoint that is active nothing may be given up for the time it was not.
-        await _bring_forward(services.hot, endpoint_id)
+        await _bring_forward(services.db, endpoint_id)
     events = None if changes.events is None else list(changes.events)
     values = (changes.url, events, changes.description, changes.status, _PAUSED_BY_OWNER)
-    row = await services.hot.fetchrow(_UPDATE, endpoint_id, owner_id, *values)
+    row = await services.db.fetchrow(_UPDATE, endpoint_id, owner_id, *values)
     if row is None:
         raise WebhookNotFoundError(endpoint_id)
     if resumed:
@@ -173,17 +173,17 @@ async def update(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, c
     return row
 
 
-async def _bring_forward(hot: Connections, endpoint_id: UUID) -> None:
+async def _bring_forward(db: DatabasePool, endpoint_id: UUID) -> None:
     give_up_at = datetime.now(UTC) + timedelta(days=3)
-    while await hot.execute(_BRING_FORWARD, str(endpoint_id), give_up_at) != "UPDATE 0":
+    while await db.execute(_BRING_FORWARD, str(endpoint_id), give_up_at) != "UPDATE 0":
         pass
 
 
-async def rotate(hot: Connections, owner_id: UUID, endpoint_id: UUID, overlap: timedelta) -> tuple[asyncpg.Record, str]:
+async def rotate(db: DatabasePool, owner_id: UUID, endpoint_id: UUID, overlap: timedelta) -> tuple[asyncpg.Record, str]:
     """Give an endpoint another secret; the row, and the secret, which is handed out here and never again.
 
     Args:
-        hot: Connections.
+        db: Connections.
         owner_id: Of the endpoint.
         endpoint_id: Which one.
         overlap: For so long the secret before it signs too; 0: it ends now. One that was even older ends now.
@@ -192,25 +192,25 @@ async def rotate(hot: Connections, owner_id: UUID, endpoint_id: UUID, overlap: t
         WebhookNotFoundError: The owner has none of that id.
     """
     secret = new_secret()
-    row = await hot.fetchrow(_ROTATE, endpoint_id, owner_id, secret, overlap)
+    row = await db.fetchrow(_ROTATE, endpoint_id, owner_id, secret, overlap)
     if row is None:
         raise WebhookNotFoundError(endpoint_id)
     return row, secret
 
 
-async def delete(hot: Connections, owner_id: UUID, endpoint_id: UUID) -> None:
+async def delete(db: DatabasePool, owner_id: UUID, endpoint_id: UUID) -> None:
     """Remove an endpoint with its deliveries; what has not been sent will not be.
 
     Raises:
         WebhookNotFoundError: The owner has none of that id.
         RequestWebhookError: It is the one of requests.
     """
-    if await hot.fetchrow(_CLOSE, endpoint_id, owner_id) is None:
-        await get(hot, owner_id, endpoint_id)
+    if await db.fetchrow(_CLOSE, endpoint_id, owner_id) is None:
+        await get(db, owner_id, endpoint_id)
         raise RequestWebhookError("the webhook of requests cannot be deleted; leave `webhook_url` out of your requests")
-    while await hot.execute(_REMOVE_DELIVERIES, endpoint_id) != "DELETE 0":
+    while await db.execute(_REMOVE_DELIVERIES, endpoint_id) != "DELETE 0":
         pass
-    await hot.execute(f"DELETE FROM webhook_endpoints WHERE {_OWN}", endpoint_id, owner_id)
+    await db.execute(f"DELETE FROM webhook_endpoints WHERE {_OWN}", endpoint_id, owner_id)
 
 
 async def send_test(services: WebhookServices, owner_id: UUID, endpoint_id: UUID) -> UUID:
@@ -223,9 +223,9 @@ async def send_test(services: WebhookServices, owner_id: UUID, endpoint_id: UUID
     now = datetime.now(UTC)
     told = {"endpoint_id": str(endpoint_id), "message": "a test: nothing has happened"}
     payload = _json({"type": TEST_TYPE, "timestamp": _rfc3339(now), "sequence": 0, "data": told})
-    row = await services.hot.fetchrow(_TEST, endpoint_id, owner_id, now, payload, test_receiver(endpoint_id))
+    row = await services.db.fetchrow(_TEST, endpoint_id, owner_id, now, payload, test_receiver(endpoint_id))
     if row is None:
-        await get(services.hot, owner_id, endpoint_id)
+        await get(services.db, owner_id, endpoint_id)
         raise RequestWebhookError("the webhook of requests has no address of its own to test")
     services.bell.ring(WEBHOOKS)
     delivery_id: UUID = row["id"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.webhooks.states import DeliveryStatus, EndpointStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`
@@ -27,10 +27,10 @@ class WebhookGauges:
     """By status."""
 
 
-async def read(hot: Connections) -> WebhookGauges:
+async def read(db: DatabasePool) -> WebhookGauges:
     """Read all numbers."""
-    waiting = {row["status"]: row for row in await hot.fetch(_PENDING)}
-    endpoints = {row["status"]: row["number"] for row in await hot.fetch(_ENDPOINTS)}
+    waiting = {row["status"]: row for row in await db.fetch(_PENDING)}
+    endpoints = {row["status"]: row["number"] for row in await db.fetch(_ENDPOINTS)}
     active = waiting.get(EndpointStatus.ACTIVE)
     return WebhookGauges(
         pending={status: waiting[status]["pending"] if status in waiting else 0 for status in EndpointStatus},

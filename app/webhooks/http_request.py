@@ -11,7 +11,7 @@ from app.core.http_client.protocol import Answer, ConnectionLostError, OutgoingE
 from app.webhooks import retry_policy
 
 if TYPE_CHECKING:
-    from app.core.http_client.client import Outgoing
+    from app.core.http_client.client import HttpClient
 
 TIMEOUT_SECONDS: Final = 15.0
 ANSWER_BYTES: Final = 1_024
@@ -21,7 +21,7 @@ _LEAST_SECONDS: Final = 1.0
 
 
 async def post(
-    http: "Outgoing", url: str, headers: Mapping[str, str], body: bytes, *, keep_alive: bool = True
+    http: "HttpClient", url: str, headers: Mapping[str, str], body: bytes, *, keep_alive: bool = True
 ) -> tuple[Answer | None, str | None]:
     """The answer, if there is one, and why it is no success.
 

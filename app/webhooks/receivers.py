@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.errors import InvalidInputError, brief
 from app.core.http_client.addresses import refusal
 from app.core.ids import new_id
@@ -26,8 +26,8 @@ FIELD: Final = "webhook_url"
 class Receivers:
     """Takes in receivers of requests."""
 
-    def __init__(self, hot: Connections, *, allow_private: bool) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, *, allow_private: bool) -> None:
+        self._db = db
         self._allow_private = allow_private
         self._owners = set[UUID]()
         """Owners whose endpoint of kind `request` is there."""
@@ -43,7 +43,7 @@ class Receivers:
             wrong = {"field": FIELD, "message": fault, "given": brief(url), "allowed": None}
             raise InvalidInputError(f"{FIELD} {fault}", errors=[wrong])
         if owner_id not in self._owners:
-            await self._hot.execute(_MAKE, new_id(), owner_id, new_secret())
+            await self._db.execute(_MAKE, new_id(), owner_id, new_secret())
             self._owners.add(owner_id)
         parts = urlsplit(url)
         # One receiver for each host of an owner: hosts are slow or fast, not their single addresses.

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.http_client.protocol import Request
 
 PACKAGE = "@copilotkit/aimock"
@@ -66,7 +66,7 @@ def install() -> Path:
 class Aimock:
     """A running server."""
 
-    def __init__(self, url: str, http: Outgoing) -> None:
+    def __init__(self, url: str, http: HttpClient) -> None:
         self.url = url
         self._http = http
 

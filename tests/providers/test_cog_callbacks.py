@@ -197,12 +197,12 @@ async def test_a_file_is_taken_of_who_knows_the_key_alone(vault):
         [chunk async for chunk in provider.open(output)]
 
 
-async def test_nobody_else_can_answer(whole, working, hot, vault):
+async def test_nobody_else_can_answer(whole, working, db, vault):
     client, provider = whole
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 3})
     attempt = await begun(client, media)
-    (key,) = await signing_keys.keys(hot, key_name("cog"))
+    (key,) = await signing_keys.keys(db, key_name("cog"))
     other = new_id()
 
     async def call(path):

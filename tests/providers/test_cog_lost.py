@@ -39,16 +39,16 @@ async def test_a_proxy_that_finds_no_container_does_not_end_a_purchase(vault):
     assert isinstance(outcome, Running)
 
 
-async def test_an_unknown_attempt_of_a_completed_media_is_not_awaited(hot, client):
+async def test_an_unknown_attempt_of_a_completed_media_is_not_awaited(db, client):
     media = await client.faulty()
-    (attempt,) = await hot.fetch(
+    (attempt,) = await db.fetch(
         "INSERT INTO attempts (id, media_id, number, status, model, input_hash)"
         " VALUES (gen_random_uuid(), $1, 7, 'UNKNOWN', 'cog/model', '') RETURNING id",
         media["id"],
     )
 
-    waiting = await signing_keys.awaited(hot, attempt["id"], "cog")
-    await hot.execute("UPDATE media SET status = 'COMPLETED', completed_at = now() WHERE id = $1", media["id"])
+    waiting = await signing_keys.awaited(db, attempt["id"], "cog")
+    await db.execute("UPDATE media SET status = 'COMPLETED', completed_at = now() WHERE id = $1", media["id"])
 
     assert waiting
-    assert not await signing_keys.awaited(hot, attempt["id"], "cog")
+    assert not await signing_keys.awaited(db, attempt["id"], "cog")

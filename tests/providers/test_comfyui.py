@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from app.core.errors import SettingsError
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
 from app.media_generator.accounts import Account, Setup
 from app.media_generator.comfyui_media_generator.provider import LARGEST_UPLOAD, ComfyUIMediaGeneratorModel
@@ -53,7 +53,7 @@ async def server():
 @pytest.fixture
 async def opened(server):
     """Makes the provider from variables, as a process does."""
-    http = Outgoing(allow_private_addresses=False)
+    http = HttpClient(allow_private_addresses=False)
 
     def make(**variables):
         usual = {"base_url": server.url + "/", "workflows": str(SAMPLE)}

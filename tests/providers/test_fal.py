@@ -17,7 +17,7 @@ from nacl.signing import SigningKey
 from PIL import Image
 
 from app.core.errors import SettingsError
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.media_generator.accounts import Account, Setup
@@ -95,7 +95,7 @@ def aimock_url():
 
 @pytest.fixture
 async def http():
-    outgoing = Outgoing(allow_private_addresses=True)
+    outgoing = HttpClient(allow_private_addresses=True)
     yield outgoing
     await outgoing.close()
 
@@ -536,7 +536,7 @@ async def test_units_that_make_no_sense_cost_nobody_the_file(provider, server, c
 
 async def test_an_output_that_is_gone_cut_off_or_private_is_told_apart(make, provider, cdn):
     cdn.answers["/files/cut.png"] = breaking_off(picture()[:20], promised=500)
-    careful = Outgoing(allow_private_addresses=False)
+    careful = HttpClient(allow_private_addresses=False)
     guarded = make("https://queue.example", careful)
 
     with pytest.raises(OutputError):
@@ -625,14 +625,14 @@ async def test_a_signed_callback_names_its_purchase(provider, server):
 
 
 @pytest.mark.usefixtures("product")
-async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working, make, server, hot):
+async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working, make, server, db):
     server.answers[f"/{SCHNELL}"] = server.drop
     server.answers["/keys"] = saying(msgspec.json.encode({"keys": [jwk(KEY)]}))
     server.answers["/picture.png"] = saying(picture())
     finished(server, {"images": [{"url": f"{server.url}/picture.png"}]})
     provider = make(server.url, jwks_url=f"{server.url}/keys")
     await working(provider, callback_url="https://fleek.example", reconcile_seconds=300)
-    await eventually(lambda: signing_keys.keys(hot, "fal"))
+    await eventually(lambda: signing_keys.keys(db, "fal"))
     media = await client.generate(model=f"fal/{SCHNELL}", prompt=PROMPT)
 
     async def bought():

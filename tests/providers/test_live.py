@@ -9,10 +9,10 @@ from decimal import Decimal
 import pytest
 
 from app.core import config
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.media_generator.loading import Plan, load_registry
 from app.media_generator.registry import Registry
-from app.storage.raw_answers import StoredVault
+from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
 from tests.support import attempts_of, eventually
 
@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(400), pytest.mark.enable_soc
 
 @pytest.fixture
 async def registry(base_settings):
-    outgoing = Outgoing(allow_private_addresses=True)
+    outgoing = HttpClient(allow_private_addresses=True)
     plan = Plan(config.variables())
-    loaded = load_registry(plan, outgoing, StoredVault(S3Store(base_settings)))
+    loaded = load_registry(plan, outgoing, StoredRawAnswers(S3Store(base_settings)))
     yield loaded
     await loaded.close()
     await outgoing.close()

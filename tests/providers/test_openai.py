@@ -16,7 +16,7 @@ from aiohttp import web
 from PIL import Image
 
 from app.core.errors import SettingsError
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
 from app.media_generator.accounts import Account, Setup
 from app.media_generator.catalogue import Catalogue
@@ -39,7 +39,7 @@ from app.media_generator.errors import (
 )
 from app.media_generator.media_generator_model import Failed, Output, Reference, Submission, Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
-from app.storage.raw_answers import StoredVault
+from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
 from tests.providers.aimock import Aimock, running
 from tests.providers.server import Server, breaking_off, saying
@@ -73,7 +73,7 @@ def aimock_url():
 
 @pytest.fixture
 async def http():
-    outgoing = Outgoing(allow_private_addresses=False)
+    outgoing = HttpClient(allow_private_addresses=False)
     yield outgoing
     await outgoing.close()
 
@@ -231,7 +231,7 @@ async def test_an_answer_that_had_come_is_found_by_who_goes_on(aimock, set_up, c
     assert len(await aimock.arrived("POST", "/v1/images/generations", prompt)) == 1
 
 
-class Cut(StoredVault):
+class Cut(StoredRawAnswers):
     """Nobody can say what is in it, as while the store is away."""
 
     away = True
@@ -264,11 +264,11 @@ async def held(base_settings, server, own_server, client, working, monkeypatch):
 
 
 async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_completes_a_retry_for_nothing(
-    held, server, client, vault, hot
+    held, server, client, vault, db
 ):
     media, cut = held
     (attempt,) = await attempts_of(client, media)
-    await hot.execute("UPDATE attempts SET look_at = now()")
+    await db.execute("UPDATE attempts SET look_at = now()")
 
     # A worker that was cut off in the middle of the call writes it down when it is back.
     async def chunks():
@@ -286,12 +286,12 @@ async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_co
     assert await vault.find(attempt["id"]) is None
 
 
-async def test_an_answer_that_never_came_is_looked_for_once_the_store_is_back_and_no_more(held, server, client, hot):
+async def test_an_answer_that_never_came_is_looked_for_once_the_store_is_back_and_no_more(held, server, client, db):
     media, cut = held
     cut.away = False
-    await hot.execute("UPDATE attempts SET look_at = now()")
+    await db.execute("UPDATE attempts SET look_at = now()")
 
-    await eventually(lambda: hot.fetch("SELECT FROM attempts WHERE look_at IS NULL"))
+    await eventually(lambda: db.fetch("SELECT FROM attempts WHERE look_at IS NULL"))
 
     (attempt,) = await attempts_of(client, media)
     assert (attempt["status"], await client.media(media), len(server.came)) == ("UNKNOWN", media, 1)

@@ -16,7 +16,7 @@ from app.cli.prepare import command as prepare_command
 from app.cli.tables import Finding, plain_checks, show_checks, show_json
 from app.core.config import Settings
 from app.core.database.migrations import ROOT, Revisions, present_revision, revisions
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 
 app = typer.Typer(name="db", help="Migrate the database, and check it.", callback=tell, invoke_without_command=True)
 
@@ -75,12 +75,12 @@ def _checks(settings: Settings) -> list[Finding]:
 
 async def _ask(settings: Settings) -> list[Finding]:
     """The database's answers; the last check is that of the revision."""
-    hot = Connections(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
+    db = DatabasePool(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
     try:
-        (row,) = await hot.fetch(_SHOWN)
-        present, mine = await present_revision(hot), revisions()
+        (row,) = await db.fetch(_SHOWN)
+        present, mine = await present_revision(db), revisions()
     finally:
-        await hot.close()
+        await db.close()
     fixed = row["standby"] or row["read_only"] == "on"
     return [
         Finding("database", ok=True, detail=f"PostgreSQL {row['version'].split()[0]} answers"),
@@ -128,11 +128,11 @@ def _schema() -> Finding:
 
 def _revision(settings: Settings) -> str | None:
     async def ask() -> str | None:
-        hot = Connections(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
+        db = DatabasePool(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
         try:
-            return await present_revision(hot)
+            return await present_revision(db)
         finally:
-            await hot.close()
+            await db.close()
 
     return with_database(ask)
 

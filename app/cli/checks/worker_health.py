@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
 
@@ -22,7 +22,7 @@ _SEEN: Final = "SELECT FROM workers WHERE starts_with(name, $1) AND seen_at >= n
 async def seen() -> bool:
     """Whether a worker whose name begins with this host's has been heard within its lease."""
     settings = load_settings()
-    hot = Connections(
+    db = DatabasePool(
         settings.database_dsn,
         size=1,
         statement_seconds=3.0,
@@ -31,9 +31,9 @@ async def seen() -> bool:
     )
     try:
         lease = timedelta(seconds=settings.lease_seconds)
-        return await hot.fetchrow(_SEEN, f"{socket.gethostname()}/", lease) is not None
+        return await db.fetchrow(_SEEN, f"{socket.gethostname()}/", lease) is not None
     finally:
-        await hot.close()
+        await db.close()
 
 
 def main() -> int:

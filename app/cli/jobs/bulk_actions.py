@@ -78,7 +78,7 @@ async def _choose(
             f"--status {min(impossible)}: only {' and '.join(sorted(move.possible))} can be {move.done}"
         )
     return await operator_queries.jobs(
-        runtime.hot,
+        runtime.db,
         Filter(
             wanted.statuses or move.usual,
             wanted.models,
@@ -93,7 +93,7 @@ async def _choose(
 
 
 async def _by_id(runtime: Runtime, ids: Sequence[UUID]) -> Sequence[asyncpg.Record]:
-    found = await operator_queries.jobs_by_id(runtime.hot, ids)
+    found = await operator_queries.jobs_by_id(runtime.db, ids)
     known = {row["job_id"] for row in found} | {row["media_id"] for row in found}
     missing = [str(one) for one in ids if one not in known]
     if missing:

@@ -19,7 +19,7 @@ def pause(name: str, message: str | None, *, as_json: bool) -> int:
 
     async def work(runtime: Runtime) -> int:
         await _known(runtime, name)
-        waiting = await model_pauses.waiting(runtime.hot, name) if pauses.is_model(name) else 0
+        waiting = await model_pauses.waiting(runtime.db, name) if pauses.is_model(name) else 0
         shelved = 0
         with progress("Set apart:", waiting) as told:
 
@@ -28,7 +28,7 @@ def pause(name: str, message: str | None, *, as_json: bool) -> int:
                 shelved += moved
                 told(moved)
 
-            await pauses.pause(runtime.hot, name, message or await _message(runtime, name), count)
+            await pauses.pause(runtime.db, name, message or await _message(runtime, name), count)
         return shelved
 
     shelved = operate(work)
@@ -44,9 +44,9 @@ def resume(name: str, *, as_json: bool) -> int:
     """Resume a model or a provider; the exit status: 1 if it was not paused."""
 
     async def work(runtime: Runtime) -> tuple[bool, int, list[dict[str, Any]]]:
-        shelved = await model_pauses.shelved(runtime.hot, name)
+        shelved = await model_pauses.shelved(runtime.db, name)
         with progress("Put back:", shelved) as told:
-            was_paused = await pauses.resume(runtime.hot, name, told)
+            was_paused = await pauses.resume(runtime.db, name, told)
         return was_paused, shelved, await _all(runtime)
 
     was_paused, back, others = operate(work)
@@ -84,7 +84,7 @@ async def _all(runtime: Runtime) -> list[dict[str, Any]]:
             "since": gate["closed_at"],
             "set_apart": None,
         }
-        for gate in await provider_circuits.closed(runtime.hot)
+        for gate in await provider_circuits.closed(runtime.db)
     ]
     models = [
         {
@@ -92,9 +92,9 @@ async def _all(runtime: Runtime) -> list[dict[str, Any]]:
             "code": row["code"],
             "message": row["message"],
             "since": row["paused_at"],
-            "set_apart": await model_pauses.shelved(runtime.hot, row["model"]),
+            "set_apart": await model_pauses.shelved(runtime.db, row["model"]),
         }
-        for row in await model_pauses.paused(runtime.hot)
+        for row in await model_pauses.paused(runtime.db)
     ]
     return providers + models
 
@@ -116,9 +116,9 @@ async def _known(runtime: Runtime, name: str) -> None:
     if name in models or name in providers:
         return
     if pauses.is_model(name):
-        waits = bool(await model_pauses.waiting(runtime.hot, name) or await model_pauses.shelved(runtime.hot, name))
+        waits = bool(await model_pauses.waiting(runtime.db, name) or await model_pauses.shelved(runtime.db, name))
     else:
-        waits = await operator_queries.provider_waits(runtime.hot, name)
+        waits = await operator_queries.provider_waits(runtime.db, name)
     if not waits:
         near = get_close_matches(name, models + providers, n=3, cutoff=0.4) or sorted(models + providers)
         raise WrongUsageError(f"there is no model or provider {name!r}; near names: {', '.join(near)}")

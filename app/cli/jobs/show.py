@@ -43,7 +43,7 @@ _SHOWN: Final = (
 
 def show_list(wanted: Filter, limit: int, *, as_json: bool) -> int:
     """Show the newest jobs that are wanted; the exit status."""
-    rows = operate(lambda runtime: operator_queries.jobs(runtime.hot, wanted, limit=limit + 1))
+    rows = operate(lambda runtime: operator_queries.jobs(runtime.db, wanted, limit=limit + 1))
     if as_json:
         for row in rows[:limit]:
             show_json({name: row[name] for name in _LISTED})
@@ -113,14 +113,14 @@ def show_one(job: UUID, log: int, *, as_json: bool) -> int:
 
 
 async def _story(runtime: Runtime, job: UUID, log: int) -> Story:
-    hot = runtime.hot
-    found = await operator_queries.jobs_by_id(hot, [job])
-    media = await queries.media_by_id(hot, found[0]["media_id"], found[0]["owner_id"]) if found else None
+    db = runtime.db
+    found = await operator_queries.jobs_by_id(db, [job])
+    media = await queries.media_by_id(db, found[0]["media_id"], found[0]["owner_id"]) if found else None
     if media is None:
         raise CommandError(f"there is no job or media {job}")
-    held = await operator_queries.holder(hot, media["id"])
+    held = await operator_queries.holder(db, media["id"])
     waiting = await runtime.media_services(SilentBell()).line.waiting(media)
-    attempts = [_decoded(row) for row in await queries.attempts(hot, media["id"])]
+    attempts = [_decoded(row) for row in await queries.attempts(db, media["id"])]
     facts = Facts(
         media=_decoded(media),
         attempts=attempts,
@@ -128,7 +128,7 @@ async def _story(runtime: Runtime, job: UUID, log: int) -> Story:
         reason=None if waiting is None else waiting.reason,
         takeovers=held["takeovers"],
         worker=None if held["worker"] is None else {"name": held["worker"], "silent_for": held["silent_for"]},
-        workers=len(await operator_queries.workers(hot)),
+        workers=len(await operator_queries.workers(db)),
         until_next_run=held["until_next_run"],
         retry_pays_again=found[0]["retry_pays_again"],
     )
@@ -137,8 +137,8 @@ async def _story(runtime: Runtime, job: UUID, log: int) -> Story:
         owner={"id": found[0]["owner_id"], "name": found[0]["owner"]},
         facts=facts,
         attempts=attempts,
-        history=[_decoded(row) for row in await queries.history(hot, media["id"], after=0, limit=MOST_EVENTS)],
-        log=[_decoded(row) for row in await log_queries.newest(hot, media["id"], limit=log)],
+        history=[_decoded(row) for row in await queries.history(db, media["id"], after=0, limit=MOST_EVENTS)],
+        log=[_decoded(row) for row in await log_queries.newest(db, media["id"], limit=log)],
     )
 
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final
 from uuid import UUID, uuid5
 
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.webhooks.http_request import post
 from app.webhooks.signing import headers
 
@@ -29,7 +29,7 @@ class Forwarded:
 class Forwarder:
     """Posts to one address. Nothing is tried again: who develops wants to see each answer."""
 
-    def __init__(self, http: Outgoing, url: str, secret: str) -> None:
+    def __init__(self, http: HttpClient, url: str, secret: str) -> None:
         self._http = http
         self._url = url
         self._secret = secret

@@ -21,7 +21,7 @@ from app.cli.errors import CommandError
 from app.cli.listen.format import PROGRESS, Progress, Told, json_line, progress_line, state_line
 from app.cli.listen.forward import Forwarded, Forwarder
 from app.cli.listen.sse_client import EventSource, ServerSentEvent
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 
 _told: Final = msgspec.json.Decoder(Told).decode
 _progress: Final = msgspec.json.Decoder(Progress).decode
@@ -102,7 +102,7 @@ class Listener:
         """
         connector = aiohttp.TCPConnector(force_close=True)
         async with contextlib.AsyncExitStack() as stack, aiohttp.ClientSession(connector=connector) as session:
-            http = Outgoing(allow_private_addresses=True)
+            http = HttpClient(allow_private_addresses=True)
             stack.push_async_callback(http.close)
             to, secret = self._asked.forward_to, self._asked.secret
             forwarder = None if to is None else Forwarder(http, to, secret)

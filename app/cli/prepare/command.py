@@ -19,7 +19,7 @@ from app.cli.errors import CommandError
 from app.cli.prepare.bucket import prepare as make_bucket
 from app.core.config import Settings
 from app.core.database.migrations import ROOT, wanted_revision
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
 from app.storage.store import StoreError
@@ -76,11 +76,11 @@ async def patiently(attempt: Callable[[], Awaitable[None]], patience: float, tel
 
 async def reach_database(settings: Settings) -> None:
     """Find out whether the database answers."""
-    hot = Connections(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
+    db = DatabasePool(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
     try:
-        await hot.execute("SELECT 1")
+        await db.execute("SELECT 1")
     finally:
-        await hot.close()
+        await db.close()
 
 
 def _migrate() -> None:

@@ -13,7 +13,7 @@ import asyncpg
 from app.cli.console import quoted, say, verdict
 from app.cli.errors import CommandError
 from app.cli.up.processes import Child
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 
 READY_SECONDS: Final = 60.0
 QUIET_SECONDS: Final = 10.0
@@ -81,11 +81,11 @@ class Health:
         return present == len(names)
 
     async def _count(self, names: Sequence[str]) -> int:
-        hot = Connections(self._dsn, size=1)
+        db = DatabasePool(self._dsn, size=1)
         try:
-            row = await hot.fetchrow(_REGISTERED, names)
+            row = await db.fetchrow(_REGISTERED, names)
         finally:
-            await hot.close()
+            await db.close()
         return 0 if row is None else row[0]
 
     def _ask(self, path: str) -> bool:

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 _Entry: TypeAlias = tuple[Item, asyncio.Future[Result]]
 
 
-class Batch(Generic[Item, Result]):
+class GroupCommit(Generic[Item, Result]):
     """Collects items and hands them to `write`, which answers with one result for each, in order.
 
     If `write` fails with one of `shared`, everybody in that round gets the error; any other error is one

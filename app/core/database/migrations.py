@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 import structlog
 
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 
 log = structlog.get_logger(__name__)
 
@@ -55,13 +55,13 @@ def wanted_revision() -> str:
     return revisions().newest
 
 
-async def until_migrated(hot: Connections) -> None:
+async def until_migrated(db: DatabasePool) -> None:
     """Return when the database has the schema that this code needs; whoever migrates it may come later."""
     mine = await asyncio.to_thread(revisions)
     told = False
     while True:
         try:
-            present = await present_revision(hot)
+            present = await present_revision(db)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             reason = f"the database cannot be asked ({type(error).__name__})"
         else:
@@ -74,10 +74,10 @@ async def until_migrated(hot: Connections) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def present_revision(hot: Connections) -> str | None:
+async def present_revision(db: DatabasePool) -> str | None:
     """The revision a database is at; None: it was never migrated."""
     try:
-        row = await hot.fetchrow("SELECT version_num FROM alembic_version")
+        row = await db.fetchrow("SELECT version_num FROM alembic_version")
     except asyncpg.UndefinedTableError:
         return None
     return None if row is None else row["version_num"]

@@ -57,7 +57,7 @@ def _keep_to_yourself(changes: Collection[Change], *, posted: bool) -> None:
     """Nobody wants to know."""
 
 
-class Connections:
+class DatabasePool:
     """At most `size` connections to one database, opened when needed, the last used first."""
 
     def __init__(

@@ -95,7 +95,7 @@ async def _once(request: ClientRequest, send: ClientHandlerType) -> ClientRespon
         raise lost(request.url.raw_host) from error
 
 
-class Outgoing:
+class HttpClient:
     """Calls to other services; one for each process that makes any. Nothing is made before the first call."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Outgoing:
         resolver: Callable[[], AbstractResolver] = AsyncResolver,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """See `Outgoing`.
+        """See `HttpClient`.
 
         Args:
             allow_private_addresses: The setting; no call is guarded then.

@@ -68,7 +68,7 @@ class Stream:
 
 
 class Http(Protocol):
-    """What makes calls: `Outgoing`, or in a process that calls nobody `NoCalls`."""
+    """What makes calls: `HttpClient`, or in a process that calls nobody `NoCalls`."""
 
     async def send(self, request: Request) -> Answer:
         """Send a request and read the answer, whatever its status.

@@ -11,29 +11,29 @@ from uuid import UUID
 
 import structlog
 
-from app.core.change_channel import News
-from app.core.database.pool import Change, Connections
+from app.core.change_channel import ChangeChannel
+from app.core.database.pool import Change, DatabasePool
 from app.jobs.callbacks import signing_keys as callbacks
-from app.jobs.policies import Rules
+from app.jobs.policies import JobPolicy
 from app.media_generator import adapter_calls
 from app.media_generator.registry import Registry
 
 log = structlog.get_logger(__name__)
 
 
-class Hearing:
+class CallbackListener:
     """Of one worker process."""
 
-    def __init__(self, hot: Connections, registry: Registry, news: News, rules: Rules) -> None:
+    def __init__(self, db: DatabasePool, registry: Registry, news: ChangeChannel, rules: JobPolicy) -> None:
         """Prepare; nothing runs yet.
 
         Args:
-            hot: The database.
+            db: The database.
             registry: The providers.
             news: Over which the API tells of callbacks.
             rules: They say who can call back.
         """
-        self._hot = hot
+        self._db = db
         self._news = news
         callers = [provider for provider in registry.providers.values() if rules.callback_base_of(provider) is not None]
         self._signing = [provider for provider in callers if not provider.capabilities.webhook_brings_answer]
@@ -51,14 +51,14 @@ class Hearing:
 
     async def unheard(self, worker_id: UUID) -> list[UUID]:
         """The media in a worker's hands whose providers have called since it was asked last."""
-        return await callbacks.unheard(self._hot, worker_id) if self._active else []
+        return await callbacks.unheard(self._db, worker_id) if self._active else []
 
     async def fetch_keys(self) -> None:
         """Fetch the keys of providers where they are old, or in doubt."""
         if not self._signing:
             return
-        fresh = await callbacks.fresh(self._hot)
+        fresh = await callbacks.fresh(self._db)
         for provider in self._signing:
             if provider.name not in fresh and (found := await adapter_calls.callback_keys(provider)) is not None:
-                await callbacks.store_keys(self._hot, provider.name, found)
+                await callbacks.store_keys(self._db, provider.name, found)
                 log.info("callback_keys_fetched", provider=provider.name, keys=len(found))

@@ -24,8 +24,8 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.core.change_channel import News
-from app.core.database.pool import Change, Connections
+from app.core.change_channel import ChangeChannel
+from app.core.database.pool import Change, DatabasePool
 from app.core.database.text import storable
 from app.jobs.callbacks import signing_keys as callbacks
 from app.jobs.callbacks.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
@@ -50,11 +50,11 @@ class _Keys:
     until: float
 
 
-class Callbacks:
+class CallbackReceiver:
     """Takes callbacks; one for each process of the API."""
 
-    def __init__(self, hot: Connections, registry: Registry, news: News) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, registry: Registry, news: ChangeChannel) -> None:
+        self._db = db
         self._registry = registry
         self._news = news
         self._keys = dict[str, _Keys]()
@@ -94,7 +94,7 @@ class Callbacks:
                 # There is none before the first purchase, which may be made at any time.
                 self._keys.pop(key_name(provider_name), None)
             raise CallbackRefusedInRequestError(f"this is no address that {provider_name} was told")
-        if not await callbacks.awaited(self._hot, attempt_id, provider_name):
+        if not await callbacks.awaited(self._db, attempt_id, provider_name):
             log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
             return
         try:
@@ -114,7 +114,7 @@ class Callbacks:
             AnswerNotKeptError: Send it again.
         """
         provider = self._caller(provider_name)
-        if not await callbacks.awaited(self._hot, file.attempt_id, provider_name):
+        if not await callbacks.awaited(self._db, file.attempt_id, provider_name):
             raise CallbackRefusedInRequestError(f"{provider_name} has no such attempt, or it is over")
         try:
             return await provider.take_file(file)
@@ -131,7 +131,7 @@ class Callbacks:
 
     async def _ring(self, provider_name: str, attempt_id: UUID, reference: Reference | None) -> bool:
         """Wake whoever waits for it; False: nobody does any more."""
-        row = await callbacks.note(self._hot, attempt_id, provider_name)
+        row = await callbacks.note(self._db, attempt_id, provider_name)
         if row is None:
             log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
             return False
@@ -146,7 +146,7 @@ class Callbacks:
             return provider.read_callback(callback, keys)
         except CallbackRefusedError as error:
             log.warning("callback_refused", provider=provider.name, error=str(error))
-            await callbacks.doubt(self._hot, provider.name)
+            await callbacks.doubt(self._db, provider.name)
             self._keys.pop(provider.name, None)
             message = f"this is no callback of {provider.name}: its signature or its time does not fit"
             raise CallbackRefusedInRequestError(message) from error
@@ -154,7 +154,7 @@ class Callbacks:
     async def _keys_of(self, provider: str) -> list[str]:
         known = self._keys.get(provider)
         if known is None or known.until < monotonic():
-            found = await callbacks.keys(self._hot, provider)
+            found = await callbacks.keys(self._db, provider)
             known = self._keys[provider] = _Keys(found, monotonic() + KEYS_SECONDS)
         return known.found
 
@@ -163,11 +163,11 @@ class Callbacks:
         stored = msgspec.json.encode(clean).decode()
         purchase = Purchase(attempt_id, clean["external_id"], stored)
         try:
-            recorded = await transitions.record_purchases(self._hot, [purchase])
+            recorded = await transitions.record_purchases(self._db, [purchase])
         except asyncpg.UniqueViolationError:
             # Another try was begun in this very moment; the second time it is seen.
-            recorded = await transitions.record_purchases(self._hot, [purchase])
+            recorded = await transitions.record_purchases(self._db, [purchase])
         if any(recorded):
             log.info("purchase_bound_by_callback", external_id=reference.external_id)
-            await callbacks.hasten(self._hot, attempt_id)
-            await callbacks.own_up(self._hot, attempt_id)
+            await callbacks.hasten(self._db, attempt_id)
+            await callbacks.own_up(self._db, attempt_id)

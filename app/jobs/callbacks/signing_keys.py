@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.sql import OPEN, UNSETTLED
 from app.jobs.states import RESUMED, MediaStatus, MoneySpent
 
@@ -62,61 +62,61 @@ _DOUBT: Final = """UPDATE provider_keys SET fetched_at = '-infinity'
 WHERE provider = $1 AND fetched_at < now() - $2::interval"""
 
 
-async def note(hot: Connections, attempt_id: UUID, provider: str) -> asyncpg.Record | None:
+async def note(db: DatabasePool, attempt_id: UUID, provider: str) -> asyncpg.Record | None:
     """Note that a provider has called back: `media_id`, `owner_id`, whether its purchase is `unbound` as yet.
 
     None: it has no such attempt, or what became of that is known.
     """
-    return await hot.fetchrow(_NOTE, attempt_id, provider)
+    return await db.fetchrow(_NOTE, attempt_id, provider)
 
 
-async def hasten(hot: Connections, attempt_id: UUID) -> None:
+async def hasten(db: DatabasePool, attempt_id: UUID) -> None:
     """Let a media in the queue that turned out to be bought be claimed, and its provider asked, at once."""
-    await hot.execute(_CALLED, attempt_id)
-    await hot.execute(_HASTEN, attempt_id)
+    await db.execute(_CALLED, attempt_id)
+    await db.execute(_HASTEN, attempt_id)
 
 
-async def own_up(hot: Connections, attempt_id: UUID) -> None:
+async def own_up(db: DatabasePool, attempt_id: UUID) -> None:
     """Say of a media that was cancelled for nothing that it has cost money after all."""
-    await hot.execute(_OWN_UP, attempt_id)
+    await db.execute(_OWN_UP, attempt_id)
 
 
-async def unheard(hot: Connections, worker_id: UUID) -> list[UUID]:
+async def unheard(db: DatabasePool, worker_id: UUID) -> list[UUID]:
     """The media in a worker's hands whose providers have called since it was asked last."""
-    return [row["id"] for row in await hot.fetch(_UNHEARD, worker_id)]
+    return [row["id"] for row in await db.fetch(_UNHEARD, worker_id)]
 
 
-async def keys(hot: Connections, provider: str) -> list[str]:
+async def keys(db: DatabasePool, provider: str) -> list[str]:
     """What signatures of a provider are checked with; empty: nobody has fetched it yet."""
-    row = await hot.fetchrow(_KEYS, provider)
+    row = await db.fetchrow(_KEYS, provider)
     return [] if row is None else row["keys"]
 
 
-async def fresh(hot: Connections) -> set[str]:
+async def fresh(db: DatabasePool) -> set[str]:
     """The providers whose keys need not be fetched."""
-    return {row["provider"] for row in await hot.fetch(_FRESH, KEYS_FRESH)}
+    return {row["provider"] for row in await db.fetch(_FRESH, KEYS_FRESH)}
 
 
-async def store_keys(hot: Connections, provider: str, found: Sequence[str]) -> None:
+async def store_keys(db: DatabasePool, provider: str, found: Sequence[str]) -> None:
     """Keep what signatures of a provider are checked with."""
-    await hot.execute(_STORE_KEYS, provider, list(found))
+    await db.execute(_STORE_KEYS, provider, list(found))
 
 
-async def secret(hot: Connections, provider: str, fresh: str) -> str:
+async def secret(db: DatabasePool, provider: str, fresh: str) -> str:
     """The key of a provider's unguessable addresses: the one that is there, or `fresh` from now on."""
     # Whoever loses the race to be the first sees nothing of the winner's in the same statement.
     while True:
-        row = await hot.fetchrow(_MAKE_KEY, provider, fresh)
+        row = await db.fetchrow(_MAKE_KEY, provider, fresh)
         if row is not None:
             found: list[str] = row["keys"]
             return found[0]
 
 
-async def awaited(hot: Connections, attempt_id: UUID, provider: str) -> bool:
+async def awaited(db: DatabasePool, attempt_id: UUID, provider: str) -> bool:
     """Whether a provider has this attempt, its outcome is not known, and its media is not completed."""
-    return await hot.fetchrow(_AWAITED, attempt_id, provider) is not None
+    return await db.fetchrow(_AWAITED, attempt_id, provider) is not None
 
 
-async def doubt(hot: Connections, provider: str) -> None:
+async def doubt(db: DatabasePool, provider: str) -> None:
     """A signature did not fit: perhaps the keys have changed; a worker fetches them again soon."""
-    await hot.execute(_DOUBT, provider, KEYS_DOUBTED)
+    await db.execute(_DOUBT, provider, KEYS_DOUBTED)

@@ -9,19 +9,19 @@ import secrets
 from typing import Final
 from uuid import UUID
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.callbacks import signing_keys
-from app.jobs.policies import Rules
+from app.jobs.policies import JobPolicy
 from app.media_generator.media_generator_model import MediaGeneratorModel
 
 _KEY_BYTES: Final = 32
 
 
-class CallbackAddresses:
+class CallbackUrls:
     """Makes them; one for each process that buys."""
 
-    def __init__(self, hot: Connections, rules: Rules) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, rules: JobPolicy) -> None:
+        self._db = db
         self._rules = rules
         self._keys = dict[str, str]()
 
@@ -38,7 +38,7 @@ class CallbackAddresses:
     async def _key(self, provider: str) -> str:
         if provider not in self._keys:
             self._keys[provider] = await signing_keys.secret(
-                self._hot, key_name(provider), secrets.token_hex(_KEY_BYTES)
+                self._db, key_name(provider), secrets.token_hex(_KEY_BYTES)
             )
         return self._keys[provider]
 

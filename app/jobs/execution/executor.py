@@ -25,15 +25,15 @@ from typing import Final
 import structlog
 
 from app.jobs.billing import bill, reported
-from app.jobs.execution.failures import Settlement
+from app.jobs.execution.failures import FailureHandler
 from app.jobs.execution.job import Job, OpenAttempt
-from app.jobs.execution.progress import Showing
-from app.jobs.execution.submission import Purchasing
+from app.jobs.execution.progress import ProgressReporter
+from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputsDelayedError
 from app.jobs.metrics import recording
-from app.jobs.outputs.ingest import Copier, CopyDelayedError, Folder
+from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
 from app.jobs.states import AttemptStatus, MoneySpent
-from app.jobs.transitions.commands import CancelReport, Completion
+from app.jobs.transitions.commands import CancelOutcome, Completion
 from app.jobs.transitions.group_commit import BoughtAlreadyError, Writes
 from app.media_generator import adapter_calls
 from app.media_generator.errors import (
@@ -67,7 +67,7 @@ SAFETY_NET: Final = (8.0, 30.0)
 been bought is not asked about before the first of them has passed."""
 
 
-class HandBackError(Exception):
+class ReleaseJobError(Exception):
     """The job cannot go on now: give it back to the queue, its attempt stays open."""
 
     def __init__(self, reason: str, delay: timedelta) -> None:
@@ -83,11 +83,16 @@ class _StoppedError(Exception):
         self.cost = cost
 
 
-class Generation:
+class JobExecutor:
     """Generates media; one object for all jobs of a process."""
 
     def __init__(
-        self, writes: Writes, registry: Registry, copier: Copier, purchasing: Purchasing, settlement: Settlement
+        self,
+        writes: Writes,
+        registry: Registry,
+        copier: OutputIngest,
+        purchasing: Submitter,
+        settlement: FailureHandler,
     ) -> None:
         self._writes = writes
         self._registry = registry
@@ -101,7 +106,7 @@ class Generation:
         """Bring one job to a final state, or to its next try.
 
         Raises:
-            HandBackError: It has to wait; somebody else may go on with it.
+            ReleaseJobError: It has to wait; somebody else may go on with it.
             LeaseLostError: It is not this worker's any more.
         """
         offer = await self._offer(job)
@@ -112,9 +117,9 @@ class Generation:
         except InputsDelayedError as error:
             log.info("inputs_delayed", error=str(error))
             pause = max(self._rules.retry.pause(job.held.fence), error.wait or timedelta(0))
-            raise HandBackError("inputs_delayed", pause) from error
+            raise ReleaseJobError("inputs_delayed", pause) from error
         except BoughtAlreadyError as error:
-            raise HandBackError("bought_already", timedelta(0)) from error
+            raise ReleaseJobError("bought_already", timedelta(0)) from error
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
@@ -135,7 +140,7 @@ class Generation:
         except UnknownModelError:
             # While new code is rolled out another worker may have it; what may be paid waits for one that does.
             if job.attempt is not None or job.held.fence < self._rules.retry.max_tries:
-                raise HandBackError("model_missing_here", self._rules.retry.pause(job.held.fence)) from None
+                raise ReleaseJobError("model_missing_here", self._rules.retry.pause(job.held.fence)) from None
             error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
             await self._settlement.settle(job, None, error)
             return None
@@ -145,7 +150,7 @@ class Generation:
         provider, types = offer.provider, offer.card.output_types
         try:
             succeeded = await self._outcome(job, provider, attempt, reference)
-            folder = Folder(job.held.media_id, job.created_at, attempt.number)
+            folder = ObjectKeys(job.held.media_id, job.created_at, attempt.number)
             files = await self._copier.copy_all(provider, succeeded.outputs, folder, types)
         except _StoppedError as stopped:
             await self._stopped(job, provider, attempt, stopped.cost)
@@ -163,7 +168,7 @@ class Generation:
                 await self._settlement.settle(job, attempt, gone)
                 return
             # The claims so far stand for the tries so far: nothing is bought by another one.
-            raise HandBackError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
+            raise ReleaseJobError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
         billed = bill(offer.card, succeeded)
         await self._writes.complete(Completion(job.held, attempt.id, files, billed))
         recording.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=billed.dollars)
@@ -180,7 +185,7 @@ class Generation:
             log.info("media_completed_with_late_result")
             return True
         if job.cancel_asked.is_set():
-            await self._writes.cancel(CancelReport(job.held, None, None))
+            await self._writes.cancel(CancelOutcome(job.held, None, None))
             log.info("media_canceled")
             return True
         return False
@@ -192,7 +197,7 @@ class Generation:
         asked, defects = False, 0
         called_back = self._rules.callback_base_of(provider) is not None
         wait, longest = SAFETY_NET if called_back else (SHORTEST_WAIT, LONGEST_WAIT)
-        showing = Showing(self._writes, job.held)
+        showing = ProgressReporter(self._writes, job.held)
         if called_back and attempt.age < wait and not job.cancel_asked.is_set():
             await _pause(job, wait)
         while True:
@@ -220,7 +225,7 @@ class Generation:
         if answer is CancelAnswer.CANCELED:
             raise _StoppedError
         if answer is CancelAnswer.TOO_LATE:
-            await self._writes.refuse_cancel(CancelReport(job.held, attempt.id, MoneySpent.YES))
+            await self._writes.refuse_cancel(CancelOutcome(job.held, attempt.id, MoneySpent.YES))
         return answer is not None
 
     async def _stopped(
@@ -239,7 +244,7 @@ class Generation:
             spent = MoneySpent.YES if cost > 0 else MoneySpent.NO
         elif provider.capabilities.cancel_stops_billing:
             spent = MoneySpent.MAYBE
-        await self._writes.cancel(CancelReport(job.held, attempt.id, spent, reported(cost)))
+        await self._writes.cancel(CancelOutcome(job.held, attempt.id, spent, reported(cost)))
         recording.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         log.info("media_canceled", money_spent=spent)
 

@@ -9,13 +9,13 @@ import structlog
 
 from app.core.database.text import storable
 from app.jobs.billing import reported
-from app.jobs.execution.fallback import Rerouter
+from app.jobs.execution.fallback import RouteFallback
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.job_errors import HELD_AS_UNKNOWN
 from app.jobs.metrics import recording
-from app.jobs.policies import Rules
+from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, OnUnknown
-from app.jobs.transitions.commands import Closing, Failure
+from app.jobs.transitions.commands import AttemptOutcome, Failure
 from app.jobs.transitions.group_commit import LeaseLostError, Writes
 from app.media_generator.errors import CreditError, GenerationFailedError, ProviderError, Sent, UnauthorizedError
 
@@ -29,10 +29,10 @@ FIRST_LOOK: Final = timedelta(seconds=30)
 """Until somebody looks again for an outcome that nobody knew."""
 
 
-class Settlement:
+class FailureHandler:
     """Writes down how attempts failed and what follows."""
 
-    def __init__(self, writes: Writes, rules: Rules, rerouter: Rerouter) -> None:
+    def __init__(self, writes: Writes, rules: JobPolicy, rerouter: RouteFallback) -> None:
         self._writes = writes
         self.rerouter = rerouter
         self.rules = rules
@@ -77,7 +77,7 @@ class Settlement:
             await self._writes.end(failure)
         except LeaseLostError:
             if attempt is not None and not unknown:
-                await self._writes.close(Closing(attempt.id, AttemptStatus.FAILED, error.sent, failure.error))
+                await self._writes.close(AttemptOutcome(attempt.id, AttemptStatus.FAILED, error.sent, failure.error))
             raise
         if attempt is not None:
             recording.attempt_ended(job.model, failure.attempt_status, code=error.code)
@@ -88,7 +88,7 @@ class Settlement:
         Raises:
             LeaseLostError: The media is not this worker's any more.
         """
-        await self._writes.close(Closing(attempt.id, AttemptStatus.CANCELED, Sent.YES, bill=reported(cost)))
+        await self._writes.close(AttemptOutcome(attempt.id, AttemptStatus.CANCELED, Sent.YES, bill=reported(cost)))
         recording.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         error = GenerationFailedError("it was stopped after its deadline")
         await self._writes.end(

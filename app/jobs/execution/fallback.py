@@ -14,14 +14,14 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.jobs import queries
 from app.jobs.execution.job import Job, OpenAttempt
-from app.jobs.scheduling.availability import Closed, Closures
-from app.jobs.scheduling.route_selection import Step, next_step
+from app.jobs.scheduling.availability import AvailabilityCache, Unavailable
+from app.jobs.scheduling.route_selection import RouteStep, next_step
 from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Held, Rerouting
+from app.jobs.transitions.commands import Lease, Reroute
 from app.jobs.transitions.group_commit import TRY_LATER, Writes
 from app.media_generator.errors import ProviderError, Sent
 from app.media_generator.registry import Registry
@@ -33,14 +33,14 @@ BATCH: Final = 500
 _FIRST: Final = UUID(int=0)
 
 
-class Rerouter:
+class RouteFallback:
     """One object for all jobs of a process."""
 
-    def __init__(self, hot: Connections, writes: Writes, registry: Registry) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, writes: Writes, registry: Registry) -> None:
+        self._db = db
         self._writes = writes
         self._registry = registry
-        self._closures = Closures(hot)
+        self._availability = AvailabilityCache(db)
         self._after = _FIRST
         """The media at which the look along those that wait goes on."""
 
@@ -55,9 +55,9 @@ class Rerouter:
         """
         if job.route is None or error.sent is not Sent.NO:
             return False
-        closed = Closed()
+        closed = Unavailable()
         try:
-            closed = await self._closures.look()
+            closed = await self._availability.look()
         except TRY_LATER:
             log.info("closures_unknown")
         step = self._next(job.route.name, job.model, job.route.input, closed)
@@ -73,26 +73,26 @@ class Rerouter:
 
     async def tend(self) -> None:
         """Move what waits for something closed to a target that is open."""
-        closed = await self._closures.look()
+        closed = await self._availability.look()
         if not closed.models and not closed.providers:
             return
         rows = await queries.routed_waiting(
-            self._hot, list(closed.models), list(closed.providers), after=self._after, limit=BATCH
+            self._db, list(closed.models), list(closed.providers), after=self._after, limit=BATCH
         )
         self._after = rows[-1]["id"] if len(rows) == BATCH else _FIRST
         moves = [move for row in rows if (move := self._move(row, closed)) is not None]
         if moves:
-            moved = await transitions.reroute_waiting(self._hot, moves)
+            moved = await transitions.reroute_waiting(self._db, moves)
             log.warning("media_rerouted_while_waiting", count=sum(moved))
 
-    def _move(self, row: asyncpg.Record, closed: Closed) -> Rerouting | None:
+    def _move(self, row: asyncpg.Record, closed: Unavailable) -> Reroute | None:
         step = self._next(row["route"], row["model"], msgspec.json.decode(row["route_input"]), closed)
         if step is None:
             return None
         why = msgspec.json.encode(closed.why(row["model"])).decode()
-        return _rerouting(Held(row["id"], row["fence"]), None, row["model"], step, why)
+        return _rerouting(Lease(row["id"], row["fence"]), None, row["model"], step, why)
 
-    def _next(self, route: str, model: str, given: dict[str, Any], closed: Closed | None) -> Step | None:
+    def _next(self, route: str, model: str, given: dict[str, Any], closed: Unavailable | None) -> RouteStep | None:
         try:
             return next_step(self._registry, route, model, given, closed)
         except Exception:
@@ -101,6 +101,6 @@ class Rerouter:
             return None
 
 
-def _rerouting(held: Held, attempt_id: UUID | None, was: str, step: Step, error: str) -> Rerouting:
+def _rerouting(held: Lease, attempt_id: UUID | None, was: str, step: RouteStep, error: str) -> Reroute:
     given = msgspec.json.encode(storable(step.input)).decode()
-    return Rerouting(held, attempt_id, was, step.offer.full_name, step.offer.queue, given, step.number, error)
+    return Reroute(held, attempt_id, was, step.offer.full_name, step.offer.queue, given, step.number, error)

@@ -11,7 +11,7 @@ import msgspec
 
 from app.core import clock
 from app.jobs.states import OnUnknown
-from app.jobs.transitions.commands import Held
+from app.jobs.transitions.commands import Lease
 from app.media_generator.media_generator_model import Reference, Submission
 
 
@@ -56,7 +56,7 @@ def read_reference(stored: str | None) -> Reference | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
+class JobTerms:
     """What else a worker must know of a media."""
 
     on_unknown: OnUnknown
@@ -72,7 +72,7 @@ class Conditions:
     """Its files are in the store already: they came after it was over."""
 
     @classmethod
-    def of(cls, row: asyncpg.Record) -> "Conditions":
+    def of(cls, row: asyncpg.Record) -> "JobTerms":
         """From a row that a claim answered."""
         left: timedelta | None = row["time_left"]
         return cls(
@@ -98,7 +98,7 @@ class JobRoute:
 class Job:
     """A claimed media."""
 
-    held: Held
+    held: Lease
     owner_id: UUID
     prompt: str
     model: str
@@ -108,7 +108,7 @@ class Job:
     created_at: datetime
     attempt: OpenAttempt | None
     """What a worker before left open."""
-    terms: Conditions
+    terms: JobTerms
     cancel_asked: asyncio.Event
     """Set when its owner wants it stopped."""
     nudged: asyncio.Event
@@ -124,7 +124,7 @@ class Job:
     def of(cls, row: asyncpg.Record) -> "Job":
         """From a row that a claim answered."""
         job = cls(
-            held=Held(row["id"], row["fence"]),
+            held=Lease(row["id"], row["fence"]),
             owner_id=row["owner_id"],
             prompt=row["prompt"],
             model=row["bought_as"] or row["model"],
@@ -132,7 +132,7 @@ class Job:
             number_of_tries=row["number_of_tries"],
             created_at=row["created_at"],
             attempt=open_attempt(row) if row["attempt_id"] is not None else None,
-            terms=Conditions.of(row),
+            terms=JobTerms.of(row),
             cancel_asked=asyncio.Event(),
             nudged=asyncio.Event(),
             taken=clock.seconds(),

@@ -20,21 +20,21 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.task_cancellation import end
 from app.core.telemetry import tracing
 from app.jobs.billing import bill
-from app.jobs.callbacks.urls import CallbackAddresses
+from app.jobs.callbacks.urls import CallbackUrls
 from app.jobs.execution.failures import as_json
 from app.jobs.execution.job import OpenAttempt, open_attempt
 from app.jobs.execution.submission import MARGIN, ask, record_purchase
 from app.jobs.inputs.references import places
 from app.jobs.metrics import counters, recording
-from app.jobs.outputs.ingest import LONGEST_COPY, Copier, CopyDelayedError, Folder
-from app.jobs.policies import Rules
+from app.jobs.outputs.ingest import LONGEST_COPY, CopyDelayedError, ObjectKeys, OutputIngest
+from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
 from app.jobs.transitions import late_attempts
-from app.jobs.transitions.commands import Closing, LateResult
+from app.jobs.transitions.commands import AttemptOutcome, LateResult
 from app.jobs.transitions.group_commit import Writes
 from app.media_generator import adapter_calls
 from app.media_generator.errors import NotReachedError, OutputError, ProviderError
@@ -53,16 +53,18 @@ MOST_LOOKS: Final = 2
 """Looks in a row that may fail to come to an end, before nobody dares another."""
 
 
-class Aftercare:
+class LateResults:
     """Looks after attempts; any number of workers may."""
 
-    def __init__(self, hot: Connections, writes: Writes, registry: Registry, copier: Copier, rules: Rules) -> None:
-        self._hot = hot
+    def __init__(
+        self, db: DatabasePool, writes: Writes, registry: Registry, copier: OutputIngest, rules: JobPolicy
+    ) -> None:
+        self._db = db
         self._writes = writes
         self._registry = registry
         self._copier = copier
         self._rules = rules
-        self._addresses = CallbackAddresses(hot, rules)
+        self._addresses = CallbackUrls(db, rules)
         self._looks = dict[UUID, asyncio.Task[None]]()
 
     async def round(self) -> None:
@@ -70,7 +72,7 @@ class Aftercare:
         room = AT_ONCE - len(self._looks)
         if room <= 0:
             return
-        for row in await late_attempts.take(self._hot, limit=room, pause=PAUSE, in_hand=list(self._looks)):
+        for row in await late_attempts.take(self._db, limit=room, pause=PAUSE, in_hand=list(self._looks)):
             task = asyncio.create_task(self._look(row))
             self._looks[row["attempt_id"]] = task
             task.add_done_callback(self._ended)
@@ -87,7 +89,7 @@ class Aftercare:
         attempt = open_attempt(row)
         if row["looks"] > MOST_LOOKS or row["takeovers"] >= SUSPECT_FROM:
             log.error("late_purchase_forsaken", looks=row["looks"], takeovers=row["takeovers"])
-            await late_attempts.forsake(self._hot, attempt.id, bought=attempt.reference is not None)
+            await late_attempts.forsake(self._db, attempt.id, bought=attempt.reference is not None)
             return
         try:
             async with asyncio.timeout(LONGEST_LOOK):
@@ -95,9 +97,9 @@ class Aftercare:
                     await self._look_at(row, attempt)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is a next time
             log.warning("aftercare_failed", error=repr(error))
-        await late_attempts.looked(self._hot, attempt.id)
+        await late_attempts.looked(self._db, attempt.id)
         if row["over_since"] > self._rules.late_result:
-            await late_attempts.forsake(self._hot, attempt.id, bought=attempt.reference is not None)
+            await late_attempts.forsake(self._db, attempt.id, bought=attempt.reference is not None)
 
     async def _look_at(self, row: asyncpg.Record, attempt: OpenAttempt) -> None:
         try:
@@ -126,7 +128,7 @@ class Aftercare:
             )
             if answer is None:
                 # Its call is over: what has not come by now never will.
-                await late_attempts.forsake(self._hot, attempt.id, bought=False)
+                await late_attempts.forsake(self._db, attempt.id, bought=False)
                 return
         if isinstance(answer, Reference):
             await record_purchase(self._writes, attempt, answer)
@@ -140,10 +142,10 @@ class Aftercare:
             answer = await adapter_calls.cancel(offer.provider, reference)
             log.info("stop_answered", answer=answer)
             if answer is CancelAnswer.CANCELED:
-                await self._end(row, Closing(attempt.id, AttemptStatus.CANCELED, "YES"))
+                await self._end(row, AttemptOutcome(attempt.id, AttemptStatus.CANCELED, "YES"))
                 return
             if answer is not None:
-                await late_attempts.told_to_stop(self._hot, attempt.id)
+                await late_attempts.told_to_stop(self._db, attempt.id)
         if row["over_since"] > self._rules.late_result:
             return
         outcome = await adapter_calls.poll(offer.provider, reference)
@@ -158,15 +160,15 @@ class Aftercare:
         if isinstance(outcome, Failed):
             await self._fail(row, attempt, outcome.error)
         else:
-            await self._end(row, Closing(attempt.id, AttemptStatus.CANCELED, "YES", bill=bill(None, outcome)))
+            await self._end(row, AttemptOutcome(attempt.id, AttemptStatus.CANCELED, "YES", bill=bill(None, outcome)))
 
     async def _store(self, row: asyncpg.Record, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
         billed = bill(offer.card, succeeded)
         if row["stored"]:
             # Another purchase for the same media was quicker; that this one was paid is worth knowing.
-            await self._end(row, Closing(attempt.id, AttemptStatus.SUCCEEDED, "YES", bill=billed))
+            await self._end(row, AttemptOutcome(attempt.id, AttemptStatus.SUCCEEDED, "YES", bill=billed))
             return
-        folder = Folder(row["id"], row["created_at"], attempt.number)
+        folder = ObjectKeys(row["id"], row["created_at"], attempt.number)
         try:
             files = await self._copier.copy_all(offer.provider, succeeded.outputs, folder, offer.card.output_types)
         except CopyDelayedError:
@@ -174,17 +176,19 @@ class Aftercare:
         except ProviderError as error:
             await self._fail(row, attempt, error)
             return
-        if await late_attempts.store(self._hot, LateResult(attempt.id, row["id"], files, billed)):
+        if await late_attempts.store(self._db, LateResult(attempt.id, row["id"], files, billed)):
             log.info("late_result_stored", files=len(files))
             recording.attempt_ended(row["model"], AttemptStatus.SUCCEEDED, cost=billed.dollars)
             recording.files_stored(row["model"], files)
-            await counters.add(self._hot, counters.Counted.LATE_STORED, 1)
+            await counters.add(self._db, counters.PersistedCounter.LATE_STORED, 1)
             if attempt.reference is not None:
                 await adapter_calls.settled(offer.provider, attempt.reference)
 
     async def _fail(self, row: asyncpg.Record, attempt: OpenAttempt, error: ProviderError) -> None:
-        await self._end(row, Closing(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error)), code=error.code)
+        await self._end(
+            row, AttemptOutcome(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error)), code=error.code
+        )
 
-    async def _end(self, row: asyncpg.Record, closing: Closing, *, code: str = "") -> None:
+    async def _end(self, row: asyncpg.Record, closing: AttemptOutcome, *, code: str = "") -> None:
         await self._writes.close(closing)
         recording.attempt_ended(row["model"], closing.status, code=code, cost=closing.bill.dollars)

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from app.jobs.transitions.commands import Held, Progress
+from app.jobs.transitions.commands import Lease, Progress
 from app.jobs.transitions.group_commit import Writes
 from app.media_generator.media_generator_model import Canceled, Failed, Running, Succeeded
 
@@ -17,10 +17,10 @@ LONGEST_LOG: Final = 4_000
 """Characters of a provider's log that one entry keeps, the last ones."""
 
 
-class Showing:
+class ProgressReporter:
     """Of one job."""
 
-    def __init__(self, writes: Writes, held: Held) -> None:
+    def __init__(self, writes: Writes, held: Lease) -> None:
         self._writes = writes
         self._held = held
         self._progress: float | None = None

@@ -20,18 +20,18 @@ import msgspec
 import structlog
 
 from app.core import clock
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.core.ids import new_id
 from app.core.telemetry import tracing
 from app.jobs import queries
-from app.jobs.callbacks.urls import CallbackAddresses
-from app.jobs.execution.failures import CLOSES_GATE, Settlement
+from app.jobs.callbacks.urls import CallbackUrls
+from app.jobs.execution.failures import CLOSES_GATE, FailureHandler
 from app.jobs.execution.job import Job, OpenAttempt, read_reference
-from app.jobs.inputs.staging import InputFiles, InputsDelayedError
-from app.jobs.policies import Rules
+from app.jobs.inputs.staging import InputsDelayedError, InputStaging
+from app.jobs.policies import JobPolicy
 from app.jobs.scheduling import model_pauses, provider_circuits
-from app.jobs.transitions.commands import Held, Intent, Purchase
+from app.jobs.transitions.commands import Intent, Lease, Purchase
 from app.jobs.transitions.group_commit import TRY_LATER, BoughtAlreadyError, LeaseLostError, Writes
 from app.media_generator import adapter_calls
 from app.media_generator.errors import AnswerLostError, ModelGoneError, NotReachedError, ProviderError
@@ -55,19 +55,19 @@ class Tried:
     lost: AnswerLostError | None = None
 
 
-class Purchasing:
+class Submitter:
     """Buys generations, each in a task of its own that nobody's cancellation reaches."""
 
     def __init__(
-        self, hot: Connections, writes: Writes, settlement: Settlement, rules: Rules, inputs: InputFiles
+        self, db: DatabasePool, writes: Writes, settlement: FailureHandler, rules: JobPolicy, inputs: InputStaging
     ) -> None:
-        self._hot = hot
+        self._db = db
         self._writes = writes
         self._settlement = settlement
         self._rules = rules
         self._inputs = inputs
-        self._addresses = CallbackAddresses(hot, rules)
-        self.running: dict[Held, asyncio.Task[Tried | None]] = {}
+        self._addresses = CallbackUrls(db, rules)
+        self.running: dict[Lease, asyncio.Task[Tried | None]] = {}
         """The calls that may be spending money now."""
 
     async def obtain(self, job: Job, offer: Offer) -> OpenAttempt | None:
@@ -84,7 +84,7 @@ class Purchasing:
             # Who looks a lost purchase up by its id needs no files; who asks for it once more does.
             if job.attempt is None or (job.attempt.reference is None and can.idempotent_submit and not can.findable):
                 try:
-                    given = await stack.enter_async_context(self._inputs.handed_over(offer, job.owner_id, job.input))
+                    given = await stack.enter_async_context(self._inputs.staged(offer, job.owner_id, job.input))
                 except ProviderError as error:
                     await self._without_files(job, error)
                     return None
@@ -127,7 +127,7 @@ class Purchasing:
         task.add_done_callback(lambda task: self._ended(job.held, task))
         return await asyncio.shield(task)
 
-    def _ended(self, held: Held, task: "asyncio.Task[Tried | None]") -> None:
+    def _ended(self, held: Lease, task: "asyncio.Task[Tried | None]") -> None:
         self.running.pop(held, None)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, LeaseLostError | BoughtAlreadyError):
@@ -148,7 +148,7 @@ class Purchasing:
         bought = await self._record(attempt, reference)
         if job.terms.trial:
             with contextlib.suppress(*TRY_LATER):
-                await provider_circuits.open_again(self._hot, job.provider)
+                await provider_circuits.open_again(self._db, job.provider)
         return Tried(bought)
 
     async def _refused(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> None:
@@ -156,10 +156,10 @@ class Purchasing:
         with contextlib.suppress(*TRY_LATER):
             if isinstance(error, CLOSES_GATE):
                 log.error("provider_closed", provider=job.provider, code=error.code, message=error.message)
-                found_out = await provider_circuits.close(self._hot, job.provider, error, pause=self._rules.gate_pause)
+                found_out = await provider_circuits.close(self._db, job.provider, error, pause=self._rules.gate_pause)
             elif isinstance(error, ModelGoneError):
                 log.error("model_gone", model=job.model, message=error.message)
-                found_out = await model_pauses.gone(self._hot, job.model, f"{job.model} is gone: {error.message}")
+                found_out = await model_pauses.gone(self._db, job.model, f"{job.model} is gone: {error.message}")
         # Who comes after the one that found out is not to blame, and waits until it is well again.
         await self._settlement.settle(job, attempt, error, spare=closes and not found_out)
 
@@ -225,7 +225,7 @@ class Purchasing:
     async def _recorded(self, attempt: OpenAttempt) -> OpenAttempt | None:
         """The purchase, if a worker that lost its lease has written it down meanwhile."""
         with contextlib.suppress(*TRY_LATER):
-            reference = read_reference(await queries.reference(self._hot, attempt.id))
+            reference = read_reference(await queries.reference(self._db, attempt.id))
             if reference is not None:
                 return replace(attempt, reference=reference)
         return None

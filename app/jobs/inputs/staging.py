@@ -22,7 +22,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, inspect
 from app.core.http_client.protocol import Http
 from app.jobs import queries
@@ -73,7 +73,7 @@ class InputsDelayedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class InputRules:
+class InputPolicy:
     """Where files may come from and how they may be given away."""
 
     store_is_public: bool
@@ -95,11 +95,11 @@ class _Source:
     """The caller's own URL, which the provider reads; nothing else is known of the file then."""
 
 
-class InputFiles:
+class InputStaging:
     """Finds files and hands them over; one object for all jobs of a process."""
 
-    def __init__(self, hot: Connections, store: Store, uploads: Uploads, http: Http, rules: InputRules) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, store: Store, uploads: Uploads, http: Http, rules: InputPolicy) -> None:
+        self._db = db
         self._store = store
         self._uploads = uploads
         self._http = http
@@ -108,9 +108,7 @@ class InputFiles:
         self._memory = _Memory(MOST_IN_MEMORY)
 
     @asynccontextmanager
-    async def handed_over(
-        self, offer: Offer, owner_id: UUID, given: Mapping[str, Any]
-    ) -> AsyncGenerator[Mapping[str, Any]]:
+    async def staged(self, offer: Offer, owner_id: UUID, given: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any]]:
         """The input as the provider gets it; what it holds in memory is counted until the end of the block.
 
         Raises:
@@ -159,7 +157,7 @@ class InputFiles:
         if isinstance(found, Url):
             return self._stored(await self._fetched(owner_id, found.url))
         if isinstance(found, OfMedia):
-            row = await queries.content(self._hot, found.media_id, owner_id, found.index)
+            row = await queries.content(self._db, found.media_id, owner_id, found.index)
             return None if row is None or row["key"] is None else self._stored(row)
         there = await self._uploads.find(owner_id, found.upload_id)
         return None if there is None else self._stored(there)

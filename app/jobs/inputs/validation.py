@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.errors import MOST_FAULTS, brief
 from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
 from app.jobs import queries
@@ -34,15 +34,15 @@ MOST_FILES: Final = 32
 class InputValidator:
     """Looks at the files that requests name; one object for a process."""
 
-    def __init__(self, hot: Connections, uploads: Uploads, *, allow_private: bool) -> None:
+    def __init__(self, db: DatabasePool, uploads: Uploads, *, allow_private: bool) -> None:
         """Prepare.
 
         Args:
-            hot: The database.
+            db: The database.
             uploads: Files handed in with POST /files.
             allow_private: The setting ALLOW_PRIVATE_ADDRESSES.
         """
-        self._hot = hot
+        self._db = db
         self._uploads = uploads
         self._allow_private = allow_private
 
@@ -77,7 +77,7 @@ class InputValidator:
             return "names no file of yours, or one that has expired; hand it in with POST /files"
         if not isinstance(found, OfMedia):
             return None
-        row = await queries.content(self._hot, found.media_id, owner_id, found.index)
+        row = await queries.content(self._db, found.media_id, owner_id, found.index)
         if row is None:
             return "names no media of yours"
         if row["key"] is not None:

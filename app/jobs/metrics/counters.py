@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 
 MOST: Final = 20_000
 """Tallies that are read."""
@@ -16,7 +16,7 @@ _ADD: Final = """INSERT INTO tallies AS t (name, count) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET count = t.count + excluded.count"""
 
 
-class Counted(StrEnum):
+class PersistedCounter(StrEnum):
     """What is counted."""
 
     LEASES_EXPIRED = "leases_expired"  # workers that fell silent
@@ -29,20 +29,20 @@ class Counted(StrEnum):
     LATE_STORED = "late_stored"  # results that came after their media was over
 
 
-async def add(hot: Connections, counted: Counted, number: int) -> None:
+async def add(db: DatabasePool, counted: PersistedCounter, number: int) -> None:
     """Count; nothing is written for 0."""
     if number:
-        await hot.execute(_ADD, counted, number)
+        await db.execute(_ADD, counted, number)
 
 
-async def add_all(hot: Connections, counts: Mapping[str, int]) -> None:
+async def add_all(db: DatabasePool, counts: Mapping[str, int]) -> None:
     """Add to many tallies at once."""
     # In one order for everybody, so that no two processes wait for each other in a circle.
     names = sorted(name for name, number in counts.items() if number)
     if names:
-        await hot.execute(_ADD_ALL, names, [counts[name] for name in names])
+        await db.execute(_ADD_ALL, names, [counts[name] for name in names])
 
 
-async def read(hot: Connections) -> dict[str, int]:
+async def read(db: DatabasePool) -> dict[str, int]:
     """Every tally by its name, up to MOST."""
-    return {row["name"]: row["count"] for row in await hot.fetch(_READ)}
+    return {row["name"]: row["count"] for row in await db.fetch(_READ)}

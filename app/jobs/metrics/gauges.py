@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.metrics import counters
 from app.jobs.scheduling import model_pauses, provider_circuits
 from app.jobs.states import PAUSED_BY_OPERATOR, AttemptStatus, MediaStatus
@@ -58,18 +58,18 @@ class Gauges:
     """See `tallies.py` and `measures.py`."""
 
 
-async def read(hot: Connections) -> Gauges:
+async def read(db: DatabasePool) -> Gauges:
     """Read all numbers."""
-    rest = await hot.fetchrow(_REST)
+    rest = await db.fetchrow(_REST)
     return Gauges(
         models={
             row["model"]: ModelGauges(row["waiting"], row["oldest"], row["running"])
-            for row in await hot.fetch(_BY_MODEL)
+            for row in await db.fetch(_BY_MODEL)
         },
         attempts_unknown=rest["unknown"] if rest else 0,
         attempts_late=rest["late"] if rest else 0,
         workers=rest["workers"] if rest else 0,
-        closed={row["provider"]: row["code"] for row in await provider_circuits.closed(hot)},
-        paused={row["model"]: row["code"] for row in await model_pauses.paused(hot)},
-        tallies=await counters.read(hot),
+        closed={row["provider"]: row["code"] for row in await provider_circuits.closed(db)},
+        paused={row["model"]: row["code"] for row in await model_pauses.paused(db)},
+        tallies=await counters.read(db),
     )

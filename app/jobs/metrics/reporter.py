@@ -12,8 +12,8 @@ from typing import Final, Literal, TypeAlias
 import asyncpg
 import structlog
 
-from app.core.change_channel import News
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.change_channel import ChangeChannel
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.task_cancellation import end
 from app.core.telemetry import metrics
 from app.jobs.metrics import counters
@@ -27,12 +27,12 @@ BEATS_PER_ENTRY: Final = 5
 """Counts are entered after so many beats, so they are five seconds old at most."""
 
 
-class Pulse:
+class MetricsReporter:
     """Belongs to one event loop."""
 
-    def __init__(self, process: Process, hot: Connections, news: News) -> None:
+    def __init__(self, process: Process, db: DatabasePool, news: ChangeChannel) -> None:
         self._process = process
-        self._hot = hot
+        self._db = db
         self._news = news
         self._owed = Counter[str]()
         self._seen = {"waits": 0, "news": 0}
@@ -60,7 +60,7 @@ class Pulse:
         entered = dict(self._owed)
         # An answer that is lost counts twice or not at all; here it is not worth more.
         try:
-            await counters.add_all(self._hot, entered)
+            await counters.add_all(self._db, entered)
         except asyncpg.PostgresError as error:
             log.warning("tallies_delayed", error=type(error).__name__)
             return
@@ -88,8 +88,8 @@ class Pulse:
 
     def _look(self, lag: float) -> None:
         metrics.LOOP_LAG.observe(lag, self._process)
-        metrics.POOL_USE.observe(self._hot.in_use / self._hot.size, self._process)
-        if waits := self._since("waits", self._hot.waits):
+        metrics.POOL_USE.observe(self._db.in_use / self._db.size, self._process)
+        if waits := self._since("waits", self._db.waits):
             metrics.POOL_WAITS.add(self._process, number=waits)
         if failures := self._since("news", self._news.failures):
             metrics.NEWS_FAILURES.add(number=failures)

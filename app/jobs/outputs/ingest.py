@@ -21,11 +21,11 @@ from uuid import UUID
 
 import structlog
 
-from app.core.file_types import HEAD_BYTES, Ending, Kind, NotMediaError, inspect
+from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, Tail, inspect
 from app.core.ids import new_id
 from app.core.telemetry import tracing
-from app.jobs.outputs.probe import Prober
-from app.jobs.policies import Limits
+from app.jobs.outputs.probe import OutputProbe
+from app.jobs.policies import OutputLimits
 from app.jobs.transitions.commands import StoredFile
 from app.media_generator import adapter_calls
 from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
@@ -46,7 +46,7 @@ class CopyDelayedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class ObjectKeys:
     """Whose outputs they are."""
 
     media_id: UUID
@@ -64,7 +64,7 @@ class Folder:
 class Place:
     """One output."""
 
-    folder: Folder
+    folder: ObjectKeys
     index: int
     types: tuple[str, ...] = ()
     """What it may be beside picture, video and sound."""
@@ -74,17 +74,17 @@ class Place:
         return self.folder.key(self.index, extension)
 
 
-class Copier:
+class OutputIngest:
     """Copies the outputs of one media after the other; one object for all jobs of a process."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: OutputLimits) -> None:
         self._store = store
         self._limits = limits
-        self._prober = Prober(store, limits.max_pixels)
+        self._prober = OutputProbe(store, limits.max_pixels)
         self._places = asyncio.Semaphore(COPIES_AT_ONCE)
 
     async def copy_all(
-        self, provider: MediaGeneratorModel, outputs: Sequence[Output], folder: Folder, types: Sequence[str] = ()
+        self, provider: MediaGeneratorModel, outputs: Sequence[Output], folder: ObjectKeys, types: Sequence[str] = ()
     ) -> tuple[StoredFile, ...]:
         """Copy every output of a media.
 
@@ -117,7 +117,7 @@ class Copier:
 
 
 async def copy_output(
-    provider: MediaGeneratorModel, output: Output, store: Store, place: Place, limits: Limits
+    provider: MediaGeneratorModel, output: Output, store: Store, place: Place, limits: OutputLimits
 ) -> StoredFile:
     """Copy one output into the store.
 
@@ -153,7 +153,7 @@ async def _first(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes
             return
 
 
-def _inspect(head: bytes, types: Sequence[str], limits: Limits) -> Kind:
+def _inspect(head: bytes, types: Sequence[str], limits: OutputLimits) -> Kind:
     try:
         kind = inspect(head[:HEAD_BYTES], types)
     except NotMediaError as error:
@@ -169,7 +169,7 @@ class _Passage:
     def __init__(self, kind: Kind, head: bytes, max_bytes: int) -> None:
         self._kind = kind
         self._max_bytes = max_bytes
-        self._ending = Ending(kind, head)
+        self._ending = Tail(kind, head)
         self.digest = hashlib.sha256()
         self._text = codecs.getincrementaldecoder("utf-8")() if kind.is_text else None
 

@@ -58,7 +58,7 @@ class Probed:
     seconds: float | None = None
 
 
-class Prober:
+class OutputProbe:
     """Looks into stored files; one object for all jobs of a process."""
 
     def __init__(self, store: Store, max_pixels: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.scheduling import model_pauses, provider_circuits
 
 FRESH_SECONDS: Final = 1.0
@@ -19,7 +19,7 @@ Why = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class Unavailable:
     """Models that are paused and providers that are closed, with the reason of each."""
 
     models: Mapping[str, Why] = field(default_factory=dict[str, Why])
@@ -30,32 +30,32 @@ class Closed:
         return self.models.get(model) or self.providers.get(model.partition("/")[0])
 
 
-async def closed_now(hot: Connections) -> Closed:
+async def unavailable_now(db: DatabasePool) -> Unavailable:
     """What is closed at this moment."""
-    return Closed(
-        {row["model"]: {"code": row["code"], "message": row["message"]} for row in await model_pauses.paused(hot)},
+    return Unavailable(
+        {row["model"]: {"code": row["code"], "message": row["message"]} for row in await model_pauses.paused(db)},
         {
             row["provider"]: {"code": row["code"], "message": row["message"]}
-            for row in await provider_circuits.closed(hot)
+            for row in await provider_circuits.closed(db)
         },
     )
 
 
-class Closures:
+class AvailabilityCache:
     """The memory of one process; belongs to one event loop."""
 
-    def __init__(self, hot: Connections) -> None:
-        self._hot = hot
-        self._seen = Closed()
+    def __init__(self, db: DatabasePool) -> None:
+        self._db = db
+        self._seen = Unavailable()
         self._good_until = 0.0
         self._looking = asyncio.Lock()
 
-    async def look(self) -> Closed:
+    async def look(self) -> Unavailable:
         """What was closed a second ago at most."""
         if time.monotonic() < self._good_until:
             return self._seen
         async with self._looking:
             if time.monotonic() >= self._good_until:
-                self._seen = await closed_now(self._hot)
+                self._seen = await unavailable_now(self._db)
                 self._good_until = time.monotonic() + FRESH_SECONDS
         return self._seen

@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.jobs.states import HIGHEST_PRIORITY, PAUSED_BY_OPERATOR, SHELVED, MediaStatus
 from app.media_generator.errors import ModelGoneError
@@ -27,33 +27,33 @@ _WAITING: Final = f"{_COUNT} AND rank BETWEEN 0 AND {HIGHEST_PRIORITY}"
 _SHELVED: Final = f"{_COUNT} AND rank = {SHELVED}"
 
 
-async def pause(hot: Connections, model: str, message: str) -> None:
+async def pause(db: DatabasePool, model: str, message: str) -> None:
     """Buy nothing from a model until `resume`; `message` is what clients are told."""
-    await hot.execute(_PAUSE, model, message)
+    await db.execute(_PAUSE, model, message)
 
 
-async def gone(hot: Connections, model: str, message: str) -> bool:
+async def gone(db: DatabasePool, model: str, message: str) -> bool:
     """Buy nothing from a model that its provider no longer has; False: it was paused already."""
-    return await hot.fetchrow(_GONE, model, storable(message)) is not None
+    return await db.fetchrow(_GONE, model, storable(message)) is not None
 
 
-async def resume(hot: Connections, model: str) -> bool:
+async def resume(db: DatabasePool, model: str) -> bool:
     """End a pause; False: there was none."""
-    return await hot.fetchrow(_RESUME, model) is not None
+    return await db.fetchrow(_RESUME, model) is not None
 
 
-async def paused(hot: Connections) -> list[asyncpg.Record]:
+async def paused(db: DatabasePool) -> list[asyncpg.Record]:
     """The models that are paused: `model`, `code`, `message`, `paused_at`."""
-    return await hot.fetch(_PAUSED)
+    return await db.fetch(_PAUSED)
 
 
-async def waiting(hot: Connections, model: str) -> int:
+async def waiting(db: DatabasePool, model: str) -> int:
     """How many media wait for a model and are not shelved."""
-    row = await hot.fetchrow(_WAITING, model)
+    row = await db.fetchrow(_WAITING, model)
     return 0 if row is None else row[0]
 
 
-async def shelved(hot: Connections, model: str) -> int:
+async def shelved(db: DatabasePool, model: str) -> int:
     """How many media of a model are shelved."""
-    row = await hot.fetchrow(_SHELVED, model)
+    row = await db.fetchrow(_SHELVED, model)
     return 0 if row is None else row[0]

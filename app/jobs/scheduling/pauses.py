@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.scheduling import model_pauses, provider_circuits
 from app.jobs.transitions import transitions
 
@@ -36,46 +36,46 @@ def is_model(name: str) -> bool:
     return "/" in name
 
 
-async def pause(hot: Connections, name: str, message: str, told: Told) -> None:
+async def pause(db: DatabasePool, name: str, message: str, told: Told) -> None:
     """Buy nothing more from a model or a provider; again: only the message changes.
 
     Args:
-        hot: The database.
+        db: The database.
         name: `provider/name` or `provider`.
         message: What clients read in `waiting_for`.
         told: Of each batch that was set apart.
     """
     if not is_model(name):
-        await provider_circuits.pause(hot, name, message)
+        await provider_circuits.pause(db, name, message)
         return
-    await model_pauses.pause(hot, name, message)
-    while moved := await transitions.shelve(hot, limit=BATCH):
+    await model_pauses.pause(db, name, message)
+    while moved := await transitions.shelve(db, limit=BATCH):
         told(moved)
 
 
-async def resume(hot: Connections, name: str, told: Told) -> bool:
+async def resume(db: DatabasePool, name: str, told: Told) -> bool:
     """Buy again from a model or a provider; False: it was not paused.
 
     Args:
-        hot: The database.
+        db: The database.
         name: `provider/name` or `provider`.
         told: Of each batch that was put back.
     """
     if not is_model(name):
-        return await provider_circuits.resume(hot, name)
-    was_paused = await model_pauses.resume(hot, name)
+        return await provider_circuits.resume(db, name)
+    was_paused = await model_pauses.resume(db, name)
     until = time.monotonic() + PATIENCE_SECONDS
-    while await model_pauses.shelved(hot, name) and time.monotonic() < until:
-        moved = await transitions.unshelve(hot, limit=BATCH)
+    while await model_pauses.shelved(db, name) and time.monotonic() < until:
+        moved = await transitions.unshelve(db, limit=BATCH)
         told(moved)
         if not moved:
             await asyncio.sleep(PAUSE_SECONDS)
     return was_paused
 
 
-async def tend(hot: Connections) -> None:
+async def tend(db: DatabasePool) -> None:
     """Shelve what has come for paused models meanwhile, and put back what is shelved without a pause."""
     for move in (transitions.shelve, transitions.unshelve):
         for _ in range(MOST_BATCHES):
-            if await move(hot, limit=BATCH) < BATCH:
+            if await move(db, limit=BATCH) < BATCH:
                 break

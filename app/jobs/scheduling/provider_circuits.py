@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.jobs.states import PAUSED_BY_OPERATOR
 from app.media_generator.errors import ProviderError
@@ -32,27 +32,27 @@ _RESUME: Final = f"DELETE FROM provider_gates WHERE provider = $1 AND code = '{P
 _CLOSED: Final = "SELECT provider, code, message, closed_at, trial_at FROM provider_gates ORDER BY provider"
 
 
-async def close(hot: Connections, provider: str, error: ProviderError, *, pause: timedelta) -> bool:
+async def close(db: DatabasePool, provider: str, error: ProviderError, *, pause: timedelta) -> bool:
     """Buy nothing from a provider until a trial after `pause` goes well; False: it was closed or paused already."""
-    row = await hot.fetchrow(_CLOSE, provider, error.code, storable(error.message), pause)
+    row = await db.fetchrow(_CLOSE, provider, error.code, storable(error.message), pause)
     return row is not None and bool(row["first"])
 
 
-async def open_again(hot: Connections, provider: str) -> None:
+async def open_again(db: DatabasePool, provider: str) -> None:
     """The provider has sold something: it is well."""
-    await hot.execute(_OPEN_AGAIN, provider)
+    await db.execute(_OPEN_AGAIN, provider)
 
 
-async def pause(hot: Connections, provider: str, message: str) -> None:
+async def pause(db: DatabasePool, provider: str, message: str) -> None:
     """Buy nothing from a provider until `resume`; `message` is what clients are told."""
-    await hot.execute(_PAUSE, provider, message)
+    await db.execute(_PAUSE, provider, message)
 
 
-async def resume(hot: Connections, provider: str) -> bool:
+async def resume(db: DatabasePool, provider: str) -> bool:
     """End a pause; False: there was none."""
-    return await hot.fetchrow(_RESUME, provider) is not None
+    return await db.fetchrow(_RESUME, provider) is not None
 
 
-async def closed(hot: Connections) -> list[asyncpg.Record]:
+async def closed(db: DatabasePool) -> list[asyncpg.Record]:
     """The providers from which nothing is bought now: `provider`, `code`, `message`, `closed_at`, `trial_at`."""
-    return await hot.fetch(_CLOSED)
+    return await db.fetch(_CLOSED)

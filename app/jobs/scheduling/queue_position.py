@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs import queries
 from app.jobs.scheduling import model_pauses, provider_circuits
 from app.jobs.states import SHELVED, SUSPECT, MediaStatus
@@ -46,11 +46,11 @@ class _Seen:
     """Why, by model."""
 
 
-class Line:
+class QueuePositions:
     """The queues of this service, as one process remembers them for a second."""
 
-    def __init__(self, hot: Connections) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool) -> None:
+        self._db = db
         self._seen: dict[str, _Seen] = {}
         self._looking = asyncio.Lock()
 
@@ -74,9 +74,9 @@ class Line:
         async with self._looking:
             seen = self._seen.get(queue)
             if seen is None or time.monotonic() - seen.at > FRESH_SECONDS:
-                streams = await queries.line(self._hot, queue)
-                closed = await provider_circuits.closed(self._hot)
-                paused = await model_pauses.paused(self._hot)
+                streams = await queries.line(self._db, queue)
+                closed = await provider_circuits.closed(self._db)
+                paused = await model_pauses.paused(self._db)
                 seen = self._seen[queue] = _Seen(
                     time.monotonic(),
                     tuple((row["owner_id"], row["provider"], row["rank"], row["waiting"]) for row in streams),

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.jobs.scheduling.availability import Closed
+from app.jobs.scheduling.availability import Unavailable
 from app.media_generator.model_card import ModelStatus
 from app.media_generator.registry import Fault, Offer, Registry, Routed, faults, whole_numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RouteStep:
     """A target of a route, ready to be asked for."""
 
     number: int
@@ -23,15 +23,15 @@ class Step:
     """Complete, as the target's schema says."""
 
 
-def first_step(route: Routed, given: Mapping[str, Any], closed: Closed) -> tuple[Step | None, list[Fault]]:
+def first_step(route: Routed, given: Mapping[str, Any], closed: Unavailable) -> tuple[RouteStep | None, list[Fault]]:
     """Where a new request goes; and where to nowhere, what is wrong with its input.
 
     The first target from which something is bought now; if none is, it waits for the first that fits.
     """
-    fitting, wrong = list[Step](), list[Fault]()
+    fitting, wrong = list[RouteStep](), list[Fault]()
     for number in range(len(route.targets)):
         found = _step(route, number, given)
-        if isinstance(found, Step):
+        if isinstance(found, RouteStep):
             if closed.why(found.offer.full_name) is None:
                 return found, []
             fitting.append(found)
@@ -41,8 +41,8 @@ def first_step(route: Routed, given: Mapping[str, Any], closed: Closed) -> tuple
 
 
 def next_step(
-    registry: Registry, route: str, model: str, given: Mapping[str, Any], closed: Closed | None = None
-) -> Step | None:
+    registry: Registry, route: str, model: str, given: Mapping[str, Any], closed: Unavailable | None = None
+) -> RouteStep | None:
     """The target after `model`; None: it was the last one, or the route is not known any more.
 
     Args:
@@ -58,12 +58,12 @@ def next_step(
         return None
     for number in range(names.index(model) + 1, len(names)):
         step = _step(found, number, given)
-        if isinstance(step, Step) and (closed is None or closed.why(step.offer.full_name) is None):
+        if isinstance(step, RouteStep) and (closed is None or closed.why(step.offer.full_name) is None):
             return step
     return None
 
 
-def _step(route: Routed, number: int, given: Mapping[str, Any]) -> Step | list[Fault]:
+def _step(route: Routed, number: int, given: Mapping[str, Any]) -> RouteStep | list[Fault]:
     """The target with its input, or what is wrong with that; empty: it is not sold."""
     target, offer = route.targets[number]
     if offer.card.standing is ModelStatus.RETIRED:
@@ -71,4 +71,4 @@ def _step(route: Routed, number: int, given: Mapping[str, Any]) -> Step | list[F
     mapped = target.mapped(given, offer.card.input_schema)
     if wrong := faults(offer, mapped):
         return wrong
-    return Step(number, offer, offer.complete(whole_numbers(offer, mapped)))
+    return RouteStep(number, offer, offer.complete(whole_numbers(offer, mapped)))

@@ -7,7 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from app.idempotency.keys import Key
-from app.jobs.billing import NO_BILL, Bill
+from app.jobs.billing import UNKNOWN_COST, AttemptCost
 from app.jobs.states import DEFAULT_PRIORITY, AttemptStatus, OnUnknown
 
 
@@ -77,7 +77,7 @@ class NewMedia:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ClaimTerms:
     """What a worker tells the database when it asks for jobs."""
 
     worker_id: UUID
@@ -94,7 +94,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Lease:
     """A media in a worker's hands: its id and the fencing number of the claim."""
 
     media_id: UUID
@@ -105,7 +105,7 @@ class Held:
 class Intent:
     """What is about to be bought."""
 
-    held: Held
+    held: Lease
     attempt_id: UUID
     model: str
     model_version: str | None
@@ -146,18 +146,18 @@ class StoredFile:
 class Completion:
     """Every output of one media, and what the attempt cost."""
 
-    held: Held
+    held: Lease
     attempt_id: UUID | None
     """None: the files are stored already, by somebody who came too late."""
     files: tuple[StoredFile, ...]
-    bill: Bill = NO_BILL
+    bill: AttemptCost = UNKNOWN_COST
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How an attempt ended without a result; `error` is a JSON text with `code` and `message`."""
 
-    held: Held
+    held: Lease
     attempt_id: UUID | None
     attempt_status: AttemptStatus
     sent: str
@@ -169,10 +169,10 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Rerouting:
+class Reroute:
     """A media goes on to the next target of its route; `error` is why, `input` a JSON text, like it."""
 
-    held: Held
+    held: Lease
     attempt_id: UUID | None
     """None: nothing was tried at the target before."""
     was: str
@@ -191,25 +191,25 @@ class Rerouting:
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class AttemptOutcome:
     """How an attempt ended that its media did not wait for; `error` is a JSON text."""
 
     attempt_id: UUID
     status: AttemptStatus
     sent: str
     error: str | None = None
-    bill: Bill = NO_BILL
+    bill: AttemptCost = UNKNOWN_COST
 
 
 @dataclass(frozen=True, slots=True)
-class CancelReport:
+class CancelOutcome:
     """What came of the wish to cancel; see `MoneySpent` for the words."""
 
-    held: Held
+    held: Lease
     attempt_id: UUID | None
     money_spent: str | None
     """None: as its attempts so far say."""
-    bill: Bill = NO_BILL
+    bill: AttemptCost = UNKNOWN_COST
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +219,12 @@ class LateResult:
     attempt_id: UUID
     media_id: UUID
     files: tuple[StoredFile, ...]
-    bill: Bill = NO_BILL
+    bill: AttemptCost = UNKNOWN_COST
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a media is, 0 to 1."""
 
-    held: Held
+    held: Lease
     fraction: float

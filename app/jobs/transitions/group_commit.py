@@ -6,20 +6,20 @@ from typing import Final, TypeVar
 import asyncpg
 import structlog
 
-from app.core.database.group_commit import Batch
-from app.core.database.pool import UNAVAILABLE, Connections
+from app.core.database.group_commit import GroupCommit
+from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.jobs.job_errors import DEADLINE_EXCEEDED
 from app.jobs.transitions import late_attempts, transitions
 from app.jobs.transitions.commands import (
-    CancelReport,
-    Closing,
+    AttemptOutcome,
+    CancelOutcome,
     Completion,
     Failure,
-    Held,
     Intent,
+    Lease,
     Progress,
     Purchase,
-    Rerouting,
+    Reroute,
 )
 
 log = structlog.get_logger(__name__)
@@ -44,22 +44,26 @@ class BoughtAlreadyError(Exception):
 class Writes:
     """The statements that move jobs, each safe to repeat when its answer was lost."""
 
-    def __init__(self, hot: Connections) -> None:
-        self._intend = Batch[Intent, int | None](lambda items: transitions.intend(hot, items), shared=TRY_LATER)
-        self._purchase = Batch[Purchase, bool](lambda items: transitions.record_purchases(hot, items), shared=TRY_LATER)
-        self._complete = Batch[Completion, bool](lambda items: transitions.complete(hot, items), shared=TRY_LATER)
-        self._retry = Batch[Failure, bool](lambda items: transitions.schedule_retries(hot, items), shared=TRY_LATER)
-        self._fail = Batch[Failure, bool](lambda items: transitions.fail(hot, items), shared=TRY_LATER)
-        self._expire = Batch[Held, bool](
-            lambda items: transitions.expire(hot, items, DEADLINE_EXCEEDED.as_json), shared=TRY_LATER
+    def __init__(self, db: DatabasePool) -> None:
+        self._intend = GroupCommit[Intent, int | None](lambda items: transitions.intend(db, items), shared=TRY_LATER)
+        self._purchase = GroupCommit[Purchase, bool](
+            lambda items: transitions.record_purchases(db, items), shared=TRY_LATER
         )
-        self._cancel = Batch[CancelReport, bool](lambda items: transitions.cancel(hot, items), shared=TRY_LATER)
-        self._refuse_cancel = Batch[CancelReport, bool](
-            lambda items: transitions.refuse_cancel(hot, items), shared=TRY_LATER
+        self._complete = GroupCommit[Completion, bool](lambda items: transitions.complete(db, items), shared=TRY_LATER)
+        self._retry = GroupCommit[Failure, bool](
+            lambda items: transitions.schedule_retries(db, items), shared=TRY_LATER
         )
-        self._reroute = Batch[Rerouting, bool](lambda items: transitions.reroute(hot, items), shared=TRY_LATER)
-        self._close = Batch[Closing, bool](lambda items: late_attempts.close(hot, items), shared=TRY_LATER)
-        self._progress = Batch[Progress, bool](lambda items: transitions.progress(hot, items), shared=TRY_LATER)
+        self._fail = GroupCommit[Failure, bool](lambda items: transitions.fail(db, items), shared=TRY_LATER)
+        self._expire = GroupCommit[Lease, bool](
+            lambda items: transitions.expire(db, items, DEADLINE_EXCEEDED.as_json), shared=TRY_LATER
+        )
+        self._cancel = GroupCommit[CancelOutcome, bool](lambda items: transitions.cancel(db, items), shared=TRY_LATER)
+        self._refuse_cancel = GroupCommit[CancelOutcome, bool](
+            lambda items: transitions.refuse_cancel(db, items), shared=TRY_LATER
+        )
+        self._reroute = GroupCommit[Reroute, bool](lambda items: transitions.reroute(db, items), shared=TRY_LATER)
+        self._close = GroupCommit[AttemptOutcome, bool](lambda items: late_attempts.close(db, items), shared=TRY_LATER)
+        self._progress = GroupCommit[Progress, bool](lambda items: transitions.progress(db, items), shared=TRY_LATER)
 
     async def intend(self, intent: Intent) -> int:
         """Commit what is about to be bought; the attempt's number.
@@ -85,7 +89,7 @@ class Writes:
             # Another try was begun in this very moment; the second time it is seen.
             await _persist(self._purchase, purchase)
 
-    async def close(self, closing: Closing) -> None:
+    async def close(self, closing: AttemptOutcome) -> None:
         """Record how an attempt ended, whoever holds the lease now."""
         await _persist(self._close, closing)
 
@@ -107,11 +111,11 @@ class Writes:
         if not await _persist(self._fail if failure.retry_after is None else self._retry, failure):
             raise LeaseLostError
 
-    async def reroute(self, move: Rerouting) -> bool:
+    async def reroute(self, move: Reroute) -> bool:
         """Commit how an attempt failed, and that the media goes on to another model; False: it may not."""
         return await _persist(self._reroute, move)
 
-    async def expire(self, held: Held) -> None:
+    async def expire(self, held: Lease) -> None:
         """End a media whose deadline has passed.
 
         Raises:
@@ -120,7 +124,7 @@ class Writes:
         if not await _persist(self._expire, held):
             raise LeaseLostError
 
-    async def cancel(self, report: CancelReport) -> None:
+    async def cancel(self, report: CancelOutcome) -> None:
         """Commit that a media was stopped in time.
 
         Raises:
@@ -129,7 +133,7 @@ class Writes:
         if not await _persist(self._cancel, report):
             raise LeaseLostError
 
-    async def refuse_cancel(self, report: CancelReport) -> None:
+    async def refuse_cancel(self, report: CancelOutcome) -> None:
         """Let its owner know that it goes on."""
         await _persist(self._refuse_cancel, report)
 
@@ -141,7 +145,7 @@ class Writes:
             return
 
 
-async def _persist(batch: Batch[Item, Result], item: Item) -> Result:
+async def _persist(batch: GroupCommit[Item, Result], item: Item) -> Result:
     """Write until the database has answered; every statement here may be repeated."""
     pause = SHORTEST_PAUSE
     while True:

@@ -9,34 +9,34 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.billing import columns
 from app.jobs.transitions import late_statements as statements
 from app.jobs.transitions.base import told
-from app.jobs.transitions.commands import Closing, LateResult
+from app.jobs.transitions.commands import AttemptOutcome, LateResult
 
 
-async def take(hot: Connections, *, limit: int, pause: timedelta, in_hand: Sequence[UUID] = ()) -> list[asyncpg.Record]:
+async def take(db: DatabasePool, *, limit: int, pause: timedelta, in_hand: Sequence[UUID] = ()) -> list[asyncpg.Record]:
     """Up to `limit` attempts that are to be looked after now, but not those in hand.
 
     Nobody gets them again for `pause`, and for longer each time that a look does not come to its end.
     """
-    return await hot.fetch(statements.TAKE_LATE, limit, pause, in_hand)
+    return await db.fetch(statements.TAKE_LATE, limit, pause, in_hand)
 
 
-async def looked(hot: Connections, attempt_id: UUID) -> None:
+async def looked(db: DatabasePool, attempt_id: UUID) -> None:
     """A look came to its end: it did not kill anybody."""
-    await hot.execute(statements.LOOKED, attempt_id)
+    await db.execute(statements.LOOKED, attempt_id)
 
 
-async def adopt(hot: Connections) -> int:
+async def adopt(db: DatabasePool) -> int:
     """Look after open attempts that were overlooked when their media ended; how many."""
-    return len(await hot.fetch(statements.ADOPT))
+    return len(await db.fetch(statements.ADOPT))
 
 
-async def close(hot: Connections, closings: Sequence[Closing]) -> list[bool]:
+async def close(db: DatabasePool, closings: Sequence[AttemptOutcome]) -> list[bool]:
     """Write down how attempts ended; False where that is known already."""
-    rows = await hot.fetch(
+    rows = await db.fetch(
         statements.CLOSE,
         [c.attempt_id for c in closings],
         [c.status for c in closings],
@@ -48,25 +48,25 @@ async def close(hot: Connections, closings: Sequence[Closing]) -> list[bool]:
     return [c.attempt_id in closed for c in closings]
 
 
-async def told_to_stop(hot: Connections, attempt_id: UUID) -> None:
+async def told_to_stop(db: DatabasePool, attempt_id: UUID) -> None:
     """The provider has been asked to stop it; once is enough."""
-    await hot.execute(statements.TOLD_TO_STOP, attempt_id)
+    await db.execute(statements.TOLD_TO_STOP, attempt_id)
 
 
-async def forsake(hot: Connections, attempt_id: UUID, *, bought: bool) -> None:
+async def forsake(db: DatabasePool, attempt_id: UUID, *, bought: bool) -> None:
     """Nobody looks after it any more; what is known of it stays.
 
     Args:
-        hot: The database.
+        db: The database.
         attempt_id: Of which attempt.
         bought: Whether a purchase is known; if that has changed meanwhile, it is looked after all the same.
     """
-    await hot.execute(statements.FORSAKE, attempt_id, bought)
+    await db.execute(statements.FORSAKE, attempt_id, bought)
 
 
-async def store(hot: Connections, late: LateResult) -> bool:
+async def store(db: DatabasePool, late: LateResult) -> bool:
     """Keep the files of a media that is over; False: its owner has taken it up again."""
-    row = await hot.fetchrow(
+    row = await db.fetchrow(
         statements.STORE_LATE,
         late.attempt_id,
         late.media_id,
@@ -82,4 +82,4 @@ async def store(hot: Connections, late: LateResult) -> bool:
         [f.seconds for f in late.files],
         [f.poster_key for f in late.files],
     )
-    return row is not None and bool(told(hot, [row]))
+    return row is not None and bool(told(db, [row]))

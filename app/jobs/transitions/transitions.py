@@ -13,22 +13,22 @@ from uuid import UUID
 
 import asyncpg
 
-from app.core.database.pool import Change, Connections
+from app.core.database.pool import Change, DatabasePool
 from app.jobs.billing import columns
 from app.jobs.transitions import claim as claiming
 from app.jobs.transitions import route_statements, shelf_statements, statements, stop_statements
 from app.jobs.transitions.base import told
 from app.jobs.transitions.commands import (
-    CancelReport,
+    CancelOutcome,
+    ClaimTerms,
     Completion,
     Failure,
-    Held,
     Intent,
+    Lease,
     NewMedia,
     Progress,
     Purchase,
-    Rerouting,
-    Standing,
+    Reroute,
 )
 
 MOST_DEADLOCKS: Final = 3
@@ -37,7 +37,7 @@ _CLAIMS_IN_TURN: Final = 0x666C65656B
 """The advisory lock of claims that have to count what others have in flight."""
 
 
-async def request(hot: Connections, new: NewMedia) -> asyncpg.Record | None:
+async def request(db: DatabasePool, new: NewMedia) -> asyncpg.Record | None:
     """Write a request down; once this returns it will be generated.
 
     Returns:
@@ -51,16 +51,16 @@ async def request(hot: Connections, new: NewMedia) -> asyncpg.Record | None:
         *((None, 0, None) if new.route is None else (new.route.name, new.route.step, new.route.input)),
     )
     if new.once is None:
-        made = await hot.fetchrow(statements.REQUEST, *values)
+        made = await db.fetchrow(statements.REQUEST, *values)
     else:
         key = new.once.key
-        made = await hot.fetchrow(statements.REQUEST_ONCE, *values, key.name, key.fingerprint, new.once.lifetime)
+        made = await db.fetchrow(statements.REQUEST_ONCE, *values, key.name, key.fingerprint, new.once.lifetime)
     if made is not None:
-        hot.announce((Change(new.id, new.owner_id),), posted=made["posted"])
+        db.announce((Change(new.id, new.owner_id),), posted=made["posted"])
     return made
 
 
-async def claim(hot: Connections, queue: str, standing: Standing, *, limit: int) -> Sequence[asyncpg.Record]:
+async def claim(db: DatabasePool, queue: str, standing: ClaimTerms, *, limit: int) -> Sequence[asyncpg.Record]:
     """Take up to `limit` due media of `queue` for one worker; of many workers each row goes to one.
 
     A row holds the media and its open attempt, if a worker before left one; where there is nothing to take, one
@@ -72,23 +72,23 @@ async def claim(hot: Connections, queue: str, standing: Standing, *, limit: int)
         *(list(standing.limits), list(standing.limits.values()), standing.trial_pause),
     )
     if standing.limits:
-        return told(hot, await hot.fetch_in_turn(_CLAIMS_IN_TURN, claiming.CLAIM, *values))
-    return await _move(hot, claiming.CLAIM, *values)
+        return told(db, await db.fetch_in_turn(_CLAIMS_IN_TURN, claiming.CLAIM, *values))
+    return await _move(db, claiming.CLAIM, *values)
 
 
 async def claim_suspects(
-    hot: Connections, queue: str, *, worker_id: UUID, limit: int, below: int
+    db: DatabasePool, queue: str, *, worker_id: UUID, limit: int, below: int
 ) -> list[asyncpg.Record]:
     """Take up to `limit` media that outlived their workers, with fewer takeovers than `below`."""
-    return await _move(hot, claiming.CLAIM_SUSPECTS, queue, worker_id, limit, below)
+    return await _move(db, claiming.CLAIM_SUSPECTS, queue, worker_id, limit, below)
 
 
-async def intend(hot: Connections, intents: Sequence[Intent]) -> list[int | None]:
+async def intend(db: DatabasePool, intents: Sequence[Intent]) -> list[int | None]:
     """Commit what is about to be bought: the attempt's number for each, or None where the lease is lost.
 
     Asked again with the same attempt id, as after a lost answer, it changes nothing and answers alike.
     """
-    rows = await hot.fetch(
+    rows = await db.fetch(
         statements.INTEND,
         [i.held.media_id for i in intents],
         [i.held.fence for i in intents],
@@ -103,19 +103,19 @@ async def intend(hot: Connections, intents: Sequence[Intent]) -> list[int | None
     return [numbers.get(i.attempt_id) for i in intents]
 
 
-async def record_purchases(hot: Connections, purchases: Sequence[Purchase]) -> list[bool]:
+async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> list[bool]:
     """Record what was bought. A fact, so it is not fenced: a worker that lost its lease may write it too."""
     values = zip(*((p.attempt_id, p.external_id, p.reference) for p in purchases), strict=True)
-    rows = await hot.fetch(statements.PURCHASE, *(list(column) for column in values))
+    rows = await db.fetch(statements.PURCHASE, *(list(column) for column in values))
     recorded: set[UUID] = {row["id"] for row in rows}
     return [p.attempt_id in recorded for p in purchases]
 
 
-async def complete(hot: Connections, completions: Sequence[Completion]) -> list[bool]:
+async def complete(db: DatabasePool, completions: Sequence[Completion]) -> list[bool]:
     """Make media COMPLETED together with their files; False where the lease is lost."""
     files = [(f, c.held.media_id) for c in completions for f in c.files]
     rows = await _move(
-        hot,
+        db,
         statements.COMPLETE,
         [c.held.media_id for c in completions],
         [c.held.fence for c in completions],
@@ -136,10 +136,10 @@ async def complete(hot: Connections, completions: Sequence[Completion]) -> list[
     return _moved(rows, [c.held for c in completions])
 
 
-async def progress(hot: Connections, steps: Sequence[Progress]) -> list[bool]:
+async def progress(db: DatabasePool, steps: Sequence[Progress]) -> list[bool]:
     """Show how far media are; no event of its own."""
     rows = await _move(
-        hot,
+        db,
         statements.PROGRESS,
         [p.held.media_id for p in steps],
         [p.held.fence for p in steps],
@@ -148,115 +148,115 @@ async def progress(hot: Connections, steps: Sequence[Progress]) -> list[bool]:
     return _moved(rows, [p.held for p in steps])
 
 
-async def schedule_retries(hot: Connections, failures: Sequence[Failure]) -> list[bool]:
+async def schedule_retries(db: DatabasePool, failures: Sequence[Failure]) -> list[bool]:
     """Put media back into the queue for another try at `now + retry_after`; False where the lease is lost."""
-    return await _end_attempts(hot, statements.RETRY, failures)
+    return await _end_attempts(db, statements.RETRY, failures)
 
 
-async def fail(hot: Connections, failures: Sequence[Failure]) -> list[bool]:
+async def fail(db: DatabasePool, failures: Sequence[Failure]) -> list[bool]:
     """End media with ERROR; False where the lease is lost."""
-    return await _end_attempts(hot, statements.FAIL, failures)
+    return await _end_attempts(db, statements.FAIL, failures)
 
 
-async def reroute(hot: Connections, moves: Sequence[Rerouting]) -> list[bool]:
+async def reroute(db: DatabasePool, moves: Sequence[Reroute]) -> list[bool]:
     """Send media in a worker's hands to the next target; False: the lease is lost, or they may have cost something."""
-    return await _reroute(hot, route_statements.REROUTE_HELD, moves)
+    return await _reroute(db, route_statements.REROUTE_HELD, moves)
 
 
-async def reroute_waiting(hot: Connections, moves: Sequence[Rerouting]) -> list[bool]:
+async def reroute_waiting(db: DatabasePool, moves: Sequence[Reroute]) -> list[bool]:
     """Send media that wait to another target; False where they do so no more, or may have cost something."""
-    return await _reroute(hot, route_statements.REROUTE_WAITING, moves)
+    return await _reroute(db, route_statements.REROUTE_WAITING, moves)
 
 
-async def cancel_waiting(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
+async def cancel_waiting(db: DatabasePool, media_id: UUID, owner_id: UUID) -> bool:
     """Cancel a media of which nothing is at a provider; False: it is not waiting like that."""
-    return bool(await _move(hot, stop_statements.CANCEL_WAITING, media_id, owner_id))
+    return bool(await _move(db, stop_statements.CANCEL_WAITING, media_id, owner_id))
 
 
-async def cancel_all_waiting(hot: Connections) -> int:
+async def cancel_all_waiting(db: DatabasePool) -> int:
     """Cancel what was asked to be cancelled while a worker had it, and came back to the queue; how many."""
-    return len(await _move(hot, stop_statements.CANCEL_ALL_WAITING))
+    return len(await _move(db, stop_statements.CANCEL_ALL_WAITING))
 
 
-async def ask_cancel(hot: Connections, media_id: UUID, owner_id: UUID) -> bool:
+async def ask_cancel(db: DatabasePool, media_id: UUID, owner_id: UUID) -> bool:
     """Leave the wish to cancel for the worker that has it, or will; False: it is over, or that was asked before."""
-    return bool(await _move(hot, stop_statements.ASK_CANCEL, media_id, owner_id))
+    return bool(await _move(db, stop_statements.ASK_CANCEL, media_id, owner_id))
 
 
-async def cancel(hot: Connections, reports: Sequence[CancelReport]) -> list[bool]:
+async def cancel(db: DatabasePool, reports: Sequence[CancelOutcome]) -> list[bool]:
     """Make media CANCELED that the provider has stopped, or never got; False where the lease is lost."""
-    return await _report(hot, stop_statements.CANCEL_HELD, reports)
+    return await _report(db, stop_statements.CANCEL_HELD, reports)
 
 
-async def refuse_cancel(hot: Connections, reports: Sequence[CancelReport]) -> list[bool]:
+async def refuse_cancel(db: DatabasePool, reports: Sequence[CancelOutcome]) -> list[bool]:
     """Say that it is too late to cancel; the media goes on."""
-    return await _report(hot, stop_statements.CANCEL_REFUSED, reports)
+    return await _report(db, stop_statements.CANCEL_REFUSED, reports)
 
 
-async def expire_waiting(hot: Connections, error: str) -> int:
+async def expire_waiting(db: DatabasePool, error: str) -> int:
     """End media in the queue whose deadline has passed, up to 1,000; how many. `error` is a JSON text."""
-    return len(await _move(hot, stop_statements.EXPIRE_WAITING, error))
+    return len(await _move(db, stop_statements.EXPIRE_WAITING, error))
 
 
-async def expire(hot: Connections, held: Sequence[Held], error: str) -> list[bool]:
+async def expire(db: DatabasePool, held: Sequence[Lease], error: str) -> list[bool]:
     """End media in a worker's hands whose deadline has passed; False where the lease is lost."""
     ids, fences = [h.media_id for h in held], [h.fence for h in held]
-    return _moved(await _move(hot, stop_statements.EXPIRE_HELD, error, ids, fences), held)
+    return _moved(await _move(db, stop_statements.EXPIRE_HELD, error, ids, fences), held)
 
 
-async def ask_retry(hot: Connections, media_id: UUID, owner_id: UUID) -> str | None:
+async def ask_retry(db: DatabasePool, media_id: UUID, owner_id: UUID) -> str | None:
     """Put a media that failed or was canceled back into its queue; which one, or None if it is in no such state."""
-    rows = await _move(hot, statements.RETRY_ASKED, media_id, owner_id)
+    rows = await _move(db, statements.RETRY_ASKED, media_id, owner_id)
     return str(rows[0]["queue"]) if rows else None
 
 
-async def hand_back(hot: Connections, held: Sequence[Held], *, reason: str, delay: timedelta) -> list[bool]:
+async def hand_back(db: DatabasePool, held: Sequence[Lease], *, reason: str, delay: timedelta) -> list[bool]:
     """Give media back untried: the open attempt goes on with the next worker, after `delay`."""
-    rows = await _move(hot, statements.RETURN_HELD, reason, [h.media_id for h in held], [h.fence for h in held], delay)
+    rows = await _move(db, statements.RETURN_HELD, reason, [h.media_id for h in held], [h.fence for h in held], delay)
     return _moved(rows, held)
 
 
-async def return_broken(hot: Connections, held: Held, error: str) -> bool:
+async def return_broken(db: DatabasePool, held: Lease, error: str) -> bool:
     """Give a media back at which this worker failed, and count it; False where the lease is lost."""
-    return bool(await _move(hot, statements.RETURN_BROKEN, held.media_id, held.fence, error))
+    return bool(await _move(db, statements.RETURN_BROKEN, held.media_id, held.fence, error))
 
 
-async def return_forgotten(hot: Connections, worker_id: UUID, in_hand: Sequence[UUID]) -> list[asyncpg.Record]:
+async def return_forgotten(db: DatabasePool, worker_id: UUID, in_hand: Sequence[UUID]) -> list[asyncpg.Record]:
     """Return media that carry the worker's name but are not in its hands; `id` and `queue` of each.
 
     So it is when the database crashed between committing a claim and answering it.
     """
-    return await _move(hot, statements.RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)
+    return await _move(db, statements.RETURN_FORGOTTEN, "claim_answer_lost", worker_id, in_hand)
 
 
-async def return_orphans(hot: Connections) -> list[asyncpg.Record]:
+async def return_orphans(db: DatabasePool) -> list[asyncpg.Record]:
     """Return media whose worker is gone, and count it against them; `id` and `queue` of each."""
-    return await _move(hot, statements.RETURN_ORPHANS, "worker_gone")
+    return await _move(db, statements.RETURN_ORPHANS, "worker_gone")
 
 
-async def give_up(hot: Connections, *, takeovers: int, error: str) -> list[UUID]:
+async def give_up(db: DatabasePool, *, takeovers: int, error: str) -> list[UUID]:
     """End media that so many workers have died with; their ids. `error` is a JSON text."""
-    return [row["id"] for row in await _move(hot, stop_statements.GIVE_UP, takeovers, error)]
+    return [row["id"] for row in await _move(db, stop_statements.GIVE_UP, takeovers, error)]
 
 
-async def shelve(hot: Connections, *, limit: int) -> int:
+async def shelve(db: DatabasePool, *, limit: int) -> int:
     """Set apart up to `limit` media that wait for paused models, so that no claim reads through them; how many."""
-    return len(await hot.fetch(shelf_statements.SHELVE, limit))
+    return len(await db.fetch(shelf_statements.SHELVE, limit))
 
 
-async def unshelve(hot: Connections, *, limit: int) -> int:
+async def unshelve(db: DatabasePool, *, limit: int) -> int:
     """Put back up to `limit` media that are shelved and whose model is not paused; how many."""
-    return len(await hot.fetch(shelf_statements.UNSHELVE, limit))
+    return len(await db.fetch(shelf_statements.UNSHELVE, limit))
 
 
-async def unshelve_bought(hot: Connections) -> int:
+async def unshelve_bought(db: DatabasePool) -> int:
     """Put back what turned out to be bought after it was shelved; how many."""
-    return len(await hot.fetch(shelf_statements.UNSHELVE_BOUGHT))
+    return len(await db.fetch(shelf_statements.UNSHELVE_BOUGHT))
 
 
-async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Failure]) -> list[bool]:
+async def _end_attempts(db: DatabasePool, statement: str, failures: Sequence[Failure]) -> list[bool]:
     rows = await _move(
-        hot,
+        db,
         statement,
         [f.held.media_id for f in failures],
         [f.held.fence for f in failures],
@@ -270,14 +270,14 @@ async def _end_attempts(hot: Connections, statement: str, failures: Sequence[Fai
     return _moved(rows, [f.held for f in failures])
 
 
-async def _reroute(hot: Connections, statement: str, moves: Sequence[Rerouting]) -> list[bool]:
+async def _reroute(db: DatabasePool, statement: str, moves: Sequence[Reroute]) -> list[bool]:
     values = zip(*(move.row for move in moves), strict=True)
-    return _moved(await _move(hot, statement, *(list(column) for column in values)), [m.held for m in moves])
+    return _moved(await _move(db, statement, *(list(column) for column in values)), [m.held for m in moves])
 
 
-async def _report(hot: Connections, statement: str, reports: Sequence[CancelReport]) -> list[bool]:
+async def _report(db: DatabasePool, statement: str, reports: Sequence[CancelOutcome]) -> list[bool]:
     rows = await _move(
-        hot,
+        db,
         statement,
         [r.held.media_id for r in reports],
         [r.held.fence for r in reports],
@@ -288,13 +288,13 @@ async def _report(hot: Connections, statement: str, reports: Sequence[CancelRepo
     return _moved(rows, [r.held for r in reports])
 
 
-async def _move(hot: Connections, statement: str, *values: object) -> list[asyncpg.Record]:
+async def _move(db: DatabasePool, statement: str, *values: object) -> list[asyncpg.Record]:
     for _ in range(MOST_DEADLOCKS):
         with contextlib.suppress(asyncpg.TransactionRollbackError, asyncpg.UniqueViolationError):
-            return told(hot, await hot.fetch(statement, *values))
-    return told(hot, await hot.fetch(statement, *values))
+            return told(db, await db.fetch(statement, *values))
+    return told(db, await db.fetch(statement, *values))
 
 
-def _moved(rows: Sequence[asyncpg.Record], held: Sequence[Held]) -> list[bool]:
+def _moved(rows: Sequence[asyncpg.Record], held: Sequence[Lease]) -> list[bool]:
     ids: set[UUID] = {row["id"] for row in rows}
     return [h.media_id in ids for h in held]

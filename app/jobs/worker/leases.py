@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 
 _REGISTER: Final = "INSERT INTO workers (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
 
@@ -25,21 +25,21 @@ _BURY: Final = """DELETE FROM workers w WHERE w.seen_at < now() - $2::interval
 RETURNING w.name"""
 
 
-async def register(hot: Connections, worker_id: UUID, name: str) -> None:
+async def register(db: DatabasePool, worker_id: UUID, name: str) -> None:
     """Make the row of a worker."""
-    await hot.execute(_REGISTER, worker_id, name)
+    await db.execute(_REGISTER, worker_id, name)
 
 
-async def beat(hot: Connections, worker_id: UUID, *, lease: timedelta) -> bool:
+async def beat(db: DatabasePool, worker_id: UUID, *, lease: timedelta) -> bool:
     """Report; False: the row is gone, and with it every lease."""
-    return await hot.fetchrow(_BEAT, worker_id, lease) is not None
+    return await db.fetchrow(_BEAT, worker_id, lease) is not None
 
 
-async def leave(hot: Connections, worker_id: UUID) -> None:
+async def leave(db: DatabasePool, worker_id: UUID) -> None:
     """Remove the worker's own row, when its jobs are handed back."""
-    await hot.execute(_LEAVE, worker_id)
+    await db.execute(_LEAVE, worker_id)
 
 
-async def bury_silent(hot: Connections, worker_id: UUID, *, lease: timedelta) -> list[str]:
+async def bury_silent(db: DatabasePool, worker_id: UUID, *, lease: timedelta) -> list[str]:
     """Remove the rows of workers that have been silent for a whole lease; their names."""
-    return [row["name"] for row in await hot.fetch(_BURY, worker_id, lease)]
+    return [row["name"] for row in await db.fetch(_BURY, worker_id, lease)]

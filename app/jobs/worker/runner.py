@@ -15,23 +15,23 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.ids import new_id
 from app.core.task_cancellation import end
 from app.core.telemetry import tracing
 from app.jobs import queries
-from app.jobs.callbacks.listener import Hearing
-from app.jobs.execution.executor import Generation, HandBackError
+from app.jobs.callbacks.listener import CallbackListener
+from app.jobs.execution.executor import JobExecutor, ReleaseJobError
 from app.jobs.execution.job import Job
-from app.jobs.execution.late_results import Aftercare
+from app.jobs.execution.late_results import LateResults
 from app.jobs.job_errors import JOB_BROKEN
 from app.jobs.metrics import counters
 from app.jobs.states import SUSPECT_FROM
 from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Held, Standing
+from app.jobs.transitions.commands import ClaimTerms, Lease
 from app.jobs.transitions.group_commit import TRY_LATER, LeaseLostError
 from app.jobs.worker import leases, sweep
-from app.jobs.worker.slots import NOBODY, Lane, Pace
+from app.jobs.worker.slots import NOBODY, QueueSlots, WorkerSettings
 from app.uploads.service import Uploads
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ SUSPECTS_AT_ONCE: Final = ((SUSPECT_FROM, 128), (SUSPECT_FROM + 1, 8), (2**31 - 
 """Media in one worker's hands that outlived so many workers: the more often, the fewer beside each other."""
 
 
-async def survives(work: Coroutine[Any, Any, Result]) -> Result | None:
+async def keep_going(work: Coroutine[Any, Any, Result]) -> Result | None:
     """Do it; no error of the database, or of ours, is a reason to end: then the answer is None."""
     try:
         return await work
@@ -64,14 +64,14 @@ class Runner:
 
     def __init__(
         self,
-        hot: Connections,
-        generation: Generation,
-        aftercare: Aftercare,
-        hearing: Hearing,
+        db: DatabasePool,
+        generation: JobExecutor,
+        aftercare: LateResults,
+        hearing: CallbackListener,
         uploads: Uploads,
-        pace: Pace,
+        pace: WorkerSettings,
     ) -> None:
-        self._hot = hot
+        self._db = db
         self._generation = generation
         self._aftercare = aftercare
         self._hearing = hearing
@@ -79,7 +79,7 @@ class Runner:
         self._pace = pace
         self.worker_id = new_id()
         self._name = f"{socket.gethostname()}/{os.getpid()}"
-        self._lanes = {queue: Lane(slots) for queue, slots in pace.slots.items()}
+        self._lanes = {queue: QueueSlots(slots) for queue, slots in pace.slots.items()}
         self._by_media = dict[UUID, Job]()
         """What is in hand, by the media's id."""
         self._claiming = asyncio.Lock()
@@ -130,15 +130,15 @@ class Runner:
             log.warning("stop_incomplete", buying=len(self._generation.purchasing.running))
         log.info("runner_stopped", handed_back=len(held))
 
-    async def _hand_back(self, held: Sequence[Held]) -> None:
+    async def _hand_back(self, held: Sequence[Lease]) -> None:
         buying = set(self._generation.purchasing.running)
-        await survives(self._return([h for h in held if h not in buying]))
+        await keep_going(self._return([h for h in held if h not in buying]))
         await self._generation.purchasing.finish()
-        await survives(self._return([h for h in held if h in buying]))
-        await survives(leases.leave(self._hot, self.worker_id))
+        await keep_going(self._return([h for h in held if h in buying]))
+        await keep_going(leases.leave(self._db, self.worker_id))
 
-    async def _return(self, held: Sequence[Held]) -> None:
-        await transitions.hand_back(self._hot, held, reason="worker_stopped", delay=timedelta(0))
+    async def _return(self, held: Sequence[Lease]) -> None:
+        await transitions.hand_back(self._db, held, reason="worker_stopped", delay=timedelta(0))
 
     async def _serve(self, queue: str) -> None:
         """Claim whenever there is room and a reason to believe that something is due."""
@@ -146,16 +146,16 @@ class Runner:
         while True:
             lane.bell.clear()
             room = lane.room
-            lane.backlog = room <= 0 or bool(await survives(self._claim(queue, lane, min(room, MOST_AT_ONCE))))
+            lane.backlog = room <= 0 or bool(await keep_going(self._claim(queue, lane, min(room, MOST_AT_ONCE))))
             if room > 0 and lane.backlog:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.interval.total_seconds()):
                     await lane.bell.wait()
 
-    async def _claim(self, queue: str, lane: Lane, limit: int) -> bool:
+    async def _claim(self, queue: str, lane: QueueSlots, limit: int) -> bool:
         """Claim once; True if more can be taken now."""
-        standing = Standing(
+        standing = ClaimTerms(
             worker_id=self.worker_id,
             after=lane.after,
             served=lane.served,
@@ -164,7 +164,7 @@ class Runner:
             trial_pause=self._pace.trial_pause,
         )
         async with self._claiming:
-            rows = await transitions.claim(self._hot, queue, standing, limit=limit)
+            rows = await transitions.claim(self._db, queue, standing, limit=limit)
             jobs = await self._take(queue, [row for row in rows if row["id"] is not None])
         further = rows[0]["next_owner"]
         lane.after = further or NOBODY
@@ -180,19 +180,19 @@ class Runner:
                 job = Job.of(row)
             except Exception:
                 log.exception("job_unreadable", media_id=str(row["id"]))
-                await survives(self._give_up_for_now(Held(row["id"], row["fence"])))
+                await keep_going(self._give_up_for_now(Lease(row["id"], row["fence"])))
                 continue
             jobs.append(job)
             self._by_media[job.held.media_id] = job
             self._lanes[queue].jobs[job.held] = job, asyncio.create_task(self._run(queue, job))
         return jobs
 
-    async def _give_up_for_now(self, held: Held) -> None:
+    async def _give_up_for_now(self, held: Lease) -> None:
         """Return a job at which this worker failed; it is counted, so that it comes to an end."""
-        await transitions.return_broken(self._hot, held, JOB_BROKEN.as_json)
-        await counters.add(self._hot, counters.Counted.JOBS_BROKEN, 1)
+        await transitions.return_broken(self._db, held, JOB_BROKEN.as_json)
+        await counters.add(self._db, counters.PersistedCounter.JOBS_BROKEN, 1)
 
-    async def _claim_suspects(self, queue: str, lane: Lane) -> None:
+    async def _claim_suspects(self, queue: str, lane: QueueSlots) -> None:
         """Media that outlived their workers: a few at a time, the worst of them alone."""
         suspects = [job.terms.takeovers for job, _ in lane.jobs.values() if job.terms.takeovers >= SUSPECT_FROM]
         claim = transitions.claim_suspects
@@ -202,7 +202,7 @@ class Runner:
                 room = min(at_once - len(suspects), lane.room)
                 if room <= 0 or max(suspects, default=0) > worst or rows:
                     break
-                rows = await claim(self._hot, queue, worker_id=self.worker_id, limit=room, below=worst + 1)
+                rows = await claim(self._db, queue, worker_id=self.worker_id, limit=room, below=worst + 1)
             await self._take(queue, rows)
 
     async def _run(self, queue: str, job: Job) -> None:
@@ -212,13 +212,13 @@ class Runner:
         try:
             with tracing.span("generate media", link=job.trace, **about):
                 await self._within_deadline(job)
-        except HandBackError as error:
-            await survives(transitions.hand_back(self._hot, [job.held], reason=error.reason, delay=error.delay))
+        except ReleaseJobError as error:
+            await keep_going(transitions.hand_back(self._db, [job.held], reason=error.reason, delay=error.delay))
         except LeaseLostError:
             log.info("lease_lost")
         except Exception:
             log.exception("job_broken")
-            await survives(self._give_up_for_now(job.held))
+            await keep_going(self._give_up_for_now(job.held))
         finally:
             lane = self._lanes[queue]
             lane.jobs.pop(job.held, None)
@@ -238,18 +238,18 @@ class Runner:
             # What is at the provider is looked after by `aftercare.py` from here on.
             await self._generation.expire(job)
             log.info("deadline_exceeded")
-            await counters.add(self._hot, counters.Counted.EXPIRED, 1)
+            await counters.add(self._db, counters.PersistedCounter.EXPIRED, 1)
 
     async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, object]], pause: timedelta) -> None:
         while True:
-            await survives(work())
+            await keep_going(work())
             await asyncio.sleep(pause.total_seconds())
 
     async def _tend(self) -> None:
         """What cannot wait for the next sweep."""
-        await sweep.tend(self._hot)
+        await sweep.tend(self._db)
         await self._generation.rerouter.tend()
-        wanted = {Held(*row) for row in await queries.to_cancel(self._hot, self.worker_id)}
+        wanted = {Lease(*row) for row in await queries.to_cancel(self._db, self.worker_id)}
         for lane in self._lanes.values() if wanted else ():
             for held, (job, _) in lane.jobs.items():
                 if held in wanted:
@@ -267,19 +267,19 @@ class Runner:
     async def _keep_lease(self) -> None:
         """Register, report, sweep; forever."""
         pause = self._pace.lease.total_seconds() / BEATS_PER_LEASE
-        while not await survives(self._register()):  # noqa: ASYNC110 - there is nobody who could tell us
+        while not await keep_going(self._register()):  # noqa: ASYNC110 - there is nobody who could tell us
             await asyncio.sleep(min(pause, 1.0))
         while True:
-            await survives(self._beat())
+            await keep_going(self._beat())
             await asyncio.sleep(pause)
 
     async def _register(self) -> bool:
-        await leases.register(self._hot, self.worker_id, self._name)
+        await leases.register(self._db, self.worker_id, self._name)
         self.wake()
         return True
 
     async def _beat(self) -> None:
-        if not await leases.beat(self._hot, self.worker_id, lease=self._pace.lease):
+        if not await leases.beat(self._db, self.worker_id, lease=self._pace.lease):
             log.warning("worker_declared_dead", jobs=self.in_flight)
             await self._drop_jobs()
             self.worker_id = new_id()
@@ -289,18 +289,18 @@ class Runner:
         """What dead workers, lost answers and crashes have left behind."""
         await self._audit()
         returned = await sweep.sweep(
-            self._hot, self.worker_id, lease=self._pace.lease, most_takeovers=self._pace.most_takeovers
+            self._db, self.worker_id, lease=self._pace.lease, most_takeovers=self._pace.most_takeovers
         )
         for queue in returned:
             self.wake(queue)
-        await sweep.forget(self._hot, self._uploads, key_lifetime=self._pace.key_lifetime)
+        await sweep.forget(self._db, self._uploads, key_lifetime=self._pace.key_lifetime)
 
     async def _audit(self) -> None:
         """Return what carries this worker's name and is not in its hands."""
         async with self._claiming:
             in_hand = [held.media_id for lane in self._lanes.values() for held in lane.jobs]
-            forgotten = await transitions.return_forgotten(self._hot, self.worker_id, in_hand)
-        await counters.add(self._hot, counters.Counted.CLAIM_ANSWERS_LOST, len(forgotten))
+            forgotten = await transitions.return_forgotten(self._db, self.worker_id, in_hand)
+        await counters.add(self._db, counters.PersistedCounter.CLAIM_ANSWERS_LOST, len(forgotten))
         for row in forgotten:
             self.wake(row["queue"])
 

@@ -8,14 +8,14 @@ from typing import Final
 from uuid import UUID
 
 from app.jobs.execution.job import Job
-from app.jobs.transitions.commands import Held
+from app.jobs.transitions.commands import Lease
 
 NOBODY: Final = UUID(int=0)
 """Before every owner."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class WorkerSettings:
     """What the operator has set."""
 
     slots: Mapping[str, int]
@@ -37,11 +37,13 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Lane:
+class QueueSlots:
     """One queue as this worker sees it."""
 
     slots: int
-    jobs: dict[Held, tuple[Job, asyncio.Task[None]]] = field(default_factory=dict[Held, tuple[Job, asyncio.Task[None]]])
+    jobs: dict[Lease, tuple[Job, asyncio.Task[None]]] = field(
+        default_factory=dict[Lease, tuple[Job, asyncio.Task[None]]]
+    )
     """What is in hand."""
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     backlog: bool = False

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import structlog
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.idempotency import keys
 from app.jobs.job_errors import DEADLINE_EXCEEDED, WORKER_LOST
 from app.jobs.metrics import counters
-from app.jobs.metrics.counters import Counted
+from app.jobs.metrics.counters import PersistedCounter
 from app.jobs.scheduling import pauses
 from app.jobs.transitions import late_attempts, transitions
 from app.jobs.worker import leases
@@ -21,43 +21,43 @@ from app.uploads.service import Uploads
 log = structlog.get_logger(__name__)
 
 
-async def sweep(hot: Connections, worker_id: UUID, *, lease: timedelta, most_takeovers: int) -> set[str]:
+async def sweep(db: DatabasePool, worker_id: UUID, *, lease: timedelta, most_takeovers: int) -> set[str]:
     """Bury silent workers and return what is held by none; the queues that got jobs back.
 
     Args:
-        hot: The database.
+        db: The database.
         worker_id: Who sweeps; only one that has reported steadily for a whole lease declares others dead.
         lease: How long a worker may be silent.
         most_takeovers: After how many a media is given up.
     """
-    silent = await leases.bury_silent(hot, worker_id, lease=lease)
+    silent = await leases.bury_silent(db, worker_id, lease=lease)
     for name in silent:
         log.warning("worker_buried", worker=name)
-    await counters.add(hot, Counted.LEASES_EXPIRED, len(silent))
-    returned = await transitions.return_orphans(hot)
+    await counters.add(db, PersistedCounter.LEASES_EXPIRED, len(silent))
+    returned = await transitions.return_orphans(db)
     for row in returned:
         log.warning("media_taken_over", media_id=str(row["id"]))
-    await counters.add(hot, Counted.TAKEN_OVER, len(returned))
-    given_up = await transitions.give_up(hot, takeovers=most_takeovers, error=WORKER_LOST.as_json)
+    await counters.add(db, PersistedCounter.TAKEN_OVER, len(returned))
+    given_up = await transitions.give_up(db, takeovers=most_takeovers, error=WORKER_LOST.as_json)
     for media_id in given_up:
         log.error("media_given_up", media_id=str(media_id))
-    await counters.add(hot, Counted.GIVEN_UP, len(given_up))
-    await late_attempts.adopt(hot)
-    await transitions.unshelve_bought(hot)
+    await counters.add(db, PersistedCounter.GIVEN_UP, len(given_up))
+    await late_attempts.adopt(db)
+    await transitions.unshelve_bought(db)
     return {row["queue"] for row in returned}
 
 
-async def tend(hot: Connections) -> None:
+async def tend(db: DatabasePool) -> None:
     """What cannot wait for the next sweep: deadlines, cancelled media that came back to the queue, pauses."""
-    expired = await transitions.expire_waiting(hot, DEADLINE_EXCEEDED.as_json)
+    expired = await transitions.expire_waiting(db, DEADLINE_EXCEEDED.as_json)
     if expired:
         log.info("media_expired", count=expired)
-    await counters.add(hot, Counted.EXPIRED, expired)
-    await counters.add(hot, Counted.CANCELED_LATER, await transitions.cancel_all_waiting(hot))
-    await pauses.tend(hot)
+    await counters.add(db, PersistedCounter.EXPIRED, expired)
+    await counters.add(db, PersistedCounter.CANCELED_LATER, await transitions.cancel_all_waiting(db))
+    await pauses.tend(db)
 
 
-async def forget(hot: Connections, uploads: Uploads, *, key_lifetime: timedelta) -> None:
+async def forget(db: DatabasePool, uploads: Uploads, *, key_lifetime: timedelta) -> None:
     """Remove idempotency keys that are over, and input files that have expired."""
-    await keys.forget(hot, key_lifetime)
+    await keys.forget(db, key_lifetime)
     await uploads.sweep()

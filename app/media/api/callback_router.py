@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.core.errors import InvalidInputError
 from app.core.http_server.hot_route import HotRoute, limited, read_body
 from app.core.http_server.problems import problems
-from app.media.api.dependencies import desk_of
+from app.media.api.dependencies import media_dependencies
 from app.media.errors import AnswerNotKeptError
 from app.media_generator.callbacks import Callback, SentFile
 
@@ -40,7 +40,7 @@ async def call_back(request: Request, provider: str, attempt_id: UUID) -> Respon
     body = await read_body(request, MAX_BYTES)
     headers = {name.lower(): value for name, value in request.headers.items()}
     callback = Callback(attempt_id, headers, body, datetime.now(UTC), dict(request.query_params))
-    await desk_of(request).callbacks.take(provider, callback)
+    await media_dependencies(request).callbacks.take(provider, callback)
     return Response(status_code=204)
 
 
@@ -57,7 +57,7 @@ async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret
     Nobody can guess `secret`. The answer in the body is stored as it comes; the worker reads it. 204: it is stored.
     Any other answer means: call again.
     """
-    await desk_of(request).callbacks.take_answer(provider, attempt_id, secret, _coming(request))
+    await media_dependencies(request).callbacks.take_answer(provider, attempt_id, secret, _coming(request))
     return Response(status_code=204)
 
 
@@ -81,7 +81,7 @@ async def bring_file(request: Request, provider: str, key: str, name: str) -> Re
         attempt_id = UUID(request.headers.get("x-prediction-id", ""))
     except ValueError:
         raise InvalidInputError("the header X-Prediction-ID must be the id of an attempt") from None
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     chunks = limited(_coming(request), desk.largest_file)
     kept = await desk.callbacks.take_file(provider, SentFile(attempt_id, key, name, chunks))
     # Without the key: what is named by it is read in the bucket, never here.

@@ -4,28 +4,28 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from app.jobs.callbacks.receiver import Callbacks
-from app.media.api.response_cache import Finished
+from app.jobs.callbacks.receiver import CallbackReceiver
+from app.media.api.response_cache import FinishedResponses
 from app.media.context import MediaServices
-from app.media.events.batched_reads import Feed
-from app.media.events.subscriptions import Watch
+from app.media.events.batched_reads import BatchedReads
+from app.media.events.subscriptions import Subscriptions
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class MediaDependencies:
     """Everything an endpoint needs."""
 
     services: MediaServices
     public_url: str
-    watch: Watch
-    feed: Feed
-    callbacks: Callbacks
+    watch: Subscriptions
+    feed: BatchedReads
+    callbacks: CallbackReceiver
     largest_file: int
     """Bytes of a provider's file."""
-    finished: Finished = field(default_factory=Finished)
+    finished: FinishedResponses = field(default_factory=FinishedResponses)
 
 
-def desk_of(request: Request) -> Desk:
+def media_dependencies(request: Request) -> MediaDependencies:
     """The desk of this application."""
-    desk: Desk = request.app.state.desk
+    desk: MediaDependencies = request.app.state.desk
     return desk

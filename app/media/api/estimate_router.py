@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from app.core.http_server.hot_route import HotRoute
 from app.core.http_server.problems import problems
-from app.media.api.dependencies import desk_of
+from app.media.api.dependencies import media_dependencies
 from app.media.api.schemas import MediaIn
 from app.media.intake.estimate import estimate
 from app.media.intake.submit import MediaRequest
@@ -33,7 +33,7 @@ class EstimateOut(BaseModel):
 async def ask(request: Request, body: MediaIn) -> Response:
     """By the catalogue's price and the input. A request that would be refused is refused here alike."""
     asked = MediaRequest(body.prompt, body.model, body.input, body.metadata)
-    found = await estimate(desk_of(request).services, asked)
+    found = await estimate(media_dependencies(request).services, asked)
     told = EstimateOut(
         model=found.model,
         amount=None if found.amount is None else f"{found.amount.normalize():f}",

@@ -18,21 +18,21 @@ from app.core.database.pool import UNAVAILABLE
 from app.core.http_server.sse import PING, RECONNECT_MILLISECONDS, write_id
 from app.jobs.public_events import EVENT_TYPES
 from app.jobs.states import FINAL, MediaEvent, MediaStatus
-from app.media.api.dependencies import Desk
+from app.media.api.dependencies import MediaDependencies
 from app.media.api.stream_clock import Clock
 from app.media.events.history import (
     AT_ONCE,
-    Happened,
-    Logged,
+    HistoryEntry,
+    LogEntry,
     MediaLook,
     MediaSeen,
     OwnerLook,
     OwnerSeen,
+    ProgressEntry,
     ProgressLook,
-    Step,
 )
 from app.media.events.payloads import Event
-from app.media.events.subscriptions import Watcher
+from app.media.events.subscriptions import Subscriber
 from app.media.resource import utc
 
 _LOOK_AGAIN_SECONDS: Final = (0.02, 0.1, 0.5, 1.0)
@@ -45,10 +45,10 @@ _encode = msgspec.json.Encoder().encode
 class _Stream(ABC):
     """What both kinds of streams are made of."""
 
-    def __init__(self, desk: Desk, of: UUID) -> None:
+    def __init__(self, desk: MediaDependencies, of: UUID) -> None:
         self._desk = desk
         self._of = of
-        self._watcher = Watcher(None)
+        self._watcher = Subscriber(None)
         self._clock = Clock()
 
     def leave(self) -> None:
@@ -70,7 +70,7 @@ class _Stream(ABC):
                 if self._clock.ping_due():
                     yield self._ping()
 
-    async def _payload(self, row: Happened) -> bytes | None:
+    async def _payload(self, row: HistoryEntry) -> bytes | None:
         """The payload of a move; None: the event is a note."""
         if row.event not in EVENT_TYPES:
             return None
@@ -92,7 +92,7 @@ class _Stream(ABC):
 class MediaEvents(_Stream):
     """Everything that happens to one media, until it is over."""
 
-    def __init__(self, desk: Desk, media_id: UUID, cursor: Sequence[int], first: MediaSeen) -> None:
+    def __init__(self, desk: MediaDependencies, media_id: UUID, cursor: Sequence[int], first: MediaSeen) -> None:
         """Go on at `cursor`, from which `first` was seen."""
         super().__init__(desk, media_id)
         self._after, self._log_txid, self._log_id = cursor
@@ -145,8 +145,8 @@ class MediaEvents(_Stream):
         if details and (moved or seen.logs):
             self._clock.told()
 
-    async def _event(self, row: Happened | Logged) -> bytes:
-        if isinstance(row, Logged):
+    async def _event(self, row: HistoryEntry | LogEntry) -> bytes:
+        if isinstance(row, LogEntry):
             self._log_txid, self._log_id = row.txid, row.id
             return format_sse_event(event="log", data_str=_log(self._of, row), id=self._id)
         payload = await self._payload(row)
@@ -165,7 +165,7 @@ class Wanted:
     model: str | None = None
     tag: str | None = None
 
-    def has(self, row: Happened | Step) -> bool:
+    def has(self, row: HistoryEntry | ProgressEntry) -> bool:
         """Whether it is to be told."""
         return (
             (self.status is None or self.status == row.status)
@@ -177,7 +177,7 @@ class Wanted:
 class OwnerEvents(_Stream):
     """What happens to all media of an owner; without end, and without log lines."""
 
-    def __init__(self, desk: Desk, owner_id: UUID, cursor: Sequence[int], wanted: Wanted) -> None:
+    def __init__(self, desk: MediaDependencies, owner_id: UUID, cursor: Sequence[int], wanted: Wanted) -> None:
         super().__init__(desk, owner_id)
         self._txid, self._after = cursor
         self._wanted = wanted
@@ -239,7 +239,9 @@ class OwnerEvents(_Stream):
             self._clock.told()
 
 
-def _in_order(history: Sequence[Happened], logs: Sequence[Logged], *, over: bool) -> Iterator[Happened | Logged]:
+def _in_order(
+    history: Sequence[HistoryEntry], logs: Sequence[LogEntry], *, over: bool
+) -> Iterator[HistoryEntry | LogEntry]:
     """Log lines between the states by time. Each kind keeps its own order, which its cursor needs; the end is last."""
     waiting = deque(logs)
     for number, row in enumerate(history, 1):
@@ -249,7 +251,7 @@ def _in_order(history: Sequence[Happened], logs: Sequence[Logged], *, over: bool
     yield from waiting
 
 
-def _state(row: Happened, payload: bytes, event_id: str) -> bytes:
+def _state(row: HistoryEntry, payload: bytes, event_id: str) -> bytes:
     name = EVENT_TYPES[MediaEvent(row.event)].partition(".")[2]
     return format_sse_event(event=name, data_str=payload.decode(), id=event_id)
 
@@ -259,7 +261,7 @@ def _progress(media_id: UUID, status: str, fraction: float | None, event_id: str
     return format_sse_event(event="progress", data_str=_encode(data).decode(), id=event_id)
 
 
-def _log(media_id: UUID, line: Logged) -> str:
+def _log(media_id: UUID, line: LogEntry) -> str:
     data: dict[str, Any] = {
         "media_id": media_id,
         "at": utc(line.at),
@@ -271,5 +273,5 @@ def _log(media_id: UUID, line: Logged) -> str:
     return _encode(data).decode()
 
 
-def _noted(row: Happened) -> str:
-    return _log(row.media_id, Logged(row.id, row.txid, row.at, "info", row.event, None, row.detail or {}))
+def _noted(row: HistoryEntry) -> str:
+    return _log(row.media_id, LogEntry(row.id, row.txid, row.at, "info", row.event, None, row.detail or {}))

@@ -14,7 +14,7 @@ from app.core.http_server.problems import problems
 from app.core.http_server.sse import LAST_EVENT_ID, EventStream, read_id
 from app.jobs.states import FINAL, MediaStatus
 from app.media import service
-from app.media.api.dependencies import desk_of
+from app.media.api.dependencies import media_dependencies
 from app.media.api.event_streams import MediaEvents, OwnerEvents, Wanted
 from app.media.errors import MediaNotFoundError
 from app.media.events.history import MediaLook
@@ -68,7 +68,7 @@ async def media_events(request: Request, media_id: UUID) -> Response:
     States come at once, progress and log lines at most twice a second, a comment after 15 s of silence. Log lines
     that were written after its end are at `/media/{media_id}/logs`.
     """
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     cursor = _cursor(request, 3) or (0, 0, 0)
     await service.media(desk.services, DEFAULT_OWNER_ID, media_id)
     if cursor[0] and not await desk.feed.has_event(media_id, cursor[0]):
@@ -100,7 +100,7 @@ async def owner_events(
 
     An event comes when every transaction before it has ended, a few milliseconds after it happened.
     """
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     now = await desk.feed.now()
     cursor = _cursor(request, 2) or now
     if cursor[0] > now[0]:

@@ -13,8 +13,8 @@ from app.core.http_server.disconnect import noticing
 from app.core.http_server.prefer import HEADER, applied, wanted_wait
 from app.jobs.states import FINAL
 from app.media.api import render
-from app.media.api.dependencies import Desk
-from app.media.events.subscriptions import Watcher
+from app.media.api.dependencies import MediaDependencies
+from app.media.events.subscriptions import Subscriber
 from app.media.resource import Row
 
 
@@ -42,7 +42,9 @@ class Wait:
         """The header that says that the wish was understood."""
         return applied(self.seconds)
 
-    async def for_news(self, desk: Desk, media_id: UUID, row: Row, read: Callable[[], Awaitable[Row]]) -> Row:
+    async def for_news(
+        self, desk: MediaDependencies, media_id: UUID, row: Row, read: Callable[[], Awaitable[Row]]
+    ) -> Row:
         """The media as soon as it is final, or differs from what the client has; else as it is when time is up.
 
         Args:
@@ -54,7 +56,7 @@ class Wait:
         if self._worth_telling(row):
             return row
         until = asyncio.get_running_loop().time() + self.seconds
-        watcher = Watcher(row["updated_at"])
+        watcher = Subscriber(row["updated_at"])
         # Who asks, goes and asks again is to leave nothing behind that waits.
         with desk.watch.on(media_id, watcher), noticing(self.receive, watcher.leave):
             while True:

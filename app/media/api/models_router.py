@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from app.core.http_server.problems import problems
 from app.core.pagination import decode_name, encode_name
 from app.media import service
-from app.media.api.dependencies import desk_of
+from app.media.api.dependencies import media_dependencies
 from app.media_generator.media_generator_model import Capabilities
 from app.media_generator.model_card import ModelCard, ModelStatus, PriceUnit
 from app.media_generator.model_search import Wanted, found
@@ -137,7 +137,7 @@ async def models(request: Request, asked: Annotated[ModelFilter, Query()]) -> Mo
     """What can be asked for, with input schema, price and an example, by name."""
     after = decode_name(asked.cursor) if asked.cursor else ""
     wanted = Wanted(asked.provider, asked.output_type, asked.status, asked.q, after)
-    listed = found(desk_of(request).services.registry, wanted, limit=asked.limit + 1)
+    listed = found(media_dependencies(request).services.registry, wanted, limit=asked.limit + 1)
     more = encode_name(listed[asked.limit - 1].full_name) if len(listed) > asked.limit else None
     return ModelPage(items=[_out(one) for one in listed[: asked.limit]], next_cursor=more)
 
@@ -145,4 +145,4 @@ async def models(request: Request, asked: Annotated[ModelFilter, Query()]) -> Mo
 @router.get("/{provider}/{name:path}", responses=problems(404, 422), summary="A model")
 async def model(request: Request, provider: Part, name: Part) -> ModelOut:
     """One model or route by its name, or by an alias."""
-    return _out(service.model_card(desk_of(request).services, f"{provider}/{name}"))
+    return _out(service.model_card(media_dependencies(request).services, f"{provider}/{name}"))

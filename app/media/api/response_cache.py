@@ -17,7 +17,7 @@ class Answer:
     etag: str
 
 
-class Finished:
+class FinishedResponses:
     """Answers by who asked for what; the oldest are forgotten first."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
 from app.jobs.transitions.commands import Terms
 from app.media import service
 from app.media.api import render
-from app.media.api.dependencies import Desk, desk_of
+from app.media.api.dependencies import MediaDependencies, media_dependencies
 from app.media.api.long_poll import Wait
 from app.media.api.response_cache import Answer
 from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage
@@ -58,7 +58,7 @@ _KEY_PARAMETER: Final = {
 )
 async def generate(request: Request, body: MediaIn) -> Response:
     """It is generated in the background: poll `Location` until its status is final."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     given = request.headers.get(HEADER)
     # Only with a key: dumping the request for its fingerprint costs the others nothing.
     key = None if given is None else read_key(given, body.model_dump(mode="json"))
@@ -95,7 +95,7 @@ async def history(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """Your media with the permanent addresses of their files."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     before = decode_cursor(cursor) if cursor else None
     rows = await service.history(desk.services, DEFAULT_OWNER_ID, status=status, before=before, limit=limit)
     return Response(render.page_bytes(rows, limit, desk.public_url), media_type=JSON)
@@ -109,7 +109,7 @@ async def history(
 )
 async def status(request: Request, job_id: UUID) -> Response:
     """The complete media by the job's id."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     kept = desk.finished.get("job", DEFAULT_OWNER_ID, job_id)
     wait = Wait.wanted(request)
     if kept is None:
@@ -131,7 +131,7 @@ async def status(request: Request, job_id: UUID) -> Response:
 )
 async def job(request: Request, job_id: UUID) -> Response:
     """Only what changes; send the ETag back as If-None-Match and an unchanged status costs you a 304."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     kept = desk.finished.get("light", DEFAULT_OWNER_ID, job_id)
     wait = Wait.wanted(request)
     if kept is None:
@@ -168,7 +168,7 @@ async def content(
     rendition: Annotated[Rendition | None, Query(description="`poster`: one picture of a video.")] = None,
 ) -> Response:
     """The permanent address of a file. It leads to a URL that lives for a while; do not store that one."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     signed = await service.content_url(desk.services, DEFAULT_OWNER_ID, media_id, index, rendition)
     if JSON in request.headers.get("accept", ""):
         return Response(
@@ -188,7 +188,7 @@ async def content(
 )
 async def media(request: Request, media_id: UUID) -> Response:
     """The complete media by its own id."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     kept = desk.finished.get("media", DEFAULT_OWNER_ID, media_id)
     if kept is None:
         kept = await _answer(desk, await service.media(desk.services, DEFAULT_OWNER_ID, media_id), "media", media_id)
@@ -204,7 +204,7 @@ async def media(request: Request, media_id: UUID) -> Response:
 )
 async def retry(request: Request, media_id: UUID) -> Response:
     """A new attempt, knowing what became of the last. After `outcome_unknown` it may be paid a second time."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     row = await service.retry_media(desk.services, DEFAULT_OWNER_ID, media_id)
     headers = {"location": _status_path(request, row["job_id"])}
     return Response(render.media_bytes(row, desk.public_url), status_code=202, media_type=JSON, headers=headers)
@@ -225,7 +225,7 @@ async def cancel(request: Request, media_id: UUID) -> Response:
     What is over, or cannot be stopped by its provider, answers 409 `cancel_too_late`. Every answer says whether
     money was spent.
     """
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     canceling = await service.cancel_media(desk.services, DEFAULT_OWNER_ID, media_id)
     asked = canceling.answer is CancelAnswer.REQUESTED
     headers = {"location": _status_path(request, canceling.media["job_id"])} if asked else None
@@ -238,7 +238,7 @@ def _status_path(request: Request, job_id: UUID) -> str:
     return f"{request.scope.get('root_path', '')}/media/status/{job_id}"
 
 
-async def _answer(desk: Desk, row: Row, kind: str, key: UUID) -> Answer:
+async def _answer(desk: MediaDependencies, row: Row, kind: str, key: UUID) -> Answer:
     waiting = await service.waiting(desk.services, row)
     answer = Answer(render.media_bytes(row, desk.public_url, waiting), render.etag(row, waiting))
     if row["status"] == MediaStatus.COMPLETED:

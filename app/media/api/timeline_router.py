@@ -16,7 +16,7 @@ from app.core.http_server.problems import problems
 from app.jobs.states import AttemptStatus, MediaEvent, MediaStatus
 from app.logs import queries as log_queries
 from app.media import queries, service
-from app.media.api.dependencies import Desk, desk_of
+from app.media.api.dependencies import MediaDependencies, media_dependencies
 from app.media.api.schemas import ErrorOut
 from app.media_generator.costs import CostBasis
 from app.media_generator.errors import Sent
@@ -96,7 +96,7 @@ class LogPage(BaseModel):
 async def history(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cursor = 0) -> EventPage:
     """Every move from state to state, with its reason where there is one."""
     desk = await _owned(request, media_id)
-    rows = await queries.history(desk.services.hot, media_id, after=cursor, limit=limit + 1)
+    rows = await queries.history(desk.services.db, media_id, after=cursor, limit=limit + 1)
     items = [
         EventOut(event=row["event"], status=row["status"], at=row["at"], detail=_json(row["detail"]))
         for row in rows[:limit]
@@ -108,7 +108,7 @@ async def history(request: Request, media_id: UUID, limit: Limit = 200, cursor: 
 async def attempts(request: Request, media_id: UUID) -> AttemptList:
     """Each try at a provider: when, how it ended, under which id, and what it cost."""
     desk = await _owned(request, media_id)
-    rows = await queries.attempts(desk.services.hot, media_id)
+    rows = await queries.attempts(desk.services.db, media_id)
     return AttemptList(
         items=[AttemptOut(**{**dict(row), "error": _json(row["error"]), "units": _json(row["units"])}) for row in rows]
     )
@@ -118,7 +118,7 @@ async def attempts(request: Request, media_id: UUID) -> AttemptList:
 async def logs(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cursor = 0) -> LogPage:
     """What was logged while it was worked on; events arrive here within about a second."""
     desk = await _owned(request, media_id)
-    rows = await log_queries.timeline(desk.services.hot, media_id, after=cursor, limit=limit + 1)
+    rows = await log_queries.timeline(desk.services.db, media_id, after=cursor, limit=limit + 1)
     items = [
         LogOut(
             at=row["at"],
@@ -132,9 +132,9 @@ async def logs(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cur
     return LogPage(items=items, next_cursor=_next(rows, limit))
 
 
-async def _owned(request: Request, media_id: UUID) -> Desk:
+async def _owned(request: Request, media_id: UUID) -> MediaDependencies:
     """The desk, once it is clear that the media is the caller's own."""
-    desk = desk_of(request)
+    desk = media_dependencies(request)
     await service.media(desk.services, DEFAULT_OWNER_ID, media_id)
     return desk
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.jobs.states import MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from the constants below; values are always arguments
@@ -24,7 +24,7 @@ _ENDED: Final = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 """Every transaction below this one has ended."""
 
 
-class Happened(msgspec.Struct, frozen=True):
+class HistoryEntry(msgspec.Struct, frozen=True):
     """A row of the history."""
 
     id: int
@@ -39,7 +39,7 @@ class Happened(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
 
-class Logged(msgspec.Struct, frozen=True):
+class LogEntry(msgspec.Struct, frozen=True):
     """A row of the log."""
 
     id: int
@@ -65,8 +65,8 @@ class MediaSeen(msgspec.Struct, frozen=True):
 
     status: str
     progress: float | None
-    history: list[Happened]
-    logs: list[Logged]
+    history: list[HistoryEntry]
+    logs: list[LogEntry]
 
 
 class OwnerLook(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class OwnerLook(msgspec.Struct, frozen=True):
 class OwnerSeen(msgspec.Struct, frozen=True):
     """What the look has shown; oldest first."""
 
-    history: list[Happened]
+    history: list[HistoryEntry]
     hidden: bool
     """There is more, behind a transaction that has not ended."""
 
@@ -92,7 +92,7 @@ class ProgressLook(msgspec.Struct, frozen=True):
     media_ids: tuple[UUID, ...]
 
 
-class Step(msgspec.Struct, frozen=True):
+class ProgressEntry(msgspec.Struct, frozen=True):
     """How far one media is."""
 
     media_id: UUID
@@ -130,14 +130,14 @@ FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS a (n, owner_id, media_id)
 JOIN media m ON m.id = a.media_id AND m.owner_id = a.owner_id
 WHERE m.status = '{MediaStatus.PROCESSING}' AND m.progress IS NOT NULL"""
 
-_history = msgspec.json.Decoder(list[Happened]).decode
-_logs = msgspec.json.Decoder(list[Logged]).decode
+_history = msgspec.json.Decoder(list[HistoryEntry]).decode
+_logs = msgspec.json.Decoder(list[LogEntry]).decode
 
 
-async def look_at_media(hot: Connections, looks: Sequence[MediaLook]) -> list[MediaSeen | None]:
+async def look_at_media(db: DatabasePool, looks: Sequence[MediaLook]) -> list[MediaSeen | None]:
     """What each look shows; None: there is no such media any more. Those that are alike share one."""
     unlike = {look: number for number, look in enumerate(dict.fromkeys(looks), 1)}
-    rows = await hot.fetch(
+    rows = await db.fetch(
         _MEDIA,
         [look.media_id for look in unlike],
         [look.after for look in unlike],
@@ -151,35 +151,35 @@ async def look_at_media(hot: Connections, looks: Sequence[MediaLook]) -> list[Me
     return [seen.get(unlike[look]) for look in looks]
 
 
-async def look_at_owners(hot: Connections, looks: Sequence[OwnerLook]) -> list[OwnerSeen]:
+async def look_at_owners(db: DatabasePool, looks: Sequence[OwnerLook]) -> list[OwnerSeen]:
     """What each look shows; those that are alike share one, so many streams of one owner cost little more than one."""
     unlike = {look: number for number, look in enumerate(dict.fromkeys(looks), 1)}
-    rows = await hot.fetch(
+    rows = await db.fetch(
         _OWNER, [look.owner_id for look in unlike], [look.txid for look in unlike], [look.id for look in unlike]
     )
     seen = {row["n"]: OwnerSeen(_history(row["history"]), row["hidden"]) for row in rows}
     return [seen[unlike[look]] for look in looks]
 
 
-async def progress(hot: Connections, looks: Sequence[ProgressLook]) -> list[list[Step]]:
+async def progress(db: DatabasePool, looks: Sequence[ProgressLook]) -> list[list[ProgressEntry]]:
     """For each look the media that are worked on and whose progress is known."""
     asked = [(number, look.owner_id, media_id) for number, look in enumerate(looks) for media_id in look.media_ids]
-    steps = [list[Step]() for _ in looks]
-    for row in await hot.fetch(_PROGRESS, *([column[part] for column in asked] for part in range(3))) if asked else ():
-        step = Step(row["media_id"], row["status"], row["progress"], row["model"], tuple(row["tags"]))
+    steps = [list[ProgressEntry]() for _ in looks]
+    for row in await db.fetch(_PROGRESS, *([column[part] for column in asked] for part in range(3))) if asked else ():
+        step = ProgressEntry(row["media_id"], row["status"], row["progress"], row["model"], tuple(row["tags"]))
         number: int = row["n"]
         steps[number].append(step)
     return steps
 
 
-async def has_event(hot: Connections, media_id: UUID, history_id: int) -> bool:
+async def has_event(db: DatabasePool, media_id: UUID, history_id: int) -> bool:
     """Whether a row of the history is one of this media."""
-    found = await hot.fetchrow("SELECT FROM media_history WHERE id = $1 AND media_id = $2", history_id, media_id)
+    found = await db.fetchrow("SELECT FROM media_history WHERE id = $1 AND media_id = $2", history_id, media_id)
     return found is not None
 
 
-async def newest_transaction(hot: Connections) -> int:
+async def newest_transaction(db: DatabasePool) -> int:
     """Below this one, every transaction has ended; a stream that begins now begins here."""
-    row = await hot.fetchrow(f"SELECT {_ENDED} AS ended")
+    row = await db.fetchrow(f"SELECT {_ENDED} AS ended")
     assert row is not None  # noqa: S101 - it always answers
     return int(row["ended"])

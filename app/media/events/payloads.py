@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.media import queries
 from app.media.resource import resource, utc
 
@@ -49,13 +49,13 @@ class Event:
 class Payloads:
     """Makes payloads; `public_url` is where clients reach the API."""
 
-    def __init__(self, hot: Connections, public_url: str) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, public_url: str) -> None:
+        self._db = db
         self._public_url = public_url
 
     async def of(self, events: Sequence[Event]) -> list[bytes]:
         """One payload for each event, read with one statement."""
-        rows = await queries.resources(self._hot, list({event.media_id for event in events}))
+        rows = await queries.resources(self._db, list({event.media_id for event in events}))
         media = {row["id"]: row for row in rows}
         made = dict[Event, bytes]()
         for event in events:

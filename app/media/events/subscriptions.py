@@ -13,8 +13,8 @@ from uuid import UUID
 
 import structlog
 
-from app.core.change_channel import News
-from app.core.database.pool import UNAVAILABLE, Change, Connections
+from app.core.change_channel import ChangeChannel
+from app.core.database.pool import UNAVAILABLE, Change, DatabasePool
 from app.core.task_cancellation import end
 from app.media import queries
 
@@ -26,7 +26,7 @@ LOOK_SECONDS: Final = 5.0
 LOOK_SECONDS_WITHOUT_NEWS: Final = 1.0
 
 
-class Watcher:
+class Subscriber:
     """One who waits."""
 
     def __init__(self, seen: datetime | None) -> None:
@@ -61,13 +61,13 @@ class Watcher:
         return not self.left
 
 
-class Watch:
+class Subscriptions:
     """Everybody who waits in this process."""
 
-    def __init__(self, hot: Connections, news: News) -> None:
-        self._hot = hot
+    def __init__(self, db: DatabasePool, news: ChangeChannel) -> None:
+        self._db = db
         self._news = news
-        self._watchers: dict[UUID, set[Watcher]] = {}
+        self._watchers: dict[UUID, set[Subscriber]] = {}
         """By the id of a media or of an owner."""
         self._loops: list[asyncio.Task[None]] = []
         self._leaving = False
@@ -98,7 +98,7 @@ class Watch:
         await end(*self._loops)
 
     @contextlib.contextmanager
-    def on(self, of: UUID, watcher: Watcher) -> Generator[Watcher]:
+    def on(self, of: UUID, watcher: Subscriber) -> Generator[Subscriber]:
         """Wait for a media, or for all of an owner's, by its id; read once more inside: no change is missed then."""
         if self._leaving:
             watcher.leave()
@@ -134,7 +134,7 @@ class Watch:
             for watcher in watchers:
                 if watcher.seen is None:
                     watcher.wake()
-        for media_id, updated_at in await queries.changes(self._hot, compared) if compared else ():
+        for media_id, updated_at in await queries.changes(self._db, compared) if compared else ():
             for watcher in self._watchers.get(media_id, ()):
                 if updated_at != watcher.seen:
                     watcher.wake()

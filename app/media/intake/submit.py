@@ -14,7 +14,7 @@ from app.core.errors import InvalidInputError, brief
 from app.core.ids import new_id
 from app.core.telemetry import tracing
 from app.idempotency.keys import Key, KeyReusedError
-from app.jobs.scheduling.availability import Closed
+from app.jobs.scheduling.availability import Unavailable
 from app.jobs.scheduling.route_selection import first_step
 from app.jobs.states import MediaStatus
 from app.jobs.transitions import transitions
@@ -91,12 +91,12 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         new = await _checked(services, owner_id, asked)
     except InvalidInputError:
         # What was taken is taken: its model may be gone since, and a file of its input.
-        first = None if asked.key is None else await queries.media_by_key(services.hot, owner_id, asked.key.name)
+        first = None if asked.key is None else await queries.media_by_key(services.db, owner_id, asked.key.name)
         if first is None or asked.key is None or first["fingerprint"] != asked.key.fingerprint:
             raise
         return Requested(first, replayed=True)
     tracing.note(media_id=str(new.id), model=new.model)
-    made = await transitions.request(services.hot, new)
+    made = await transitions.request(services.db, new)
     if asked.key is not None and made is None:
         return Requested(await _first_under(services, owner_id, asked.key), replayed=True)
     services.bell.ring(new.queue)
@@ -136,7 +136,7 @@ async def _receiver(services: MediaServices, owner_id: UUID, wanted: Wanted) -> 
 
 
 async def _first_under(services: MediaServices, owner_id: UUID, key: Key) -> asyncpg.Record:
-    row = await queries.media_by_key(services.hot, owner_id, key.name)
+    row = await queries.media_by_key(services.db, owner_id, key.name)
     if row is None or row["fingerprint"] != key.fingerprint:
         raise KeyReusedError(f"Idempotency-Key {key.name!r} was used for another request; choose a new one")
     return row
@@ -186,7 +186,7 @@ async def prepare(services: MediaServices, asked: MediaRequest) -> Order:
         _refuse_retired(wanted)
     _refuse_faults(wanted, faults(wanted, asked.input))
     given = whole_numbers(wanted, asked.input)
-    closed = await services.closures.look()
+    closed = await services.availability.look()
     if isinstance(wanted, Offer):
         _refuse_gone(services.registry, wanted, closed)
         return Order(wanted, wanted.complete(given), wanted.card.time_limit)
@@ -207,7 +207,7 @@ def _refuse_retired(offer: Offer) -> None:
         raise ModelRetiredInRequestError(f"{offer.full_name} is retired; {instead}", errors=[wrong])
 
 
-def _refuse_gone(registry: Registry, offer: Offer, closed: Closed) -> None:
+def _refuse_gone(registry: Registry, offer: Offer, closed: Unavailable) -> None:
     why = closed.models.get(offer.full_name)
     if why is not None and why["code"] == ModelGoneError.code:
         others = registry.near(offer.full_name) if offer.card.successor is None else [offer.card.successor]

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import contextmanager
 from uuid import UUID
 
-from app.media_generator.accounts import Vault
+from app.media_generator.accounts import RawAnswers
 from app.media_generator.errors import AnswerLostError, NotReachedError, OutputError
 
 
@@ -20,7 +20,7 @@ class AnswerTooLongError(AnswerLostError):
 class KeptAnswers:
     """Those of one account, each a JSON object."""
 
-    def __init__(self, provider: str, vault: Vault | None, *, most_bytes: int) -> None:
+    def __init__(self, provider: str, vault: RawAnswers | None, *, most_bytes: int) -> None:
         """See `KeptAnswers`.
 
         Args:
@@ -85,7 +85,7 @@ class KeptAnswers:
             await self._vault.drop(name)
 
     @property
-    def _vault(self) -> Vault:
+    def _vault(self) -> RawAnswers:
         if self._vault_or_none is None:
             raise RuntimeError(f"{self._provider} works on jobs only where answers can be kept")
         return self._vault_or_none

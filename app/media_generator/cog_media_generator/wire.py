@@ -84,7 +84,7 @@ def place_of(file: str, answer: str) -> str | None:
     """Where a file of an answer lies: at its URL, or in the vault if it was handed over; None: within the answer."""
     if not is_url(file):
         return None
-    handed_over = _HANDED_OVER.search(file)
+    staged = _HANDED_OVER.search(file)
     # Of other attempts nothing is read, whatever an answer names.
-    ours = handed_over is not None and answer.endswith(handed_over["attempt"])
-    return f"{answer}.{handed_over['part']}" if handed_over is not None and ours else file
+    ours = staged is not None and answer.endswith(staged["attempt"])
+    return f"{answer}.{staged['part']}" if staged is not None and ours else file

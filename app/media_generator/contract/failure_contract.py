@@ -77,7 +77,7 @@ REFUSALS: Final[Mapping[Trouble, type[ProviderError]]] = MappingProxyType(
 LOST: Final = (Trouble.ACCEPTED_THEN_500, Trouble.ACCEPTED_THEN_SILENCE, Trouble.ACCEPTED_THEN_DROPPED)
 
 
-class TroubleContract:
+class FailureContract:
     """Each test is skipped where `troubled` has no way to bring its trouble about."""
 
     submit_seconds: ClassVar[float] = 5.0

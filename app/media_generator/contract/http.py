@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ThreadedResolver
 
-from app.core.http_client.client import Outgoing
+from app.core.http_client.client import HttpClient
 from app.core.http_client.protocol import Http
 
 
 @asynccontextmanager
 async def open_http() -> AsyncGenerator[Http]:
     """A client that may call servers of the tests."""
-    client = Outgoing(allow_private_addresses=True, resolver=ThreadedResolver)
+    client = HttpClient(allow_private_addresses=True, resolver=ThreadedResolver)
     try:
         yield client
     finally:

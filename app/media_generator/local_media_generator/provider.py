@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Self
 import msgspec
 
 from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
-from app.media_generator.accounts import Setup, Vault
+from app.media_generator.accounts import RawAnswers, Setup
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, ProviderError
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import (
@@ -59,7 +59,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         submit_timeout=timedelta(seconds=30),
     )
 
-    def __init__(self, name: str, settings: LocalSettings, vault: Vault | None) -> None:
+    def __init__(self, name: str, settings: LocalSettings, vault: RawAnswers | None) -> None:
         self.name = name
         self._vault = vault
         self._cards: dict[str, ModelCard] = {}
@@ -185,7 +185,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
                 raise OutputError("the picture that was handed in is not kept any more") from error
         return Order(reference.data["prompt"], reference.data["input"], picture)
 
-    def _open_vault(self) -> Vault:
+    def _open_vault(self) -> RawAnswers:
         if self._vault is None:
             raise RuntimeError("this process works on no jobs")
         return self._vault

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.database.pool import Connections
+from app.core.database.pool import DatabasePool
 from app.core.http_server.hot_route import HotRoute
 from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor, decode_place, encode_place
@@ -76,14 +76,14 @@ async def create(request: Request, body: WebhookIn) -> Response:
 async def listing(request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
     """Those that you have registered, and, once a request came with a `webhook_url`, one of the kind `request`."""
     before = decode_cursor(cursor) if cursor else None
-    rows = await endpoints.page(_hot(request), DEFAULT_OWNER_ID, before=before, limit=limit + 1)
+    rows = await endpoints.page(_db(request), DEFAULT_OWNER_ID, before=before, limit=limit + 1)
     return _answer(render.webhook_page(rows, limit))
 
 
 @router.get("/{webhook_id:uuid}", response_model=WebhookOut, responses=problems(404, 422, 503), summary="A webhook")
 async def one(request: Request, webhook_id: UUID) -> Response:
     """Whether it is active, and if not, why."""
-    return _answer(render.webhook(await endpoints.get(_hot(request), DEFAULT_OWNER_ID, webhook_id)))
+    return _answer(render.webhook(await endpoints.get(_db(request), DEFAULT_OWNER_ID, webhook_id)))
 
 
 @router.patch(
@@ -111,7 +111,7 @@ async def update(request: Request, webhook_id: UUID, body: WebhookChangeIn) -> R
 )
 async def delete(request: Request, webhook_id: UUID) -> Response:
     """It goes with the log of its deliveries; what has not been sent will not be."""
-    await endpoints.delete(_hot(request), DEFAULT_OWNER_ID, webhook_id)
+    await endpoints.delete(_db(request), DEFAULT_OWNER_ID, webhook_id)
     return Response(status_code=204)
 
 
@@ -128,7 +128,7 @@ async def rotate(request: Request, webhook_id: UUID, body: RotateIn) -> Response
     is also how you get the secret of the webhook of the kind `request`.
     """
     overlap = timedelta(seconds=body.overlap_seconds)
-    row, secret = await endpoints.rotate(_hot(request), DEFAULT_OWNER_ID, webhook_id, overlap)
+    row, secret = await endpoints.rotate(_db(request), DEFAULT_OWNER_ID, webhook_id, overlap)
     return _answer(render.webhook_with_secret(row, secret))
 
 
@@ -145,7 +145,7 @@ async def send_test(request: Request, webhook_id: UUID) -> Response:
     So you can see whether a receiver is well again before you resume it.
     """
     delivery_id = await endpoints.send_test(_services(request), DEFAULT_OWNER_ID, webhook_id)
-    row = await delivery_log.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    row = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
     return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
 
 
@@ -169,7 +169,7 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
     before = decode_place(cursor) if cursor else None
     wanted = Filter(status, type, media_id)
     rows = await delivery_log.deliveries(
-        _hot(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1
+        _db(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1
     )
     return _answer(render.delivery_page(rows, limit))
 
@@ -182,8 +182,8 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
 )
 async def delivery(request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
     """The body that is sent, and each request with the receiver's answer."""
-    row = await delivery_log.delivery(_hot(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery_detail(row, await delivery_log.tries(_hot(request), delivery_id)))
+    row = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery_detail(row, await delivery_log.tries(_db(request), delivery_id)))
 
 
 @router.post(
@@ -223,14 +223,14 @@ async def replay_range(request: Request, webhook_id: UUID, body: ReplayIn) -> Re
     return _answer(ReplayOut(replayed=replayed.count, next_cursor=cursor), status=202)
 
 
-def _hot(request: Request) -> Connections:
-    hot: Connections = request.app.state.runtime.hot
-    return hot
+def _db(request: Request) -> DatabasePool:
+    db: DatabasePool = request.app.state.runtime.db
+    return db
 
 
 def _services(request: Request) -> WebhookServices:
     allow_private: bool = request.app.state.runtime.settings.allow_private_addresses
-    return WebhookServices(_hot(request), request.app.state.bell, allow_private)
+    return WebhookServices(_db(request), request.app.state.bell, allow_private)
 
 
 def _path(request: Request, webhook_id: UUID, delivery_id: UUID | None = None) -> str:
