@@ -12,10 +12,13 @@ from uuid import UUID
 
 import asyncpg
 
+from app.core.database.rows import Row
+
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 Result = TypeVar("Result")
+RowType = TypeVar("RowType", bound=Row)
 
 STATEMENTS_KEPT: Final = 100
 """Prepared statements that one connection keeps."""
@@ -95,6 +98,15 @@ class DatabasePool:
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
         """The first row of one statement, if it has any."""
         return await self._use(lambda connection: connection.fetchrow(query, *args))
+
+    async def fetch_as(self, row_type: type[RowType], query: str, *args: Any) -> list[RowType]:
+        """All rows of one statement as values of `row_type`, a Row."""
+        return [_typed(row_type, record) for record in await self.fetch(query, *args)]
+
+    async def fetchrow_as(self, row_type: type[RowType], query: str, *args: Any) -> RowType | None:
+        """The first row of one statement as a value of `row_type`, a Row, if it has any."""
+        record = await self.fetchrow(query, *args)
+        return None if record is None else _typed(row_type, record)
 
     async def execute(self, query: str, *args: Any) -> str:
         """Run one statement; the answer is PostgreSQL's command tag."""
@@ -180,3 +192,14 @@ class DatabasePool:
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+def _typed(row_type: type[RowType], record: asyncpg.Record) -> RowType:
+    """The record as a value of `row_type`.
+
+    Raises:
+        TypeError: The statement's columns are not the fields of `row_type`; a bug.
+    """
+    if tuple(record.keys()) != row_type.__struct_fields__:
+        raise TypeError(f"{row_type.__name__} has the fields {row_type.__struct_fields__}, not {tuple(record.keys())}")
+    return row_type(*record.values())

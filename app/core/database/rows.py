@@ -1,0 +1,16 @@
+"""Rows of queries as typed values."""
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of one query: its fields are the columns of the SELECT, in that order.
+
+    `DatabasePool.fetch_as` makes them, and refuses a statement whose columns are others. JSON columns hold JSON text.
+    """
+
+    @classmethod
+    def columns(cls, table: str = "") -> str:
+        """The columns for a SELECT whose fields are all plain columns of `table`, an alias."""
+        prefix = f"{table}." if table else ""
+        return ", ".join(f"{prefix}{name}" for name in cls.__struct_fields__)

@@ -1,0 +1,3 @@
+"""Makes the shared fixtures known to the tests of every room, wherever they stand."""
+
+pytest_plugins = ("tests.fixtures",)
