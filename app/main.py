@@ -82,19 +82,24 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                 app.state.runtime = runtime
                 app.state.bell = rung
                 app.state.metrics = MetricsPage(runtime.db)
-                watch = Subscriptions(runtime.db, runtime.news)
-                feed = BatchedReads(runtime.db, Payloads(runtime.db, chosen.public_url))
+                subscriptions = Subscriptions(runtime.db, runtime.news)
+                reads = BatchedReads(runtime.db, Payloads(runtime.db, chosen.public_url))
                 callbacks = CallbackReceiver(runtime.db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS))
                 app.state.desk = MediaDependencies(
-                    runtime.media_services(rung), chosen.public_url, watch, feed, callbacks, chosen.max_output_bytes
+                    runtime.media_services(rung),
+                    chosen.public_url,
+                    subscriptions,
+                    reads,
+                    callbacks,
+                    chosen.max_output_bytes,
                 )
                 runtime.news.gather_seconds = GATHER_REQUESTS_SECONDS
                 runtime.db.announce = _announcer(runtime.news, rung)
-                watch.start()
-                on_stop_signal(watch.leave)
+                subscriptions.start()
+                on_stop_signal(subscriptions.leave)
                 process_memory.settle()
                 yield
-                await watch.stop()
+                await subscriptions.stop()
 
     app = DocumentedApp(
         title=chosen.project_name,

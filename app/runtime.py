@@ -70,7 +70,7 @@ class Runtime:
             registry=self.registry,
             bell=bell,
             urls=SignedUrls(self.store, self.cache, self.settings),
-            line=QueuePositions(self.db),
+            queue_positions=QueuePositions(self.db),
             availability=AvailabilityCache(self.db),
             receivers=Receivers(self.db, allow_private=self.settings.allow_private_addresses),
             uploads=uploads,

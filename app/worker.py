@@ -19,8 +19,7 @@ from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputPolicy, InputStaging
 from app.jobs.outputs.ingest import OutputIngest
 from app.jobs.policies import JobPolicy, OutputLimits, RetryPolicy
-from app.jobs.transitions.group_commit import Writes
-from app.jobs.worker.runner import Runner
+from app.jobs.worker.runner import Runner, RunnerParts
 from app.jobs.worker.slots import WorkerSettings
 from app.media.events.payloads import Event, Payloads
 from app.runtime import Runtime
@@ -67,7 +66,7 @@ def build_deliverer(runtime: Runtime, outgoing: "HttpClient") -> Deliverer:
     return Deliverer(runtime.db, outgoing, bodies, pace)
 
 
-def _input_rules(settings: Settings) -> InputPolicy:
+def _input_policy(settings: Settings) -> InputPolicy:
     address = settings.s3_signing_url
     # Other people's computers reach no private address, whatever this machine may.
     public = address == "aws" or (
@@ -80,10 +79,8 @@ def _input_rules(settings: Settings) -> InputPolicy:
     )
 
 
-def build_runner(runtime: Runtime) -> Runner:
-    """The runner of this process; call it in the event loop that will run it."""
-    db, settings = runtime.db, runtime.settings
-    rules = JobPolicy(
+def _job_policy(settings: Settings) -> JobPolicy:
+    return JobPolicy(
         retry=RetryPolicy(
             max_tries=settings.max_tries,
             base=timedelta(seconds=settings.retry_base_seconds),
@@ -91,12 +88,15 @@ def build_runner(runtime: Runtime) -> Runner:
         ),
         limits=OutputLimits(max_bytes=settings.max_output_bytes, max_pixels=settings.max_pixels),
         reconcile=timedelta(seconds=settings.reconcile_seconds),
-        gate_pause=timedelta(seconds=settings.provider_pause_seconds),
+        circuit_pause=timedelta(seconds=settings.provider_pause_seconds),
         late_result=timedelta(seconds=settings.late_result_seconds),
         silence=timedelta(hours=settings.silence_hours),
         callback_base=settings.callback_base,
     )
-    pace = WorkerSettings(
+
+
+def _worker_settings(settings: Settings) -> WorkerSettings:
+    return WorkerSettings(
         slots={"network": settings.worker_slots, "local": settings.worker_local_slots},
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lease=timedelta(seconds=settings.lease_seconds),
@@ -104,15 +104,27 @@ def build_runner(runtime: Runtime) -> Runner:
         patience=timedelta(seconds=settings.shutdown_seconds),
         ageing=timedelta(seconds=settings.ageing_seconds),
         most_takeovers=settings.max_takeovers,
-        trial_pause=rules.gate_pause,
+        trial_pause=timedelta(seconds=settings.provider_pause_seconds),
         provider_limits=settings.provider_limits,
     )
-    writes, copier = Writes(db), OutputIngest(runtime.store, rules.limits)
-    settlement = FailureHandler(writes, rules, RouteFallback(db, writes, runtime.registry))
+
+
+def build_runner(runtime: Runtime) -> Runner:
+    """The runner of this process; call it in the event loop that will run it."""
+    db, registry, settings = runtime.db, runtime.registry, runtime.settings
+    policy = _job_policy(settings)
+    ingest = OutputIngest(runtime.store, policy.limits)
+    fallback = RouteFallback(db, registry)
+    failures = FailureHandler(db, policy, fallback)
     uploads = runtime.uploads()
-    inputs = InputStaging(db, runtime.store, uploads, runtime.outgoing or NoCalls(), _input_rules(settings))
-    purchasing = Submitter(db, writes, settlement, rules, inputs)
-    generation = JobExecutor(writes, runtime.registry, copier, purchasing, settlement)
-    aftercare = LateResults(db, writes, runtime.registry, copier, rules)
-    hearing = CallbackListener(db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS), rules)
-    return Runner(db, generation, aftercare, hearing, uploads, pace)
+    inputs = InputStaging(db, runtime.store, uploads, runtime.outgoing or NoCalls(), _input_policy(settings))
+    submitter = Submitter(db, policy, inputs, failures)
+    parts = RunnerParts(
+        executor=JobExecutor(db, registry, policy, submitter, ingest, failures),
+        submitter=submitter,
+        fallback=fallback,
+        late_results=LateResults(db, registry, policy, ingest),
+        callbacks=CallbackListener(db, registry, ChangeChannel(runtime.cache, CALLBACKS), policy),
+        uploads=uploads,
+    )
+    return Runner(db, parts, _worker_settings(settings))

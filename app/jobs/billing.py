@@ -1,4 +1,4 @@
-"""What a try has cost, as it is written down with the try's end. Which amount that is: `costs.py` of the providers."""
+"""What an attempt cost, as it is recorded with the attempt's end. The amount comes from `media_generator/costs.py`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from app.media_generator.model_card import ModelCard
 
 @dataclass(frozen=True, slots=True)
 class AttemptCost:
-    """Cost and units of one try, as far as they are known."""
+    """Cost and units of one attempt, as far as they are known."""
 
     cost: Decimal | None = None
     currency: str | None = None
-    """None: as it was expected."""
+    """None: the currency of the estimate."""
     basis: CostBasis | None = None
     units: str | None = None
-    """A JSON text; None: the provider tells none."""
+    """JSON text; None: the provider reports none."""
 
     @property
     def dollars(self) -> Decimal | None:
@@ -34,35 +34,35 @@ class AttemptCost:
 UNKNOWN_COST: Final = AttemptCost()
 
 
-def bill(card: ModelCard | None, outcome: Succeeded | Canceled) -> AttemptCost:
-    """The bill of a purchase that is over.
+def attempt_cost(card: ModelCard | None, outcome: Succeeded | Canceled) -> AttemptCost:
+    """The cost of a purchase that has ended.
 
     Args:
-        card: Of the model; None: it is not in the catalogue any more.
-        outcome: As `calls.poll` answers it.
+        card: Of the model; None: it is no longer in the catalogue.
+        outcome: As `adapter_calls.poll` returns it.
     """
     if isinstance(outcome, Canceled):
-        return reported(outcome.cost)
+        return reported_cost(outcome.cost)
     units = costs.sound(outcome.units)
     basis = CostBasis.COMPUTED if outcome.cost_is_computed else CostBasis.REPORTED
     charge = costs.charge(card, outcome.cost, units, len(outcome.outputs), basis)
-    told = storable(msgspec.json.encode(units).decode()) if units else None
+    units_text = storable(msgspec.json.encode(units).decode()) if units else None
     if charge is None:
-        return AttemptCost(units=told)
-    return AttemptCost(charge.amount, charge.currency, charge.basis, told)
+        return AttemptCost(units=units_text)
+    return AttemptCost(charge.amount, charge.currency, charge.basis, units_text)
 
 
-def reported(cost: Decimal | None) -> AttemptCost:
-    """What the provider says that it has cost, in US dollars."""
+def reported_cost(cost: Decimal | None) -> AttemptCost:
+    """A cost reported by the provider, in US dollars."""
     if cost is None:
         return UNKNOWN_COST
     charge = Charge(cost, "USD", CostBasis.REPORTED)
     return AttemptCost(charge.amount, charge.currency, charge.basis)
 
 
-def columns(
-    bills: Iterable[AttemptCost],
+def cost_columns(
+    costs_of_items: Iterable[AttemptCost],
 ) -> tuple[list[Decimal | None], list[str | None], list[str | None], list[str | None]]:
-    """The bills as arrays, in the order of `sql.BILL`."""
-    told = list(bills)
-    return [b.cost for b in told], [b.currency for b in told], [b.basis for b in told], [b.units for b in told]
+    """The costs as arrays, in the order of `sql.COST_COLUMNS`."""
+    items = list(costs_of_items)
+    return [c.cost for c in items], [c.currency for c in items], [c.basis for c in items], [c.units for c in items]

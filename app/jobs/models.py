@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database.schema import TXID, Base
-from app.jobs.sql import AT_PROVIDER, MAY_EXPIRE, ROUTED, SUSPECTED
+from app.jobs.sql import AT_PROVIDER, IS_SUSPECT, MAY_EXPIRE, ROUTED
 from app.jobs.states import DEFAULT_PRIORITY, OPEN_ATTEMPT, AttemptStatus, MediaStatus, OnUnknown
 
 NOW = text("now()")
@@ -48,7 +48,7 @@ class Media(Base):
         ),
         # For pauses: what waits for a model, and what is set apart.
         Index("ix_media_model", "model", "rank", postgresql_where=text("status = 'IN_QUEUE'")),
-        Index("ix_media_suspect", "queue", "takeovers", "next_run", postgresql_where=text(SUSPECTED)),
+        Index("ix_media_suspect", "queue", "takeovers", "next_run", postgresql_where=text(IS_SUSPECT)),
         Index("ix_media_at_provider", "provider", postgresql_where=text(AT_PROVIDER)),
         Index("ix_media_deadline", "deadline", postgresql_where=text(MAY_EXPIRE)),
         Index("ix_media_cancel", "worker_id", postgresql_where=text("cancel_asked")),

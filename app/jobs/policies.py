@@ -61,7 +61,7 @@ class JobPolicy:
     limits: OutputLimits
     reconcile: timedelta
     """How long an outcome that nobody knows is looked for before the media's policy decides."""
-    gate_pause: timedelta
+    circuit_pause: timedelta
     """How long nothing is bought from a provider whose key or credit is bad, before one media may try."""
     late_result: timedelta
     """How long after a media is over a result that was paid is still waited for."""

@@ -4,16 +4,58 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from app.core.database.pool import DatabasePool
-from app.jobs.sql import LINE, ROUTED
+from app.core.database.rows import Row
+from app.jobs.sql import ROUTED, STREAM_LENGTHS
 from app.jobs.states import HIGHEST_PRIORITY, SHELVED, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
 MOST_AHEAD: Final = 1000
-"""Where counting who is ahead in a queue ends."""
+"""Where counting the media ahead in a queue ends."""
+
+
+class Content(Row, frozen=True):
+    """The status of a media, and where one of its files is."""
+
+    status: str
+    key: str | None
+    """In the bucket; None: there is no such file."""
+    media_type: str | None
+    bytes: int | None
+    poster_key: str | None
+
+
+class StreamLength(Row, frozen=True):
+    """How many media of one owner, provider and rank are due, up to MOST_AHEAD."""
+
+    owner_id: UUID
+    provider: str
+    rank: int
+    waiting: int
+
+
+class RoutedMedia(Row, frozen=True):
+    """A media that waits for a target of its route."""
+
+    id: UUID
+    fence: int
+    model: str
+    route: str
+    route_input: str
+    """JSON text."""
+
+
+class _Reference(Row, frozen=True):
+    reference: str | None
+
+
+class HeldMedia(Row, frozen=True):
+    """A media that a worker holds, with the fencing token of its claim."""
+
+    id: UUID
+    fence: int
+
 
 _CONTENT: Final = """SELECT m.status, f.key, f.media_type, f.bytes, f.poster_key
 FROM media m LEFT JOIN files f ON f.media_id = m.id AND f.index = $3
@@ -23,33 +65,33 @@ _ROUTED: Final = f"""SELECT m.id, m.fence, m.model, m.route, m.route_input FROM 
 WHERE {ROUTED} AND m.id > $3 AND m.rank BETWEEN {SHELVED} AND {HIGHEST_PRIORITY}
     AND (m.model = ANY($1::text[]) OR m.provider = ANY($2::text[])) ORDER BY m.id LIMIT $4"""
 
-_TO_CANCEL: Final = f"""SELECT id, fence FROM media
+_CANCEL_REQUESTED: Final = f"""SELECT id, fence FROM media
 WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
 
 
-async def content(db: DatabasePool, media_id: UUID, owner_id: UUID, index: int) -> asyncpg.Record | None:
-    """The status of a media and the place of one of its files; `key` is null where there is no such file."""
-    return await db.fetchrow(_CONTENT, media_id, owner_id, index)
+async def content(db: DatabasePool, media_id: UUID, owner_id: UUID, index: int) -> Content | None:
+    """The status of a media and the place of one of its files; None: the owner has no such media."""
+    return await db.fetchrow_as(Content, _CONTENT, media_id, owner_id, index)
 
 
-async def line(db: DatabasePool, queue: str) -> list[asyncpg.Record]:
-    """Who waits in a queue: owner, provider, rank, and how many are due, up to MOST_AHEAD."""
-    return await db.fetch(LINE, queue, MOST_AHEAD)
+async def stream_lengths(db: DatabasePool, queue: str) -> list[StreamLength]:
+    """How many media wait in each stream of a queue."""
+    return await db.fetch_as(StreamLength, STREAM_LENGTHS, queue, MOST_AHEAD)
 
 
-async def reference(db: DatabasePool, attempt_id: UUID) -> str | None:
-    """The purchase of an attempt as a JSON text; None: none is known."""
-    row = await db.fetchrow("SELECT reference FROM attempts WHERE id = $1", attempt_id)
-    return None if row is None else row["reference"]
+async def purchase_of(db: DatabasePool, attempt_id: UUID) -> str | None:
+    """The purchase of an attempt as JSON text; None: none is known."""
+    row = await db.fetchrow_as(_Reference, "SELECT reference FROM attempts WHERE id = $1", attempt_id)
+    return None if row is None else row.reference
 
 
-async def to_cancel(db: DatabasePool, worker_id: UUID) -> list[tuple[UUID, int]]:
-    """The media in a worker's hands that their owners want stopped, with their fencing numbers."""
-    return [(row["id"], row["fence"]) for row in await db.fetch(_TO_CANCEL, worker_id)]
+async def cancel_requests(db: DatabasePool, worker_id: UUID) -> list[HeldMedia]:
+    """The media held by a worker that their owners want canceled."""
+    return await db.fetch_as(HeldMedia, _CANCEL_REQUESTED, worker_id)
 
 
 async def routed_waiting(
     db: DatabasePool, models: Sequence[str], providers: Sequence[str], *, after: UUID, limit: int
-) -> list[asyncpg.Record]:
-    """Media that wait at a target of their route, of these models or providers: `id`, `fence`, `model`, the route."""
-    return await db.fetch(_ROUTED, models, providers, after, limit)
+) -> list[RoutedMedia]:
+    """Media that wait for a target of their route which is one of these models, or of these providers."""
+    return await db.fetch_as(RoutedMedia, _ROUTED, models, providers, after, limit)

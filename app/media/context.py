@@ -1,11 +1,7 @@
 """What the use cases of media work with."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias
-
-import asyncpg
 
 from app.core.bell import Bell
 from app.core.database.pool import DatabasePool
@@ -17,8 +13,6 @@ from app.storage.signing import SignedUrls
 from app.uploads.service import Uploads
 from app.webhooks.receivers import Receivers
 
-Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
-
 
 @dataclass(frozen=True, slots=True)
 class MediaServices:
@@ -28,7 +22,7 @@ class MediaServices:
     registry: Registry
     bell: Bell
     urls: SignedUrls
-    line: QueuePositions
+    queue_positions: QueuePositions
     availability: AvailabilityCache
     receivers: Receivers
     uploads: Uploads

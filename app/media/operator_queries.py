@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.database.pool import DatabasePool
-from app.jobs.sql import OPEN, OVER, SPENT_SO_FAR, names
+from app.jobs.sql import ENDED_WITHOUT_RESULT, MONEY_SPENT, OPEN_STATUSES, literals
 from app.jobs.states import AttemptStatus, MediaStatus, MoneySpent
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
@@ -17,13 +17,13 @@ from app.jobs.states import AttemptStatus, MediaStatus, MoneySpent
 # What was bought and is there, or may still come, is not bought again.
 _KEPT: Final = f"""(EXISTS (SELECT FROM files f WHERE f.media_id = m.id) OR EXISTS (SELECT FROM attempts a
     WHERE a.media_id = m.id
-        AND (a.status IN ({OPEN}) OR (a.status = '{AttemptStatus.UNKNOWN}' AND a.reference IS NOT NULL))))"""
+        AND (a.status IN ({OPEN_STATUSES}) OR (a.status = '{AttemptStatus.UNKNOWN}' AND a.reference IS NOT NULL))))"""
 
 _SELECT: Final = f"""SELECT m.job_id, m.id AS media_id, m.status, m.model, m.owner_id, o.name AS owner, m.priority,
     m.number_of_tries, m.error->>'code' AS error_code, m.error->>'message' AS error_message,
     spent.cost, spent.currency,
-    CASE WHEN m.status NOT IN ({names(OVER)}) THEN NULL WHEN {_KEPT} THEN '{MoneySpent.NO}'
-        ELSE {SPENT_SO_FAR} END AS retry_pays_again,
+    CASE WHEN m.status NOT IN ({literals(ENDED_WITHOUT_RESULT)}) THEN NULL WHEN {_KEPT} THEN '{MoneySpent.NO}'
+        ELSE {MONEY_SPENT} END AS retry_pays_again,
     m.created_at, m.started_at, m.completed_at, m.next_run, m.deadline, now() - m.created_at AS age
 FROM media m LEFT JOIN owners o ON o.id = m.owner_id, LATERAL (
     SELECT CASE WHEN min(a.currency) = max(a.currency) THEN sum(a.cost) END AS cost,

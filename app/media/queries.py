@@ -2,28 +2,141 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from decimal import Decimal
+from typing import Final, Self
 from uuid import UUID
 
-import asyncpg
-
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 from app.jobs.queries import MOST_AHEAD
-from app.jobs.sql import SPENT_SO_FAR, names
+from app.jobs.sql import MONEY_SPENT, literals
 from app.jobs.states import FINAL, MediaStatus, MoneySpent
+from app.jobs.transitions.request import Accepted, NewMedia, RequestColumns
 from app.media_generator.costs import CostBasis
 from app.media_generator.errors import Sent
 
 # ruff: noqa: S608 - the statements are put together from the constants below; values are always arguments
 
-_FILES: Final = f"""CASE WHEN m.status IN ({names(FINAL)}) THEN (
+
+class MediaRow(RequestColumns, frozen=True, kw_only=True):
+    """A complete media: the columns of the request, and what has become of it."""
+
+    provider: str
+    rank: int
+    status: str
+    progress: float | None = None
+    number_of_tries: int = 0
+    next_run: datetime
+    deadline: datetime | None
+    cancel: str | None = None
+    """JSON text, like the next three."""
+    error: str | None = None
+    files: str | None = None
+    cost: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    ahead: int | None = None
+    """Of the owner's own, how many come before it, up to MOST_AHEAD; None: it is not due yet, or this is a list."""
+
+    @classmethod
+    def accepted(cls, new: NewMedia, accepted: Accepted) -> Self:
+        """A media that has just been requested."""
+        requested = {name: getattr(new, name) for name in RequestColumns.__struct_fields__}
+        at = accepted.created_at
+        return cls(
+            **requested,
+            provider=new.model.partition("/")[0],
+            rank=new.priority,
+            status=MediaStatus.IN_QUEUE,
+            deadline=accepted.deadline,
+            next_run=at,
+            created_at=at,
+            updated_at=at,
+        )
+
+
+class JobRow(Row, frozen=True):
+    """What changes of a media, by its job."""
+
+    job_id: UUID
+    media_id: UUID
+    model: str
+    status: str
+    progress: float | None
+    number_of_tries: int
+    next_run: datetime
+    error: str | None
+    """JSON text."""
+    updated_at: datetime
+    deadline: datetime | None
+    cancel: str | None
+    """JSON text."""
+    ahead: int | None
+    queue: str
+    owner_id: UUID
+    provider: str
+    rank: int
+
+
+class HistoryRow(Row, frozen=True):
+    """An event of a media."""
+
+    id: int
+    event: str
+    """A MediaEvent."""
+    status: str
+    at: datetime
+    detail: str | None
+    """JSON text."""
+
+
+class AttemptRow(Row, frozen=True):
+    """An attempt of a media."""
+
+    id: UUID
+    number: int
+    status: str
+    model: str
+    model_version: str | None
+    external_id: str | None
+    sent: str | None
+    error: str | None
+    """JSON text."""
+    cost: Decimal | None
+    currency: str
+    cost_basis: str | None
+    units: str | None
+    """JSON text."""
+    estimate: Decimal | None
+    created_at: datetime
+    submitted_at: datetime | None
+    finished_at: datetime | None
+
+
+class _FirstRequest(MediaRow, frozen=True, kw_only=True):
+    fingerprint: str
+    """Of the request."""
+
+
+class _Changed(Row, frozen=True):
+    id: UUID
+    updated_at: datetime
+
+
+class _Spent(Row, frozen=True):
+    money_spent: str
+
+
+_FILES: Final = f"""CASE WHEN m.status IN ({literals(FINAL)}) THEN (
         SELECT json_agg(json_build_object('id', f.id, 'index', f.index, 'media_type', f.media_type,
             'bytes', f.bytes, 'width', f.width, 'height', f.height, 'sha256', f.sha256,
             'seconds', f.seconds, 'poster', f.poster_key IS NOT NULL) ORDER BY f.index)
         FROM files f WHERE f.media_id = m.id
     ) END AS files"""
 
-# What provably was not bought counts for nothing. Amounts of several currencies are no sum: /attempts tells them.
+# Attempts that provably were not submitted cost nothing. Amounts in several currencies are not added up.
 _COST: Final = f"""CASE WHEN m.number_of_tries > 0 THEN (
         SELECT CASE WHEN count(*) > 0 AND min(a.currency) = max(a.currency) THEN json_build_object(
             'amount', trim_scale(sum(a.cost))::text, 'currency', min(a.currency),
@@ -38,63 +151,64 @@ _AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run
             WHERE a.status = '{MediaStatus.IN_QUEUE}' AND a.queue = m.queue AND a.owner_id = m.owner_id
                 AND a.rank = m.rank AND (a.next_run, a.id) < (m.next_run, m.id)
             LIMIT {MOST_AHEAD}) before
-    ) END AS ahead, m.queue, m.owner_id, m.provider, m.rank"""
-"""For a media that waits: its place among its owner's own, and what else `line.py` needs."""
+    ) END AS ahead"""
+"""Its place among its owner's own; `scheduling/queue_position.py` adds the other owners'."""
 
-_COLUMNS: Final = f"""m.id, m.job_id, m.status, m.prompt, m.model, m.input, m.metadata, m.progress,
-    m.number_of_tries, m.next_run, m.error, m.created_at, m.updated_at, m.started_at, m.completed_at,
-    m.priority, m.deadline, m.on_unknown, m.cancel, m.tags, m.route, {_FILES}, {_COST}"""
-_RESOURCE: Final = f"SELECT {_COLUMNS}, {_AHEAD} FROM media m"
-_LISTED: Final = f"SELECT {_COLUMNS} FROM media m"
 
-_BY_KEY: Final = f"""{_RESOURCE.replace("SELECT ", "SELECT k.fingerprint, ", 1)}
-JOIN idempotency_keys k ON k.media_id = m.id WHERE k.owner_id = $1 AND k.key = $2"""
+def _select(row_type: type[Row], **computed: str) -> str:
+    """A SELECT of the fields of `row_type`: columns of the media `m`, or `computed`."""
+    return "SELECT " + ", ".join(computed.get(name, f"m.{name}") for name in row_type.__struct_fields__)
 
-_BY_JOB: Final = f"{_RESOURCE} WHERE m.job_id = $1 AND m.owner_id = $2"
-_BY_ID: Final = f"{_RESOURCE} WHERE m.id = $1 AND m.owner_id = $2"
 
-_JOB: Final = f"""SELECT m.job_id, m.id AS media_id, m.model, m.status, m.progress, m.number_of_tries, m.next_run,
-    m.error, m.updated_at, m.deadline, m.cancel, {_AHEAD}
+_MEDIA: Final = f"{_select(MediaRow, files=_FILES, cost=_COST, ahead=_AHEAD)} FROM media m"
+_LISTED: Final = f"{_select(MediaRow, files=_FILES, cost=_COST, ahead='NULL::bigint AS ahead')} FROM media m"
+_FIRST_REQUEST: Final = f"""{
+    _select(_FirstRequest, files=_FILES, cost=_COST, ahead=_AHEAD, fingerprint="k.fingerprint")
+} FROM media m JOIN idempotency_keys k ON k.media_id = m.id WHERE k.owner_id = $1 AND k.key = $2"""
+
+_BY_JOB: Final = f"{_MEDIA} WHERE m.job_id = $1 AND m.owner_id = $2"
+_BY_ID: Final = f"{_MEDIA} WHERE m.id = $1 AND m.owner_id = $2"
+_BY_IDS: Final = f"{_LISTED} WHERE m.id = ANY($1::uuid[])"
+
+_JOB: Final = f"""{_select(JobRow, media_id="m.id AS media_id", ahead=_AHEAD)}
 FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 
 _NEWEST: Final = "ORDER BY m.id DESC LIMIT $2"
 
-_HISTORY: Final = """SELECT id, event, status, at, detail FROM media_history
+_HISTORY: Final = f"""SELECT {HistoryRow.columns()} FROM media_history
 WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
 
-_ATTEMPTS: Final = """SELECT id, number, status, model, model_version, external_id, sent, error, cost,
-    currency, cost_basis, units, estimate, created_at, submitted_at, finished_at
-FROM attempts WHERE media_id = $1 ORDER BY number"""
+_ATTEMPTS: Final = f"SELECT {AttemptRow.columns()} FROM attempts WHERE media_id = $1 ORDER BY number"
 
 
-async def media_by_job(db: DatabasePool, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
-    """The complete media of a job, files as a JSON text."""
-    return await db.fetchrow(_BY_JOB, job_id, owner_id)
+async def media_by_job(db: DatabasePool, job_id: UUID, owner_id: UUID) -> MediaRow | None:
+    """The complete media of a job."""
+    return await db.fetchrow_as(MediaRow, _BY_JOB, job_id, owner_id)
 
 
-async def media_by_id(db: DatabasePool, media_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
-    """The complete media, files as a JSON text."""
-    return await db.fetchrow(_BY_ID, media_id, owner_id)
+async def media_by_id(db: DatabasePool, media_id: UUID, owner_id: UUID) -> MediaRow | None:
+    """The complete media."""
+    return await db.fetchrow_as(MediaRow, _BY_ID, media_id, owner_id)
 
 
-async def media_by_key(db: DatabasePool, owner_id: UUID, key: str) -> asyncpg.Record | None:
+async def media_by_key(db: DatabasePool, owner_id: UUID, key: str) -> _FirstRequest | None:
     """The complete media that an idempotency key led to, and the `fingerprint` of its request."""
-    return await db.fetchrow(_BY_KEY, owner_id, key)
+    return await db.fetchrow_as(_FirstRequest, _FIRST_REQUEST, owner_id, key)
 
 
-async def job(db: DatabasePool, job_id: UUID, owner_id: UUID) -> asyncpg.Record | None:
+async def job(db: DatabasePool, job_id: UUID, owner_id: UUID) -> JobRow | None:
     """The light status of a job."""
-    return await db.fetchrow(_JOB, job_id, owner_id)
+    return await db.fetchrow_as(JobRow, _JOB, job_id, owner_id)
 
 
-async def resources(db: DatabasePool, media_ids: Sequence[UUID]) -> list[asyncpg.Record]:
-    """These media, complete, in any order, whoever they belong to."""
-    return await db.fetch(f"{_LISTED} WHERE m.id = ANY($1::uuid[])", media_ids)
+async def media_by_ids(db: DatabasePool, media_ids: Sequence[UUID]) -> list[MediaRow]:
+    """These media, complete, in any order, of any owner."""
+    return await db.fetch_as(MediaRow, _BY_IDS, media_ids)
 
 
 async def newest(
     db: DatabasePool, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
-) -> Sequence[asyncpg.Record]:
+) -> list[MediaRow]:
     """Up to `limit` complete media of an owner, newest first, older than `before`."""
     conditions, values = ["m.owner_id = $1"], list[object]()
     for condition, value in (("m.status", status), ("m.id", before)):
@@ -102,26 +216,28 @@ async def newest(
             values.append(value)
             # A statement of its own for each combination: a generic plan would scan past every other status.
             conditions.append(f"{condition} {'<' if condition == 'm.id' else '='} ${len(values) + 2}")
-    return await db.fetch(f"{_LISTED} WHERE {' AND '.join(conditions)} {_NEWEST}", owner_id, limit, *values)
+    statement = f"{_LISTED} WHERE {' AND '.join(conditions)} {_NEWEST}"
+    return await db.fetch_as(MediaRow, statement, owner_id, limit, *values)
 
 
-async def history(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> Sequence[asyncpg.Record]:
-    """Up to `limit` events of a media, oldest first, after the event `after`; `detail` is a JSON text."""
-    return await db.fetch(_HISTORY, media_id, after, limit)
+async def history(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> list[HistoryRow]:
+    """Up to `limit` events of a media, oldest first, after the event `after`."""
+    return await db.fetch_as(HistoryRow, _HISTORY, media_id, after, limit)
+
+
+async def attempts(db: DatabasePool, media_id: UUID) -> list[AttemptRow]:
+    """Every attempt of a media, first one first."""
+    return await db.fetch_as(AttemptRow, _ATTEMPTS, media_id)
 
 
 async def money_spent(db: DatabasePool, media_id: UUID) -> str:
     """Whether a media has cost money, a MoneySpent."""
-    row = await db.fetchrow(f"SELECT {SPENT_SO_FAR} FROM media m WHERE m.id = $1", media_id)
-    return MoneySpent.NO if row is None else row[0]
+    spent = f"SELECT {MONEY_SPENT} AS money_spent FROM media m WHERE m.id = $1"
+    row = await db.fetchrow_as(_Spent, spent, media_id)
+    return MoneySpent.NO if row is None else row.money_spent
 
 
-async def changes(db: DatabasePool, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:
+async def last_changes(db: DatabasePool, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:
     """When each of these media was changed last."""
-    rows = await db.fetch("SELECT id, updated_at FROM media WHERE id = ANY($1::uuid[])", media_ids)
-    return [(row["id"], row["updated_at"]) for row in rows]
-
-
-async def attempts(db: DatabasePool, media_id: UUID) -> Sequence[asyncpg.Record]:
-    """Every try of a media, first one first; `error` is a JSON text."""
-    return await db.fetch(_ATTEMPTS, media_id)
+    rows = await db.fetch_as(_Changed, "SELECT id, updated_at FROM media WHERE id = ANY($1::uuid[])", media_ids)
+    return [(row.id, row.updated_at) for row in rows]

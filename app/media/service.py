@@ -1,18 +1,18 @@
-"""What the media API does with media that exist: one function for each use case. Asking for one: `requesting.py`."""
+"""What can be done with media that exist: one function for each use case. Requesting one: `intake/submit.py`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from app.jobs import queries as job_queries
 from app.jobs.scheduling.queue_position import Waiting
 from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
-from app.jobs.transitions import transitions
+from app.jobs.transitions.cancellation import cancel_waiting, request_cancel
+from app.jobs.transitions.retry import request_retry
 from app.media import queries
-from app.media.context import MediaServices, Row
+from app.media.context import MediaServices
 from app.media.errors import (
     CancelTooLateError,
     FileNotFoundInMediaError,
@@ -22,6 +22,7 @@ from app.media.errors import (
     MediaNotRetryableError,
     ModelNotFoundError,
 )
+from app.media.queries import JobRow, MediaRow
 from app.media_generator.registry import Offer, Routed, UnknownModelError
 from app.storage.signing import SignedUrl
 
@@ -38,7 +39,7 @@ def model_card(services: MediaServices, name: str) -> Offer | Routed:
         raise ModelNotFoundError(f"there is no model {name!r}; near names: {', '.join(error.near)}") from None
 
 
-async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) -> asyncpg.Record:
+async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) -> MediaRow:
     """The complete media of a job.
 
     Raises:
@@ -50,7 +51,7 @@ async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) ->
     return row
 
 
-async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> asyncpg.Record:
+async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> MediaRow:
     """The complete media.
 
     Raises:
@@ -62,26 +63,26 @@ async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> asyn
     return row
 
 
-async def retry_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> asyncpg.Record:
-    """Try a media again that ended without a result; this may cost money once more.
+async def retry_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> MediaRow:
+    """Retry a media that ended without a result; this may cost money again.
 
     Raises:
         MediaNotFoundError: The owner has none of that id.
-        MediaNotRetryableError: It is still on its way, or done.
+        MediaNotRetryableError: It is in progress, or completed.
     """
-    queue = await transitions.ask_retry(services.db, media_id, owner_id)
+    queue = await request_retry(services.db, media_id, owner_id)
     row = await media(services, owner_id, media_id)
     if queue is None:
-        raise MediaNotRetryableError(media_id, row["status"])
+        raise MediaNotRetryableError(media_id, row.status)
     services.bell.ring(queue)
     return row
 
 
 @dataclass(frozen=True, slots=True)
 class Canceling:
-    """What can be said to an owner's wish to cancel."""
+    """The result of a cancel request."""
 
-    media: Row
+    media: MediaRow
     answer: CancelAnswer
     """REQUESTED or CANCELED."""
     money_spent: str
@@ -89,30 +90,30 @@ class Canceling:
 
 
 async def cancel_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> Canceling:
-    """Cancel a media: at once while it waits; while it is worked on, the wish is passed on.
+    """Cancel a media: at once while it waits; while it is in progress, the request is passed on.
 
     Raises:
         MediaNotFoundError: The owner has none of that id.
-        CancelTooLateError: It is over, or its provider cannot stop it.
+        CancelTooLateError: It has ended, or its provider cannot stop it.
     """
-    if not await transitions.cancel_waiting(services.db, media_id, owner_id):
-        await transitions.ask_cancel(services.db, media_id, owner_id)
+    if not await cancel_waiting(services.db, media_id, owner_id):
+        await request_cancel(services.db, media_id, owner_id)
     row = await media(services, owner_id, media_id)
-    said = {} if row["cancel"] is None else msgspec.json.decode(row["cancel"], type=dict[str, str])
-    spent = said.get("money_spent") or await queries.money_spent(services.db, media_id)
-    if row["status"] == MediaStatus.CANCELED:
+    result = {} if row.cancel is None else msgspec.json.decode(row.cancel, type=dict[str, str])
+    spent = result.get("money_spent") or await queries.money_spent(services.db, media_id)
+    if row.status == MediaStatus.CANCELED:
         return Canceling(row, CancelAnswer.CANCELED, spent)
-    if row["status"] in FINAL or said.get("answer") == CancelAnswer.TOO_LATE:
-        raise CancelTooLateError(media_id, row["status"], spent)
+    if row.status in FINAL or result.get("answer") == CancelAnswer.TOO_LATE:
+        raise CancelTooLateError(media_id, row.status, spent)
     return Canceling(row, CancelAnswer.REQUESTED, spent)
 
 
-async def waiting(services: MediaServices, row: Row) -> Waiting | None:
+async def waiting(services: MediaServices, row: MediaRow | JobRow) -> Waiting | None:
     """What a media waits for; None: it does not wait."""
-    return await services.line.waiting(row)
+    return await services.queue_positions.waiting(row)
 
 
-async def job(services: MediaServices, owner_id: UUID, job_id: UUID) -> asyncpg.Record:
+async def job(services: MediaServices, owner_id: UUID, job_id: UUID) -> JobRow:
     """The light status of a job.
 
     Raises:
@@ -124,9 +125,9 @@ async def job(services: MediaServices, owner_id: UUID, job_id: UUID) -> asyncpg.
     return row
 
 
-async def history(
+async def list_media(
     services: MediaServices, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
-) -> Sequence[asyncpg.Record]:
+) -> Sequence[MediaRow]:
     """The owner's media, newest first; one more than `limit` where more follow."""
     return await queries.newest(services.db, owner_id, status=status, before=before, limit=limit + 1)
 
@@ -147,11 +148,11 @@ async def content_url(
     row = await job_queries.content(services.db, media_id, owner_id, index)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
-    if row["key"] is None:
-        if row["status"] != MediaStatus.COMPLETED:
-            raise MediaNotCompletedError(media_id, row["status"])
+    if row.key is None:
+        if row.status != MediaStatus.COMPLETED:
+            raise MediaNotCompletedError(media_id, row.status)
         raise FileNotFoundInMediaError(f"media {media_id} has no file {index}")
-    key = row["key"] if rendition is None else row["poster_key"]
+    key = row.key if rendition is None else row.poster_key
     if key is None:
         raise FileNotFoundInMediaError(f"file {index} of media {media_id} has no {rendition}")
     return await services.urls.sign(place, key)

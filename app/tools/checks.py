@@ -138,11 +138,12 @@ async def _not_bought_from(runtime: Runtime) -> tuple[list[str], list[str]]:
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS / 2):
-            closed = await provider_circuits.closed(runtime.db)
+            tripped = await provider_circuits.tripped(runtime.db)
             paused = await model_pauses.paused(runtime.db)
     except (*UNAVAILABLE, asyncpg.PostgresError):
         return [], []
-    reasons = [*((gate["provider"], gate) for gate in closed), *((model["model"], model) for model in paused)]
+    reasons = [(row.provider, row.code, row.message) for row in tripped]
+    reasons += [(row.model, row.code, row.message) for row in paused]
     return [
-        f"nothing is bought from {name}: {why['message']}" for name, why in reasons if why["code"] != PAUSED_BY_OPERATOR
-    ], [name for name, why in reasons if why["code"] == PAUSED_BY_OPERATOR]
+        f"nothing is bought from {name}: {message}" for name, code, message in reasons if code != PAUSED_BY_OPERATOR
+    ], [name for name, code, _ in reasons if code == PAUSED_BY_OPERATOR]

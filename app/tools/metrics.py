@@ -81,7 +81,7 @@ class MetricsPage:
         except UNAVAILABLE as error:
             log.warning("metrics_incomplete", error=type(error).__name__)
             return text(_gauges({"fleek_database_up": [((), 0)]}))
-        return text([*_gauges({**_of_media(media), **_of_webhooks(webhooks)}), *families_of(media.tallies)])
+        return text([*_gauges({**_of_media(media), **_of_webhooks(webhooks)}), *families_of(media.counters)])
 
 
 def _of_media(seen: gauges.Gauges) -> Values:
@@ -91,7 +91,7 @@ def _of_media(seen: gauges.Gauges) -> Values:
         "fleek_queue_depth": [((model,), numbers.waiting) for model, numbers in models],
         "fleek_queue_oldest_seconds": [((model,), numbers.oldest_seconds) for model, numbers in models],
         "fleek_running": [((model,), numbers.running) for model, numbers in models],
-        "fleek_provider_closed": [((provider, code), 1) for provider, code in seen.closed.items()],
+        "fleek_provider_closed": [((provider, code), 1) for provider, code in seen.unavailable.items()],
         "fleek_model_paused": [((model, code), 1) for model, code in seen.paused.items()],
         "fleek_workers": [((), seen.workers)],
         "fleek_attempts_unknown": [((), seen.attempts_unknown)],

@@ -139,7 +139,7 @@ async def _do(runtime: Runtime, move: Move, chosen: Sequence[asyncpg.Record], re
 
 async def _retry(services: MediaServices, row: asyncpg.Record) -> dict[str, Any]:
     after = await service.retry_media(services, row["owner_id"], row["media_id"])
-    return {"status": after["status"], "result": "retried", "detail": ""}
+    return {"status": after.status, "result": "retried", "detail": ""}
 
 
 async def _cancel(services: MediaServices, row: asyncpg.Record) -> dict[str, Any]:
@@ -148,7 +148,7 @@ async def _cancel(services: MediaServices, row: asyncpg.Record) -> dict[str, Any
     detail = f"money spent: {said.money_spent}"
     if asked:
         detail = f"its provider is asked; {detail} so far"
-    return {"status": said.media["status"], "result": "asked" if asked else "canceled", "detail": detail}
+    return {"status": said.media.status, "result": "asked" if asked else "canceled", "detail": detail}
 
 
 def _report(move: Move, results: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from app.cli.jobs import show as jobs_shown
 from app.cli.jobs.bulk_actions import Move
 from app.cli.tables import duration
 from app.core.telemetry.logging import set_up_logging
-from app.jobs.sql import OVER
+from app.jobs.sql import ENDED_WITHOUT_RESULT
 from app.jobs.states import UNDER_WAY, MediaStatus
 from app.media.operator_queries import Filter
 from app.media_generator.loading import load_registry
@@ -129,7 +129,7 @@ def retry(
     paid a second time, as after `outcome_unknown`, you are asked.
     """
     wanted = _filter(status, model, provider, error, older_than, newer_than)
-    move = Move("retry", "retried", frozenset(OVER), (MediaStatus.ERROR,))
+    move = Move("retry", "retried", frozenset(ENDED_WITHOUT_RESULT), (MediaStatus.ERROR,))
     raise typer.Exit(bulk_actions.move(move, ids or [], wanted, limit, yes=yes, as_json=json))
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.cli.tables import moment, short
-from app.jobs.scheduling.queue_position import MOST_AHEAD
+from app.jobs.queries import MOST_AHEAD
 from app.jobs.states import OPEN_ATTEMPT, SUSPECT_FROM, CancelAnswer, MediaStatus, MoneySpent
 
 

@@ -78,21 +78,21 @@ def show(*, as_json: bool) -> int:
 async def _all(runtime: Runtime) -> list[dict[str, Any]]:
     providers = [
         {
-            "name": gate["provider"],
-            "code": gate["code"],
-            "message": gate["message"],
-            "since": gate["closed_at"],
+            "name": row.provider,
+            "code": row.code,
+            "message": row.message,
+            "since": row.closed_at,
             "set_apart": None,
         }
-        for gate in await provider_circuits.closed(runtime.db)
+        for row in await provider_circuits.tripped(runtime.db)
     ]
     models = [
         {
-            "name": row["model"],
-            "code": row["code"],
-            "message": row["message"],
-            "since": row["paused_at"],
-            "set_apart": await model_pauses.shelved(runtime.db, row["model"]),
+            "name": row.model,
+            "code": row.code,
+            "message": row.message,
+            "since": row.paused_at,
+            "set_apart": await model_pauses.shelved(runtime.db, row.model),
         }
         for row in await model_pauses.paused(runtime.db)
     ]

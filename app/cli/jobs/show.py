@@ -14,6 +14,7 @@ from app.cli.errors import CommandError
 from app.cli.jobs.explain import Facts, why
 from app.cli.operator_runtime import SilentBell, operate
 from app.cli.tables import coloured, moment, screen_width, short, show, show_json, table
+from app.core.database.rows import Row
 from app.logs import queries as log_queries
 from app.media import operator_queries, queries
 from app.media.operator_queries import Filter
@@ -118,9 +119,9 @@ async def _story(runtime: Runtime, job: UUID, log: int) -> Story:
     media = await queries.media_by_id(db, found[0]["media_id"], found[0]["owner_id"]) if found else None
     if media is None:
         raise CommandError(f"there is no job or media {job}")
-    held = await operator_queries.holder(db, media["id"])
-    waiting = await runtime.media_services(SilentBell()).line.waiting(media)
-    attempts = [_decoded(row) for row in await queries.attempts(db, media["id"])]
+    held = await operator_queries.holder(db, media.id)
+    waiting = await runtime.media_services(SilentBell()).queue_positions.waiting(media)
+    attempts = [_decoded(row) for row in await queries.attempts(db, media.id)]
     facts = Facts(
         media=_decoded(media),
         attempts=attempts,
@@ -137,8 +138,8 @@ async def _story(runtime: Runtime, job: UUID, log: int) -> Story:
         owner={"id": found[0]["owner_id"], "name": found[0]["owner"]},
         facts=facts,
         attempts=attempts,
-        history=[_decoded(row) for row in await queries.history(db, media["id"], after=0, limit=MOST_EVENTS)],
-        log=[_decoded(row) for row in await log_queries.newest(db, media["id"], limit=log)],
+        history=[_decoded(row) for row in await queries.history(db, media.id, after=0, limit=MOST_EVENTS)],
+        log=[_decoded(row) for row in await log_queries.newest(db, media.id, limit=log)],
     )
 
 
@@ -256,8 +257,9 @@ def _dollars(cost: Decimal | None) -> str:
     return "" if cost is None else f"{cost.normalize():f}"
 
 
-def _decoded(row: asyncpg.Record) -> dict[str, Any]:
+def _decoded(row: Row | asyncpg.Record) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(row) if isinstance(row, Row) else dict(row.items())
     return {
         name: msgspec.json.decode(value) if name in _JSON and isinstance(value, str) else value
-        for name, value in row.items()
+        for name, value in fields.items()
     }

@@ -6,17 +6,20 @@ A connection whose query was cut off half-way is thrown away.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
 
+from app.core.database.group_commit import GroupCommit
 from app.core.database.rows import Row
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 RowType = TypeVar("RowType", bound=Row)
 
@@ -35,6 +38,10 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,
 )
 """What asyncpg raises when the database is away, restarting, full or failing over, not the statement wrong."""
+
+
+RETRYABLE = (*UNAVAILABLE, asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
+"""Errors after which the same statement may succeed."""
 
 
 class Change(NamedTuple):
@@ -83,6 +90,7 @@ class DatabasePool:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.announce: Announce = _keep_to_yourself
         """Who is told; set by the process, see `news.py`."""
+        self._group_commits = dict[Any, Any]()
         self.waits = 0
         """Statements that found no connection free."""
 
@@ -126,6 +134,19 @@ class DatabasePool:
                 return await connection.fetch(query, *args)
 
         return await self._use(in_turn)
+
+    async def fetch_in_turn_as(self, row_type: type[RowType], lock: int, query: str, *args: Any) -> list[RowType]:
+        """The same as values of `row_type`, a Row."""
+        return [_typed(row_type, record) for record in await self.fetch_in_turn(lock, query, *args)]
+
+    def group_commit(
+        self, write: Callable[["DatabasePool", Sequence[Item]], Awaitable[Sequence[Result]]]
+    ) -> GroupCommit[Item, Result]:
+        """What gathers the calls of `write` on this database; made at its first use."""
+        group = self._group_commits.get(write)
+        if group is None:
+            group = self._group_commits[write] = GroupCommit(partial(write, self), shared=RETRYABLE)
+        return group
 
     async def close(self) -> None:
         """Close what is idle; call it when nothing is in use any more."""
@@ -200,6 +221,6 @@ def _typed(row_type: type[RowType], record: asyncpg.Record) -> RowType:
     Raises:
         TypeError: The statement's columns are not the fields of `row_type`; a bug.
     """
-    if tuple(record.keys()) != row_type.__struct_fields__:
+    if len(record) != len(row_type.__struct_fields__):
         raise TypeError(f"{row_type.__name__} has the fields {row_type.__struct_fields__}, not {tuple(record.keys())}")
-    return row_type(*record.values())
+    return row_type(**record)

@@ -3,10 +3,10 @@
 import msgspec
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A row of one query: its fields are the columns of the SELECT, in that order.
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of one query: its fields are named like the columns of the SELECT.
 
-    `DatabasePool.fetch_as` makes them, and refuses a statement whose columns are others. JSON columns hold JSON text.
+    `DatabasePool.fetch_as` makes them, and refuses a statement that has other columns. JSON columns hold JSON text.
     """
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Where a provider may call back for one attempt: one that does not sign its calls, where nobody else could.
+"""The URL at which a provider may call back for one attempt; for one that does not sign its calls it is unguessable.
 
 The secret part is an HMAC-SHA-256 of the attempt's id. Its key is made by the first worker that needs it, one for each
-provider, and lies in `provider_keys`, where the API finds it as it finds the keys of signatures.
+provider, and stored in `provider_keys`, where the API finds it as it finds the keys of signatures.
 """
 
 import hmac
@@ -18,36 +18,36 @@ _KEY_BYTES: Final = 32
 
 
 class CallbackUrls:
-    """Makes them; one for each process that buys."""
+    """Makes callback URLs; one for each process that submits."""
 
-    def __init__(self, db: DatabasePool, rules: JobPolicy) -> None:
+    def __init__(self, db: DatabasePool, policy: JobPolicy) -> None:
         self._db = db
-        self._rules = rules
+        self._policy = policy
         self._keys = dict[str, str]()
 
     async def of(self, provider: MediaGeneratorModel, attempt_id: UUID) -> str | None:
-        """The address, told to nobody but the provider; None: it does not call back."""
-        base = self._rules.callback_base_of(provider)
+        """The URL, shown to nobody but the provider; None: it does not call back."""
+        base = self._policy.callback_base_of(provider)
         if base is None:
             return None
-        address = f"{base}/media/callbacks/{provider.name}/{attempt_id}"
+        url = f"{base}/media/callbacks/{provider.name}/{attempt_id}"
         if not provider.capabilities.webhook_brings_answer:
-            return address
-        return f"{address}/{secret_part(await self._key(provider.name), attempt_id)}"
+            return url
+        return f"{url}/{secret_part(await self._key(provider.name), attempt_id)}"
 
     async def _key(self, provider: str) -> str:
         if provider not in self._keys:
-            self._keys[provider] = await signing_keys.secret(
+            self._keys[provider] = await signing_keys.url_key(
                 self._db, key_name(provider), secrets.token_hex(_KEY_BYTES)
             )
         return self._keys[provider]
 
 
 def key_name(provider: str) -> str:
-    """Under which name the key lies: not the provider's own, where keys that are no secret may lie."""
+    """Under which name the key is stored: not the provider's own, whose keys are not secret."""
     return f"{provider} addresses"
 
 
 def secret_part(key: str, attempt_id: UUID) -> str:
-    """What only we can have told: 64 hex digits."""
+    """The part of the URL that only we can have made: 64 hex digits."""
     return hmac.digest(key.encode(), attempt_id.bytes, "sha256").hex()

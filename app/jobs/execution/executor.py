@@ -2,18 +2,18 @@
 
 Crosses database, provider and store, in this order:
 
-0. files of the input are handed over: `input_files.py`. Nothing is bought before all of them are.
-1. intent: the attempt is committed. A crash from here on leaves an attempt without an external id:
-   the next worker asks the provider for it; if nobody can say, the media's `on_unknown` decides.
+0. files of the input are staged at the provider: `inputs/staging.py`. Nothing is submitted before all of them are.
+1. intent: the attempt is committed. A crash from here on leaves an attempt without an external id: the next worker asks
+   the provider for it; if the provider cannot say, the media's `on_unknown` decides.
 2. submit: the one call that spends money, made once, never cut off by a shutdown.
-3. purchase: external id and reference are committed. A crash from here on costs time only: the next
-   worker goes on polling.
-4. poll, until the provider is done, or has stopped because the owner asked for it.
-5. copy: each output into the store. A crash leaves objects that the next worker writes again, same keys.
+3. purchase: external id and reference are committed. A crash from here on costs time only: the next worker goes on
+   polling.
+4. poll, until the provider has finished, or has stopped because the owner requested it.
+5. copy: each output into the store. A crash leaves objects that the next worker writes again, under the same keys.
 6. completion: files, COMPLETED and the attempt's end are committed together.
 
-Steps 1 to 3 are `purchasing.py`. Every write but the purchase names the claim's fencing number: after a
-lost lease it changes nothing. What becomes of a purchase whose media ends before it is `aftercare.py`.
+Steps 1 to 3 are `submission.py`. Every write but the purchase names the claim's fencing token: after a lost lease it
+changes nothing. A purchase whose media ends before it is followed up by `late_results.py`.
 """
 
 import asyncio
@@ -24,7 +24,8 @@ from typing import Final
 
 import structlog
 
-from app.jobs.billing import bill, reported
+from app.core.database.pool import DatabasePool
+from app.jobs.billing import attempt_cost, reported_cost
 from app.jobs.execution.failures import FailureHandler
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.execution.progress import ProgressReporter
@@ -32,9 +33,11 @@ from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputsDelayedError
 from app.jobs.metrics import recording
 from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
+from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, MoneySpent
-from app.jobs.transitions.commands import CancelOutcome, Completion
-from app.jobs.transitions.group_commit import BoughtAlreadyError, Writes
+from app.jobs.transitions.attempt import AlreadyPurchasedError
+from app.jobs.transitions.cancellation import CancelOutcome, cancel, refuse_cancel
+from app.jobs.transitions.completion import Completion, complete
 from app.media_generator import adapter_calls
 from app.media_generator.errors import (
     GenerationFailedError,
@@ -58,17 +61,17 @@ from app.media_generator.registry import Offer, Registry, UnknownModelError
 log = structlog.get_logger(__name__)
 
 MOST_DEFECTS: Final = 5
-"""Polls in a row that an adapter may fail at for no reason that it tells."""
+"""Polls in a row that an adapter may fail at for no reason that it gives."""
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
-SAFETY_NET: Final = (8.0, 30.0)
-"""The same where the provider calls back: polls show progress, and find what lost callbacks do not tell. What has just
-been bought is not asked about before the first of them has passed."""
+CALLBACK_WAITS: Final = (8.0, 30.0)
+"""The same where the provider calls back: polls show progress, and make up for lost callbacks. The first poll comes
+after the first of them."""
 
 
 class ReleaseJobError(Exception):
-    """The job cannot go on now: give it back to the queue, its attempt stays open."""
+    """The job cannot continue now: return it to the queue, its attempt stays open."""
 
     def __init__(self, reason: str, delay: timedelta) -> None:
         super().__init__(reason)
@@ -77,174 +80,167 @@ class ReleaseJobError(Exception):
 
 
 class _StoppedError(Exception):
-    """The provider stopped because it was asked to."""
+    """The provider stopped because it was requested to."""
 
     def __init__(self, cost: Decimal | None = None) -> None:
         self.cost = cost
 
 
 class JobExecutor:
-    """Generates media; one object for all jobs of a process."""
+    """Executes jobs; one object for all jobs of a process."""
 
     def __init__(
         self,
-        writes: Writes,
+        db: DatabasePool,
         registry: Registry,
-        copier: OutputIngest,
-        purchasing: Submitter,
-        settlement: FailureHandler,
+        policy: JobPolicy,
+        submitter: Submitter,
+        ingest: OutputIngest,
+        failures: FailureHandler,
     ) -> None:
-        self._writes = writes
+        self._db = db
         self._registry = registry
-        self._copier = copier
-        self._settlement = settlement
-        self._rules = settlement.rules
-        self.purchasing = purchasing
-        self.rerouter = settlement.rerouter
+        self._policy = policy
+        self._submitter = submitter
+        self._ingest = ingest
+        self._failures = failures
 
     async def run(self, job: Job) -> None:
-        """Bring one job to a final state, or to its next try.
+        """Bring one job to a final state, or to its next attempt.
 
         Raises:
-            ReleaseJobError: It has to wait; somebody else may go on with it.
-            LeaseLostError: It is not this worker's any more.
+            ReleaseJobError: It has to wait; another worker may continue it.
+            LeaseLostError: The lease is lost.
         """
         offer = await self._offer(job)
-        if offer is None or (job.attempt is None and await self._need_not_buy(job)):
+        if offer is None or (job.attempt is None and await self._ends_without_attempt(job)):
             return
         try:
-            attempt = await self.purchasing.obtain(job, offer)
+            attempt = await self._submitter.submit(job, offer)
         except InputsDelayedError as error:
             log.info("inputs_delayed", error=str(error))
-            pause = max(self._rules.retry.pause(job.held.fence), error.wait or timedelta(0))
+            pause = max(self._policy.retry.pause(job.lease.fencing_token), error.wait or timedelta(0))
             raise ReleaseJobError("inputs_delayed", pause) from error
-        except BoughtAlreadyError as error:
-            raise ReleaseJobError("bought_already", timedelta(0)) from error
+        except AlreadyPurchasedError as error:
+            raise ReleaseJobError("already_purchased", timedelta(0)) from error
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
         await self._finish(job, offer, attempt, attempt.reference)
 
-    async def expire(self, job: Job) -> None:
-        """End a job whose deadline has passed; what is at the provider is looked after by `aftercare.py` from here on.
-
-        Raises:
-            LeaseLostError: It is not this worker's any more.
-        """
-        await self._writes.expire(job.held)
-
     async def _offer(self, job: Job) -> Offer | None:
-        """The model; None: nobody has it, and that is written down."""
+        """The model; None: no worker has it, and that is recorded."""
         try:
             return self._registry.find(job.model)
         except UnknownModelError:
-            # While new code is rolled out another worker may have it; what may be paid waits for one that does.
-            if job.attempt is not None or job.held.fence < self._rules.retry.max_tries:
-                raise ReleaseJobError("model_missing_here", self._rules.retry.pause(job.held.fence)) from None
+            # During a rolling update another worker may have it; a job that may be paid waits for one that does.
+            pause = self._policy.retry.pause(job.lease.fencing_token)
+            if job.attempt is not None or job.lease.fencing_token < self._policy.retry.max_tries:
+                raise ReleaseJobError("model_missing_here", pause) from None
             error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
-            await self._settlement.settle(job, None, error)
+            await self._failures.handle(job, None, error)
             return None
 
-    async def _finish(self, job: Job, offer: Offer, attempt: OpenAttempt, reference: Reference) -> None:
-        """From a purchase to its end."""
-        provider, types = offer.provider, offer.card.output_types
-        try:
-            succeeded = await self._outcome(job, provider, attempt, reference)
-            folder = ObjectKeys(job.held.media_id, job.created_at, attempt.number)
-            files = await self._copier.copy_all(provider, succeeded.outputs, folder, types)
-        except _StoppedError as stopped:
-            await self._stopped(job, provider, attempt, stopped.cost)
-            await adapter_calls.settled(provider, reference)
-            return
-        except ProviderError as error:
-            await self._settlement.settle(job, attempt, error)
-            if isinstance(error, GenerationFailedError):
-                # Of a result that could not be had whole the raw answer stays: it was paid for.
-                await adapter_calls.settled(provider, reference)
-            return
-        except CopyDelayedError as error:
-            if attempt.age > self._rules.silence.total_seconds():
-                gone = OutputError(f"the result of {provider.name} could not be had in time")
-                await self._settlement.settle(job, attempt, gone)
-                return
-            # The claims so far stand for the tries so far: nothing is bought by another one.
-            raise ReleaseJobError("copy_delayed", self._rules.retry.pause(job.held.fence)) from error
-        billed = bill(offer.card, succeeded)
-        await self._writes.complete(Completion(job.held, attempt.id, files, billed))
-        recording.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=billed.dollars)
-        recording.files_stored(job.model, files)
-        recording.media_completed(job.model, job.created_at)
-        log.info("media_completed", files=len(files), bytes=sum(file.bytes for file in files))
-        await adapter_calls.settled(provider, reference)
-
-    async def _need_not_buy(self, job: Job) -> bool:
-        """Whether it is over before anything is bought for it."""
+    async def _ends_without_attempt(self, job: Job) -> bool:
+        """Whether it has ended before anything is submitted for it."""
         if job.terms.stored:
-            await self._writes.complete(Completion(job.held, None, ()))
+            await complete(self._db, Completion(job.lease, None, ()))
             recording.media_completed(job.model, job.created_at)
             log.info("media_completed_with_late_result")
             return True
-        if job.cancel_asked.is_set():
-            await self._writes.cancel(CancelOutcome(job.held, None, None))
+        if job.cancel_requested.is_set():
+            await cancel(self._db, CancelOutcome(job.lease, None, None))
             log.info("media_canceled")
             return True
         return False
 
-    async def _outcome(
+    async def _finish(self, job: Job, offer: Offer, attempt: OpenAttempt, reference: Reference) -> None:
+        """From a purchase to its end."""
+        provider = offer.provider
+        try:
+            succeeded = await self._wait_for_result(job, provider, attempt, reference)
+            await self._store(job, offer, attempt, succeeded)
+        except _StoppedError as stopped:
+            await self._record_stopped(job, provider, attempt, stopped.cost)
+        except ProviderError as error:
+            await self._failures.handle(job, attempt, error)
+            if not isinstance(error, GenerationFailedError):
+                # The raw answer of a result that was not fetched whole stays: it was paid for.
+                return
+        except CopyDelayedError as error:
+            if attempt.age <= self._policy.silence.total_seconds():
+                # The claims so far count as tries: nothing is submitted again.
+                raise ReleaseJobError("copy_delayed", self._policy.retry.pause(job.lease.fencing_token)) from error
+            gone = OutputError(f"the result of {provider.name} could not be had in time")
+            await self._failures.handle(job, attempt, gone)
+            return
+        await adapter_calls.settled(provider, reference)
+
+    async def _store(self, job: Job, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
+        keys = ObjectKeys(job.lease.media_id, job.created_at, attempt.number)
+        files = await self._ingest.copy_all(offer.provider, succeeded.outputs, keys, offer.card.output_types)
+        cost = attempt_cost(offer.card, succeeded)
+        await complete(self._db, Completion(job.lease, attempt.id, files, cost))
+        recording.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
+        recording.files_stored(job.model, files)
+        recording.media_completed(job.model, job.created_at)
+        log.info("media_completed", files=len(files), bytes=sum(file.bytes for file in files))
+
+    async def _wait_for_result(
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
     ) -> Succeeded:
-        """Wait until the provider is done; between polls nothing is held but this coroutine."""
-        asked, defects = False, 0
-        called_back = self._rules.callback_base_of(provider) is not None
-        wait, longest = SAFETY_NET if called_back else (SHORTEST_WAIT, LONGEST_WAIT)
-        showing = ProgressReporter(self._writes, job.held)
-        if called_back and attempt.age < wait and not job.cancel_asked.is_set():
+        """Poll until the provider has finished; between polls nothing is held but this coroutine."""
+        stop_sent, defects = False, 0
+        calls_back = self._policy.callback_base_of(provider) is not None
+        wait, longest = CALLBACK_WAITS if calls_back else (SHORTEST_WAIT, LONGEST_WAIT)
+        progress = ProgressReporter(self._db, job.lease)
+        if calls_back and attempt.age < wait and not job.cancel_requested.is_set():
             await _pause(job, wait)
         while True:
-            job.nudged.clear()
-            if job.cancel_asked.is_set() and not asked:
-                asked = await self._ask_to_stop(job, provider, attempt, reference)
+            job.poll_now.clear()
+            if job.cancel_requested.is_set() and not stop_sent:
+                stop_sent = await self._send_stop(job, provider, attempt, reference)
             outcome, defects = await _poll(provider, reference, defects)
             if not isinstance(outcome, Running):
-                showing.last_words(outcome)
+                progress.report_end(outcome)
                 return _result(outcome, provider)
-            left = self._rules.silence.total_seconds() - attempt.age
+            left = self._policy.silence.total_seconds() - attempt.age
             if left <= 0:
-                raise SilentError(f"{provider.name} did not finish within {self._rules.silence}")
-            await showing.show(outcome)
+                raise SilentError(f"{provider.name} did not finish within {self._policy.silence}")
+            await progress.report(outcome)
             pause = outcome.wait.total_seconds() if outcome.wait is not None else wait
             await _pause(job, min(max(pause, SHORTEST_WAIT), max(left, SHORTEST_WAIT)))
             wait = min(wait * 2, longest)
 
-    async def _ask_to_stop(
+    async def _send_stop(
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
     ) -> bool:
-        """Tell the provider that the owner wants it stopped; False: it could not be told, ask again."""
+        """Ask the provider to stop; False: it was not reached, ask again."""
         answer = await adapter_calls.cancel(provider, reference)
         log.info("cancel_answered", answer=answer)
         if answer is CancelAnswer.CANCELED:
             raise _StoppedError
         if answer is CancelAnswer.TOO_LATE:
-            await self._writes.refuse_cancel(CancelOutcome(job.held, attempt.id, MoneySpent.YES))
+            await refuse_cancel(self._db, CancelOutcome(job.lease, attempt.id, MoneySpent.YES))
         return answer is not None
 
-    async def _stopped(
+    async def _record_stopped(
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, cost: Decimal | None
     ) -> None:
-        if not job.cancel_asked.is_set() and attempt.told_to_stop:
-            # We had stopped it after its deadline, and then its owner asked for another try.
-            await self._settlement.begin_anew(job, attempt, cost)
+        if not job.cancel_requested.is_set() and attempt.told_to_stop:
+            # We had stopped it after its deadline, and then its owner requested a retry.
+            await self._failures.restart(job, attempt, cost)
             return
-        if not job.cancel_asked.is_set():
+        if not job.cancel_requested.is_set():
             error = GenerationFailedError(f"{provider.name} says that it was canceled, and not by us")
-            await self._settlement.settle(job, attempt, error)
+            await self._failures.handle(job, attempt, error)
             return
         spent = MoneySpent.YES
         if cost is not None:
             spent = MoneySpent.YES if cost > 0 else MoneySpent.NO
         elif provider.capabilities.cancel_stops_billing:
             spent = MoneySpent.MAYBE
-        await self._writes.cancel(CancelOutcome(job.held, attempt.id, spent, reported(cost)))
+        await cancel(self._db, CancelOutcome(job.lease, attempt.id, spent, reported_cost(cost)))
         recording.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         log.info("media_canceled", money_spent=spent)
 
@@ -269,7 +265,7 @@ async def _poll(provider: MediaGeneratorModel, reference: Reference, defects: in
 
 
 async def _pause(job: Job, seconds: float) -> None:
-    """Until it is nudged, that long at most."""
+    """Until there is a reason to poll, that long at most."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await job.nudged.wait()
+            await job.poll_now.wait()

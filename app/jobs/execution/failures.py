@@ -1,4 +1,4 @@
-"""How a failed attempt ends: with another try, or with the media's ERROR."""
+"""How a failed attempt ends: with another attempt, at the next target of a route, or with the media's ERROR."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -7,49 +7,51 @@ from typing import Final
 import msgspec
 import structlog
 
+from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
-from app.jobs.billing import reported
+from app.jobs.billing import reported_cost
 from app.jobs.execution.fallback import RouteFallback
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.job_errors import HELD_AS_UNKNOWN
 from app.jobs.metrics import recording
 from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, OnUnknown
-from app.jobs.transitions.commands import AttemptOutcome, Failure
-from app.jobs.transitions.group_commit import LeaseLostError, Writes
+from app.jobs.transitions.failure import Failure, fail, schedule_retries
+from app.jobs.transitions.group_commit import LeaseLostError
+from app.jobs.transitions.late_attempts import AttemptOutcome, close
 from app.media_generator.errors import CreditError, GenerationFailedError, ProviderError, Sent, UnauthorizedError
 
 log = structlog.get_logger(__name__)
 
-CLOSES_GATE: Final = (UnauthorizedError, CreditError)
-"""What says that nothing can be bought from a provider, whatever is asked for."""
+TRIPS_CIRCUIT: Final = (UnauthorizedError, CreditError)
+"""Errors after which the provider accepts nothing, whatever is submitted."""
 LONGEST_MESSAGE: Final = 4_000
 """Characters of an error that are kept: each event and each webhook carries them."""
-FIRST_LOOK: Final = timedelta(seconds=30)
-"""Until somebody looks again for an outcome that nobody knew."""
+FIRST_CHECK: Final = timedelta(seconds=30)
+"""Until an unknown outcome is checked again."""
 
 
 class FailureHandler:
-    """Writes down how attempts failed and what follows."""
+    """Records how attempts failed and decides what follows."""
 
-    def __init__(self, writes: Writes, rules: JobPolicy, rerouter: RouteFallback) -> None:
-        self._writes = writes
-        self.rerouter = rerouter
-        self.rules = rules
+    def __init__(self, db: DatabasePool, policy: JobPolicy, fallback: RouteFallback) -> None:
+        self._db = db
+        self._fallback = fallback
+        self._policy = policy
 
-    async def settle(self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, spare: bool = False) -> None:
+    async def handle(self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, spare: bool = False) -> None:
         """End an attempt.
 
         Args:
             job: Whose attempt it was.
             attempt: None: it failed before there was one, and none will follow.
             error: Why.
-            spare: It is not this media's fault: it is tried again, however often it was.
+            spare: It is not this media's fault: it is retried however many attempts there were.
 
         Raises:
-            LeaseLostError: The media is not this worker's any more; how the attempt ended is known all the same.
+            LeaseLostError: The lease is lost; how the attempt ended is recorded all the same.
         """
-        pause = self.rules.gate_pause if spare else self._pause(job, attempt, error)
+        pause = self._policy.circuit_pause if spare else self._pause(job, attempt, error)
         log.warning(
             "attempt_failed",
             code=error.code,
@@ -60,50 +62,52 @@ class FailureHandler:
         unknown = error.sent is Sent.UNKNOWN
         held = unknown and pause is None and job.terms.on_unknown is OnUnknown.HOLD
         failure = Failure(
-            held=job.held,
+            lease=job.lease,
             attempt_id=attempt.id if attempt is not None else None,
             attempt_status=AttemptStatus.UNKNOWN if unknown else AttemptStatus.FAILED,
             sent=error.sent,
             error=as_json(error, HELD_AS_UNKNOWN if held else ""),
             retry_after=pause,
-            look_after=FIRST_LOOK if held else None,
+            look_after=FIRST_CHECK if held else None,
         )
         final = pause is None or (spare and error.sent is Sent.NO)
-        if final and await self.rerouter.after(job, attempt, error, failure.error):
+        if final and await self._fallback.after_failure(job, attempt, error, failure.error):
             if attempt is not None:
                 recording.attempt_ended(job.model, AttemptStatus.FAILED, code=error.code)
             return
         try:
-            await self._writes.end(failure)
+            await self._write(failure)
         except LeaseLostError:
             if attempt is not None and not unknown:
-                await self._writes.close(AttemptOutcome(attempt.id, AttemptStatus.FAILED, error.sent, failure.error))
+                await close(self._db, AttemptOutcome(attempt.id, AttemptStatus.FAILED, error.sent, failure.error))
             raise
         if attempt is not None:
             recording.attempt_ended(job.model, failure.attempt_status, code=error.code)
 
-    async def begin_anew(self, job: Job, attempt: OpenAttempt, cost: Decimal | None) -> None:
-        """End an attempt that we ourselves had stopped, and let another follow at once.
+    async def restart(self, job: Job, attempt: OpenAttempt, cost: Decimal | None) -> None:
+        """End an attempt that we had stopped ourselves, and let another follow at once.
 
         Raises:
-            LeaseLostError: The media is not this worker's any more.
+            LeaseLostError: The lease is lost.
         """
-        await self._writes.close(AttemptOutcome(attempt.id, AttemptStatus.CANCELED, Sent.YES, bill=reported(cost)))
+        outcome = AttemptOutcome(attempt.id, AttemptStatus.CANCELED, Sent.YES, cost=reported_cost(cost))
+        await close(self._db, outcome)
         recording.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
-        error = GenerationFailedError("it was stopped after its deadline")
-        await self._writes.end(
-            Failure(job.held, None, AttemptStatus.CANCELED, Sent.YES, as_json(error), retry_after=timedelta(0))
-        )
+        error = as_json(GenerationFailedError("it was stopped after its deadline"))
+        await self._write(Failure(job.lease, None, AttemptStatus.CANCELED, Sent.YES, error, retry_after=timedelta(0)))
+
+    async def _write(self, failure: Failure) -> None:
+        await (fail if failure.retry_after is None else schedule_retries)(self._db, failure)
 
     def _pause(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> timedelta | None:
         if attempt is None:
             return None
         tries = max(attempt.number - job.terms.spared, 1)
-        return self.rules.retry.after(error, tries, on_unknown=job.terms.on_unknown)
+        return self._policy.retry.after(error, tries, on_unknown=job.terms.on_unknown)
 
 
 def as_json(error: ProviderError, what_next: str = "") -> str:
     """The `error` that a media's owner reads."""
-    said = error.message if len(error.message) <= LONGEST_MESSAGE else f"{error.message[:LONGEST_MESSAGE]} ..."
-    message = f"{said}; {what_next}" if what_next else said
+    cut = error.message if len(error.message) <= LONGEST_MESSAGE else f"{error.message[:LONGEST_MESSAGE]} ..."
+    message = f"{cut}; {what_next}" if what_next else cut
     return msgspec.json.encode({"code": error.code, "message": storable(message)}).decode()

@@ -22,7 +22,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from app.core.database.pool import DatabasePool
+from app.core.database.pool import RETRYABLE, DatabasePool
 from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, inspect
 from app.core.http_client.protocol import Http
 from app.jobs import queries
@@ -39,7 +39,6 @@ from app.jobs.inputs.references import (
     replaced,
     shown,
 )
-from app.jobs.transitions.group_commit import TRY_LATER
 from app.media_generator import adapter_calls
 from app.media_generator.errors import InputRefusedError, InputUnreachableError
 from app.media_generator.media_generator_model import Capabilities, InputFile, MediaGeneratorModel
@@ -125,14 +124,14 @@ class InputStaging:
         try:
             sources = {text: await self._find(can, owner_id, text, path) for text, path in first.items()}
             inline = {text for text, source in sources.items() if self._goes_inline(can, source)}
-        except (StoreError, StoreAwayError, *TRY_LATER) as error:
+        except (StoreError, StoreAwayError, *RETRYABLE) as error:
             raise InputsDelayedError(repr(error)) from error
         async with self._memory.holding(sum(sources[text].file.size for text in inline) * 4 // 3):
             try:
                 words = {
                     text: await self._words(offer.provider, owner_id, sources[text], first[text]) for text in sources
                 }
-            except (StoreError, StoreAwayError, *TRY_LATER) as error:
+            except (StoreError, StoreAwayError, *RETRYABLE) as error:
                 raise InputsDelayedError(repr(error)) from error
             log.info("input_files_handed_over", files=len(words), inline=len(inline))
             yield replaced(given, lambda _, text: words[text], frozenset(named))
@@ -157,8 +156,10 @@ class InputStaging:
         if isinstance(found, Url):
             return self._stored(await self._fetched(owner_id, found.url))
         if isinstance(found, OfMedia):
-            row = await queries.content(self._db, found.media_id, owner_id, found.index)
-            return None if row is None or row["key"] is None else self._stored(row)
+            content = await queries.content(self._db, found.media_id, owner_id, found.index)
+            if content is None or content.key is None or content.media_type is None or content.bytes is None:
+                return None
+            return self._in_bucket(content.key, content.media_type, content.bytes)
         there = await self._uploads.find(owner_id, found.upload_id)
         return None if there is None else self._stored(there)
 
@@ -176,9 +177,11 @@ class InputStaging:
             raise InputUnreachableError(f"the file of the input could not be fetched: {error.detail}") from error
 
     def _stored(self, row: asyncpg.Record) -> _Source:
-        key: str = row["key"]
+        return self._in_bucket(row["key"], row["media_type"], row["bytes"])
+
+    def _in_bucket(self, key: str, media_type: str, size: int) -> _Source:
         name = key.rpartition("/")[2]
-        return _Source(InputFile(row["media_type"], row["bytes"], name, lambda: self._store.get(key)), key)
+        return _Source(InputFile(media_type, size, name, lambda: self._store.get(key)), key)
 
     def _by_url(self, can: Capabilities) -> bool:
         return can.reads_urls and self._rules.store_is_public

@@ -80,10 +80,10 @@ class InputValidator:
         row = await queries.content(self._db, found.media_id, owner_id, found.index)
         if row is None:
             return "names no media of yours"
-        if row["key"] is not None:
+        if row.key is not None:
             return None
-        if row["status"] != MediaStatus.COMPLETED:
-            return f"names a media that is {row['status']}; its files are there once it is COMPLETED"
+        if row.status != MediaStatus.COMPLETED:
+            return f"names a media that is {row.status}; its files are there once it is COMPLETED"
         return f"names a media that has no file {found.index}"
 
 

@@ -1,18 +1,19 @@
-"""What can go wrong, in numbers, read from the tables when somebody asks."""
+"""Numbers for operators about what can go wrong, read from the tables on request."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 from app.jobs.metrics import counters
-from app.jobs.scheduling import model_pauses, provider_circuits
+from app.jobs.scheduling.availability import unavailable_now
 from app.jobs.states import PAUSED_BY_OPERATOR, AttemptStatus, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`
 
 # Each half has its own partial index; one condition over both statuses would read every media there ever was.
 _BY_MODEL: Final = f"""
-SELECT model, sum(waiting)::bigint AS waiting, greatest(extract(epoch FROM max(oldest)), 0)::float8 AS oldest,
+SELECT model, sum(waiting)::bigint AS waiting, greatest(extract(epoch FROM max(oldest)), 0)::float8 AS oldest_seconds,
     sum(running)::bigint AS running
 FROM (
     SELECT model, count(*) AS waiting, max(now() - next_run) FILTER (WHERE rank >= 0 AND provider NOT IN (
@@ -22,21 +23,27 @@ FROM (
     SELECT model, 0, NULL, count(*) FROM media WHERE status = '{MediaStatus.PROCESSING}' GROUP BY model
 ) parts GROUP BY model ORDER BY model"""
 
-_REST: Final = f"""
+_TOTALS: Final = f"""
 SELECT (SELECT count(*) FROM attempts a JOIN media m ON m.id = a.media_id
-        WHERE a.status = '{AttemptStatus.UNKNOWN}' AND m.status = '{MediaStatus.ERROR}') AS unknown,
-    (SELECT count(*) FROM attempts WHERE look_at IS NOT NULL) AS late,
+        WHERE a.status = '{AttemptStatus.UNKNOWN}' AND m.status = '{MediaStatus.ERROR}') AS attempts_unknown,
+    (SELECT count(*) FROM attempts WHERE look_at IS NOT NULL) AS attempts_late,
     (SELECT count(*) FROM workers) AS workers"""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelGauges:
+class ModelGauges(Row, frozen=True):
     """One model's jobs."""
 
+    model: str
     waiting: int
     oldest_seconds: float
     """For how long the oldest that is due has waited."""
     running: int
+
+
+class _Totals(Row, frozen=True):
+    attempts_unknown: int
+    attempts_late: int
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +53,29 @@ class Gauges:
     models: dict[str, ModelGauges]
     """Models that have jobs waiting or running."""
     attempts_unknown: int
-    """Tries that may have been paid, held until their owners decide."""
+    """Attempts that may have been paid, held until their owners decide."""
     attempts_late: int
-    """Purchases that are looked after although their media is over."""
+    """Purchases that are followed up although their media has ended."""
     workers: int
-    closed: dict[str, str]
-    """Providers from which nothing is bought now, with the error code; `paused`: by the operator."""
+    unavailable: dict[str, str]
+    """Providers to which nothing is submitted now, with the error code; `paused`: by the operator."""
     paused: dict[str, str]
-    """Models from which nothing is bought now, with the code: `paused` by the operator, or `model_gone`."""
-    tallies: dict[str, int]
-    """See `tallies.py` and `measures.py`."""
+    """Models to which nothing is submitted now, with the code: `paused` by the operator, or `model_gone`."""
+    counters: dict[str, int]
+    """See `counters.py`, and the metrics of processes."""
 
 
 async def read(db: DatabasePool) -> Gauges:
     """Read all numbers."""
-    rest = await db.fetchrow(_REST)
+    (totals,) = await db.fetch_as(_Totals, _TOTALS)
+    models = await db.fetch_as(ModelGauges, _BY_MODEL)
+    unavailable = await unavailable_now(db)
     return Gauges(
-        models={
-            row["model"]: ModelGauges(row["waiting"], row["oldest"], row["running"])
-            for row in await db.fetch(_BY_MODEL)
-        },
-        attempts_unknown=rest["unknown"] if rest else 0,
-        attempts_late=rest["late"] if rest else 0,
-        workers=rest["workers"] if rest else 0,
-        closed={row["provider"]: row["code"] for row in await provider_circuits.closed(db)},
-        paused={row["model"]: row["code"] for row in await model_pauses.paused(db)},
-        tallies=await counters.read(db),
+        models={row.model: row for row in models},
+        attempts_unknown=totals.attempts_unknown,
+        attempts_late=totals.attempts_late,
+        workers=totals.workers,
+        unavailable={provider: reason["code"] for provider, reason in unavailable.providers.items()},
+        paused={model: reason["code"] for model, reason in unavailable.models.items()},
+        counters=await counters.read(db),
     )

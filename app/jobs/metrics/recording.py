@@ -1,4 +1,4 @@
-"""What is counted when a try ends: its outcome, its cost, its bytes. The rows are the truth; this is for graphs."""
+"""What is recorded for graphs when an attempt ends: its outcome, its cost, its bytes. The rows are the truth."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,17 +6,17 @@ from decimal import Decimal
 
 from app.core.telemetry import metrics
 from app.jobs.states import AttemptStatus
-from app.jobs.transitions.commands import StoredFile
+from app.jobs.transitions.completion import StoredFile
 
 
 def attempt_ended(model: str, status: AttemptStatus, *, code: str = "", cost: Decimal | None = None) -> None:
-    """A try has come to its end.
+    """An attempt has ended.
 
     Args:
         model: `provider/name`.
         status: How.
         code: Of the error, if there was one.
-        cost: In US dollars, if the provider has told it.
+        cost: In US dollars, if the provider has reported it.
     """
     provider = model.partition("/")[0]
     metrics.ATTEMPTS.add(provider, status.value, code)

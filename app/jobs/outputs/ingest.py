@@ -26,7 +26,7 @@ from app.core.ids import new_id
 from app.core.telemetry import tracing
 from app.jobs.outputs.probe import OutputProbe
 from app.jobs.policies import OutputLimits
-from app.jobs.transitions.commands import StoredFile
+from app.jobs.transitions.completion import StoredFile
 from app.media_generator import adapter_calls
 from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
 from app.media_generator.media_generator_model import MediaGeneratorModel, Output

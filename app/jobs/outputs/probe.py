@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from app.jobs.transitions.commands import StoredFile
+from app.jobs.transitions.completion import StoredFile
 from app.storage.store import Store
 
 log = structlog.get_logger(__name__)

@@ -32,7 +32,7 @@ def first_step(route: Routed, given: Mapping[str, Any], closed: Unavailable) -> 
     for number in range(len(route.targets)):
         found = _step(route, number, given)
         if isinstance(found, RouteStep):
-            if closed.why(found.offer.full_name) is None:
+            if closed.reason(found.offer.full_name) is None:
                 return found, []
             fitting.append(found)
         else:
@@ -58,7 +58,7 @@ def next_step(
         return None
     for number in range(names.index(model) + 1, len(names)):
         step = _step(found, number, given)
-        if isinstance(step, RouteStep) and (closed is None or closed.why(step.offer.full_name) is None):
+        if isinstance(step, RouteStep) and (closed is None or closed.reason(step.offer.full_name) is None):
             return step
     return None
 

@@ -1,157 +1,110 @@
-"""A worker's writes: many jobs share one statement, and a write waits for a database that is away."""
+"""A worker's writes: many jobs share one statement, and a write waits for a database that is down.
+
+`@grouped`, `@fenced` and `@best_effort` turn a transition of many items into one of a single item: `await
+complete(db, completion)` returns once it is committed. Items that arrive while a statement runs share the next one;
+`complete.many(db, completions)` runs the statement at once. Every statement here is safe to repeat when its answer was
+lost.
+"""
 
 import asyncio
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import update_wrapper
+from typing import Final, Generic, TypeVar
 
-import asyncpg
 import structlog
 
-from app.core.database.group_commit import GroupCommit
-from app.core.database.pool import UNAVAILABLE, DatabasePool
-from app.jobs.job_errors import DEADLINE_EXCEEDED
-from app.jobs.transitions import late_attempts, transitions
-from app.jobs.transitions.commands import (
-    AttemptOutcome,
-    CancelOutcome,
-    Completion,
-    Failure,
-    Intent,
-    Lease,
-    Progress,
-    Purchase,
-    Reroute,
-)
+from app.core.database.pool import RETRYABLE, DatabasePool
 
 log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-TRY_LATER: Final = (*UNAVAILABLE, asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
-"""Errors of the database after which the same statement may succeed."""
 SHORTEST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts at a write while the database is down."""
 
 
 class LeaseLostError(Exception):
-    """Another worker has the media, or it is over: nothing more may be written for it."""
+    """Another worker has the media, or it has ended: nothing more may be written for it."""
 
 
-class BoughtAlreadyError(Exception):
-    """A purchase of an older try has turned up since the claim: it goes on, nothing is bought anew."""
+class GroupedTransition(Generic[Item, Result]):
+    """A transition of one item that shares its statement with others."""
+
+    def __init__(self, many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
+        self.many = many
+        """The statement itself, for many items at once: one result for each, in order."""
+        update_wrapper(self, many)
+
+    async def __call__(self, db: DatabasePool, item: Item) -> Result:
+        """Write until the database has answered."""
+        pause = SHORTEST_PAUSE
+        while True:
+            try:
+                return await self.once(db, item)
+            except RETRYABLE as error:
+                log.warning("write_delayed", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def once(self, db: DatabasePool, item: Item) -> Result:
+        """Write with whatever else waits; errors of the database come out."""
+        return await db.group_commit(self.many)(item)
 
 
-class Writes:
-    """The statements that move jobs, each safe to repeat when its answer was lost."""
+class FencedTransition(Generic[Item, Result]):
+    """A grouped transition that only the holder of the lease may make."""
 
-    def __init__(self, db: DatabasePool) -> None:
-        self._intend = GroupCommit[Intent, int | None](lambda items: transitions.intend(db, items), shared=TRY_LATER)
-        self._purchase = GroupCommit[Purchase, bool](
-            lambda items: transitions.record_purchases(db, items), shared=TRY_LATER
-        )
-        self._complete = GroupCommit[Completion, bool](lambda items: transitions.complete(db, items), shared=TRY_LATER)
-        self._retry = GroupCommit[Failure, bool](
-            lambda items: transitions.schedule_retries(db, items), shared=TRY_LATER
-        )
-        self._fail = GroupCommit[Failure, bool](lambda items: transitions.fail(db, items), shared=TRY_LATER)
-        self._expire = GroupCommit[Lease, bool](
-            lambda items: transitions.expire(db, items, DEADLINE_EXCEEDED.as_json), shared=TRY_LATER
-        )
-        self._cancel = GroupCommit[CancelOutcome, bool](lambda items: transitions.cancel(db, items), shared=TRY_LATER)
-        self._refuse_cancel = GroupCommit[CancelOutcome, bool](
-            lambda items: transitions.refuse_cancel(db, items), shared=TRY_LATER
-        )
-        self._reroute = GroupCommit[Reroute, bool](lambda items: transitions.reroute(db, items), shared=TRY_LATER)
-        self._close = GroupCommit[AttemptOutcome, bool](lambda items: late_attempts.close(db, items), shared=TRY_LATER)
-        self._progress = GroupCommit[Progress, bool](lambda items: transitions.progress(db, items), shared=TRY_LATER)
+    def __init__(self, many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result | None]]]) -> None:
+        self.many = many
+        self._grouped = GroupedTransition(many)
+        update_wrapper(self, many)
 
-    async def intend(self, intent: Intent) -> int:
-        """Commit what is about to be bought; the attempt's number.
+    async def __call__(self, db: DatabasePool, item: Item) -> Result:
+        """Write until the database has answered.
 
         Raises:
-            LeaseLostError: It must not be bought by this worker.
-            BoughtAlreadyError: It must not be bought at all.
+            LeaseLostError: The lease is lost; nothing was written.
         """
+        result = await self._grouped(db, item)
+        if result is None or result is False:
+            raise LeaseLostError
+        return result
+
+
+class BestEffortTransition(Generic[Item, Result]):
+    """A grouped transition that is dropped while the database is down."""
+
+    def __init__(self, many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
+        self.many = many
+        self._grouped = GroupedTransition(many)
+        update_wrapper(self, many)
+
+    async def __call__(self, db: DatabasePool, item: Item) -> None:
+        """Write, or do not."""
         try:
-            number = await _persist(self._intend, intent)
-        except asyncpg.UniqueViolationError as error:
-            # A media has one open attempt at most.
-            raise BoughtAlreadyError from error
-        if number is None:
-            raise LeaseLostError
-        return number
-
-    async def purchase(self, purchase: Purchase) -> None:
-        """Record what was bought, whoever holds the lease now."""
-        try:
-            await _persist(self._purchase, purchase)
-        except asyncpg.UniqueViolationError:
-            # Another try was begun in this very moment; the second time it is seen.
-            await _persist(self._purchase, purchase)
-
-    async def close(self, closing: AttemptOutcome) -> None:
-        """Record how an attempt ended, whoever holds the lease now."""
-        await _persist(self._close, closing)
-
-    async def complete(self, completion: Completion) -> None:
-        """Commit files and COMPLETED.
-
-        Raises:
-            LeaseLostError: It was not this worker's any more.
-        """
-        if not await _persist(self._complete, completion):
-            raise LeaseLostError
-
-    async def end(self, failure: Failure) -> None:
-        """Commit how an attempt failed, and whether the media is tried again.
-
-        Raises:
-            LeaseLostError: It was not this worker's any more.
-        """
-        if not await _persist(self._fail if failure.retry_after is None else self._retry, failure):
-            raise LeaseLostError
-
-    async def reroute(self, move: Reroute) -> bool:
-        """Commit how an attempt failed, and that the media goes on to another model; False: it may not."""
-        return await _persist(self._reroute, move)
-
-    async def expire(self, held: Lease) -> None:
-        """End a media whose deadline has passed.
-
-        Raises:
-            LeaseLostError: It was not this worker's any more.
-        """
-        if not await _persist(self._expire, held):
-            raise LeaseLostError
-
-    async def cancel(self, report: CancelOutcome) -> None:
-        """Commit that a media was stopped in time.
-
-        Raises:
-            LeaseLostError: It was not this worker's any more.
-        """
-        if not await _persist(self._cancel, report):
-            raise LeaseLostError
-
-    async def refuse_cancel(self, report: CancelOutcome) -> None:
-        """Let its owner know that it goes on."""
-        await _persist(self._refuse_cancel, report)
-
-    async def progress(self, progress: Progress) -> None:
-        """Show how far it is; lost without harm while the database is away."""
-        try:
-            await self._progress(progress)
-        except TRY_LATER:
+            await self._grouped.once(db, item)
+        except RETRYABLE:
             return
 
 
-async def _persist(batch: GroupCommit[Item, Result], item: Item) -> Result:
-    """Write until the database has answered; every statement here may be repeated."""
-    pause = SHORTEST_PAUSE
-    while True:
-        try:
-            return await batch(item)
-        except TRY_LATER as error:
-            log.warning("write_delayed", error=type(error).__name__)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+def grouped(
+    many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result]]],
+) -> GroupedTransition[Item, Result]:
+    """Make a transition of many items one of a single item."""
+    return GroupedTransition(many)
+
+
+def fenced(
+    many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result | None]]],
+) -> FencedTransition[Item, Result]:
+    """The same for a transition that returns None or False where the lease is lost."""
+    return FencedTransition(many)
+
+
+def best_effort(
+    many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result]]],
+) -> BestEffortTransition[Item, Result]:
+    """The same for a transition that nobody misses if it is lost."""
+    return BestEffortTransition(many)

@@ -1,85 +1,216 @@
-"""Attempts whose media is over: who looks after them, and how they end. No status of a media moves here.
+"""Attempts that are still open when their media has ended: who follows them up, and how they end.
 
-Nothing is fenced: an attempt that is no longer open, or that its owner's retry has taken back, refuses the write.
+No status of a media changes here, and nothing is fenced: no worker owns such an attempt. A worker that follows one up
+moves `look_at` ahead; if it dies, the next worker takes over then. An attempt that is no longer open, or that a retry
+by its owner has taken back, refuses the write.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from app.core.database.pool import DatabasePool
-from app.jobs.billing import columns
-from app.jobs.transitions import late_statements as statements
-from app.jobs.transitions.base import told
-from app.jobs.transitions.commands import AttemptOutcome, LateResult
+from app.core.database.rows import Row
+from app.jobs.billing import UNKNOWN_COST, AttemptCost, cost_columns
+from app.jobs.sql import COST_COLUMNS, ENDED_WITHOUT_RESULT, OPEN_STATUSES, literals, set_cost, verdict_holds
+from app.jobs.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
+from app.jobs.transitions.base import Changed, announce
+from app.jobs.transitions.completion import StoredFile, file_arrays
+from app.jobs.transitions.group_commit import grouped
+
+# ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
 
-async def take(db: DatabasePool, *, limit: int, pause: timedelta, in_hand: Sequence[UUID] = ()) -> list[asyncpg.Record]:
-    """Up to `limit` attempts that are to be looked after now, but not those in hand.
+@dataclass(frozen=True, slots=True)
+class AttemptOutcome:
+    """How an attempt ended that its media did not wait for; `error` is JSON text."""
 
-    Nobody gets them again for `pause`, and for longer each time that a look does not come to its end.
+    attempt_id: UUID
+    status: AttemptStatus
+    sent: str
+    """A Sent."""
+    error: str | None = None
+    cost: AttemptCost = UNKNOWN_COST
+
+
+@dataclass(frozen=True, slots=True)
+class LateResult:
+    """The files of an attempt whose media has ended."""
+
+    attempt_id: UUID
+    media_id: UUID
+    files: tuple[StoredFile, ...]
+    cost: AttemptCost = UNKNOWN_COST
+
+
+class LateAttempt(Row, frozen=True):
+    """An attempt to follow up, and its media."""
+
+    attempt_id: UUID
+    attempt_number: int
+    reference: str | None
+    """JSON text; None: no purchase is known."""
+    attempted_at: datetime
+    stop: bool
+    """The provider is to be asked to stop it."""
+    told_to_stop: bool
+    """It has been."""
+    looks: int
+    """Checks in a row that did not finish, this one included."""
+    attempt_age: timedelta
+    ended_for: timedelta
+    """How long ago the media ended."""
+    id: UUID
+    """Of the media."""
+    model: str
+    prompt: str
+    input: str
+    """JSON text."""
+    created_at: datetime
+    """Of the media."""
+    takeovers: int
+    stored: bool
+    """The media has files already."""
+
+
+class _AttemptId(Row, frozen=True):
+    id: UUID
+
+
+_ENDED: Final = literals(ENDED_WITHOUT_RESULT)
+_OPEN_OR_UNKNOWN: Final = literals(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})
+
+# A check that does not finish may have killed its worker: the next one waits longer.
+_TAKE_DUE: Final = f"""
+WITH due AS MATERIALIZED (
+    SELECT a.id FROM attempts a JOIN media m ON m.id = a.media_id
+    WHERE a.look_at <= now() AND m.status IN ({_ENDED}) AND NOT a.id = ANY($3::uuid[])
+    ORDER BY a.look_at LIMIT $1 FOR UPDATE OF a SKIP LOCKED
+)
+UPDATE attempts a SET looks = a.looks + 1, look_at = now() + $2::interval * power(4, least(a.looks, 4))
+FROM due, media m WHERE a.id = due.id AND m.id = a.media_id
+RETURNING a.id AS attempt_id, a.number AS attempt_number, a.reference, a.created_at AS attempted_at, a.stop,
+    a.told_to_stop, a.looks, now() - a.created_at AS attempt_age, now() - m.completed_at AS ended_for,
+    m.id, CASE WHEN m.route IS NULL THEN m.model ELSE a.model END AS model, m.prompt, m.input, m.created_at,
+    m.takeovers,
+    EXISTS (SELECT FROM files f WHERE f.media_id = m.id) AS stored"""
+
+_FINISH_CHECK: Final = "UPDATE attempts SET looks = 0 WHERE id = $1 AND looks > 0"
+
+# The verdict that it was not sent closes no attempt whose purchase is known.
+_CLOSE: Final = f"""
+UPDATE attempts a SET status = t.status, sent = t.sent, error = t.error::jsonb, {set_cost("t")}, finished_at = now(),
+    look_at = NULL, stop = false
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::numeric[], $6::text[], $7::text[], $8::text[])
+    AS t (id, status, sent, error, {COST_COLUMNS})
+WHERE a.id = t.id AND a.status IN ({_OPEN_OR_UNKNOWN}) AND {verdict_holds("t.sent", "t.error")}
+RETURNING a.id"""
+
+_STOP_SENT: Final = "UPDATE attempts SET stop = false, told_to_stop = true WHERE id = $1"
+
+_ABANDON: Final = f"""UPDATE attempts SET look_at = NULL, stop = false,
+    status = CASE WHEN status = '{AttemptStatus.INTENDED}' THEN '{AttemptStatus.UNKNOWN}' ELSE status END
+WHERE id = $1 AND look_at IS NOT NULL AND (reference IS NOT NULL) = $2"""
+
+# An intent that was committed at the very moment at which its media ended.
+_ADOPT: Final = f"""
+UPDATE attempts a SET look_at = now(), stop = true FROM media m
+WHERE m.id = a.media_id AND a.status IN ({OPEN_STATUSES}) AND a.look_at IS NULL AND a.looks = 0
+    AND m.status IN ({_ENDED}) AND m.takeovers < {SUSPECT_FROM} AND m.completed_at > now() - interval '5 minutes'
+RETURNING a.id"""
+
+# Only while its media is still ended: a retry takes the attempt back by clearing `look_at`. The media is locked first,
+# as a retry does.
+_STORE: Final = f"""
+WITH ended AS MATERIALIZED (
+    SELECT m.id, m.owner_id, m.status, b.*
+    FROM media m, (VALUES ($3::numeric, $4::text, $5::text, $6::text)) b ({COST_COLUMNS})
+    WHERE m.id = $2 AND m.status IN ({_ENDED}) FOR UPDATE OF m
+), closed AS (
+    UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', {set_cost("ended")},
+        finished_at = now(), look_at = NULL, stop = false
+    FROM ended WHERE a.id = $1 AND a.status IN ({_OPEN_OR_UNKNOWN}) AND a.look_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM files f WHERE f.media_id = $2)
+    RETURNING ended.id, ended.owner_id, ended.status
+), touched AS (
+    UPDATE media m SET updated_at = now() FROM closed WHERE m.id = closed.id
+), stored AS (
+    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
+    SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds, f.poster_key
+    FROM closed, unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::bigint[], $12::int[], $13::int[],
+        $14::text[], $15::float8[], $16::text[])
+        AS f (id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
+), noted AS (
+    INSERT INTO media_history (media_id, owner_id, event, status)
+    SELECT id, owner_id, '{MediaEvent.LATE_STORED}', status FROM closed
+)
+SELECT id, owner_id, false AS posted FROM closed"""
+
+
+async def take_due(
+    db: DatabasePool, *, limit: int, pause: timedelta, held: Sequence[UUID] = ()
+) -> Sequence[LateAttempt]:
+    """Up to `limit` attempts that are due for a check, except those in `held`.
+
+    Nobody else gets them for `pause`, and for longer each time that a check does not finish.
     """
-    return await db.fetch(statements.TAKE_LATE, limit, pause, in_hand)
+    return await db.fetch_as(LateAttempt, _TAKE_DUE, limit, pause, held)
 
 
-async def looked(db: DatabasePool, attempt_id: UUID) -> None:
-    """A look came to its end: it did not kill anybody."""
-    await db.execute(statements.LOOKED, attempt_id)
+async def finish_check(db: DatabasePool, attempt_id: UUID) -> None:
+    """A check finished: it did not kill its worker."""
+    await db.execute(_FINISH_CHECK, attempt_id)
 
 
 async def adopt(db: DatabasePool) -> int:
-    """Look after open attempts that were overlooked when their media ended; how many."""
-    return len(await db.fetch(statements.ADOPT))
+    """Follow up open attempts that were overlooked when their media ended; how many."""
+    return len(await db.fetch_as(_AttemptId, _ADOPT))
 
 
-async def close(db: DatabasePool, closings: Sequence[AttemptOutcome]) -> list[bool]:
-    """Write down how attempts ended; False where that is known already."""
-    rows = await db.fetch(
-        statements.CLOSE,
-        [c.attempt_id for c in closings],
-        [c.status for c in closings],
-        [c.sent for c in closings],
-        [c.error for c in closings],
-        *columns(c.bill for c in closings),
+@grouped
+async def close(db: DatabasePool, outcomes: Sequence[AttemptOutcome]) -> Sequence[bool]:
+    """Record how attempts ended, whoever holds the lease now; False where that is known already."""
+    rows = await db.fetch_as(
+        _AttemptId,
+        _CLOSE,
+        [o.attempt_id for o in outcomes],
+        [o.status for o in outcomes],
+        [o.sent for o in outcomes],
+        [o.error for o in outcomes],
+        *cost_columns(o.cost for o in outcomes),
     )
-    closed: set[UUID] = {row["id"] for row in rows}
-    return [c.attempt_id in closed for c in closings]
+    closed = {row.id for row in rows}
+    return [o.attempt_id in closed for o in outcomes]
 
 
-async def told_to_stop(db: DatabasePool, attempt_id: UUID) -> None:
+async def record_stop_sent(db: DatabasePool, attempt_id: UUID) -> None:
     """The provider has been asked to stop it; once is enough."""
-    await db.execute(statements.TOLD_TO_STOP, attempt_id)
+    await db.execute(_STOP_SENT, attempt_id)
 
 
-async def forsake(db: DatabasePool, attempt_id: UUID, *, bought: bool) -> None:
-    """Nobody looks after it any more; what is known of it stays.
+async def abandon(db: DatabasePool, attempt_id: UUID, *, purchased: bool) -> None:
+    """Stop following an attempt up; what is known of it stays.
 
     Args:
         db: The database.
         attempt_id: Of which attempt.
-        bought: Whether a purchase is known; if that has changed meanwhile, it is looked after all the same.
+        purchased: Whether a purchase is known; if that has changed meanwhile, it is still followed up.
     """
-    await db.execute(statements.FORSAKE, attempt_id, bought)
+    await db.execute(_ABANDON, attempt_id, purchased)
 
 
 async def store(db: DatabasePool, late: LateResult) -> bool:
-    """Keep the files of a media that is over; False: its owner has taken it up again."""
-    row = await db.fetchrow(
-        statements.STORE_LATE,
+    """Keep the files of a media that has ended; False: its owner has retried it."""
+    rows = await db.fetch_as(
+        Changed,
+        _STORE,
         late.attempt_id,
         late.media_id,
-        *(late.bill.cost, late.bill.currency, late.bill.basis, late.bill.units),
+        *(late.cost.cost, late.cost.currency, late.cost.basis, late.cost.units),
         [f.id for f in late.files],
-        [f.index for f in late.files],
-        [f.key for f in late.files],
-        [f.media_type for f in late.files],
-        [f.bytes for f in late.files],
-        [f.width for f in late.files],
-        [f.height for f in late.files],
-        [f.sha256 for f in late.files],
-        [f.seconds for f in late.files],
-        [f.poster_key for f in late.files],
+        *file_arrays(late.files),
     )
-    return row is not None and bool(told(db, [row]))
+    announce(db, rows)
+    return bool(rows)

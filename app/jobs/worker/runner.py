@@ -1,6 +1,6 @@
 """The runner: one event loop in each worker process that claims due jobs and keeps them in flight.
 
-What a crash leaves behind is put right by the sweep of any other worker; see `sweep.py`.
+What a crash leaves behind is repaired by the sweep of any other worker; see `sweep.py`.
 """
 
 import asyncio
@@ -8,28 +8,32 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import asyncpg
 import structlog
 
-from app.core.database.pool import DatabasePool
+from app.core.database.pool import RETRYABLE, DatabasePool
 from app.core.ids import new_id
 from app.core.task_cancellation import end
 from app.core.telemetry import tracing
 from app.jobs import queries
 from app.jobs.callbacks.listener import CallbackListener
 from app.jobs.execution.executor import JobExecutor, ReleaseJobError
+from app.jobs.execution.fallback import RouteFallback
 from app.jobs.execution.job import Job
 from app.jobs.execution.late_results import LateResults
+from app.jobs.execution.submission import Submitter
 from app.jobs.job_errors import JOB_BROKEN
 from app.jobs.metrics import counters
 from app.jobs.states import SUSPECT_FROM
-from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import ClaimTerms, Lease
-from app.jobs.transitions.group_commit import TRY_LATER, LeaseLostError
+from app.jobs.transitions import release
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.claim import ClaimedMedia, ClaimTerms, claim, claim_suspects
+from app.jobs.transitions.expiry import expire
+from app.jobs.transitions.group_commit import LeaseLostError
 from app.jobs.worker import leases, sweep
 from app.jobs.worker.slots import NOBODY, QueueSlots, WorkerSettings
 from app.uploads.service import Uploads
@@ -42,235 +46,239 @@ MOST_AT_ONCE: Final = 200
 """Jobs in one claim."""
 BEATS_PER_LEASE: Final = 6
 KEYS_EVERY: Final = timedelta(minutes=1)
-"""Between two looks whether a provider's keys are to be fetched."""
+"""Between two checks whether a provider's keys have to be fetched."""
 SUSPECTS_AT_ONCE: Final = ((SUSPECT_FROM, 128), (SUSPECT_FROM + 1, 8), (2**31 - 2, 1))
-"""Media in one worker's hands that outlived so many workers: the more often, the fewer beside each other."""
+"""How many media with so many takeovers one worker holds at the same time: the more takeovers, the fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerParts:
+    """What a runner runs."""
+
+    executor: JobExecutor
+    submitter: Submitter
+    fallback: RouteFallback
+    late_results: LateResults
+    callbacks: CallbackListener
+    uploads: Uploads
 
 
 async def keep_going(work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Do it; no error of the database, or of ours, is a reason to end: then the answer is None."""
+    """Do it; an error of the database, or a bug, is logged and ends no loop: the result is None then."""
     try:
         return await work
-    except TRY_LATER as error:
+    except RETRYABLE as error:
         log.warning("database_unavailable", error=type(error).__name__)
     except Exception:
-        log.exception("runner_stumbled")
+        log.exception("runner_error")
     await asyncio.sleep(0.2)
     return None
 
 
 class Runner:
-    """Claims, runs, heartbeats, sweeps; `wake` is the bell."""
+    """Claims, runs, sends heartbeats, sweeps; `wake` is the bell."""
 
-    def __init__(
-        self,
-        db: DatabasePool,
-        generation: JobExecutor,
-        aftercare: LateResults,
-        hearing: CallbackListener,
-        uploads: Uploads,
-        pace: WorkerSettings,
-    ) -> None:
+    def __init__(self, db: DatabasePool, parts: RunnerParts, settings: WorkerSettings) -> None:
         self._db = db
-        self._generation = generation
-        self._aftercare = aftercare
-        self._hearing = hearing
-        self._uploads = uploads
-        self._pace = pace
+        self._parts = parts
+        self._settings = settings
         self.worker_id = new_id()
         self._name = f"{socket.gethostname()}/{os.getpid()}"
-        self._lanes = {queue: QueueSlots(slots) for queue, slots in pace.slots.items()}
+        self._queues = {queue: QueueSlots(slots) for queue, slots in settings.slots.items()}
         self._by_media = dict[UUID, Job]()
-        """What is in hand, by the media's id."""
+        """The jobs that are held, by the media's id."""
         self._claiming = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
 
     @property
     def in_flight(self) -> int:
-        """Jobs in hand."""
-        return sum(len(lane.jobs) for lane in self._lanes.values())
+        """Jobs that are held."""
+        return sum(len(slots.jobs) for slots in self._queues.values())
+
+    @property
+    def _leases(self) -> list[Lease]:
+        return [lease for slots in self._queues.values() for lease in slots.jobs]
 
     def wake(self, queue: str | None = None) -> None:
-        """Look for due jobs now; a queue that this worker does not serve is ignored."""
-        for name, lane in self._lanes.items():
+        """Claim due jobs now; a queue that this worker does not serve is ignored."""
+        for name, slots in self._queues.items():
             if queue in {None, name}:
-                lane.bell.set()
+                slots.bell.set()
 
     async def start(self) -> None:
-        """Begin; returns at once, also while the database is away."""
+        """Begin; returns at once, also while the database is down."""
+        interval, lease = self._settings.interval, self._settings.lease
         self._loops = [
             asyncio.create_task(self._keep_lease()),
-            asyncio.create_task(self._again_and_again(self._put_right, self._pace.lease / BEATS_PER_LEASE)),
-            asyncio.create_task(self._again_and_again(self._tend, self._pace.interval)),
-            asyncio.create_task(self._again_and_again(self._aftercare.round, self._pace.interval)),
-            asyncio.create_task(self._hearing.listen(self._nudge)),
-            asyncio.create_task(self._again_and_again(self._hearing.fetch_keys, KEYS_EVERY)),
-            *(asyncio.create_task(self._serve(queue)) for queue in self._lanes),
+            asyncio.create_task(self._repeat(self._sweep, lease / BEATS_PER_LEASE)),
+            asyncio.create_task(self._repeat(self._sweep_waiting, interval)),
+            asyncio.create_task(self._repeat(self._parts.late_results.start_due_checks, interval)),
+            asyncio.create_task(self._parts.callbacks.listen(self._poll_now)),
+            asyncio.create_task(self._repeat(self._parts.callbacks.fetch_keys, KEYS_EVERY)),
+            *(asyncio.create_task(self._serve(queue)) for queue in self._queues),
         ]
 
     async def watch(self) -> None:
-        """Return only if the runner has ceased to work by itself: a defect."""
+        """Return only if the runner has stopped working by itself: a bug."""
         done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
         for loop in done:
             log.error("runner_loop_ended", error=repr(loop.exception()) if not loop.cancelled() else "cancelled")
 
     async def stop(self) -> None:
-        """Claim nothing more, let calls that spend money end, hand everything else back at once."""
+        """Claim nothing more, let calls that spend money end, return everything else at once."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.patience.total_seconds()), self._claiming:
+            async with asyncio.timeout(self._settings.patience.total_seconds()), self._claiming:
                 pass  # a claim that is cut off would be committed without our knowing
         await end(*self._loops)
-        held = [held for lane in self._lanes.values() for held in lane.jobs]
-        await self._aftercare.close()
+        held = self._leases
+        await self._parts.late_results.close()
         await self._drop_jobs()
         try:
-            async with asyncio.timeout(self._pace.patience.total_seconds()):
-                await self._hand_back(held)
+            async with asyncio.timeout(self._settings.patience.total_seconds()):
+                await self._return_all(held)
         except TimeoutError:
-            log.warning("stop_incomplete", buying=len(self._generation.purchasing.running))
+            log.warning("stop_incomplete", submitting=len(self._parts.submitter.submitting))
         log.info("runner_stopped", handed_back=len(held))
 
-    async def _hand_back(self, held: Sequence[Lease]) -> None:
-        buying = set(self._generation.purchasing.running)
-        await keep_going(self._return([h for h in held if h not in buying]))
-        await self._generation.purchasing.finish()
-        await keep_going(self._return([h for h in held if h in buying]))
-        await keep_going(leases.leave(self._db, self.worker_id))
+    async def _return_all(self, held: Sequence[Lease]) -> None:
+        submitting = self._parts.submitter.submitting
+        await keep_going(self._return([lease for lease in held if lease not in submitting]))
+        await self._parts.submitter.finish()
+        await keep_going(self._return([lease for lease in held if lease in submitting]))
+        await keep_going(leases.unregister(self._db, self.worker_id))
 
     async def _return(self, held: Sequence[Lease]) -> None:
-        await transitions.hand_back(self._db, held, reason="worker_stopped", delay=timedelta(0))
+        await release.hand_back(self._db, held, reason="worker_stopped", delay=timedelta(0))
 
     async def _serve(self, queue: str) -> None:
         """Claim whenever there is room and a reason to believe that something is due."""
-        lane = self._lanes[queue]
+        slots = self._queues[queue]
         while True:
-            lane.bell.clear()
-            room = lane.room
-            lane.backlog = room <= 0 or bool(await keep_going(self._claim(queue, lane, min(room, MOST_AT_ONCE))))
-            if room > 0 and lane.backlog:
+            slots.bell.clear()
+            room = slots.room
+            slots.backlog = room <= 0 or bool(await keep_going(self._claim(queue, slots, min(room, MOST_AT_ONCE))))
+            if room > 0 and slots.backlog:
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pace.interval.total_seconds()):
-                    await lane.bell.wait()
+                async with asyncio.timeout(self._settings.interval.total_seconds()):
+                    await slots.bell.wait()
 
-    async def _claim(self, queue: str, lane: QueueSlots, limit: int) -> bool:
-        """Claim once; True if more can be taken now."""
-        standing = ClaimTerms(
+    async def _claim(self, queue: str, slots: QueueSlots, limit: int) -> bool:
+        """Claim once; True if more can be claimed now."""
+        terms = ClaimTerms(
             worker_id=self.worker_id,
-            after=lane.after,
-            served=lane.served,
-            ageing=self._pace.ageing,
-            limits=self._pace.provider_limits,
-            trial_pause=self._pace.trial_pause,
+            after=slots.after,
+            served=slots.served,
+            ageing=self._settings.ageing,
+            limits=self._settings.provider_limits,
+            trial_pause=self._settings.trial_pause,
         )
         async with self._claiming:
-            rows = await transitions.claim(self._db, queue, standing, limit=limit)
-            jobs = await self._take(queue, [row for row in rows if row["id"] is not None])
-        further = rows[0]["next_owner"]
-        lane.after = further or NOBODY
+            claimed = await claim(self._db, queue, terms, limit=limit)
+            jobs = await self._take(queue, claimed.media)
+        slots.after = claimed.next_owner or NOBODY
         if jobs:
-            lane.served = jobs[-1].owner_id
-        return further is not None or (bool(jobs) and rows[0]["more"])
+            slots.served = jobs[-1].owner_id
+        return claimed.next_owner is not None or (bool(jobs) and claimed.more)
 
-    async def _take(self, queue: str, rows: Sequence[asyncpg.Record]) -> list[Job]:
+    async def _claim_suspects(self, queue: str, slots: QueueSlots) -> None:
+        """Claim poison suspects: a few at a time, the worst of them alone."""
+        suspects = [job.terms.takeovers for job, _ in slots.jobs.values() if job.terms.takeovers >= SUSPECT_FROM]
+        async with self._claiming:
+            rows = list[ClaimedMedia]()
+            for worst, at_once in SUSPECTS_AT_ONCE:
+                room = min(at_once - len(suspects), slots.room)
+                if room <= 0 or max(suspects, default=0) > worst or rows:
+                    break
+                rows = await claim_suspects(self._db, queue, worker_id=self.worker_id, limit=room, below=worst + 1)
+            await self._take(queue, rows)
+
+    async def _take(self, queue: str, rows: Sequence[ClaimedMedia]) -> list[Job]:
         """Begin to work on what was claimed; a row that cannot be read must not take the others with it."""
         jobs: list[Job] = []
         for row in rows:
             try:
                 job = Job.of(row)
             except Exception:
-                log.exception("job_unreadable", media_id=str(row["id"]))
-                await keep_going(self._give_up_for_now(Lease(row["id"], row["fence"])))
+                log.exception("job_unreadable", media_id=str(row.id))
+                await keep_going(self._return_broken(Lease(row.id, row.fence)))
                 continue
             jobs.append(job)
-            self._by_media[job.held.media_id] = job
-            self._lanes[queue].jobs[job.held] = job, asyncio.create_task(self._run(queue, job))
+            self._by_media[job.lease.media_id] = job
+            self._queues[queue].jobs[job.lease] = job, asyncio.create_task(self._run(queue, job))
         return jobs
 
-    async def _give_up_for_now(self, held: Lease) -> None:
-        """Return a job at which this worker failed; it is counted, so that it comes to an end."""
-        await transitions.return_broken(self._db, held, JOB_BROKEN.as_json)
+    async def _return_broken(self, lease: Lease) -> None:
+        """Return a job at which this worker failed; it is counted, so that it reaches an end."""
+        await release.return_broken(self._db, lease, JOB_BROKEN.as_json)
         await counters.add(self._db, counters.PersistedCounter.JOBS_BROKEN, 1)
 
-    async def _claim_suspects(self, queue: str, lane: QueueSlots) -> None:
-        """Media that outlived their workers: a few at a time, the worst of them alone."""
-        suspects = [job.terms.takeovers for job, _ in lane.jobs.values() if job.terms.takeovers >= SUSPECT_FROM]
-        claim = transitions.claim_suspects
-        async with self._claiming:
-            rows: list[asyncpg.Record] = []
-            for worst, at_once in SUSPECTS_AT_ONCE:
-                room = min(at_once - len(suspects), lane.room)
-                if room <= 0 or max(suspects, default=0) > worst or rows:
-                    break
-                rows = await claim(self._db, queue, worker_id=self.worker_id, limit=room, below=worst + 1)
-            await self._take(queue, rows)
-
     async def _run(self, queue: str, job: Job) -> None:
-        structlog.contextvars.bind_contextvars(media_id=str(job.held.media_id))
+        structlog.contextvars.bind_contextvars(media_id=str(job.lease.media_id))
         log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
-        about: dict[str, str | bool] = {"media_id": str(job.held.media_id), "model": job.model}
+        about: dict[str, str | bool] = {"media_id": str(job.lease.media_id), "model": job.model}
         try:
             with tracing.span("generate media", link=job.trace, **about):
-                await self._within_deadline(job)
+                await self._run_within_deadline(job)
         except ReleaseJobError as error:
-            await keep_going(transitions.hand_back(self._db, [job.held], reason=error.reason, delay=error.delay))
+            await keep_going(release.hand_back(self._db, [job.lease], reason=error.reason, delay=error.delay))
         except LeaseLostError:
             log.info("lease_lost")
         except Exception:
             log.exception("job_broken")
-            await keep_going(self._give_up_for_now(job.held))
+            await keep_going(self._return_broken(job.lease))
         finally:
-            lane = self._lanes[queue]
-            lane.jobs.pop(job.held, None)
-            if self._by_media.get(job.held.media_id) is job:
-                del self._by_media[job.held.media_id]
-            if lane.backlog or job.provider in self._pace.provider_limits:
-                lane.bell.set()
+            slots = self._queues[queue]
+            slots.jobs.pop(job.lease, None)
+            if self._by_media.get(job.lease.media_id) is job:
+                del self._by_media[job.lease.media_id]
+            if slots.backlog or job.provider in self._settings.provider_limits:
+                slots.bell.set()
 
-    async def _within_deadline(self, job: Job) -> None:
+    async def _run_within_deadline(self, job: Job) -> None:
         limit = asyncio.timeout(job.terms.time_left)
         try:
             async with limit:
-                await self._generation.run(job)
+                await self._parts.executor.run(job)
         except TimeoutError:
             if not limit.expired():
                 raise
-            # What is at the provider is looked after by `aftercare.py` from here on.
-            await self._generation.expire(job)
+            # From here on `late_results.py` follows up what is at the provider.
+            await expire(self._db, job.lease)
             log.info("deadline_exceeded")
             await counters.add(self._db, counters.PersistedCounter.EXPIRED, 1)
 
-    async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, object]], pause: timedelta) -> None:
+    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, object]], pause: timedelta) -> None:
         while True:
             await keep_going(work())
             await asyncio.sleep(pause.total_seconds())
 
-    async def _tend(self) -> None:
+    async def _sweep_waiting(self) -> None:
         """What cannot wait for the next sweep."""
-        await sweep.tend(self._db)
-        await self._generation.rerouter.tend()
-        wanted = {Lease(*row) for row in await queries.to_cancel(self._db, self.worker_id)}
-        for lane in self._lanes.values() if wanted else ():
-            for held, (job, _) in lane.jobs.items():
-                if held in wanted:
-                    job.cancel()
-        self._nudge(await self._hearing.unheard(self.worker_id))
-        for queue, lane in self._lanes.items():
-            await self._claim_suspects(queue, lane)
+        await sweep.sweep_waiting(self._db)
+        await self._parts.fallback.move_waiting()
+        requested = {Lease(row.id, row.fence) for row in await queries.cancel_requests(self._db, self.worker_id)}
+        for slots in self._queues.values() if requested else ():
+            for lease, (job, _) in slots.jobs.items():
+                if lease in requested:
+                    job.request_cancel()
+        self._poll_now(await self._parts.callbacks.take_callbacks(self.worker_id))
+        for queue, slots in self._queues.items():
+            await self._claim_suspects(queue, slots)
 
-    def _nudge(self, media_ids: Collection[UUID]) -> None:
-        """Their providers have called back: ask them now."""
+    def _poll_now(self, media_ids: Collection[UUID]) -> None:
+        """Their providers have called back: poll them now."""
         for media_id in media_ids:
             if (job := self._by_media.get(media_id)) is not None:
-                job.nudged.set()
+                job.poll_now.set()
 
     async def _keep_lease(self) -> None:
-        """Register, report, sweep; forever."""
-        pause = self._pace.lease.total_seconds() / BEATS_PER_LEASE
-        while not await keep_going(self._register()):  # noqa: ASYNC110 - there is nobody who could tell us
+        """Register and send heartbeats, forever."""
+        pause = self._settings.lease.total_seconds() / BEATS_PER_LEASE
+        while not await keep_going(self._register()):  # noqa: ASYNC110 - there is nobody who could notify us
             await asyncio.sleep(min(pause, 1.0))
         while True:
-            await keep_going(self._beat())
+            await keep_going(self._heartbeat())
             await asyncio.sleep(pause)
 
     async def _register(self) -> bool:
@@ -278,32 +286,32 @@ class Runner:
         self.wake()
         return True
 
-    async def _beat(self) -> None:
-        if not await leases.beat(self._db, self.worker_id, lease=self._pace.lease):
-            log.warning("worker_declared_dead", jobs=self.in_flight)
+    async def _heartbeat(self) -> None:
+        if not await leases.heartbeat(self._db, self.worker_id, lease=self._settings.lease):
+            log.warning("worker_lost_its_leases", jobs=self.in_flight)
             await self._drop_jobs()
             self.worker_id = new_id()
             await self._register()
 
-    async def _put_right(self) -> None:
-        """What dead workers, lost answers and crashes have left behind."""
+    async def _sweep(self) -> None:
+        """Repair what dead workers, lost answers and crashes have left behind."""
         await self._audit()
         returned = await sweep.sweep(
-            self._db, self.worker_id, lease=self._pace.lease, most_takeovers=self._pace.most_takeovers
+            self._db, self.worker_id, lease=self._settings.lease, most_takeovers=self._settings.most_takeovers
         )
         for queue in returned:
             self.wake(queue)
-        await sweep.forget(self._db, self._uploads, key_lifetime=self._pace.key_lifetime)
+        await sweep.remove_old(self._db, self._parts.uploads, key_lifetime=self._settings.key_lifetime)
 
     async def _audit(self) -> None:
-        """Return what carries this worker's name and is not in its hands."""
+        """Return media that carry this worker's id and are not among those it holds."""
         async with self._claiming:
-            in_hand = [held.media_id for lane in self._lanes.values() for held in lane.jobs]
-            forgotten = await transitions.return_forgotten(self._db, self.worker_id, in_hand)
+            held = [lease.media_id for lease in self._leases]
+            forgotten = await release.return_forgotten(self._db, self.worker_id, held)
         await counters.add(self._db, counters.PersistedCounter.CLAIM_ANSWERS_LOST, len(forgotten))
         for row in forgotten:
-            self.wake(row["queue"])
+            self.wake(row.queue)
 
     async def _drop_jobs(self) -> None:
         """Let go of every job; calls that are spending money go on by themselves."""
-        await end(*(task for lane in self._lanes.values() for _, task in lane.jobs.values()))
+        await end(*(task for slots in self._queues.values() for _, task in slots.jobs.values()))

@@ -1,4 +1,4 @@
-"""The queues as one worker sees them, and the pace at which it works."""
+"""The queues as one worker serves them, and the operator's settings for its work."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from typing import Final
 from uuid import UUID
 
 from app.jobs.execution.job import Job
-from app.jobs.transitions.commands import Lease
+from app.jobs.transitions.base import Lease
 
 NOBODY: Final = UUID(int=0)
-"""Before every owner."""
+"""Sorts before every owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class WorkerSettings:
     slots: Mapping[str, int]
     """Jobs in flight at most, by queue."""
     interval: timedelta
-    """The longest time between two looks for due jobs."""
+    """The longest time between two reads of due jobs."""
     lease: timedelta
     key_lifetime: timedelta
     patience: timedelta
@@ -29,27 +29,28 @@ class WorkerSettings:
     ageing: timedelta
     """The wait that counts as one step of priority."""
     most_takeovers: int
-    """Workers that may die with one media in hand."""
+    """Workers that may die while they hold one media."""
     trial_pause: timedelta
-    """The time between two trials of a provider that is closed."""
+    """The time between two trials of a provider whose circuit breaker is open."""
     provider_limits: Mapping[str, int]
     """Media in flight at most over all workers, by provider."""
 
 
+HeldJob = tuple[Job, asyncio.Task[None]]
+
+
 @dataclass(slots=True)
 class QueueSlots:
-    """One queue as this worker sees it."""
+    """One queue as this worker serves it."""
 
     slots: int
-    jobs: dict[Lease, tuple[Job, asyncio.Task[None]]] = field(
-        default_factory=dict[Lease, tuple[Job, asyncio.Task[None]]]
-    )
-    """What is in hand."""
+    jobs: dict[Lease, HeldJob] = field(default_factory=dict[Lease, HeldJob])
+    """The jobs that it holds."""
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     backlog: bool = False
-    """Whether more is due than there was room for, so that a freed slot is a reason to claim."""
+    """Whether more is due than there was room for, so that a free slot is a reason to claim."""
     after: UUID = NOBODY
-    """The owner at whom the next look along the queue begins."""
+    """The owner at whom the next claim begins to read the queue."""
     served: UUID = NOBODY
     """The owner whose job was taken last."""
 

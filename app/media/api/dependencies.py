@@ -17,12 +17,12 @@ class MediaDependencies:
 
     services: MediaServices
     public_url: str
-    watch: Subscriptions
-    feed: BatchedReads
+    subscriptions: Subscriptions
+    reads: BatchedReads
     callbacks: CallbackReceiver
     largest_file: int
     """Bytes of a provider's file."""
-    finished: FinishedResponses = field(default_factory=FinishedResponses)
+    responses: FinishedResponses = field(default_factory=FinishedResponses)
 
 
 def media_dependencies(request: Request) -> MediaDependencies:

@@ -1,4 +1,4 @@
-"""What a request would cost: the same body as for asking, and nothing is stored."""
+"""What a request would cost: the same body as for generating, and nothing is stored."""
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -9,14 +9,13 @@ from app.core.http_server.problems import problems
 from app.media.api.dependencies import media_dependencies
 from app.media.api.schemas import MediaIn
 from app.media.intake.estimate import estimate
-from app.media.intake.submit import MediaRequest
 from app.media_generator.costs import CostBasis
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
 
 class EstimateOut(BaseModel):
-    """What a request is expected to cost; what it did cost stands in the media."""
+    """What a request is expected to cost; the media says what it did cost."""
 
     model: str = Field(description="What would be bought; of a route: its target now.")
     amount: str | None = Field(description="A decimal number; null: not known.", examples=["0.0031"])
@@ -32,13 +31,12 @@ class EstimateOut(BaseModel):
 )
 async def ask(request: Request, body: MediaIn) -> Response:
     """By the catalogue's price and the input. A request that would be refused is refused here alike."""
-    asked = MediaRequest(body.prompt, body.model, body.input, body.metadata)
-    found = await estimate(media_dependencies(request).services, asked)
-    told = EstimateOut(
+    found = await estimate(media_dependencies(request).services, body.model, body.input)
+    answer = EstimateOut(
         model=found.model,
         amount=None if found.amount is None else f"{found.amount.normalize():f}",
         currency=found.currency,
         basis=None if found.amount is None else CostBasis.COMPUTED,
         units=None if found.units is None else dict(found.units),
     )
-    return Response(told.model_dump_json(), media_type="application/json")
+    return Response(answer.model_dump_json(), media_type="application/json")

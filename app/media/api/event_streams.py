@@ -57,7 +57,7 @@ class _Stream(ABC):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._greeting()
-        with self._desk.watch.on(self._of, self._watcher):
+        with self._desk.subscriptions.on(self._of, self._watcher):
             while not self._watcher.left:
                 try:
                     async for event in self._round():
@@ -74,7 +74,7 @@ class _Stream(ABC):
         """The payload of a move; None: the event is a note."""
         if row.event not in EVENT_TYPES:
             return None
-        return await self._desk.feed.payload(Event(EVENT_TYPES[MediaEvent(row.event)], row.at, row.id, row.media_id))
+        return await self._desk.reads.payload(Event(EVENT_TYPES[MediaEvent(row.event)], row.at, row.id, row.media_id))
 
     @abstractmethod
     def _greeting(self) -> bytes:
@@ -106,7 +106,7 @@ class MediaEvents(_Stream):
         return PING
 
     async def _round(self) -> AsyncIterator[bytes]:
-        seen, self._first = self._first or await self._desk.feed.media(self.look), None
+        seen, self._first = self._first or await self._desk.reads.media(self.look), None
         if seen is None:
             raise EOFError
         async for event in self._tell(seen):
@@ -195,7 +195,7 @@ class OwnerEvents(_Stream):
         return format_sse_event(comment="ping", id=self._id)
 
     async def _round(self) -> AsyncIterator[bytes]:
-        seen = await self._desk.feed.owner(self.look)
+        seen = await self._desk.reads.owner(self.look)
         async for event in self._tell(seen):
             yield event
         if len(seen.history) < AT_ONCE:
@@ -232,7 +232,7 @@ class OwnerEvents(_Stream):
         self._watcher.changes.clear()
         if self._changed and self._clock.may_tell():
             asked, self._changed = ProgressLook(self._of, tuple(self._changed)), set[UUID]()
-            for step in await self._desk.feed.progress(asked):
+            for step in await self._desk.reads.progress(asked):
                 if self._wanted.has(step) and self._progress.get(step.media_id) != step.progress:
                     self._progress[step.media_id] = step.progress
                     yield _progress(step.media_id, step.status, step.progress, self._id)

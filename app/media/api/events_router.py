@@ -71,10 +71,10 @@ async def media_events(request: Request, media_id: UUID) -> Response:
     desk = media_dependencies(request)
     cursor = _cursor(request, 3) or (0, 0, 0)
     await service.media(desk.services, DEFAULT_OWNER_ID, media_id)
-    if cursor[0] and not await desk.feed.has_event(media_id, cursor[0]):
+    if cursor[0] and not await desk.reads.has_event(media_id, cursor[0]):
         # Of another media, or of another database: what is to come might never lie behind it.
         raise _refused(request.headers[LAST_EVENT_ID])
-    seen = await desk.feed.media(MediaLook(media_id, *cursor))
+    seen = await desk.reads.media(MediaLook(media_id, *cursor))
     if seen is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
     if seen.status in FINAL and not seen.history:
@@ -101,7 +101,7 @@ async def owner_events(
     An event comes when every transaction before it has ended, a few milliseconds after it happened.
     """
     desk = media_dependencies(request)
-    now = await desk.feed.now()
+    now = await desk.reads.now()
     cursor = _cursor(request, 2) or now
     if cursor[0] > now[0]:
         # It is of another database, such as the one before a restore: nothing would ever come after it.

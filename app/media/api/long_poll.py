@@ -1,8 +1,9 @@
-"""Long-poll: an answer that waits until there is something to say."""
+"""Long-poll: an answer that waits until there is news."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from starlette.requests import Request
@@ -15,22 +16,24 @@ from app.jobs.states import FINAL
 from app.media.api import render
 from app.media.api.dependencies import MediaDependencies
 from app.media.events.subscriptions import Subscriber
-from app.media.resource import Row
+from app.media.queries import JobRow, MediaRow
+
+AnyRow = TypeVar("AnyRow", MediaRow, JobRow)
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A client's wish to wait."""
+    """A client's `Prefer: wait`."""
 
     seconds: int
     known: str
     """The ETag that the client has; empty: none."""
     receive: Receive
-    """Of the request: tells when the client has gone."""
+    """Of the request: it notices when the client disconnects."""
 
     @classmethod
     def wanted(cls, request: Request) -> "Wait | None":
-        """The wish of a request; None: it has none."""
+        """That of a request; None: it has none."""
         seconds = wanted_wait(request.headers.get(HEADER))
         if seconds is None:
             return None
@@ -39,32 +42,32 @@ class Wait:
 
     @property
     def applied(self) -> dict[str, str]:
-        """The header that says that the wish was understood."""
+        """The header that confirms it."""
         return applied(self.seconds)
 
-    async def for_news(
-        self, desk: MediaDependencies, media_id: UUID, row: Row, read: Callable[[], Awaitable[Row]]
-    ) -> Row:
-        """The media as soon as it is final, or differs from what the client has; else as it is when time is up.
+    async def until_news(
+        self, dependencies: MediaDependencies, row: AnyRow, media_id: UUID, read: Callable[[], Awaitable[AnyRow]]
+    ) -> AnyRow:
+        """The row as soon as the media is final, or differs from what the client has; else as it is when time is up.
 
         Args:
-            desk: Of the application.
-            media_id: Whom to wait for.
+            dependencies: Of the application.
             row: As it was a moment ago.
-            read: Reads it again.
+            media_id: The media to wait for.
+            read: Reads the row again.
         """
-        if self._worth_telling(row):
+        if self._is_news(row):
             return row
         until = asyncio.get_running_loop().time() + self.seconds
-        watcher = Subscriber(row["updated_at"])
-        # Who asks, goes and asks again is to leave nothing behind that waits.
-        with desk.watch.on(media_id, watcher), noticing(self.receive, watcher.leave):
+        subscriber = Subscriber(row.updated_at)
+        # A client that asks, goes and asks again must leave nothing behind that waits.
+        with dependencies.subscriptions.on(media_id, subscriber), noticing(self.receive, subscriber.leave):
             while True:
                 # Once more, now that no change can be missed.
                 row = await read()
-                watcher.seen = row["updated_at"]
-                if self._worth_telling(row) or not await watcher.changed(until):
+                subscriber.seen = row.updated_at
+                if self._is_news(row) or not await subscriber.changed(until):
                     return row
 
-    def _worth_telling(self, row: Row) -> bool:
-        return row["status"] in FINAL or bool(self.known and render.version(row) not in self.known)
+    def _is_news(self, row: MediaRow | JobRow) -> bool:
+        return row.status in FINAL or bool(self.known and render.version(row) not in self.known)

@@ -1,6 +1,7 @@
 """The media endpoints: wire in, one use case, wire out."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -15,15 +16,15 @@ from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor
 from app.idempotency.keys import HEADER, LONGEST, REPLAYED, read_key
 from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
-from app.jobs.transitions.commands import Terms
+from app.jobs.transitions.request import ClientColumns
 from app.media import service
 from app.media.api import render
 from app.media.api.dependencies import MediaDependencies, media_dependencies
 from app.media.api.long_poll import Wait
 from app.media.api.response_cache import Answer
 from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage
-from app.media.intake import submit
-from app.media.resource import Row
+from app.media.intake.submit import MediaRequest, request_media
+from app.media.queries import MediaRow
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
@@ -62,21 +63,27 @@ async def generate(request: Request, body: MediaIn) -> Response:
     given = request.headers.get(HEADER)
     # Only with a key: dumping the request for its fingerprint costs the others nothing.
     key = None if given is None else read_key(given, body.model_dump(mode="json"))
-    limit = None if body.deadline_seconds is None else timedelta(seconds=body.deadline_seconds)
-    terms = Terms(body.priority, limit, body.on_unknown)
-    wanted = submit.Wanted(tuple(body.tags), body.webhook_url, body.webhook_events)
-    asked = submit.MediaRequest(body.prompt, body.model, body.input, body.metadata, terms, key, wanted)
-    requested = await submit.request_media(desk.services, DEFAULT_OWNER_ID, asked)
-    headers = {"location": _status_path(request, requested.media["job_id"])}
+    asked = MediaRequest(
+        **{name: getattr(body, name) for name in ClientColumns.__struct_fields__},
+        model=body.model,
+        input=body.input,
+        metadata=body.metadata,
+        time_limit=None if body.deadline_seconds is None else timedelta(seconds=body.deadline_seconds),
+        key=key,
+        webhook_url=body.webhook_url,
+        webhook_events=body.webhook_events,
+    )
+    requested = await request_media(desk.services, DEFAULT_OWNER_ID, asked)
+    row = requested.media
+    headers = {"location": _status_path(request, row.job_id)}
     if requested.replayed:
         headers[REPLAYED] = "true"
-    row = requested.media
-    if (wait := Wait.wanted(request)) is not None:
-        media_id: UUID = row["id"]
-        row = await wait.for_news(desk, media_id, row, lambda: service.media(desk.services, DEFAULT_OWNER_ID, media_id))
+    wait = Wait.wanted(request)
+    if wait is not None:
+        row = await wait.until_news(desk, row, row.id, partial(service.media, desk.services, DEFAULT_OWNER_ID, row.id))
         headers |= wait.applied
-    status_code = 200 if row["status"] in FINAL and wait is not None else 202
-    # Who did not wait is answered at once, without another look at the queue.
+    status_code = 200 if row.status in FINAL and wait is not None else 202
+    # A client that did not wait is answered at once, without another read of the queue.
     waiting = None if wait is None else await service.waiting(desk.services, row)
     body_bytes = render.media_bytes(row, desk.public_url, waiting)
     return Response(body_bytes, status_code=status_code, media_type=JSON, headers=headers)
@@ -88,7 +95,7 @@ async def generate(request: Request, body: MediaIn) -> Response:
     responses=problems(422, 503),
     summary="List media, newest first",
 )
-async def history(
+async def list_media(
     request: Request,
     status: Annotated[MediaStatus | None, Query(description="Only media in this status.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
@@ -97,7 +104,7 @@ async def history(
     """Your media with the permanent addresses of their files."""
     desk = media_dependencies(request)
     before = decode_cursor(cursor) if cursor else None
-    rows = await service.history(desk.services, DEFAULT_OWNER_ID, status=status, before=before, limit=limit)
+    rows = await service.list_media(desk.services, DEFAULT_OWNER_ID, status=status, before=before, limit=limit)
     return Response(render.page_bytes(rows, limit, desk.public_url), media_type=JSON)
 
 
@@ -110,15 +117,13 @@ async def history(
 async def status(request: Request, job_id: UUID) -> Response:
     """The complete media by the job's id."""
     desk = media_dependencies(request)
-    kept = desk.finished.get("job", DEFAULT_OWNER_ID, job_id)
+    kept = desk.responses.get("job", DEFAULT_OWNER_ID, job_id)
     wait = Wait.wanted(request)
     if kept is None:
-        row: Row = await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id)
+        row = await service.media_of_job(desk.services, DEFAULT_OWNER_ID, job_id)
         if wait is not None:
-            media_id: UUID = row["id"]
-            row = await wait.for_news(
-                desk, media_id, row, lambda: service.media(desk.services, DEFAULT_OWNER_ID, media_id)
-            )
+            read = partial(service.media, desk.services, DEFAULT_OWNER_ID, row.id)
+            row = await wait.until_news(desk, row, row.id, read)
         kept = await _answer(desk, row, "job", job_id)
     return _respond(request, kept, wait)
 
@@ -132,18 +137,17 @@ async def status(request: Request, job_id: UUID) -> Response:
 async def job(request: Request, job_id: UUID) -> Response:
     """Only what changes; send the ETag back as If-None-Match and an unchanged status costs you a 304."""
     desk = media_dependencies(request)
-    kept = desk.finished.get("light", DEFAULT_OWNER_ID, job_id)
+    kept = desk.responses.get("light", DEFAULT_OWNER_ID, job_id)
     wait = Wait.wanted(request)
     if kept is None:
-        row: Row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
+        row = await service.job(desk.services, DEFAULT_OWNER_ID, job_id)
         if wait is not None:
-            row = await wait.for_news(
-                desk, row["media_id"], row, lambda: service.job(desk.services, DEFAULT_OWNER_ID, job_id)
-            )
+            read = partial(service.job, desk.services, DEFAULT_OWNER_ID, job_id)
+            row = await wait.until_news(desk, row, row.media_id, read)
         waiting = await service.waiting(desk.services, row)
         kept = Answer(render.job_bytes(row, waiting), render.etag(row, waiting))
-        if row["status"] == MediaStatus.COMPLETED:
-            desk.finished.keep("light", DEFAULT_OWNER_ID, job_id, kept)
+        if row.status == MediaStatus.COMPLETED:
+            desk.responses.keep("light", DEFAULT_OWNER_ID, job_id, kept)
     return _respond(request, kept, wait)
 
 
@@ -189,7 +193,7 @@ async def content(
 async def media(request: Request, media_id: UUID) -> Response:
     """The complete media by its own id."""
     desk = media_dependencies(request)
-    kept = desk.finished.get("media", DEFAULT_OWNER_ID, media_id)
+    kept = desk.responses.get("media", DEFAULT_OWNER_ID, media_id)
     if kept is None:
         kept = await _answer(desk, await service.media(desk.services, DEFAULT_OWNER_ID, media_id), "media", media_id)
     return _respond(request, kept)
@@ -206,7 +210,7 @@ async def retry(request: Request, media_id: UUID) -> Response:
     """A new attempt, knowing what became of the last. After `outcome_unknown` it may be paid a second time."""
     desk = media_dependencies(request)
     row = await service.retry_media(desk.services, DEFAULT_OWNER_ID, media_id)
-    headers = {"location": _status_path(request, row["job_id"])}
+    headers = {"location": _status_path(request, row.job_id)}
     return Response(render.media_bytes(row, desk.public_url), status_code=202, media_type=JSON, headers=headers)
 
 
@@ -214,7 +218,7 @@ async def retry(request: Request, media_id: UUID) -> Response:
     "/{media_id:uuid}/cancel",
     response_model=CancelOut,
     responses={
-        202: {"description": "Asked of its provider; its status tells what came of it.", "model": CancelOut},
+        202: {"description": "Its provider is asked; its status shows the result.", "model": CancelOut},
         **problems(404, 409, 422, 503),
     },
     summary="Cancel a media",
@@ -228,7 +232,7 @@ async def cancel(request: Request, media_id: UUID) -> Response:
     desk = media_dependencies(request)
     canceling = await service.cancel_media(desk.services, DEFAULT_OWNER_ID, media_id)
     asked = canceling.answer is CancelAnswer.REQUESTED
-    headers = {"location": _status_path(request, canceling.media["job_id"])} if asked else None
+    headers = {"location": _status_path(request, canceling.media.job_id)} if asked else None
     body = render.cancel_bytes(canceling)
     return Response(body, status_code=202 if asked else 200, media_type=JSON, headers=headers)
 
@@ -238,11 +242,11 @@ def _status_path(request: Request, job_id: UUID) -> str:
     return f"{request.scope.get('root_path', '')}/media/status/{job_id}"
 
 
-async def _answer(desk: MediaDependencies, row: Row, kind: str, key: UUID) -> Answer:
+async def _answer(desk: MediaDependencies, row: MediaRow, kind: str, key: UUID) -> Answer:
     waiting = await service.waiting(desk.services, row)
     answer = Answer(render.media_bytes(row, desk.public_url, waiting), render.etag(row, waiting))
-    if row["status"] == MediaStatus.COMPLETED:
-        desk.finished.keep(kind, DEFAULT_OWNER_ID, key, answer)
+    if row.status == MediaStatus.COMPLETED:
+        desk.responses.keep(kind, DEFAULT_OWNER_ID, key, answer)
     return answer
 
 

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
@@ -98,10 +97,10 @@ async def history(request: Request, media_id: UUID, limit: Limit = 200, cursor: 
     desk = await _owned(request, media_id)
     rows = await queries.history(desk.services.db, media_id, after=cursor, limit=limit + 1)
     items = [
-        EventOut(event=row["event"], status=row["status"], at=row["at"], detail=_json(row["detail"]))
+        EventOut(event=MediaEvent(row.event), status=MediaStatus(row.status), at=row.at, detail=_json(row.detail))
         for row in rows[:limit]
     ]
-    return EventPage(items=items, next_cursor=_next(rows, limit))
+    return EventPage(items=items, next_cursor=_next([row.id for row in rows], limit))
 
 
 @router.get("/{media_id:uuid}/attempts", responses=problems(404, 422, 503), summary="A media's tries")
@@ -110,7 +109,10 @@ async def attempts(request: Request, media_id: UUID) -> AttemptList:
     desk = await _owned(request, media_id)
     rows = await queries.attempts(desk.services.db, media_id)
     return AttemptList(
-        items=[AttemptOut(**{**dict(row), "error": _json(row["error"]), "units": _json(row["units"])}) for row in rows]
+        items=[
+            AttemptOut(**{**msgspec.structs.asdict(row), "error": _json(row.error), "units": _json(row.units)})
+            for row in rows
+        ]
     )
 
 
@@ -129,7 +131,7 @@ async def logs(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cur
         )
         for row in rows[:limit]
     ]
-    return LogPage(items=items, next_cursor=_next(rows, limit))
+    return LogPage(items=items, next_cursor=_next([row["id"] for row in rows], limit))
 
 
 async def _owned(request: Request, media_id: UUID) -> MediaDependencies:
@@ -139,8 +141,8 @@ async def _owned(request: Request, media_id: UUID) -> MediaDependencies:
     return desk
 
 
-def _next(rows: Sequence[asyncpg.Record], limit: int) -> str | None:
-    return str(rows[limit - 1]["id"]) if len(rows) > limit else None
+def _next(ids: Sequence[int], limit: int) -> str | None:
+    return str(ids[limit - 1]) if len(ids) > limit else None
 
 
 def _json(text: str | None) -> Any:

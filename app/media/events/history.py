@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 from app.jobs.states import MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from the constants below; values are always arguments
@@ -102,6 +103,37 @@ class ProgressEntry(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
 
 
+class _MediaNews(Row, frozen=True):
+    n: int
+    status: str
+    progress: float | None
+    history: str
+    logs: str
+
+
+class _OwnerNews(Row, frozen=True):
+    n: int
+    history: str
+    hidden: bool
+
+
+class _Progress(Row, frozen=True):
+    n: int
+    media_id: UUID
+    status: str
+    progress: float
+    model: str
+    tags: list[str]
+
+
+class _HistoryId(Row, frozen=True):
+    id: int
+
+
+class _Ended(Row, frozen=True):
+    ended: int
+
+
 _HAPPENED: Final = "h.id, h.txid, h.event, h.status, h.at, h.detail, h.media_id"
 _MEDIA: Final = f"""
 SELECT a.n, m.status, m.progress,
@@ -137,27 +169,29 @@ _logs = msgspec.json.Decoder(list[LogEntry]).decode
 async def look_at_media(db: DatabasePool, looks: Sequence[MediaLook]) -> list[MediaSeen | None]:
     """What each look shows; None: there is no such media any more. Those that are alike share one."""
     unlike = {look: number for number, look in enumerate(dict.fromkeys(looks), 1)}
-    rows = await db.fetch(
+    rows = await db.fetch_as(
+        _MediaNews,
         _MEDIA,
         [look.media_id for look in unlike],
         [look.after for look in unlike],
         [look.log_txid for look in unlike],
         [look.log_id for look in unlike],
     )
-    seen = {
-        row["n"]: MediaSeen(row["status"], row["progress"], _history(row["history"]), _logs(row["logs"]))
-        for row in rows
-    }
+    seen = {row.n: MediaSeen(row.status, row.progress, _history(row.history), _logs(row.logs)) for row in rows}
     return [seen.get(unlike[look]) for look in looks]
 
 
 async def look_at_owners(db: DatabasePool, looks: Sequence[OwnerLook]) -> list[OwnerSeen]:
     """What each look shows; those that are alike share one, so many streams of one owner cost little more than one."""
     unlike = {look: number for number, look in enumerate(dict.fromkeys(looks), 1)}
-    rows = await db.fetch(
-        _OWNER, [look.owner_id for look in unlike], [look.txid for look in unlike], [look.id for look in unlike]
+    rows = await db.fetch_as(
+        _OwnerNews,
+        _OWNER,
+        [look.owner_id for look in unlike],
+        [look.txid for look in unlike],
+        [look.id for look in unlike],
     )
-    seen = {row["n"]: OwnerSeen(_history(row["history"]), row["hidden"]) for row in rows}
+    seen = {row.n: OwnerSeen(_history(row.history), row.hidden) for row in rows}
     return [seen[unlike[look]] for look in looks]
 
 
@@ -165,21 +199,19 @@ async def progress(db: DatabasePool, looks: Sequence[ProgressLook]) -> list[list
     """For each look the media that are worked on and whose progress is known."""
     asked = [(number, look.owner_id, media_id) for number, look in enumerate(looks) for media_id in look.media_ids]
     steps = [list[ProgressEntry]() for _ in looks]
-    for row in await db.fetch(_PROGRESS, *([column[part] for column in asked] for part in range(3))) if asked else ():
-        step = ProgressEntry(row["media_id"], row["status"], row["progress"], row["model"], tuple(row["tags"]))
-        number: int = row["n"]
-        steps[number].append(step)
+    columns = ([column[part] for column in asked] for part in range(3))
+    for row in await db.fetch_as(_Progress, _PROGRESS, *columns) if asked else ():
+        steps[row.n].append(ProgressEntry(row.media_id, row.status, row.progress, row.model, tuple(row.tags)))
     return steps
 
 
 async def has_event(db: DatabasePool, media_id: UUID, history_id: int) -> bool:
     """Whether a row of the history is one of this media."""
-    found = await db.fetchrow("SELECT FROM media_history WHERE id = $1 AND media_id = $2", history_id, media_id)
-    return found is not None
+    belongs = "SELECT id FROM media_history WHERE id = $1 AND media_id = $2"
+    return await db.fetchrow_as(_HistoryId, belongs, history_id, media_id) is not None
 
 
 async def newest_transaction(db: DatabasePool) -> int:
     """Below this one, every transaction has ended; a stream that begins now begins here."""
-    row = await db.fetchrow(f"SELECT {_ENDED} AS ended")
-    assert row is not None  # noqa: S101 - it always answers
-    return int(row["ended"])
+    (row,) = await db.fetch_as(_Ended, f"SELECT {_ENDED} AS ended")
+    return row.ended

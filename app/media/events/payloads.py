@@ -55,8 +55,8 @@ class Payloads:
 
     async def of(self, events: Sequence[Event]) -> list[bytes]:
         """One payload for each event, read with one statement."""
-        rows = await queries.resources(self._db, list({event.media_id for event in events}))
-        media = {row["id"]: row for row in rows}
+        rows = await queries.media_by_ids(self._db, list({event.media_id for event in events}))
+        media = {row.id: row for row in rows}
         made = dict[Event, bytes]()
         for event in events:
             # Many may follow one media; what they get is alike.

@@ -134,7 +134,7 @@ class Subscriptions:
             for watcher in watchers:
                 if watcher.seen is None:
                     watcher.wake()
-        for media_id, updated_at in await queries.changes(self._db, compared) if compared else ():
+        for media_id, updated_at in await queries.last_changes(self._db, compared) if compared else ():
             for watcher in self._watchers.get(media_id, ()):
                 if updated_at != watcher.seen:
                     watcher.wake()

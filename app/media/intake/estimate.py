@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from app.media.context import MediaServices
-from app.media.intake.submit import MediaRequest, prepare
+from app.media.intake.validation import validate
 from app.media_generator import adapter_calls, costs
 
 
@@ -20,13 +21,13 @@ class Estimate:
     units: Mapping[str, float] | None
 
 
-async def estimate(services: MediaServices, asked: MediaRequest) -> Estimate:
+async def estimate(services: MediaServices, model: str | None, given: Mapping[str, Any]) -> Estimate:
     """What a request would cost; nothing is stored.
 
     Raises:
         InvalidInputError: It would be refused.
     """
-    order = await prepare(services, asked)
+    order = await validate(services, model, given)
     price = order.offer.card.price
     amount = adapter_calls.estimate(order.offer, order.input)
     units = None if price is None else costs.expected_units(price, order.input)

@@ -1,0 +1,165 @@
+"""A request is checked before it is written: does its model exist, does the input fit, can it be stored."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from app.core.errors import InvalidInputError, brief
+from app.jobs.scheduling.availability import Unavailable
+from app.jobs.scheduling.route_selection import first_step
+from app.media.context import MediaServices
+from app.media.errors import ModelGoneInRequestError, ModelRetiredInRequestError, UnknownModelInRequestError
+from app.media_generator.errors import ModelGoneError
+from app.media_generator.model_card import ModelStatus
+from app.media_generator.registry import (
+    MOST_NEAR,
+    Fault,
+    Listing,
+    Offer,
+    Registry,
+    Routed,
+    UnknownModelError,
+    faults,
+    whole_numbers,
+)
+
+# Made once: `json.dumps` makes an encoder for every call that is not plain.
+_encoded: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChoice:
+    """The route that was requested, and which of its targets comes first."""
+
+    name: str
+    step: int
+    """0 is the first target."""
+    input: str
+    """As it was requested of the route, JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A checked request: what will be submitted for it."""
+
+    offer: Offer
+    input: dict[str, Any]
+    """Complete."""
+    time_limit: timedelta | None
+    """If the request does not say; None: without limit."""
+    route: RouteChoice | None = None
+
+
+async def validate(services: MediaServices, model: str | None, given: Mapping[str, Any]) -> Order:
+    """Check model and input, and choose the target of a route.
+
+    Args:
+        services: Of the process.
+        model: Of a model or a route; None: the default model.
+        given: The input.
+
+    Raises:
+        InvalidInputError: The model is unknown, retired or gone, or does not take the input.
+    """
+    wanted = find_model(services.registry, model or services.default_model)
+    if isinstance(wanted, Offer):
+        _refuse_retired(wanted)
+    _refuse_faults(wanted, faults(wanted, given))
+    given = whole_numbers(wanted, given)
+    unavailable = await services.availability.read()
+    if isinstance(wanted, Offer):
+        _refuse_gone(services.registry, wanted, unavailable)
+        return Order(wanted, wanted.complete(given), wanted.card.time_limit)
+    step, wrong = first_step(wanted, given, unavailable)
+    if step is None:
+        _refuse_faults(wanted, wrong)
+        raise ModelRetiredInRequestError(f"no target of {wanted.full_name} is sold any more")
+    route = RouteChoice(wanted.full_name, step.number, to_json(given, "input"))
+    return Order(step.offer, step.input, wanted.card.time_limit or step.offer.card.time_limit, route)
+
+
+def _refuse_retired(offer: Offer) -> None:
+    if offer.card.standing is ModelStatus.RETIRED:
+        successor = offer.card.successor
+        instead = "see /models for others" if successor is None else f"ask for {successor}"
+        allowed = [] if successor is None else [successor]
+        wrong = {"field": "model", "message": "retired", "given": offer.full_name, "allowed": allowed}
+        raise ModelRetiredInRequestError(f"{offer.full_name} is retired; {instead}", errors=[wrong])
+
+
+def _refuse_gone(registry: Registry, offer: Offer, unavailable: Unavailable) -> None:
+    why = unavailable.models.get(offer.full_name)
+    if why is not None and why["code"] == ModelGoneError.code:
+        others = registry.near(offer.full_name) if offer.card.successor is None else [offer.card.successor]
+        wrong = {"field": "model", "message": "gone", "given": offer.full_name, "allowed": others}
+        raise ModelGoneInRequestError(f"{why['message']}; ask for another: {', '.join(others)}", errors=[wrong])
+
+
+def _refuse_faults(offer: Listing, wrong: Sequence[Fault]) -> None:
+    if wrong:
+        raise InvalidInputError(
+            f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
+            errors=[
+                {"field": fault.field, "message": fault.message, "given": brief(fault.given), "allowed": fault.allowed}
+                for fault in wrong
+            ],
+        )
+
+
+def find_model(registry: Registry, name: str) -> Offer | Routed:
+    """The model or the route that a request names.
+
+    Raises:
+        UnknownModelInRequestError: There is none; the error holds the near names.
+    """
+    try:
+        return registry.wanted(name)
+    except UnknownModelError as error:
+        raise UnknownModelInRequestError(
+            f"there is no model {name!r}; {_what_helps(registry, error)}",
+            errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.near}],
+        ) from None
+
+
+def _what_helps(registry: Registry, error: UnknownModelError) -> str:
+    kind = error.name.partition("/")[0]
+    if kind in registry.asleep:
+        return f"{kind} is not set up here: set {registry.asleep[kind]()} and start API and workers anew"
+    if kind in registry.broken:
+        return f"{kind} is set up, but cannot be used: `fleek doctor` and /tools/ready say why"
+    if len(error.near) > MOST_NEAR:
+        return "GET /models lists those that there are"
+    return f"near names: {', '.join(error.near)}"
+
+
+def to_json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
+    """The value of a field as JSON text that PostgreSQL can store.
+
+    Raises:
+        InvalidInputError: It has numbers that are not finite, U+0000, or more than `limit` bytes.
+    """
+    try:
+        text = _encoded(value).encode()
+    except ValueError as error:
+        message = "numbers must be finite"
+        raise InvalidInputError(
+            f"{field}: {message}", errors=[{"field": field, "message": message, "given": None, "allowed": None}]
+        ) from error
+    if limit is not None and len(text) > limit:
+        message = f"{len(text)} bytes as JSON, at most {limit} are kept"
+        raise InvalidInputError(
+            f"{field} is too large: {message}",
+            errors=[{"field": field, "message": message, "given": len(text), "allowed": {"maxBytes": limit}}],
+        )
+    if _NUL.search(text):
+        message = "the character U+0000 cannot be stored"
+        raise InvalidInputError(
+            f"{field}: {message}",
+            errors=[{"field": field, "message": message, "given": None, "allowed": None}],
+        )
+    return text.decode()
