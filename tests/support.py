@@ -19,12 +19,15 @@ import pytest
 from alembic.config import Config
 
 from alembic import command
+from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.bell import WEBHOOKS
 from app.core.config import Settings
 from app.core.database.migrations import ROOT
+from app.core.ids import new_id
 from app.embedded.engines import Engines
-from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import ClaimTerms
+from app.jobs.transitions.claim import ClaimTerms
+from app.jobs.transitions.claim import claim as claim_once
+from app.jobs.transitions.request import NewMedia
 from app.jobs.worker.slots import NOBODY
 from tests.nursery import nursery
 
@@ -73,16 +76,21 @@ def migrate(dsn: str, revision: str = "head", *, down: bool = False) -> None:
         (command.downgrade if down else command.upgrade)(Config(ROOT / "alembic.ini"), revision)
 
 
-def standing_of(worker_id, **standing):
+def claim_terms(worker_id, **terms):
     """What a worker says when it claims."""
     usual = {"after": NOBODY, "served": NOBODY, "ageing": timedelta(minutes=5), "limits": {}}
-    return ClaimTerms(worker_id=worker_id, **{**usual, "trial_pause": timedelta(seconds=30), **standing})
+    return ClaimTerms(worker_id=worker_id, **{**usual, "trial_pause": timedelta(seconds=30), **terms})
 
 
-async def claim(db, queue, *, worker_id, limit, **standing):
-    """The media that one claim takes, without the row that comes where there is none."""
-    rows = await transitions.claim(db, queue, standing_of(worker_id, **standing), limit=limit)
-    return [row for row in rows if row["id"] is not None]
+async def claim(db, queue, *, worker_id, limit, **terms):
+    """The media that one claim takes."""
+    return (await claim_once(db, queue, claim_terms(worker_id, **terms), limit=limit)).media
+
+
+def new_media(model="dummy/faulty", *, owner_id=DEFAULT_OWNER_ID, queue="network", **columns):
+    """A request as it is written."""
+    needed = {"prompt": "p", "input": "{}", "metadata": "{}", **columns}
+    return NewMedia(id=new_id(), job_id=new_id(), owner_id=owner_id, model=model, queue=queue, **needed)
 
 
 class ListBell:

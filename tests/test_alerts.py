@@ -119,7 +119,9 @@ async def test_the_runbooks_statements_run(db):
 
 def test_the_runbook_names_log_events_that_are_logged():
     code = "".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
-    named = "runner_started database_unavailable request_failed worker_buried job_broken job_unreadable copy_delayed"
+    named = (
+        "runner_started database_unavailable request_failed worker_declared_dead job_broken job_unreadable copy_delayed"
+    )
 
     for event in named.split():
         assert f"`{event}`" in RUNBOOK.read_text()

@@ -10,12 +10,17 @@ import asyncpg
 import httpx2
 import pytest
 
-from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.jobs.scheduling import provider_circuits
 from app.jobs.states import AttemptStatus
-from app.jobs.transitions import late_attempts, statements, transitions
-from app.jobs.transitions.commands import Failure, Intent, LateResult, Lease, NewMedia, Purchase, StoredFile, Terms
+from app.jobs.transitions import claim as claiming
+from app.jobs.transitions import expiry, failure, late_attempts
+from app.jobs.transitions.attempt import _INTEND, Intent, Purchase, intend, record_purchases
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.completion import StoredFile
+from app.jobs.transitions.failure import Failure
+from app.jobs.transitions.late_attempts import LateResult
+from app.jobs.transitions.request import request
 from app.jobs.worker import leases
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import (
@@ -28,7 +33,7 @@ from app.media_generator.errors import (
     UnauthorizedError,
 )
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Failed, Reference, Running, Succeeded
-from tests.support import attempts_of, claim, eventually
+from tests.support import attempts_of, claim, eventually, new_media
 
 DUMMY = DummyMediaGeneratorModel.capabilities
 FACT = (
@@ -48,8 +53,8 @@ async def held_by(db, client, **body):
     worker_id, attempt_id = new_id(), new_id()
     await leases.register(db, worker_id, "test")
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held = Lease(row["id"], row["fence"])
-    await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+    held = Lease(row.id, row.fence)
+    await intend.many(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
     return media, held, attempt_id, worker_id
 
 
@@ -140,7 +145,7 @@ async def test_a_purchase_that_turns_up_late_never_touches_the_files_of_another(
     done = await client.until(await client.generate(model="dummy/faulty", on_unknown="retry"))
     (first, _) = await db.fetch("SELECT id FROM attempts ORDER BY number")
 
-    await transitions.record_purchases(db, [Purchase(first["id"], "dummy-x", FACT)])
+    await record_purchases.many(db, [Purchase(first["id"], "dummy-x", FACT)])
     await asyncio.sleep(2)
 
     location = (await client.api.get(done["files"][0]["url"])).headers["location"]
@@ -161,7 +166,7 @@ class Asked(DummyMediaGeneratorModel):
         raise AnswerLostError("lost")
 
     async def find(self, submission, since):
-        await transitions.record_purchases(self.db, [Purchase(submission.attempt_id, "dummy-x", FACT)])
+        await record_purchases.many(self.db, [Purchase(submission.attempt_id, "dummy-x", FACT)])
         raise NotReachedError("search is down")
 
 
@@ -179,12 +184,12 @@ async def test_what_is_written_down_outranks_what_somebody_concluded(client, db,
 @pytest.mark.parametrize("verdict", ["NO", "UNKNOWN"])
 async def test_a_verdict_without_knowledge_is_refused_once_there_is_some(client, db, verdict):
     _, held, attempt_id, _ = await held_by(db, client)
-    await transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", FACT)])
+    await record_purchases.many(db, [Purchase(attempt_id, "dummy-x", FACT)])
     status = AttemptStatus.UNKNOWN if verdict == "UNKNOWN" else AttemptStatus.FAILED
 
     blind = Failure(held, attempt_id, status, verdict, '{"code": "x", "message": ""}')
 
-    assert await transitions.fail(db, [blind]) == [False]
+    assert await failure.fail.many(db, [blind]) == [False]
     assert (await db.fetchrow("SELECT status FROM attempts"))["status"] == "SUBMITTED"
 
 
@@ -211,14 +216,14 @@ async def test_a_refusal_that_is_known_is_not_forgotten(client, db, working):
 async def test_a_retry_goes_on_with_what_turned_out_to_be_bought(client, db):
     media, held, first, worker_id = await held_by(db, client)
     unknown = Failure(held, first, AttemptStatus.UNKNOWN, "UNKNOWN", '{"code": "outcome_unknown", "message": ""}')
-    await transitions.fail(db, [unknown])
+    await failure.fail.many(db, [unknown])
     await client.api.post(f"/media/{media['id']}/retry")
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held, second = Lease(row["id"], row["fence"]), new_id()
-    await transitions.intend(db, [Intent(held, second, "dummy/faulty", "1", "00")])
-    await transitions.record_purchases(db, [Purchase(first, "dummy-x", FACT)])
+    held, second = Lease(row.id, row.fence), new_id()
+    await intend.many(db, [Intent(held, second, "dummy/faulty", "1", "00")])
+    await record_purchases.many(db, [Purchase(first, "dummy-x", FACT)])
     failed = Failure(held, second, AttemptStatus.FAILED, "YES", '{"code": "generation_failed", "message": ""}')
-    await transitions.fail(db, [failed])
+    await failure.fail.many(db, [failed])
 
     await client.api.post(f"/media/{media['id']}/retry")
 
@@ -312,9 +317,8 @@ async def test_of_many_workers_one_makes_a_trial(db):
     for worker_id in ids:
         await leases.register(db, worker_id, "test")
     for _ in range(30):
-        new = NewMedia(new_id(), new_id(), new_id(), "p", "dummy/faulty", "{}", "{}", "network", Terms())
-        await transitions.request(db, new)
-    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=timedelta(0))
+        await request(db, new_media(owner_id=new_id()))
+    await provider_circuits.trip(db, "dummy", CreditError("no credit"), pause=timedelta(0))
 
     claims = await asyncio.gather(*(claim(db, "network", worker_id=worker_id, limit=20) for worker_id in ids))
 
@@ -397,13 +401,13 @@ async def test_an_intent_that_is_committed_while_its_media_ends_is_looked_after(
     worker_id, attempt_id = new_id(), new_id()
     await leases.register(db, worker_id, "test")
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held = Lease(row["id"], row["fence"])
+    held = Lease(row.id, row.fence)
     other = await asyncpg.connect(settings.database_dsn)
     transaction = other.transaction()
     await transaction.start()
-    intent = ([held.media_id], [held.fence], [attempt_id], ["dummy/faulty"], ["1"], ["00"], [None], ["USD"])
-    await other.fetch(statements.INTEND, *intent)
-    expiring = asyncio.create_task(transitions.expire(db, [held], '{"code": "deadline_exceeded", "message": ""}'))
+    intent = ([held.media_id], [held.fencing_token], [attempt_id], ["dummy/faulty"], ["1"], ["00"], [None], ["USD"])
+    await other.fetch(_INTEND, *intent)
+    expiring = asyncio.create_task(expiry.expire.many(db, [held]))
     await asyncio.sleep(0.3)
     await transaction.commit()
     await other.close()
@@ -416,8 +420,8 @@ async def test_an_intent_that_is_committed_while_its_media_ends_is_looked_after(
 async def test_a_late_result_and_a_retry_do_not_trip_over_each_other(client, db):
     for _ in range(40):
         media, held, attempt_id, _ = await held_by(db, client)
-        await transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", FACT)])
-        await transitions.expire(db, [held], '{"code": "deadline_exceeded", "message": ""}')
+        await record_purchases.many(db, [Purchase(attempt_id, "dummy-x", FACT)])
+        await expiry.expire.many(db, [held])
         file = StoredFile(new_id(), 0, "media/x/0.png", "image/png", 10, 1, 1, "ab")
 
         _, answer = await asyncio.gather(
@@ -433,7 +437,7 @@ async def test_a_claim_that_cannot_have_its_turn_stops_no_heartbeat(client, db, 
     frozen = await asyncpg.connect(settings.database_dsn)
     transaction = frozen.transaction()
     await transaction.start()
-    await frozen.execute("SELECT pg_advisory_xact_lock($1)", transitions._CLAIMS_IN_TURN)
+    await frozen.execute("SELECT pg_advisory_xact_lock($1)", claiming._CLAIM_LOCK)
     runner = await working(DummyMediaGeneratorModel(), provider_limits={"dummy": 5}, lease_seconds=3)
     media = await client.faulty()
     await asyncio.sleep(5)
@@ -475,8 +479,8 @@ async def test_the_oldest_of_an_owner_comes_first_whatever_its_provider(db):
         await db.execute("DELETE FROM media")
         for model, number, waits in ((oldest, 1, 100), (others, 5, 10)):
             for _ in range(number):
-                new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "p", f"{model}/m", "{}", "{}", "network", Terms())
-                await transitions.request(db, new)
+                new = new_media(f"{model}/m")
+                await request(db, new)
                 await db.execute(
                     "UPDATE media SET next_run = now() - $2::interval WHERE id = $1", new.id, timedelta(seconds=waits)
                 )

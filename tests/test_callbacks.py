@@ -91,7 +91,7 @@ async def at_work(provider, working, db, monkeypatch):
     # The first question comes at once, so that none but a callback brings another.
     monkeypatch.setattr("app.jobs.execution.executor.SAFETY_NET", (0.1, 30.0))
     runner = await working(provider)
-    await eventually(lambda: signing_keys.keys(db, "dummy"))
+    await eventually(lambda: signing_keys.keys_of(db, "dummy"))
     return runner
 
 

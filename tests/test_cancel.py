@@ -7,8 +7,12 @@ import pytest
 
 from app.core.ids import new_id
 from app.jobs.states import AttemptStatus
-from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import CancelOutcome, Completion, Failure, Intent, Lease, StoredFile
+from app.jobs.transitions import cancellation, failure
+from app.jobs.transitions.attempt import Intent, intend
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.cancellation import CancelOutcome
+from app.jobs.transitions.completion import Completion, StoredFile, complete
+from app.jobs.transitions.failure import Failure
 from app.jobs.worker import leases
 from app.worker import build_runner
 from tests.support import attempts_of, claim, eventually
@@ -101,14 +105,14 @@ async def test_a_media_that_fails_while_it_is_to_be_cancelled_is_canceled_in_the
     worker_id = new_id()
     await leases.register(db, worker_id, "test")
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held, attempt_id = Lease(row["id"], row["fence"]), new_id()
-    await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+    held, attempt_id = Lease(row.id, row.fence), new_id()
+    await intend.many(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
     assert (await cancel(client, media))[0] == 202
     busy = Failure(held, attempt_id, AttemptStatus.FAILED, "NO", '{"code": "provider_busy", "message": ""}')
     later = Failure(**{**{name: getattr(busy, name) for name in busy.__slots__}, "retry_after": timedelta(hours=1)})
-    await transitions.schedule_retries(db, [later])
+    await failure.schedule_retries.many(db, [later])
 
-    assert await transitions.cancel_all_waiting(db) == 1
+    assert await cancellation.cancel_all_waiting(db) == 1
 
     over = await client.media(media)
     assert (over["cancel"], over["error"]) == ({"answer": "canceled", "money_spent": "no"}, None)
@@ -119,8 +123,8 @@ async def test_a_wish_outlives_the_worker_that_would_have_fulfilled_it(client, d
     worker_id = new_id()
     await leases.register(db, worker_id, "dies")
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held = Lease(row["id"], row["fence"])
-    await transitions.intend(db, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
+    held = Lease(row.id, row.fence)
+    await intend.many(db, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
     await cancel(client, media)
     await db.execute("DELETE FROM workers")
 
@@ -139,14 +143,14 @@ async def test_cancel_and_completion_that_race_end_in_exactly_one(client, db):
     for _ in range(30):
         media = await client.faulty()
         (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-        held, attempt_id = Lease(row["id"], row["fence"]), new_id()
-        await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+        held, attempt_id = Lease(row.id, row.fence), new_id()
+        await intend.many(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
         file = StoredFile(new_id(), 0, "media/x/0.png", "image/png", 10, 1, 1, "ab")
 
         _, (done,), (stopped,) = await asyncio.gather(
             cancel(client, media),
-            transitions.complete(db, [Completion(held, attempt_id, (file,))]),
-            transitions.cancel(db, [CancelOutcome(held, attempt_id, "yes")]),
+            complete.many(db, [Completion(held, attempt_id, (file,))]),
+            cancellation.cancel.many(db, [CancelOutcome(held, attempt_id, "yes")]),
         )
 
         seen = await client.media(media)

@@ -393,7 +393,7 @@ def test_models_are_listed_and_shown(tmp_path, monkeypatch):
 async def test_an_operators_pause_is_not_taken_for_a_model_that_is_gone(db):
     await model_pauses.pause(db, "shop/grey", "by hand")
 
-    assert not await model_pauses.gone(db, "shop/grey", "404")
+    assert not await model_pauses.pause_gone(db, "shop/grey", "404")
 
     assert [(row["code"], row["message"]) for row in await model_pauses.paused(db)] == [("paused", "by hand")]
 

@@ -16,11 +16,10 @@ from app.cli.tables import duration, short
 from app.core.ids import new_id
 from app.jobs.scheduling import model_pauses
 from app.jobs.states import MediaStatus
-from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import NewMedia
+from app.jobs.transitions.request import request
 from app.media import operator_queries
 from app.media.operator_queries import Filter
-from tests.support import attempts_of, environment_of, eventually
+from tests.support import attempts_of, environment_of, eventually, new_media
 from tests.test_doctor import NOWHERE
 from tests.test_up import bare_environment, fleek
 
@@ -73,8 +72,8 @@ def lines_of(done):
 
 
 async def asked_by(db, owner, model="dummy/faulty"):
-    new = NewMedia(new_id(), new_id(), owner, "p", model, "{}", "{}", "network")
-    await transitions.request(db, new)
+    new = new_media(model, owner_id=owner)
+    await request(db, new)
     return new
 
 

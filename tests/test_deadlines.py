@@ -7,8 +7,11 @@ from datetime import timedelta
 import pytest
 
 from app.core.ids import new_id
-from app.jobs.transitions import late_attempts, transitions
-from app.jobs.transitions.commands import Intent, LateResult, Lease, Purchase, StoredFile
+from app.jobs.transitions import expiry, late_attempts
+from app.jobs.transitions.attempt import Intent, Purchase, intend, record_purchases
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.completion import StoredFile
+from app.jobs.transitions.late_attempts import LateResult
 from app.jobs.worker import leases
 from app.media.intake import submit as requesting
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -35,7 +38,7 @@ async def test_what_nobody_has_begun_by_its_deadline_is_over(client, db):
     await leases.register(db, worker_id, "test")
 
     taken = await claim(db, "network", worker_id=worker_id, limit=10)
-    assert (taken, await transitions.expire_waiting(db, '{"code": "x", "message": ""}')) == ([], 1)
+    assert (taken, await expiry.expire_waiting(db, '{"code": "x", "message": ""}')) == ([], 1)
 
     assert (await client.media(media))["status"] == "ERROR"
     assert await last_event(client, media) == "expired"
@@ -109,11 +112,11 @@ async def test_a_model_may_have_a_deadline_of_its_own(settings, db, bell):
     async with open_runtime(settings, Registry([TimedDummy()])) as runtime:
         runner = bell.runner = build_runner(runtime)
         await runner.start()
-        asked = requesting.MediaRequest("p", "dummy/faulty", {"hang": True}, {})
+        asked = requesting.MediaRequest(prompt="p", model="dummy/faulty", input={"hang": True}, metadata={})
         owner = new_id()
         media = (await requesting.request_media(runtime.media_services(bell), owner, asked)).media
         row = await eventually(
-            lambda: db.fetchrow("SELECT error FROM media WHERE id = $1", media["id"]), lambda row: row["error"]
+            lambda: db.fetchrow("SELECT error FROM media WHERE id = $1", media.id), lambda row: row["error"]
         )
         await runner.stop()
 
@@ -152,17 +155,17 @@ async def test_a_late_result_and_a_retry_that_race_leave_one_set_of_files(client
     for _ in range(10):
         media = await timed(client, 60)
         (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-        held, attempt_id = Lease(row["id"], row["fence"]), new_id()
-        await transitions.intend(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
-        await transitions.record_purchases(db, [Purchase(attempt_id, "ext", '{"external_id": "ext"}')])
-        await transitions.expire(db, [held], '{"code": "deadline_exceeded", "message": ""}')
+        held, attempt_id = Lease(row.id, row.fence), new_id()
+        await intend.many(db, [Intent(held, attempt_id, "dummy/faulty", "1", "00")])
+        await record_purchases.many(db, [Purchase(attempt_id, "ext", '{"external_id": "ext"}')])
+        await expiry.expire.many(db, [held])
         result = LateResult(attempt_id, held.media_id, (stored_file(),))
 
         kept, _ = await asyncio.gather(late_attempts.store(db, result), client.api.post(f"/media/{media['id']}/retry"))
 
         (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-        assert row["stored"] == kept
-        assert (row["attempt_id"] is None) == kept
+        assert row.stored == kept
+        assert (row.attempt_id is None) == kept
         await db.execute("DELETE FROM media")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
-from app.jobs.transitions import statements
+from app.jobs.transitions.attempt import _PURCHASE
 from app.media_generator.registry import Registry
 from fleek.providers import BusyError, Reference
 from tests.support import attempts_of, eventually, make_settings
@@ -71,7 +71,7 @@ async def somebody_waits(db):
 
 async def unsold(client, provider, working, db):
     await working(provider, **PATIENT)
-    await eventually(lambda: signing_keys.keys(db, "dummy"))
+    await eventually(lambda: signing_keys.keys_of(db, "dummy"))
     return await said_to_be_unsold(client, provider, status="IN_QUEUE")
 
 
@@ -80,7 +80,7 @@ async def test_a_try_that_was_just_to_begin_leaves_the_field_to_the_purchase(cli
     bought = msgspec.json.encode(Reference("bought-30", DummyReference.data_of(provider.sold[attempt_id]))).decode()
 
     async with not_committed_yet(database) as other:
-        await other.execute(statements.PURCHASE, [attempt_id], ["bought-30"], [bought])
+        await other.execute(_PURCHASE, [attempt_id], ["bought-30"], [bought])
         await db.execute("UPDATE media SET next_run = now()")
         await somebody_waits(db)
 
@@ -88,7 +88,7 @@ async def test_a_try_that_was_just_to_begin_leaves_the_field_to_the_purchase(cli
     (row,) = await db.fetch("SELECT takeovers FROM media")
     history = (await client.api.get(f"/media/{media['id']}/history")).json()["items"]
     assert (done["status"], done["number_of_tries"], len(provider.sold)) == ("COMPLETED", 1, 1)
-    assert [item["detail"] for item in history if item["event"] == "returned"] == [{"reason": "bought_already"}]
+    assert [item["detail"] for item in history if item["event"] == "returned"] == [{"reason": "already_purchased"}]
     assert row["takeovers"] == 0
 
 
@@ -128,7 +128,7 @@ async def test_a_callback_is_in_nobodys_way(api, client, provider, working, db, 
 async def test_a_try_that_was_refused_gives_way_to_a_purchase_that_is_known(api, client, provider, working, db):
     provider.lies, provider.done = 1, True
     await working(provider, retry_base_seconds=0.02, retry_max_seconds=0.02)
-    await eventually(lambda: signing_keys.keys(db, "dummy"))
+    await eventually(lambda: signing_keys.keys_of(db, "dummy"))
     media = await client.faulty()
     await asyncio.wait_for(provider.asked_again.wait(), 60)
     (attempt_id,) = provider.sold

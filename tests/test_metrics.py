@@ -80,7 +80,7 @@ async def test_queue_and_work_are_counted_by_model(client, db):
 
 async def test_what_goes_wrong_is_counted(product, db):
     await product.until(await product.faulty(lose_answer="unknown"))
-    await provider_circuits.close(db, "acme", UnauthorizedError("bad key"), pause=timedelta(hours=1))
+    await provider_circuits.trip(db, "acme", UnauthorizedError("bad key"), pause=timedelta(hours=1))
 
     seen = await numbers(product)
 

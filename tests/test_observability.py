@@ -127,11 +127,11 @@ async def test_errors_of_api_and_worker_are_reported(settings, tmp_path, db, lis
         async def reported():
             return {(report.get("tags") or {}).get("event"): report for report in listener.reports()}
 
-        reports = await eventually(reported, lambda seen: {"request_failed", "runner_stumbled"} <= set(seen))
+        reports = await eventually(reported, lambda seen: {"request_failed", "runner_error"} <= set(seen))
         await asyncio.sleep(0.5)
 
     assert answer.status_code == 500
-    for report in (reports["request_failed"], reports["runner_stumbled"]):
+    for report in (reports["request_failed"], reports["runner_error"]):
         raised = report["exception"]["values"][-1]
         assert raised["type"] == "UndefinedColumnError"
         assert not any("vars" in frame for frame in raised["stacktrace"]["frames"])

@@ -9,9 +9,11 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.jobs.scheduling import provider_circuits
 from app.jobs.scheduling.queue_position import QueuePositions
-from app.jobs.states import RESUMED
-from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Intent, Lease, NewMedia, Terms
+from app.jobs.transitions import claim as claiming
+from app.jobs.transitions import release
+from app.jobs.transitions.attempt import Intent, intend
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.request import request
 from app.jobs.worker import leases
 from app.media import queries
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
@@ -19,7 +21,7 @@ from app.media_generator.errors import CreditError, UnauthorizedError
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from app.worker import build_runner
-from tests.support import claim, eventually, standing_of
+from tests.support import claim, claim_terms, eventually, new_media
 
 MINUTE = timedelta(minutes=1)
 
@@ -32,18 +34,18 @@ async def worker_id(db):
 
 
 async def asked(db, owner, *, priority=5, model="dummy/faulty", waits=None):
-    new = NewMedia(new_id(), new_id(), owner, "p", model, "{}", "{}", "network", Terms(priority))
-    await transitions.request(db, new)
+    new = new_media(model, owner_id=owner, priority=priority)
+    await request(db, new)
     if waits is not None:
         await db.execute("UPDATE media SET next_run = now() - $2::interval WHERE id = $1", new.id, waits)
     return new.id
 
 
-async def claim_all(db, worker_id, *, limit, **standing):
+async def claim_all(db, worker_id, *, limit, **terms):
     """Claims until there is nothing left, as a runner does, in the order in which they came."""
     taken = []
-    while rows := await claim(db, "network", worker_id=worker_id, limit=limit, **standing):
-        standing["served"] = rows[-1]["owner_id"]
+    while rows := await claim(db, "network", worker_id=worker_id, limit=limit, **terms):
+        terms["served"] = rows[-1].owner_id
         taken += rows
     return taken
 
@@ -55,7 +57,7 @@ async def test_higher_priorities_come_first(db, worker_id, limit):
 
     taken = await claim_all(db, worker_id, limit=limit)
 
-    assert [ids[row["id"]] for row in taken] == sorted(given, reverse=True)
+    assert [ids[row.id] for row in taken] == sorted(given, reverse=True)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 200])
@@ -66,7 +68,7 @@ async def test_owners_take_turns_so_that_ten_thousand_jobs_hold_back_nobody(db, 
     for owner in (first, second, first, second):
         await asked(db, owner)
 
-    taken = [row["owner_id"] for row in await claim_all(db, worker_id, limit=limit)]
+    taken = [row.owner_id for row in await claim_all(db, worker_id, limit=limit)]
 
     assert len(taken) == 64
     assert max(taken.index(first), taken.index(second)) <= 2
@@ -80,7 +82,7 @@ async def test_what_waits_long_overtakes_higher_priorities(db, worker_id):
 
     taken = await claim_all(db, worker_id, limit=1, ageing=timedelta(minutes=5))
 
-    assert [row["id"] for row in taken] == [old, new, low]
+    assert [row.id for row in taken] == [old, new, low]
 
 
 async def test_of_one_stream_only_what_has_waited_long_overtakes(db, worker_id):
@@ -90,8 +92,8 @@ async def test_of_one_stream_only_what_has_waited_long_overtakes(db, worker_id):
 
     taken = await claim_all(db, worker_id, limit=10, ageing=timedelta(minutes=5))
 
-    assert {row["id"] for row in taken[:3]} == {*old, high}
-    assert taken[3]["id"] == young
+    assert {row.id for row in taken[:3]} == {*old, high}
+    assert taken[3].id == young
 
 
 async def test_more_owners_than_one_look_sees_are_all_served(db, worker_id):
@@ -102,9 +104,9 @@ async def test_more_owners_than_one_look_sees_are_all_served(db, worker_id):
     )
     taken, after = set(), {}
     for _ in range(30):
-        rows = await transitions.claim(db, "network", standing_of(worker_id, **after), limit=200)
-        taken |= {row["id"] for row in rows if row["id"] is not None}
-        after = {"after": rows[0]["next_owner"]} if rows[0]["next_owner"] else {}
+        claimed = await claiming.claim(db, "network", claim_terms(worker_id, **after), limit=200)
+        taken |= {row.id for row in claimed.media}
+        after = {"after": claimed.next_owner} if claimed.next_owner else {}
 
     assert len(taken) == 2500
 
@@ -112,15 +114,15 @@ async def test_more_owners_than_one_look_sees_are_all_served(db, worker_id):
 async def test_what_may_be_paid_already_comes_before_every_priority_and_outside_every_limit(db, worker_id):
     bought = await asked(db, DEFAULT_OWNER_ID, priority=0)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held = Lease(bought, row["fence"])
-    await transitions.intend(db, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
-    await transitions.hand_back(db, [held], reason="test", delay=timedelta(0))
+    held = Lease(bought, row.fence)
+    await intend.many(db, [Intent(held, new_id(), "dummy/faulty", "1", "00")])
+    await release.hand_back(db, [held], reason="test", delay=timedelta(0))
     await asked(db, DEFAULT_OWNER_ID, priority=9)
-    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=MINUTE)
+    await provider_circuits.trip(db, "dummy", CreditError("no credit"), pause=MINUTE)
 
     taken = await claim_all(db, worker_id, limit=1, limits={"dummy": 1})
 
-    assert [(row["id"], row["rank"]) for row in taken] == [(bought, RESUMED)]
+    assert [(row.id, row.attempt_number) for row in taken] == [(bought, 1)]
 
 
 async def test_a_limit_holds_for_all_workers_at_once(db):
@@ -135,7 +137,7 @@ async def test_a_limit_holds_for_all_workers_at_once(db):
         *(claim(db, "network", worker_id=worker_id, limit=20, limits={"dummy": 7}) for worker_id in ids)
     )
 
-    taken = [row["provider"] for rows in claims for row in rows]
+    taken = [row.model.partition("/")[0] for rows in claims for row in rows]
     assert taken.count("dummy") == 7
     assert taken.count("other") == 1
 
@@ -171,7 +173,7 @@ async def test_a_provider_with_a_bad_key_is_closed_and_opens_by_itself_when_the_
         runner = bell.runner = build_runner(keyless)
         await runner.start()
         failed = await client.until(first)
-        await eventually(lambda: provider_circuits.closed(db))
+        await eventually(lambda: provider_circuits.tripped(db))
         waiting = [await client.faulty() for _ in range(3)]
         told = await eventually(lambda: client.media(waiting[-1]), lambda media: media["waiting_for"])
         ready = await client.api.get("/tools/ready")
@@ -179,7 +181,7 @@ async def test_a_provider_with_a_bad_key_is_closed_and_opens_by_itself_when_the_
         await eventually(lambda: db.fetch("SELECT 1 FROM media_history WHERE event = 'retry_scheduled'"))
         provider.good = True
         done = [await client.until(media) for media in waiting]
-        open_again = await eventually(lambda: provider_circuits.closed(db), lambda rows: rows == [])
+        open_again = await eventually(lambda: provider_circuits.tripped(db), lambda rows: rows == [])
         await runner.stop()
 
     assert (failed["status"], failed["error"]["code"]) == ("ERROR", "provider_unauthorized")
@@ -241,7 +243,7 @@ async def test_what_is_at_a_closed_provider_is_before_nobody(db):
     for _ in range(5):
         await asked(db, DEFAULT_OWNER_ID, model="closed/model")
     media_id = await asked(db, new_id())
-    await provider_circuits.close(db, "closed", CreditError("no credit"), pause=MINUTE)
+    await provider_circuits.trip(db, "closed", CreditError("no credit"), pause=MINUTE)
     owner = (await db.fetchrow("SELECT owner_id FROM media WHERE id = $1", media_id))["owner_id"]
 
     waiting = await QueuePositions(db).waiting(await queries.media_by_id(db, media_id, owner))

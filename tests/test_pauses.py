@@ -11,14 +11,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.jobs.scheduling import model_pauses, pauses, provider_circuits
-from app.jobs.scheduling.queue_position import Line
+from app.jobs.scheduling.queue_position import QueuePositions
 from app.jobs.states import DEFAULT_PRIORITY, RESUMED, SHELVED, SUSPECT
-from app.jobs.transitions import shelf_statements, transitions
-from app.jobs.transitions.commands import Intent, Lease, NewMedia, Purchase, Terms
+from app.jobs.transitions import expiry, release
+from app.jobs.transitions import shelving as shelves
+from app.jobs.transitions.attempt import Intent, Purchase, intend, record_purchases
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.claim import claim_suspects
+from app.jobs.transitions.request import request
 from app.jobs.worker import leases
 from app.media import queries
 from app.media_generator.errors import CreditError
-from tests.support import attempts_of, claim, eventually
+from tests.support import attempts_of, claim, eventually, new_media
 
 MINUTE = timedelta(minutes=1)
 MODEL = "dummy/faulty"
@@ -37,8 +41,8 @@ async def worker_id(db):
 
 
 async def asked(db, model=MODEL, *, owner=DEFAULT_OWNER_ID, priority=DEFAULT_PRIORITY):
-    new = NewMedia(new_id(), new_id(), owner, "p", model, "{}", "{}", "network", Terms(priority))
-    await transitions.request(db, new)
+    new = new_media(model, owner_id=owner, priority=priority)
+    await request(db, new)
     return new.id
 
 
@@ -47,11 +51,11 @@ async def ranks(db):
 
 
 async def taken_by(db, worker_id):
-    return [row["id"] for row in await claim(db, "network", worker_id=worker_id, limit=100)]
+    return [row.id for row in await claim(db, "network", worker_id=worker_id, limit=100)]
 
 
 async def waiting_for(db, media_id):
-    return await Line(db).waiting(await queries.media_by_id(db, media_id, DEFAULT_OWNER_ID))
+    return await QueuePositions(db).waiting(await queries.media_by_id(db, media_id, DEFAULT_OWNER_ID))
 
 
 @contextlib.asynccontextmanager
@@ -68,10 +72,10 @@ async def begun(db, worker_id, *, bought=True):
     """A media with an open attempt."""
     media_id = await asked(db)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held, attempt_id = Lease(media_id, row["fence"]), new_id()
-    await transitions.intend(db, [Intent(held, attempt_id, MODEL, "1", "00")])
+    held, attempt_id = Lease(media_id, row.fence), new_id()
+    await intend.many(db, [Intent(held, attempt_id, MODEL, "1", "00")])
     if bought:
-        await transitions.record_purchases(db, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
+        await record_purchases.many(db, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
     return held, attempt_id
 
 
@@ -109,8 +113,8 @@ async def test_what_is_bought_goes_on_during_a_pause(product, db, name):
 async def test_money_that_may_be_spent_is_followed_during_a_pause(db, worker_id, name, bought):
     held, _ = await begun(db, worker_id, bought=bought)
     await pauses.pause(db, name, "x", nobody)
-    await transitions.hand_back(db, [held], reason="test", delay=timedelta(0))
-    await pauses.tend(db)
+    await release.hand_back(db, [held], reason="test", delay=timedelta(0))
+    await pauses.shelve_and_unshelve(db)
 
     assert await ranks(db) == [RESUMED]
     assert await taken_by(db, worker_id) == [held.media_id]
@@ -123,7 +127,7 @@ async def test_the_others_of_an_owner_pass_by_what_is_paused_before_and_after_it
 
     await model_pauses.pause(db, MODEL, "x")
     before = await taken_by(db, worker_id)
-    await pauses.tend(db)
+    await pauses.shelve_and_unshelve(db)
     last = await asked(db, OTHER)
     after = await taken_by(db, worker_id)
 
@@ -149,40 +153,40 @@ async def test_a_suspect_is_not_bought_anew_during_a_pause(db, worker_id):
 
     for name in (MODEL, "dummy"):
         await pauses.pause(db, name, "x", nobody)
-        assert await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9) == []
+        assert await claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9) == []
         await pauses.resume(db, name, nobody)
     assert await ranks(db) == [SUSPECT]
-    assert len(await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9)) == 1
+    assert len(await claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9)) == 1
 
 
 async def test_a_suspect_with_an_open_attempt_goes_on_during_a_pause(db, worker_id):
     held, _ = await begun(db, worker_id)
-    await transitions.hand_back(db, [held], reason="test", delay=timedelta(0))
+    await release.hand_back(db, [held], reason="test", delay=timedelta(0))
     await db.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
     await pauses.pause(db, MODEL, "x", nobody)
     await pauses.pause(db, "dummy", "x", nobody)
 
-    assert len(await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9)) == 1
+    assert len(await claim_suspects(db, "network", worker_id=worker_id, limit=5, below=9)) == 1
 
 
 async def test_no_trial_and_no_bad_key_lifts_an_operators_pause(db):
-    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=MINUTE)
+    await provider_circuits.trip(db, "dummy", CreditError("no credit"), pause=MINUTE)
     await pauses.pause(db, "dummy", "by hand", nobody)
 
-    await provider_circuits.open_again(db, "dummy")
-    found_out = await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=timedelta(0))
+    await provider_circuits.reset(db, "dummy")
+    found_out = await provider_circuits.trip(db, "dummy", CreditError("no credit"), pause=timedelta(0))
 
-    (gate,) = await provider_circuits.closed(db)
-    assert (gate["code"], gate["message"], found_out) == ("paused", "by hand", False)
+    (gate,) = await provider_circuits.tripped(db)
+    assert (gate.code, gate.message, found_out) == ("paused", "by hand", False)
     assert await pauses.resume(db, "dummy", nobody)
-    assert await provider_circuits.closed(db) == []
+    assert await provider_circuits.tripped(db) == []
 
 
 async def test_resuming_a_provider_leaves_it_closed_for_its_bad_key(db):
-    await provider_circuits.close(db, "dummy", CreditError("no credit"), pause=MINUTE)
+    await provider_circuits.trip(db, "dummy", CreditError("no credit"), pause=MINUTE)
 
     assert not await pauses.resume(db, "dummy", nobody)
-    assert [gate["code"] for gate in await provider_circuits.closed(db)] == ["provider_credit"]
+    assert [gate.code for gate in await provider_circuits.tripped(db)] == ["provider_credit"]
 
 
 async def test_a_shelved_media_has_no_place_and_is_before_nobody(db):
@@ -202,14 +206,14 @@ async def test_a_shelved_media_can_be_cancelled_and_its_deadline_holds(client, d
     await pauses.pause(db, MODEL, "x", nobody)
     answer = await client.api.post(f"/media/{canceled['id']}/cancel")
     await asyncio.sleep(0.15)
-    await transitions.expire_waiting(db, "{}")
+    await expiry.expire_waiting(db, "{}")
 
     assert (answer.status_code, (await client.media(canceled))["status"]) == (200, "CANCELED")
     assert (await client.media(expired))["status"] == "ERROR"
 
     await client.api.post(f"/media/{canceled['id']}/retry")
     assert (await ranks(db))[0] == DEFAULT_PRIORITY
-    await pauses.tend(db)
+    await pauses.shelve_and_unshelve(db)
     assert (await ranks(db))[0] == SHELVED
 
 
@@ -223,7 +227,7 @@ async def test_a_purchase_that_becomes_known_takes_its_media_from_the_shelf(db, 
         media_id,
     )
 
-    await transitions.unshelve_bought(db)
+    await shelves.unshelve_purchased(db)
 
     assert await ranks(db) == [RESUMED]
     assert await taken_by(db, worker_id) == [media_id]
@@ -236,7 +240,7 @@ async def test_what_is_shelved_without_a_pause_is_put_back(db, worker_id):
         await pauses.pause(db, model, "x", nobody)
     await db.execute("DELETE FROM paused_models WHERE model IN ('a/b', 'z/z')")
 
-    await pauses.tend(db)
+    await pauses.shelve_and_unshelve(db)
 
     assert await ranks(db) == [SHELVED, DEFAULT_PRIORITY, DEFAULT_PRIORITY, DEFAULT_PRIORITY]
 
@@ -278,7 +282,7 @@ async def test_nothing_stays_shelved_after_a_resume_whoever_was_shelving(db):
 
     async def workers_tend():
         while not over.is_set():
-            await transitions.shelve(db, limit=7)
+            await shelves.shelve(db, limit=7)
 
     async def clients_ask():
         while not over.is_set():
@@ -301,7 +305,7 @@ async def test_a_batch_that_is_being_shelved_holds_up_the_resume(db, settings):
     await asked(db)
     await model_pauses.pause(db, MODEL, "x")
     async with hot_transaction(settings) as shelving:
-        await shelving.fetch(shelf_statements.SHELVE, 10)
+        await shelving.fetch(shelves.SHELVE, 10)
         resuming = asyncio.create_task(pauses.resume(db, MODEL, nobody))
         done, _ = await asyncio.wait([resuming], timeout=0.2)
         held_up = not done

@@ -8,7 +8,8 @@ import pytest
 from app.core.ids import new_id
 from app.jobs.job_errors import WORKER_LOST
 from app.jobs.states import SUSPECT, SUSPECT_FROM
-from app.jobs.transitions import transitions
+from app.jobs.transitions import expiry, release
+from app.jobs.transitions.claim import claim_suspects
 from app.jobs.worker import leases
 from tests.support import Client, claim, eventually, served, worker
 
@@ -20,10 +21,10 @@ async def dies(db, *, limit=100, suspects=0, below=2**31 - 1):
     await db.execute("UPDATE media SET next_run = now() - interval '1 s'")
     rows = await claim(db, "network", worker_id=worker_id, limit=limit) if limit else []
     if suspects:
-        rows += await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=suspects, below=below)
-    await leases.leave(db, worker_id)
-    await transitions.return_orphans(db)
-    return {row["id"] for row in rows}
+        rows += await claim_suspects(db, "network", worker_id=worker_id, limit=suspects, below=below)
+    await leases.unregister(db, worker_id)
+    await release.return_orphans(db)
+    return {row.id for row in rows}
 
 
 async def takeovers(db):
@@ -68,9 +69,9 @@ async def test_the_worst_suspects_are_taken_apart_from_the_others(client, db):
     await leases.register(db, worker_id, "test")
     await db.execute("UPDATE media SET next_run = now()")
 
-    rows = await transitions.claim_suspects(db, "network", worker_id=worker_id, limit=8, below=SUSPECT_FROM + 1)
+    rows = await claim_suspects(db, "network", worker_id=worker_id, limit=8, below=SUSPECT_FROM + 1)
 
-    assert [row["takeovers"] for row in rows] == [2, 2, 2]
+    assert [row.takeovers for row in rows] == [2, 2, 2]
     assert await claim(db, "network", worker_id=worker_id, limit=10) == []
 
 
@@ -80,8 +81,8 @@ async def test_after_so_many_workers_it_is_given_up(client, db):
     for _ in range(2):
         await dies(db, suspects=1)
 
-    assert await transitions.give_up(db, takeovers=4, error=WORKER_LOST.as_json) == []
-    assert len(await transitions.give_up(db, takeovers=3, error=WORKER_LOST.as_json)) == 1
+    assert await expiry.give_up(db, takeovers=4, error=WORKER_LOST.as_json) == []
+    assert len(await expiry.give_up(db, takeovers=3, error=WORKER_LOST.as_json)) == 1
 
     over = await client.media(media)
     assert (over["status"], over["error"]["code"]) == ("ERROR", "worker_lost")

@@ -10,12 +10,14 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.jobs.scheduling import pauses, provider_circuits
-from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Intent, Lease, NewMedia, OnRoute, Purchase, Reroute
+from app.jobs.transitions import release, reroute
+from app.jobs.transitions.attempt import Intent, Purchase, intend, record_purchases
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.request import request
+from app.jobs.transitions.reroute import Reroute
 from app.jobs.worker import leases
 from app.main import create_app
 from app.media_generator.catalogue import Catalogue
@@ -36,7 +38,7 @@ from app.media_generator.registry import Registry
 from app.media_generator.routes import Route, Target
 from app.runtime import open_runtime
 from app.worker import build_runner
-from tests.support import PUBLIC_URL, Client, attempts_of, claim, eventually
+from tests.support import PUBLIC_URL, Client, attempts_of, claim, eventually, new_media
 
 GREY = {
     "type": "object",
@@ -225,7 +227,7 @@ async def test_what_a_target_sold_all_the_same_is_fetched_there(product_of, db):
     # As a callback of the first one tells, which has taken the money and answered 402.
     fact = {"external_id": "a", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}
     purchase = Purchase(UUID(left["id"]), "a", json.dumps(fact))
-    assert await transitions.record_purchases(db, [purchase]) == [True]
+    assert await record_purchases.many(db, [purchase]) == [True]
 
     stored = await eventually(lambda: client.media(over), lambda seen: seen["files"])
     tries = await attempts_of(client, over)
@@ -266,7 +268,7 @@ async def test_what_was_bought_of_an_earlier_target_has_its_price(product_of, db
     (bought, _), shop.failure = await attempts_of(client, media), None
 
     fact = {"external_id": "a", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}
-    assert await transitions.record_purchases(db, [Purchase(UUID(bought["id"]), "a", json.dumps(fact))]) == [True]
+    assert await record_purchases.many(db, [Purchase(UUID(bought["id"]), "a", json.dumps(fact))]) == [True]
     await signing_keys.hasten(db, UUID(bought["id"]))
 
     await eventually(lambda: client.media(media), lambda seen: seen["files"])
@@ -289,7 +291,7 @@ async def test_a_request_passes_over_targets_that_are_closed_retired_or_do_not_f
     before = await ask(client)
     too_large = await ask(client, size=60_000)
 
-    await provider_circuits.close(db, "first", CreditError("402"), pause=timedelta(minutes=5))
+    await provider_circuits.trip(db, "first", CreditError("402"), pause=timedelta(minutes=5))
     after = await eventually(lambda: ask(client), lambda media: media["model"] == "second/grey")
     waits = await ask(client, size=60_000)
 
@@ -393,14 +395,13 @@ async def begun(db, *, bought=False):
     """A media of the route in a worker's hands, with an open attempt, and how it would go on."""
     worker_id = new_id()
     await leases.register(db, worker_id, "test")
-    route = OnRoute("route/portrait", 0, "{}")
-    new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "p", "first/grey", "{}", "{}", "network", route=route)
-    await transitions.request(db, new)
+    new = new_media("first/grey", route="route/portrait", route_input="{}")
+    await request(db, new)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held, attempt_id = Lease(new.id, row["fence"]), new_id()
-    await transitions.intend(db, [Intent(held, attempt_id, "first/grey", "1", "00")])
+    held, attempt_id = Lease(new.id, row.fence), new_id()
+    await intend.many(db, [Intent(held, attempt_id, "first/grey", "1", "00")])
     if bought:
-        await transitions.record_purchases(db, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
+        await record_purchases.many(db, [Purchase(attempt_id, "x", '{"external_id": "x"}')])
     error = '{"code": "x", "message": "x"}'
     return Reroute(held, attempt_id, "first/grey", "second/grey", "local", '{"a": 1}', 1, error)
 
@@ -408,7 +409,7 @@ async def begun(db, *, bought=False):
 async def test_a_move_is_made_once_and_changes_everything_that_belongs_to_the_model(db):
     move = await begun(db)
 
-    assert await asyncio.gather(*(transitions.reroute(db, [move]) for _ in range(4))) in (
+    assert await asyncio.gather(*(reroute.reroute.many(db, [move]) for _ in range(4))) in (
         [[True], [False], [False], [False]],
         [[False], [True], [False], [False]],
         [[False], [False], [True], [False]],
@@ -422,7 +423,7 @@ async def test_a_move_is_made_once_and_changes_everything_that_belongs_to_the_mo
 async def test_a_move_is_refused_where_money_may_be_spent_or_the_lease_is_lost(db, way):
     move = await begun(db, bought=way == "bought")
     if way == "lease lost":
-        move = replace(move, held=replace(move.held, fence=move.held.fence + 1))
+        move = replace(move, lease=replace(move.lease, fencing_token=move.lease.fencing_token + 1))
     if way == "backwards":
         await db.execute("UPDATE media SET route_step = 1")
     if way == "paid before":
@@ -431,14 +432,14 @@ async def test_a_move_is_refused_where_money_may_be_spent_or_the_lease_is_lost(d
             "SELECT gen_random_uuid(), id, 9, 'UNKNOWN', model, '00', 'UNKNOWN' FROM media"
         )
 
-    assert await transitions.reroute(db, [move]) == [False]
-    assert await transitions.reroute_waiting(db, [move]) == [False]
+    assert await reroute.reroute.many(db, [move]) == [False]
+    assert await reroute.reroute_waiting(db, [move]) == [False]
     row = await db.fetchrow("SELECT m.status, m.model, a.status FROM media m JOIN attempts a ON a.number = 1")
     assert tuple(row) == ("PROCESSING", "first/grey", "SUBMITTED" if way == "bought" else "INTENDED")
 
 
 async def test_what_waits_with_an_open_attempt_is_not_moved(db):
     move = await begun(db)
-    await transitions.hand_back(db, [move.held], reason="test", delay=timedelta(0))
+    await release.hand_back(db, [move.lease], reason="test", delay=timedelta(0))
 
-    assert await transitions.reroute_waiting(db, [replace(move, attempt_id=None)]) == [False]
+    assert await reroute.reroute_waiting(db, [replace(move, attempt_id=None)]) == [False]

@@ -11,9 +11,10 @@ import pytest
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.jobs.execution.job import Job
-from app.jobs.transitions import transitions
-from app.jobs.transitions.commands import Intent
+from app.jobs.transitions import release
+from app.jobs.transitions.attempt import Intent, intend
 from app.jobs.worker import leases
+from app.jobs.worker import runner as runners
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
@@ -158,11 +159,11 @@ async def test_after_an_outage_nobody_is_declared_dead_before_everybody_could_re
     lease = timedelta(seconds=30)
     await db.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
 
-    assert await leases.beat(db, me, lease=lease)
-    assert await leases.bury_silent(db, me, lease=lease) == []
+    assert await leases.heartbeat(db, me, lease=lease)
+    assert await leases.remove_expired(db, me, lease=lease) == []
 
     await db.execute("UPDATE workers SET steady_since = now() - interval '31 s' WHERE id = $1", me)
-    assert await leases.bury_silent(db, me, lease=lease) == ["test"]
+    assert await leases.remove_expired(db, me, lease=lease) == ["test"]
 
 
 async def test_a_worker_that_was_silent_itself_buries_nobody_before_it_has_reported_again(db):
@@ -173,8 +174,8 @@ async def test_a_worker_that_was_silent_itself_buries_nobody_before_it_has_repor
     await db.execute("UPDATE workers SET seen_at = now() - interval '5 min', steady_since = now() - interval '1 h'")
 
     # A machine that stalled may go on with the sweep, and not with the heartbeat.
-    assert await leases.bury_silent(db, me, lease=lease) == []
-    assert await leases.beat(db, me, lease=lease)
+    assert await leases.remove_expired(db, me, lease=lease) == []
+    assert await leases.heartbeat(db, me, lease=lease)
 
 
 async def test_a_runner_that_was_declared_dead_drops_its_jobs_and_goes_on_under_a_new_name(client, runtime, db, bell):
@@ -216,7 +217,7 @@ async def test_an_intent_without_a_purchase_is_looked_up_before_anything_is_boug
     asked = await client.faulty(lose_answer="unknown")
     (row,) = await claim(db, "network", worker_id=dead, limit=1)
     job = Job.of(row)
-    await transitions.intend(db, [Intent(job.held, new_id(), "dummy/faulty", "1", "00")])
+    await intend.many(db, [Intent(job.lease, new_id(), "dummy/faulty", "1", "00")])
     await db.execute("DELETE FROM workers WHERE id = $1", dead)
 
     runner = bell.runner = build_runner(runtime)
@@ -247,7 +248,7 @@ async def test_what_may_be_paid_waits_for_a_worker_that_has_the_model(client, db
     dead = new_id()
     await leases.register(db, dead, "dead")
     (row,) = await claim(db, "network", worker_id=dead, limit=1)
-    await transitions.intend(db, [Intent(Job.of(row).held, new_id(), "dummy/faulty", "1", "00")])
+    await intend.many(db, [Intent(Job.of(row).lease, new_id(), "dummy/faulty", "1", "00")])
     await db.execute("DELETE FROM workers")
 
     async with open_runtime(settings, Registry([])) as bare:
@@ -348,7 +349,7 @@ async def test_what_is_handed_back_keeps_its_place_in_the_queue(client, db):
     asked = [await client.faulty() for _ in range(3)]
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
 
-    await transitions.hand_back(db, [Job.of(row).held], reason="test", delay=timedelta(0))
+    await release.hand_back(db, [Job.of(row).lease], reason="test", delay=timedelta(0))
     (again,) = await claim(db, "network", worker_id=worker_id, limit=1)
 
     assert str(again["id"]) == str(row["id"]) == asked[0]["id"]
@@ -380,14 +381,14 @@ async def test_a_database_that_turns_read_only_for_a_while_stops_no_runner(clien
 
 
 async def test_a_defect_in_one_round_stops_no_runner(client, runtime, bell, monkeypatch):
-    real, stumbles = transitions.claim, iter([ValueError("once"), ValueError("twice")])
+    real, stumbles = runners.claim, iter([ValueError("once"), ValueError("twice")])
 
     async def stumbling(*args, **more):
         for error in stumbles:
             raise error
         return await real(*args, **more)
 
-    monkeypatch.setattr(transitions, "claim", stumbling)
+    monkeypatch.setattr(runners, "claim", stumbling)
     runner = bell.runner = build_runner(runtime)
     await runner.start()
 

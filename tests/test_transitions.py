@@ -11,12 +11,17 @@ from app.core.ids import new_id
 from app.jobs.scheduling import pauses
 from app.jobs.states import AttemptStatus
 from app.jobs.transitions import claim as claiming
-from app.jobs.transitions import shelf_statements, transitions
-from app.jobs.transitions.commands import Completion, Failure, Intent, Lease, NewMedia, Progress, Purchase, StoredFile
+from app.jobs.transitions import failure as failing
+from app.jobs.transitions import release, shelving
+from app.jobs.transitions.attempt import Intent, Progress, Purchase, intend, record_purchases, report_progress
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.completion import Completion, StoredFile, complete
+from app.jobs.transitions.failure import Failure
+from app.jobs.transitions.request import request
 from app.jobs.worker import leases
 from app.jobs.worker.slots import NOBODY
 from app.media import queries
-from tests.support import claim
+from tests.support import claim, new_media
 
 NOW = timedelta(0)
 
@@ -29,16 +34,16 @@ async def worker_id(db):
 
 
 async def requested(db, *, queue="network"):
-    new = NewMedia(new_id(), new_id(), DEFAULT_OWNER_ID, "a prompt", "dummy/faulty", "{}", "{}", queue)
-    await transitions.request(db, new)
+    new = new_media(queue=queue)
+    await request(db, new)
     return new.id
 
 
 async def claimed(db, worker_id):
     media_id = await requested(db)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    assert row["id"] == media_id
-    return Lease(media_id, row["fence"])
+    assert row.id == media_id
+    return Lease(media_id, row.fence)
 
 
 def intent(held, attempt_id=None):
@@ -56,7 +61,7 @@ def completion(held, attempt_id):
 
 
 async def status_of(db, held):
-    return (await queries.media_by_id(db, held.media_id, DEFAULT_OWNER_ID))["status"]
+    return (await queries.media_by_id(db, held.media_id, DEFAULT_OWNER_ID)).status
 
 
 async def events_of(db, held):
@@ -73,7 +78,7 @@ async def test_of_many_workers_each_media_goes_to_one(db):
     async def claim_all(worker_id):
         got = []
         while rows := await claim(db, "network", worker_id=worker_id, limit=3):
-            got += [row["id"] for row in rows]
+            got += [row.id for row in rows]
         return got
 
     claims = await asyncio.gather(*(claim_all(worker_id) for worker_id in ids))
@@ -96,14 +101,14 @@ async def test_the_oldest_due_media_of_the_queue_comes_first(db, worker_id):
 
     rows = await claim(db, "network", worker_id=worker_id, limit=10)
 
-    assert [row["id"] for row in rows] == [first, second]
+    assert [row.id for row in rows] == [first, second]
 
 
 async def test_what_is_not_due_yet_is_left_alone(db, worker_id):
     held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(db, [intent(held, attempt_id)])
-    await transitions.schedule_retries(db, [failure(held, attempt_id, retry_after=timedelta(hours=1))])
+    await intend.many(db, [intent(held, attempt_id)])
+    await failing.schedule_retries.many(db, [failure(held, attempt_id, retry_after=timedelta(hours=1))])
 
     assert await claim(db, "network", worker_id=worker_id, limit=10) == []
 
@@ -111,17 +116,17 @@ async def test_what_is_not_due_yet_is_left_alone(db, worker_id):
 async def test_a_worker_that_lost_its_lease_can_write_nothing(db, worker_id):
     old = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(db, [intent(old, attempt_id)])
-    await transitions.hand_back(db, [old], reason="test", delay=NOW)
+    await intend.many(db, [intent(old, attempt_id)])
+    await release.hand_back(db, [old], reason="test", delay=NOW)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    assert row["fence"] == old.fence + 1
+    assert row.fence == old.fencing_token + 1
 
-    assert await transitions.intend(db, [intent(old)]) == [None]
-    assert await transitions.complete(db, [completion(old, attempt_id)]) == [False]
-    assert await transitions.fail(db, [failure(old, attempt_id)]) == [False]
-    assert await transitions.schedule_retries(db, [failure(old, attempt_id, retry_after=NOW)]) == [False]
-    assert await transitions.hand_back(db, [old], reason="test", delay=NOW) == [False]
-    assert await transitions.progress(db, [Progress(old, 0.5)]) == [False]
+    assert await intend.many(db, [intent(old)]) == [None]
+    assert await complete.many(db, [completion(old, attempt_id)]) == [False]
+    assert await failing.fail.many(db, [failure(old, attempt_id)]) == [False]
+    assert await failing.schedule_retries.many(db, [failure(old, attempt_id, retry_after=NOW)]) == [False]
+    assert await release.hand_back(db, [old], reason="test", delay=NOW) == [False]
+    assert await report_progress.many(db, [Progress(old, 0.5)]) == [False]
     assert await status_of(db, old) == "PROCESSING"
     assert await db.fetch("SELECT 1 FROM files") == []
 
@@ -129,43 +134,43 @@ async def test_a_worker_that_lost_its_lease_can_write_nothing(db, worker_id):
 async def test_what_was_bought_is_recorded_even_after_the_lease_is_lost(db, worker_id):
     held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(db, [intent(held, attempt_id)])
-    await transitions.hand_back(db, [held], reason="test", delay=NOW)
+    await intend.many(db, [intent(held, attempt_id)])
+    await release.hand_back(db, [held], reason="test", delay=NOW)
 
-    assert await transitions.record_purchases(db, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [True]
+    assert await record_purchases.many(db, [Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')]) == [True]
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    assert (row["attempt_id"], row["attempt_number"]) == (attempt_id, 1)
-    assert "ext-1" in row["reference"]
+    assert (row.attempt_id, row.attempt_number) == (attempt_id, 1)
+    assert "ext-1" in row.reference
 
 
 async def test_an_intent_whose_answer_was_lost_can_be_written_again(db, worker_id):
     held = await claimed(db, worker_id)
     same = intent(held)
 
-    assert await transitions.intend(db, [same]) == [1]
-    assert await transitions.intend(db, [same]) == [1]
-    assert (await queries.media_by_id(db, held.media_id, DEFAULT_OWNER_ID))["number_of_tries"] == 1
+    assert await intend.many(db, [same]) == [1]
+    assert await intend.many(db, [same]) == [1]
+    assert (await queries.media_by_id(db, held.media_id, DEFAULT_OWNER_ID)).number_of_tries == 1
 
 
 async def test_a_purchase_whose_answer_was_lost_can_be_written_again(db, worker_id):
     held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(db, [intent(held, attempt_id)])
+    await intend.many(db, [intent(held, attempt_id)])
     fact = Purchase(attempt_id, "ext-1", '{"external_id": "ext-1"}')
 
-    assert await transitions.record_purchases(db, [fact]) == [True]
-    assert await transitions.record_purchases(db, [fact]) == [True]
+    assert await record_purchases.many(db, [fact]) == [True]
+    assert await record_purchases.many(db, [fact]) == [True]
 
 
 async def test_completion_and_failure_that_race_end_in_exactly_one(db, worker_id):
     for _ in range(20):
         held = await claimed(db, worker_id)
         attempt_id = new_id()
-        await transitions.intend(db, [intent(held, attempt_id)])
+        await intend.many(db, [intent(held, attempt_id)])
 
         (done,), (failed,) = await asyncio.gather(
-            transitions.complete(db, [completion(held, attempt_id)]),
-            transitions.fail(db, [failure(held, attempt_id)]),
+            complete.many(db, [completion(held, attempt_id)]),
+            failing.fail.many(db, [failure(held, attempt_id)]),
         )
 
         assert done != failed
@@ -179,23 +184,26 @@ async def test_a_batch_moves_what_is_held_and_refuses_the_rest(db, worker_id):
     lost = Lease((await claimed(db, worker_id)).media_id, 99)
     ids = [new_id(), new_id()]
 
-    assert await transitions.intend(db, [intent(mine, ids[0]), intent(lost, ids[1])]) == [1, None]
-    assert await transitions.complete(db, [completion(mine, ids[0]), completion(lost, ids[1])]) == [True, False]
+    assert await intend.many(db, [intent(mine, ids[0]), intent(lost, ids[1])]) == [1, None]
+    assert await complete.many(db, [completion(mine, ids[0]), completion(lost, ids[1])]) == [
+        True,
+        False,
+    ]
 
 
 async def test_every_move_leaves_its_row_in_the_history(db, worker_id):
     held = await claimed(db, worker_id)
     attempt_id = new_id()
-    await transitions.intend(db, [intent(held, attempt_id)])
-    await transitions.schedule_retries(db, [failure(held, attempt_id, retry_after=NOW)])
+    await intend.many(db, [intent(held, attempt_id)])
+    await failing.schedule_retries.many(db, [failure(held, attempt_id, retry_after=NOW)])
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held = Lease(held.media_id, row["fence"])
-    await transitions.hand_back(db, [held], reason="test", delay=NOW)
+    held = Lease(held.media_id, row.fence)
+    await release.hand_back(db, [held], reason="test", delay=NOW)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held = Lease(held.media_id, row["fence"])
+    held = Lease(held.media_id, row.fence)
     second = new_id()
-    assert await transitions.intend(db, [intent(held, second)]) == [2]
-    await transitions.complete(db, [completion(held, second)])
+    assert await intend.many(db, [intent(held, second)]) == [2]
+    await complete.many(db, [completion(held, second)])
 
     assert await events_of(db, held) == [
         "requested",
@@ -235,8 +243,8 @@ async def test_claiming_past_half_a_queue_that_is_paused_reads_no_more(db, worke
     await pauses.pause(db, "a/paused", "x", lambda _moved: None)
 
     assert await read_by_claim(db, worker_id) < before + 200
-    assert await read_by(db, shelf_statements.SHELVE.replace("$1", "1000")) < 10
-    assert await read_by(db, shelf_statements.UNSHELVE.replace("$1", "1000")) < 10
+    assert await read_by(db, shelving.SHELVE.replace("$1", "1000")) < 10
+    assert await read_by(db, shelving.UNSHELVE.replace("$1", "1000")) < 10
 
 
 async def read_by_claim(db, worker_id):

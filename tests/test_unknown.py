@@ -8,8 +8,10 @@ import asyncpg
 
 from app.core.ids import new_id
 from app.jobs.job_errors import DEADLINE_EXCEEDED
-from app.jobs.transitions import stop_statements, transitions
-from app.jobs.transitions.commands import Intent, Lease, Purchase
+from app.jobs.transitions import release
+from app.jobs.transitions.attempt import Intent, Purchase, intend, record_purchases
+from app.jobs.transitions.base import Lease
+from app.jobs.transitions.expiry import _EXPIRE_HELD
 from app.jobs.worker import leases
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import AnswerLostError, NotReachedError
@@ -25,7 +27,7 @@ async def left_by_a_dead_worker(client, db, **plan):
     await leases.register(db, dead, "dead")
     (row,) = await claim(db, "network", worker_id=dead, limit=1)
     attempt_id = new_id()
-    await transitions.intend(db, [Intent(Lease(row["id"], row["fence"]), attempt_id, "dummy/faulty", "1", "00")])
+    await intend.many(db, [Intent(Lease(row.id, row.fence), attempt_id, "dummy/faulty", "1", "00")])
     await db.execute("DELETE FROM workers")
     return media, attempt_id
 
@@ -57,7 +59,7 @@ async def test_nobody_is_believed_to_have_nothing_while_a_call_may_be_in_the_air
 
     # The cut-off worker's call comes back after all; the fact may be written by anybody.
     fact = '{"external_id": "dummy-x", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}'
-    await transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", fact)])
+    await record_purchases.many(db, [Purchase(attempt_id, "dummy-x", fact)])
     done = await client.until(media)
 
     assert (done["status"], done["number_of_tries"], provider.sold) == ("COMPLETED", 1, 0)
@@ -69,8 +71,8 @@ async def test_a_purchase_that_is_written_down_while_its_media_ends_is_looked_af
     other = await asyncpg.connect(settings.database_dsn)
 
     async with other.transaction():
-        await other.fetch(stop_statements.EXPIRE_HELD, DEADLINE_EXCEEDED.as_json, [media["id"]], [media["fence"]])
-        writing = asyncio.create_task(transitions.record_purchases(db, [Purchase(attempt_id, "dummy-x", "{}")]))
+        await other.fetch(_EXPIRE_HELD, DEADLINE_EXCEEDED.as_json, [media["id"]], [media["fence"]])
+        writing = asyncio.create_task(record_purchases.many(db, [Purchase(attempt_id, "dummy-x", "{}")]))
         await eventually(lambda: other.fetch("SELECT FROM pg_locks WHERE NOT granted"))
     await other.close()
 
@@ -91,15 +93,15 @@ async def test_after_that_it_is_bought_by_the_next_worker(client, db, working):
 
 
 async def test_an_intent_that_took_too_long_to_write_is_not_sent(client, db, working, monkeypatch):
-    intend, provider = transitions.intend, Late()
+    record, provider = intend._grouped.many, Late()
 
     async def slow(*arguments):
-        numbers = await intend(*arguments)
+        numbers = await record(*arguments)
         if numbers == [1]:
             await asyncio.sleep(2)  # longer than `submit` may take: another worker may be looking by now
         return numbers
 
-    monkeypatch.setattr(transitions, "intend", slow)
+    monkeypatch.setattr(intend._grouped, "many", slow)
     await working(provider)
 
     done = await client.until(await client.faulty())
@@ -219,7 +221,7 @@ async def test_what_is_held_and_turns_out_to_be_bought_is_stored_and_completes_a
     (row,) = await db.fetch("SELECT id FROM attempts")
     fact = '{"external_id": "dummy-x", "data": {"model": "faulty", "number": 1, "input": {}, "submitted_at": 0}}'
 
-    await transitions.record_purchases(db, [Purchase(row["id"], "dummy-x", fact)])
+    await record_purchases.many(db, [Purchase(row["id"], "dummy-x", fact)])
     kept = await eventually(lambda: client.media(held), lambda seen: seen["files"])
     await client.api.post(f"/media/{held['id']}/retry")
     done = await client.until(held, "COMPLETED")
@@ -231,15 +233,15 @@ async def test_a_fact_about_an_older_attempt_is_kept_beside_a_newer_one(client, 
     media, first = await left_by_a_dead_worker(client, db)
     worker_id = new_id()
     await leases.register(db, worker_id, "test")
-    await transitions.return_orphans(db)
+    await release.return_orphans(db)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
-    held = Lease(row["id"], row["fence"])
+    held = Lease(row.id, row.fence)
     await db.execute("UPDATE attempts SET status = 'UNKNOWN' WHERE id = $1", first)
     second = new_id()
-    assert await transitions.intend(db, [Intent(held, second, "dummy/faulty", "1", "00")]) == [2]
+    assert await intend.many(db, [Intent(held, second, "dummy/faulty", "1", "00")]) == [2]
 
     fact = Purchase(first, "ext-1", '{"external_id": "ext-1"}')
-    assert await transitions.record_purchases(db, [fact]) == [True]
+    assert await record_purchases.many(db, [fact]) == [True]
 
     rows = await attempts_of(client, media)
     assert [(row["status"], row["external_id"]) for row in rows] == [("UNKNOWN", "ext-1"), ("INTENDED", None)]

@@ -16,7 +16,7 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.http_client.client import HttpClient
 from app.core.telemetry.metrics import WEBHOOK_TRIES, tally_name
 from app.jobs.metrics import counters
-from app.jobs.transitions import transitions
+from app.jobs.transitions import cancellation
 from app.runtime import open_runtime
 from app.webhooks import http_request
 from app.webhooks.delivery import Deliverer
@@ -401,7 +401,7 @@ async def test_an_event_and_its_deliveries_are_one(client, db):
     await db.execute("ALTER TABLE webhook_deliveries ADD CONSTRAINT no_more CHECK (type = 'media.queued') NOT VALID")
 
     with pytest.raises(Exception, match="no_more"):
-        await transitions.cancel_waiting(db, UUID(media["id"]), DEFAULT_OWNER_ID)
+        await cancellation.cancel_waiting(db, UUID(media["id"]), DEFAULT_OWNER_ID)
 
     assert (await client.media(media))["status"] == "IN_QUEUE"
     assert len(await db.fetch("SELECT id FROM webhook_deliveries")) == 1

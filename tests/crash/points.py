@@ -18,10 +18,10 @@ from app.storage.s3 import PART_BYTES
 Burn = Callable[[], None]
 Wrap = Callable[[Callable[..., Any], Burn], Callable[..., Any]]
 
-TRANSITIONS: Final = "app.jobs.transitions.transitions"
-LATE: Final = "app.jobs.transitions.late_attempts"
-NOTES: Final = "app.jobs.callbacks.signing_keys"
-WORKERS: Final = "app.jobs.worker.leases"
+TRANSITIONS: Final = "app.jobs.transitions."
+"""Those that share their statements are wrapped where the statement is run, `many`."""
+LEASES: Final = "app.jobs.worker.leases"
+RUNNER: Final = "app.jobs.worker.runner"
 STORE: Final = "app.storage.s3:S3Store"
 PROVIDER: Final = "fleek_simulator:SimulatorMediaGeneratorModel"
 
@@ -91,8 +91,8 @@ def midway_put(real: Callable[..., Any], burn: Burn) -> Callable[..., Any]:
     return wrapped
 
 
-def _took_any(rows: Any) -> bool:
-    return any(row["id"] is not None for row in rows)
+def _took_any(claim: Any) -> bool:
+    return bool(claim.media)
 
 
 def _is_over(outcome: Any) -> bool:
@@ -100,50 +100,50 @@ def _is_over(outcome: Any) -> bool:
 
 
 POINTS: Final[Mapping[str, tuple[str, str, Wrap]]] = {
-    "request.after": (TRANSITIONS, "request", after()),
-    "callback.before": (NOTES, "note", before),
-    "callback.after": (NOTES, "note", after(bool)),
-    "claim.after": (TRANSITIONS, "claim", after(_took_any)),
-    "suspects.after": (TRANSITIONS, "claim_suspects", after(bool)),
-    "intend.before": (TRANSITIONS, "intend", before),
-    "intend.after": (TRANSITIONS, "intend", after()),
+    "request.after": ("app.media.intake.submit", "request", after()),
+    "callback.before": (TRANSITIONS + "callback", "record_callback", before),
+    "callback.after": (TRANSITIONS + "callback", "record_callback", after(bool)),
+    "claim.after": (RUNNER, "claim", after(_took_any)),
+    "suspects.after": (RUNNER, "claim_suspects", after(bool)),
+    "intend.before": (TRANSITIONS + "attempt:intend", "many", before),
+    "intend.after": (TRANSITIONS + "attempt:intend", "many", after()),
     "submit.before": (PROVIDER, "submit", before),
     "submit.after": (PROVIDER, "submit", after()),
     "find.before": (PROVIDER, "find", before),
     "find.after": (PROVIDER, "find", after()),
-    "purchase.before": (TRANSITIONS, "record_purchases", before),
-    "purchase.after": (TRANSITIONS, "record_purchases", after()),
+    "purchase.before": (TRANSITIONS + "attempt:record_purchases", "many", before),
+    "purchase.after": (TRANSITIONS + "attempt:record_purchases", "many", after()),
     "poll.first": (PROVIDER, "poll", before),
     "poll.done": (PROVIDER, "poll", after(_is_over)),
     "open.midway": (PROVIDER, "open", midway_open),
     "put.before": (STORE, "put", before),
     "put.midway": (STORE, "put", midway_put),
     "put.after": (STORE, "put", after()),
-    "complete.before": (TRANSITIONS, "complete", before),
-    "complete.after": (TRANSITIONS, "complete", after()),
-    "retry.before": (TRANSITIONS, "schedule_retries", before),
-    "retry.after": (TRANSITIONS, "schedule_retries", after()),
-    "reroute.before": (TRANSITIONS, "reroute", before),
-    "reroute.after": (TRANSITIONS, "reroute", after()),
-    "fail.before": (TRANSITIONS, "fail", before),
-    "fail.after": (TRANSITIONS, "fail", after()),
-    "handback.before": (TRANSITIONS, "hand_back", before),
-    "handback.after": (TRANSITIONS, "hand_back", after()),
+    "complete.before": (TRANSITIONS + "completion:complete", "many", before),
+    "complete.after": (TRANSITIONS + "completion:complete", "many", after()),
+    "retry.before": (TRANSITIONS + "failure:schedule_retries", "many", before),
+    "retry.after": (TRANSITIONS + "failure:schedule_retries", "many", after()),
+    "reroute.before": (TRANSITIONS + "reroute:reroute", "many", before),
+    "reroute.after": (TRANSITIONS + "reroute:reroute", "many", after()),
+    "fail.before": (TRANSITIONS + "failure:fail", "many", before),
+    "fail.after": (TRANSITIONS + "failure:fail", "many", after()),
+    "handback.before": (TRANSITIONS + "release", "hand_back", before),
+    "handback.after": (TRANSITIONS + "release", "hand_back", after()),
     "stop.before": (PROVIDER, "cancel", before),
     "stop.after": (PROVIDER, "cancel", after()),
-    "cancel.before": (TRANSITIONS, "cancel", before),
-    "cancel.after": (TRANSITIONS, "cancel", after()),
-    "expire.before": (TRANSITIONS, "expire", before),
-    "expire.after": (TRANSITIONS, "expire", after()),
-    "late.before": (LATE, "store", before),
-    "late.after": (LATE, "store", after()),
-    "bury.after": (WORKERS, "bury_silent", after(bool)),
-    "orphans.after": (TRANSITIONS, "return_orphans", after(bool)),
+    "cancel.before": (TRANSITIONS + "cancellation:cancel", "many", before),
+    "cancel.after": (TRANSITIONS + "cancellation:cancel", "many", after()),
+    "expire.before": (TRANSITIONS + "expiry:expire", "many", before),
+    "expire.after": (TRANSITIONS + "expiry:expire", "many", after()),
+    "late.before": (TRANSITIONS + "late_attempts", "store", before),
+    "late.after": (TRANSITIONS + "late_attempts", "store", after()),
+    "expired.after": (LEASES, "remove_expired", after(bool)),
+    "orphans.after": (TRANSITIONS + "release", "return_orphans", after(bool)),
 }
 """By name: whose function it is, its name, and where around it the process dies."""
 API_POINTS: Final = frozenset({"request.after", "callback.before", "callback.after"})
 """Where the API comes by, and no worker does."""
-CLAIMS_NOTHING: Final = frozenset({"bury.after", "orphans.after"})
+CLAIMS_NOTHING: Final = frozenset({"expired.after", "orphans.after"})
 """Who is to die of clearing up must not claim what it has just returned: it would be blamed for that, too."""
 
 
@@ -156,7 +156,7 @@ def arm(environment: Mapping[str, str]) -> None:
     if place == PROVIDER:
         place = environment.get("CRASH_PROVIDER", PROVIDER)
     if name in CLAIMS_NOTHING:
-        resolve_name(TRANSITIONS).claim = refuse
+        resolve_name(RUNNER).claim = refuse
     owner = resolve_name(place)
     left = int(environment.get("CRASH_AFTER", "1"))
 

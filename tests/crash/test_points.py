@@ -101,7 +101,7 @@ LATE_CASES = [
 ]
 """The media is over, and what was paid for it is not. The second dies last: any worker would store its result."""
 JOBS_IN_COMMON = ["a-job", "another-job", "a-third-job"]
-CLEARING_UP = ["claim.after", "bury.after", "orphans.after", "claim.after", "suspects.after"]
+CLEARING_UP = ["claim.after", "expired.after", "orphans.after", "claim.after", "suspects.after"]
 """Workers that die one after the other with the same jobs, each while it clears up after the one before."""
 
 

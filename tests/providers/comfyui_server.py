@@ -18,7 +18,7 @@ class ComfyUIServer:
     """A job moves on by one place each time somebody looks, unless it is `held`."""
 
     def __init__(self) -> None:
-        self.held = False
+        self.lease = False
         self.old = False
         """Whether it gives names of its own, as servers before 2025 do."""
         self.outcome = "success"
@@ -115,7 +115,7 @@ class ComfyUIServer:
         return web.json_response(dict(list(self.history.items())[-most:]))
 
     async def _history(self, request: web.Request) -> web.Response:
-        if not self.held:
+        if not self.lease:
             self.advance()
         name = request.match_info["name"]
         return web.json_response({name: self.history[name]} if name in self.history else {})

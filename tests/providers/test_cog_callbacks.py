@@ -202,7 +202,7 @@ async def test_nobody_else_can_answer(whole, working, db, vault):
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 3})
     attempt = await begun(client, media)
-    (key,) = await signing_keys.keys(db, key_name("cog"))
+    (key,) = await signing_keys.keys_of(db, key_name("cog"))
     other = new_id()
 
     async def call(path):

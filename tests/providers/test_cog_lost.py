@@ -47,8 +47,8 @@ async def test_an_unknown_attempt_of_a_completed_media_is_not_awaited(db, client
         media["id"],
     )
 
-    waiting = await signing_keys.awaited(db, attempt["id"], "cog")
+    waiting = await signing_keys.expects_answer(db, attempt["id"], "cog")
     await db.execute("UPDATE media SET status = 'COMPLETED', completed_at = now() WHERE id = $1", media["id"])
 
     assert waiting
-    assert not await signing_keys.awaited(db, attempt["id"], "cog")
+    assert not await signing_keys.expects_answer(db, attempt["id"], "cog")

@@ -160,7 +160,7 @@ async def test_nobody_there_is_known_to_have_cost_nothing(opened, unused_tcp_por
 @pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
 async def test_a_job_whose_answer_was_lost_is_found_wherever_it_is(opened, server, fault, moved, old):
     provider = opened(timeout_seconds="0.3" if fault == "take and hang" else "30")
-    server.old, server.held = old, True
+    server.old, server.lease = old, True
     server.faults["/prompt"].append(fault)
     submission = wanted(provider)
     with pytest.raises(AnswerLostError):
@@ -170,7 +170,7 @@ async def test_a_job_whose_answer_was_lost_is_found_wherever_it_is(opened, serve
 
     patient = opened()
     found = await patient.find(submission, datetime.now(UTC))
-    server.held = False
+    server.lease = False
 
     assert found is not None
     assert old or found.external_id == str(submission.attempt_id)
@@ -185,7 +185,7 @@ async def test_what_was_never_taken_is_certainly_not_there(provider):
 @pytest.mark.parametrize("path", ["/queue", "/history"])
 @pytest.mark.parametrize("fault", ["500", "404", "drop", "429"])
 async def test_a_server_that_cannot_be_asked_now_is_asked_again(provider, server, path, fault):
-    server.held = True
+    server.lease = True
     reference = await provider.submit(wanted(provider))
     server.faults[path].append(fault)
 
@@ -197,7 +197,7 @@ async def test_a_server_that_cannot_be_asked_now_is_asked_again(provider, server
 
 
 async def test_a_job_that_waits_says_how_many_are_before_it(provider, server):
-    server.held = True
+    server.lease = True
     references = [await provider.submit(wanted(provider)) for _ in range(3)]
     server.advance()
 
@@ -242,7 +242,7 @@ async def test_a_server_that_was_started_anew_has_forgotten_the_job(provider, se
 
 
 async def test_a_waiting_job_is_taken_out_of_the_queue(provider, server):
-    server.held = True
+    server.lease = True
     first, second = [await provider.submit(wanted(provider)) for _ in range(2)]
     server.advance()
 
@@ -252,7 +252,7 @@ async def test_a_waiting_job_is_taken_out_of_the_queue(provider, server):
 
 
 async def test_a_running_job_is_interrupted(provider, server):
-    server.held = True
+    server.lease = True
     reference = await provider.submit(wanted(provider))
     server.advance()
 
@@ -414,7 +414,7 @@ async def test_pictures_go_through_the_whole_product(account, server, provider, 
 
 async def test_a_canceled_media_leaves_the_queue_of_the_server(account, server, provider, client, working):
     await working(provider)
-    server.held = True
+    server.lease = True
     media = await client.generate(model="comfyui/text-to-image")
     await eventually(lambda: asyncio.sleep(0, len(server.pending)), lambda waiting: waiting == 1)
 

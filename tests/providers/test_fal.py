@@ -632,7 +632,7 @@ async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working
     finished(server, {"images": [{"url": f"{server.url}/picture.png"}]})
     provider = make(server.url, jwks_url=f"{server.url}/keys")
     await working(provider, callback_url="https://fleek.example", reconcile_seconds=300)
-    await eventually(lambda: signing_keys.keys(db, "fal"))
+    await eventually(lambda: signing_keys.keys_of(db, "fal"))
     media = await client.generate(model=f"fal/{SCHNELL}", prompt=PROMPT)
 
     async def bought():

@@ -407,7 +407,7 @@ async def whole(settings, bell, gateway, working, db, provider):
     await eventually(lambda: asyncio.sleep(0, server.started))
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     await working(provider, callback_url=address)
-    await eventually(lambda: signing_keys.keys(db, "replicate"))
+    await eventually(lambda: signing_keys.keys_of(db, "replicate"))
     async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
         yield Product(Client(api), provider, gateway)
     server.should_exit = True

@@ -175,7 +175,7 @@ WITH RECURSIVE {owner_streams("AND m.owner_id >= $4")}, room AS (
     WHERE n.rank >= {RESUMED}
         OR ((r.places IS NULL OR n.place <= r.places) AND (g.provider IS NULL OR t.provider IS NOT NULL))
     ORDER BY n.turn, n.owner_id <= $5, n.owner_id LIMIT $3
-), {_TAKE}, line AS (
+), {_TAKE}, rest AS (
     SELECT (SELECT owner_id FROM stream WHERE number = {MOST_STREAMS}) AS next_owner,
         (SELECT count(*) FROM due) = $3 OR (SELECT count(*) FROM waiting) > (SELECT count(*) FROM chosen) AS more
 )
