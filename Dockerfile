@@ -18,8 +18,8 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     # the packages' own tests are not needed
     && find /opt/venv -type d -name tests -prune -exec rm -rf {} +
 COPY README.md LICENSE ./
-# Then the project's version and entry points; refreshed, the cache may hold those of another pyproject.toml. Its code
-# is copied below and found through PYTHONPATH: changing it does not invalidate the layer of the packages.
+# Then the project's version and entry points; refreshed in case the cache holds older ones. Its code is copied below and
+# found through PYTHONPATH: changing it does not invalidate the layer of the packages.
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --no-default-groups ${EXTRAS} --refresh-package fleek && rm uv.lock /opt/venv/.lock
 COPY alembic.ini ./
