@@ -34,8 +34,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Read from the environment; below it from `.env.local`, then `.env`. An invalid one is named at start.",
-        "`fleek doctor` shows which are in force and where each comes from.",
+        "Read from the environment, then from `.env.local`, then from `.env`. An invalid one is reported at startup.",
+        "`fleek doctor` shows the effective values and where each comes from.",
         "",
         "| Setting | Default | What it is |",
         "| --- | --- | --- |",
@@ -56,14 +56,14 @@ def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
 
 
 def errors_page() -> str:
-    """Every code that an answer or a media's `error` may carry."""
+    """Every code that a response or a media item's `error` may carry."""
     answers = {(child.status, child.code, child.title) for child in (FleekError, *_subclasses(FleekError))}
     answers |= {(status, *rest) for status, rest in problems.CODES.items()}
     answers = {entry for entry in answers if entry[1] != "invalid_settings"}
     lines = [
         "# Error codes",
         "",
-        "## Answers of the API",
+        "## API responses",
         "",
         "Every 4xx and 5xx is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, `code`, and",
         "`errors` with one entry (`field`, `message`, `given`, `allowed`) for each wrong field. Act on `code`.",
@@ -72,12 +72,12 @@ def errors_page() -> str:
         "| --- | --- | --- |",
         *(f"| {status} | `{code}` | {title} |" for status, code, title in sorted(answers)),
         "",
-        "## A media's `error`",
+        "## A media item's `error`",
         "",
-        "Why the last try failed. `sent` says whether it may have cost money; only `NO` is ever tried again by itself,",
+        "Why the last attempt failed. `sent` says whether it may have cost money; only `NO` is ever retried by itself,",
         "unless the request said `on_unknown: retry`.",
         "",
-        "| Code | Sent | Tried again | Meaning |",
+        "| Code | Sent | Retried | Meaning |",
         "| --- | --- | --- | --- |",
     ]
     for child in _subclasses(ProviderError):
@@ -108,7 +108,7 @@ def endpoints_page() -> str:
 
 def states_page() -> str:
     """The state chart and what each word means."""
-    source = (ROOT / "app" / "media" / "states.py").read_text().splitlines()
+    source = (ROOT / "app" / "jobs" / "states.py").read_text().splitlines()
 
     def meaning(member: Any) -> str:
         after = source[source.index(f"class {type(member).__name__}(StrEnum):") :]
@@ -118,8 +118,8 @@ def states_page() -> str:
     lines = [
         "# States",
         "",
-        "Drawn from the table in `app/jobs/states.py`. One function for each event, in `app/jobs/transitions`,",
-        "is all that writes a status; each move is one statement and leaves a row in `media_history`.",
+        "Drawn from the table in `app/jobs/states.py`. A status is written only by `app/jobs/transitions`, with one",
+        "function per event; each status change is one statement and adds a row to `media_history`.",
         "",
         "```mermaid",
         chart(),
@@ -131,7 +131,7 @@ def states_page() -> str:
         lines += [f"| `{member}` | {meaning(member)} |" for member in members]
         lines.append("")
     finals = ", ".join(f"`{event}`" for event, move in TRANSITIONS.items() if not move.sources)
-    lines.append(f"A media begins with {finals}.")
+    lines.append(f"The first event of a media item is {finals}.")
     return NOTE + "\n".join(lines) + "\n"
 
 
@@ -146,23 +146,23 @@ def metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "`GET /tools/metrics`, of any API, for all processes. How to use them: [operate](../how-to/operate.md).",
+        "`GET /tools/metrics` of any API reports for all processes. How to use them: [operate](../how-to/operate.md).",
         "",
-        "| From the tables | Labels | What it tells |",
+        "| Read from tables | Labels | What it measures |",
         "| --- | --- | --- |",
         *(f"| `{gauge.name}` | {_listed(gauge.labels)} | {gauge.says} |" for gauge in GAUGES),
         "",
-        "What processes count is five seconds old at most. A counter's name ends with `_total`; a histogram has",
+        "What processes count is at most five seconds old. A counter's name ends with `_total`; a histogram has",
         "`_bucket`, `_count` and `_sum`.",
         "",
-        "| Counted by processes | Kind | Labels | What it tells |",
+        "| Counted by processes | Kind | Labels | What it measures |",
         "| --- | --- | --- | --- |",
     ]
     for name, says, labels in counts:
         kind = "histogram" if name in histograms else "counter"
         lines.append(f"| `{name}` | {kind} | {_listed(labels)} | {says} |")
     lines += ["", "| `what` of `fleek_sweep_found` | |", "| --- | --- |"]
-    source = (ROOT / "app" / "media" / "tallies.py").read_text().splitlines()
+    source = (ROOT / "app" / "jobs" / "metrics" / "counters.py").read_text().splitlines()
     for counted in PersistedCounter:
         line = next(line for line in source if line.strip().startswith(f'{counted.name} = "'))
         if counted is not PersistedCounter.LEASES_EXPIRED:

@@ -12,19 +12,19 @@ class MediaStatus(StrEnum):
     IN_QUEUE = "IN_QUEUE"  # waiting for a worker, or for `next_run`
     PROCESSING = "PROCESSING"  # one worker holds the lease
     COMPLETED = "COMPLETED"  # the bytes are in the store
-    ERROR = "ERROR"  # over without a result; `error` says why
-    CANCELED = "CANCELED"  # over because its owner said so
+    ERROR = "ERROR"  # finished without a result; `error` says why
+    CANCELED = "CANCELED"  # stopped by its owner
 
 
 class AttemptStatus(StrEnum):
     """Where one try at a provider stands."""
 
     INTENDED = "INTENDED"  # committed before the provider is called; money may be spent from here on
-    SUBMITTED = "SUBMITTED"  # the provider took it; the external id is known
+    SUBMITTED = "SUBMITTED"  # the provider accepted it; the external id is known
     SUCCEEDED = "SUCCEEDED"  # its outputs are in the store
     FAILED = "FAILED"  # the provider refused it or failed
     CANCELED = "CANCELED"  # the provider stopped it because we asked
-    UNKNOWN = "UNKNOWN"  # it may have been paid; nobody can say
+    UNKNOWN = "UNKNOWN"  # payment status unknown: it may have cost money
 
 
 class Rendition(StrEnum):
@@ -60,19 +60,19 @@ class MoneySpent(StrEnum):
 class MediaEvent(StrEnum):
     """What happens to a media; each has one function in `transitions.py`."""
 
-    REQUESTED = "requested"  # a client asked for it
-    CLAIMED = "claimed"  # a worker took it
-    RETURNED = "returned"  # its worker stopped, died or could not reach the store; the try goes on elsewhere
-    REROUTED = "rerouted"  # its target provably sold nothing; it goes on to the next one of its route
-    RETRY_SCHEDULED = "retry_scheduled"  # the try failed without cost; another one follows at `next_run`
+    REQUESTED = "requested"  # a client requested it
+    CLAIMED = "claimed"  # a worker claimed it
+    RETURNED = "returned"  # its worker stopped, died or could not reach the store; the attempt continues elsewhere
+    REROUTED = "rerouted"  # its target provably cost nothing; it moves to the next one of its route
+    RETRY_SCHEDULED = "retry_scheduled"  # the attempt failed without cost; the next one starts at `next_run`
     COMPLETED = "completed"  # every output is stored and checked
-    FAILED = "failed"  # no further try will be made
+    FAILED = "failed"  # there will be no further attempt
     EXPIRED = "expired"  # its deadline passed
-    GIVEN_UP = "given_up"  # too many workers died with it in hand
-    CANCELED = "canceled"  # its owner asked for it, in time
-    RETRY_ASKED = "retry_asked"  # its owner asks for another try, knowing what became of the last
-    CANCEL_ASKED = "cancel_asked"  # its owner wants it stopped; it moves when the provider has answered
-    LATE_STORED = "late_stored"  # the result of a try that nobody waited for any more is in the store
+    GIVEN_UP = "given_up"  # too many workers died while they held it
+    CANCELED = "canceled"  # its owner cancelled it in time
+    RETRY_ASKED = "retry_asked"  # its owner explicitly requested another attempt
+    CANCEL_ASKED = "cancel_asked"  # its owner requested a cancel; the status changes when the provider has answered
+    LATE_STORED = "late_stored"  # the result of an attempt of a final media item is in the store
 
 
 @dataclass(frozen=True, slots=True)
