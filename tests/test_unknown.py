@@ -93,7 +93,7 @@ async def test_after_that_it_is_bought_by_the_next_worker(client, db, working):
 
 
 async def test_an_intent_that_took_too_long_to_write_is_not_sent(client, db, working, monkeypatch):
-    record, provider = intend._grouped.many, Late()
+    record, provider = intend.many, Late()
 
     async def slow(*arguments):
         numbers = await record(*arguments)
@@ -101,7 +101,7 @@ async def test_an_intent_that_took_too_long_to_write_is_not_sent(client, db, wor
             await asyncio.sleep(2)  # longer than `submit` may take: another worker may be looking by now
         return numbers
 
-    monkeypatch.setattr(intend._grouped, "many", slow)
+    monkeypatch.setattr(intend, "many", slow)
     await working(provider)
 
     done = await client.until(await client.faulty())

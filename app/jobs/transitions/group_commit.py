@@ -8,7 +8,7 @@ lost.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import update_wrapper
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -29,37 +29,36 @@ class LeaseLostError(Exception):
     """Another worker has the media, or it has ended: nothing more may be written for it."""
 
 
-class GroupedTransition(Generic[Item, Result]):
-    """A transition of one item that shares its statement with others."""
+class _Transition(Generic[Item, Result]):
+    """A transition of many items, to be made one of a single item."""
 
     def __init__(self, many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
         self.many = many
-        """The statement itself, for many items at once: one result for each, in order."""
-        update_wrapper(self, many)
+        """The statement itself: one result for each item, in order."""
+        self.__doc__ = many.__doc__
 
-    async def __call__(self, db: DatabasePool, item: Item) -> Result:
-        """Write until the database has answered."""
+    async def _write(self, db: DatabasePool, item: Item) -> Result:
+        """Write with whatever else waits, until the database has answered."""
         pause = SHORTEST_PAUSE
         while True:
             try:
-                return await self.once(db, item)
+                return await db.group_commit(self.many)(item)
             except RETRYABLE as error:
                 log.warning("write_delayed", error=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def once(self, db: DatabasePool, item: Item) -> Result:
-        """Write with whatever else waits; errors of the database come out."""
-        return await db.group_commit(self.many)(item)
+
+class GroupedTransition(_Transition[Item, Result]):
+    """A transition of one item that shares its statement with others."""
+
+    async def __call__(self, db: DatabasePool, item: Item) -> Result:
+        """Write until the database has answered."""
+        return await self._write(db, item)
 
 
-class FencedTransition(Generic[Item, Result]):
+class FencedTransition(_Transition[Item, Result | None]):
     """A grouped transition that only the holder of the lease may make."""
-
-    def __init__(self, many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result | None]]]) -> None:
-        self.many = many
-        self._grouped = GroupedTransition(many)
-        update_wrapper(self, many)
 
     async def __call__(self, db: DatabasePool, item: Item) -> Result:
         """Write until the database has answered.
@@ -67,26 +66,19 @@ class FencedTransition(Generic[Item, Result]):
         Raises:
             LeaseLostError: The lease is lost; nothing was written.
         """
-        result = await self._grouped(db, item)
+        result = await self._write(db, item)
         if result is None or result is False:
             raise LeaseLostError
         return result
 
 
-class BestEffortTransition(Generic[Item, Result]):
+class BestEffortTransition(_Transition[Item, Result]):
     """A grouped transition that is dropped while the database is down."""
-
-    def __init__(self, many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
-        self.many = many
-        self._grouped = GroupedTransition(many)
-        update_wrapper(self, many)
 
     async def __call__(self, db: DatabasePool, item: Item) -> None:
         """Write, or do not."""
-        try:
-            await self._grouped.once(db, item)
-        except RETRYABLE:
-            return
+        with suppress(*RETRYABLE):
+            await db.group_commit(self.many)(item)
 
 
 def grouped(
