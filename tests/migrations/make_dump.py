@@ -203,12 +203,12 @@ async def _request_final(filler: Filler) -> None:
     await request("outcome unknown, held", plan={"lose_answer": "unknown"})
     await request("outcome unknown, failed", plan={"lose_answer": "unknown"}, on_unknown="fail")
     await request("outcome unknown, retried", plan={"lose_answer": "unknown", "size": 1000}, on_unknown="retry")
-    await request("deadline, stopped at the provider", plan={"hang": True}, deadline_seconds=2)
+    await request("deadline, stopped at the provider", plan={"hang": True}, deadline_seconds=5)
     await request(
-        "deadline, still running", plan={"delay": 300, "on_cancel": "too_late", "size": 1000}, deadline_seconds=2
+        "deadline, still running", plan={"delay": 300, "on_cancel": "too_late", "size": 1000}, deadline_seconds=10
     )
     await request(
-        "deadline, late result stored", plan={"delay": 4, "on_cancel": "too_late", "size": 1000}, deadline_seconds=2
+        "deadline, late result stored", plan={"delay": 12, "on_cancel": "too_late", "size": 1000}, deadline_seconds=10
     )
     await request("deadline, never started", model="resting/faulty", deadline_seconds=1)
     await request("canceled while queued", model="resting/faulty")
