@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,16 +12,14 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.http_client.client import HttpClient
 from app.core.telemetry.metrics import WEBHOOK_TRIES, tally_name
 from app.jobs.metrics import counters
 from app.jobs.transitions import cancellation
-from app.runtime import open_runtime
 from app.webhooks import http_request
 from app.webhooks.delivery import Deliverer
-from app.worker import announcer, build_deliverer, build_runner
 from tests.receiver import Receiver, answering, dropping, hanging
 from tests.support import Client, eventually, make_settings, served, worker
+from tests.webhook_delivery import deliveries_of, delivering_worker, register
 
 ALL = ["media.queued", "media.started", "media.retry", "media.completed", "media.failed", "media.canceled"]
 
@@ -32,26 +29,9 @@ def settings(engines, database):
     return make_settings(engines, database_url=database, allow_private_addresses=True)
 
 
-@asynccontextmanager
-async def at_work(settings, bell=None):
-    """A worker in this process: its runner and its deliverer."""
-    outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
-    async with open_runtime(settings, outgoing=outgoing) as runtime:
-        runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
-        runtime.db.announce = announcer(runtime, deliverer)
-        if bell is not None:
-            bell.runner, bell.deliverer = runner, deliverer
-        await deliverer.start()
-        await runner.start()
-        try:
-            yield deliverer
-        finally:
-            await asyncio.gather(runner.stop(), deliverer.stop())
-
-
 @pytest.fixture
 async def delivering(settings, bell):
-    async with at_work(settings, bell) as deliverer:
+    async with delivering_worker(settings, bell) as deliverer:
         yield deliverer
 
 
@@ -61,21 +41,8 @@ async def receiver():
         yield opened
 
 
-async def register(client, url, **more):
-    answer = await client.api.post("/webhooks", json={"url": url, **more})
-    assert answer.status_code == 201, answer.text
-    return answer.json()
-
-
 async def webhook_of(client, webhook):
     return (await client.api.get(f"/webhooks/{webhook['id']}")).json()
-
-
-async def deliveries_of(client, webhook, **wanted):
-    items = (await client.api.get(f"/webhooks/{webhook['id']}/deliveries", params={"limit": 100, **wanted})).json()[
-        "items"
-    ]
-    return sorted(items, key=lambda item: item["sequence"])
 
 
 async def pass_time(db, span, deliverer):
@@ -320,7 +287,7 @@ async def test_a_slow_receiver_holds_up_nobody_and_gets_only_so_much_at_once(cli
 
 async def test_nothing_is_sent_to_a_private_address(settings, client, db):
     guarded = settings.model_copy(update={"allow_private_addresses": False})
-    async with Receiver() as receiver, at_work(guarded):
+    async with Receiver() as receiver, delivering_worker(guarded):
         webhook = await register(client, receiver.url)
         await client.until(await client.faulty())
         delivery = await tried(client, webhook, 1)
@@ -440,7 +407,7 @@ async def test_a_worker_that_stops_gives_back_what_it_was_sending(settings, clie
     until = asyncio.Event()
     quick = settings.model_copy(update={"shutdown_seconds": 0.2})
     async with Receiver(hanging(until)) as receiver:
-        async with at_work(quick, bell):
+        async with delivering_worker(quick, bell):
             await register(client, receiver.url)
             await client.until(await client.faulty())
             await eventually(lambda: asyncio.sleep(0, receiver.got))
