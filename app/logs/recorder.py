@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import deque
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -29,9 +29,17 @@ PAUSE_SECONDS: Final = 0.25
 _INSERT: Final = """INSERT INTO logs (at, level, event, media_id, attempt, fields)
 SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::uuid[], $5::int[], $6::jsonb[])"""
 
-_MEDIA_ID: Final = 3
-"""Its place in a row."""
-_Row = tuple[datetime, str, str, UUID, int | None, str]
+
+class _LogRow(NamedTuple):
+    """The arguments of _INSERT for one event."""
+
+    at: datetime
+    level: str
+    event: str
+    media_id: UUID
+    attempt: int | None
+    fields: str
+    """A JSON object."""
 
 
 class Recorder:
@@ -89,17 +97,17 @@ class Recorder:
             # Nothing that is logged may stop the recording of what follows.
             self._drop(len(events))
         else:
-            self._db.announce({Change(row[_MEDIA_ID], NOBODY) for row in rows}, posted=False)
+            self._db.announce({Change(row.media_id, NOBODY) for row in rows}, posted=False)
 
     def _drop(self, number: int) -> None:
         self.dropped += number
         LOGS_DROPPED.add(number=number)
 
 
-def _row(event: dict[str, Any]) -> _Row | None:
+def _row(event: dict[str, Any]) -> _LogRow | None:
     fields = {name: value for name, value in event.items() if name not in _COLUMNS}
     try:
-        return (
+        return _LogRow(
             datetime.fromisoformat(event["timestamp"]),
             event["level"],
             event["event"],

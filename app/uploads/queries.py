@@ -7,17 +7,52 @@ be found is without its object.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
-_COLUMNS: Final = "id, key, name, media_type, bytes, width, height, sha256, created_at, expires_at"
+
+class StoredFile(Row, frozen=True):
+    """A file of an owner; its fields are columns of `Upload`."""
+
+    id: UUID
+    key: str
+    name: str
+    media_type: str
+    bytes: int
+    width: int | None
+    height: int | None
+    sha256: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class ReceivedFile(StoredFile, frozen=True):
+    """What has become of a file that was uploaded or fetched."""
+
+    fresh: bool
+    """False: the owner had uploaded the same bytes before; this is that file."""
+
+
+class StoredObject(Row, frozen=True):
+    """An object that is to be removed with its row."""
+
+    id: UUID
+    key: str
+
+
+class _Id(Row, frozen=True):
+    id: UUID
+
+
+_COLUMNS: Final = StoredFile.columns()
 _FOUND: Final = "position(':' in sha256) = 0 AND expires_at > now()"
 _COMES_WITHIN: Final = "interval '1 hour'"
 """Longer than handing a file in may take."""
@@ -74,36 +109,36 @@ async def announce(db: DatabasePool, coming: Coming) -> None:
 
 async def arrived(
     db: DatabasePool, coming: Coming, *, sha256: str, size: int, lifetime: timedelta
-) -> asyncpg.Record | None:
+) -> ReceivedFile | None:
     """The file that has these bytes: this one, or with `fresh` false one that the owner had before.
 
     None: it took so long that it is not waited for any more.
     """
     try:
-        return await db.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
+        return await db.fetchrow_as(ReceivedFile, _ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
     except asyncpg.UniqueViolationError:
         # The same bytes came twice at the same time; now the others are there.
-        return await db.fetchrow(_ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
+        return await db.fetchrow_as(ReceivedFile, _ARRIVED, coming.id, coming.owner_id, sha256, size, lifetime)
 
 
 async def need(db: DatabasePool, owner_id: UUID, ids: Sequence[UUID], lifetime: timedelta) -> set[UUID]:
     """Which of these files there are; from now on they are kept for `lifetime` at least."""
-    return {row["id"] for row in await db.fetch(_NEEDED, owner_id, ids, lifetime)}
+    return {row.id for row in await db.fetch_as(_Id, _NEEDED, owner_id, ids, lifetime)}
 
 
-async def one(db: DatabasePool, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
+async def one(db: DatabasePool, owner_id: UUID, upload_id: UUID) -> StoredFile | None:
     """A file of an owner."""
-    return await db.fetchrow(_ONE, upload_id, owner_id)
+    return await db.fetchrow_as(StoredFile, _ONE, upload_id, owner_id)
 
 
-async def page(db: DatabasePool, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
+async def page(db: DatabasePool, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[StoredFile]:
     """Up to `limit` files of an owner, newest first, older than `before`."""
-    return await db.fetch(_PAGE, owner_id, limit, before)
+    return await db.fetch_as(StoredFile, _PAGE, owner_id, limit, before)
 
 
-async def let_go(db: DatabasePool, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
+async def let_go(db: DatabasePool, owner_id: UUID, upload_id: UUID) -> StoredObject | None:
     """Nobody finds it from now on; `id` and `key`, or None where there is no such file."""
-    return await db.fetchrow(_LET_GO, upload_id, owner_id)
+    return await db.fetchrow_as(StoredObject, _LET_GO, upload_id, owner_id)
 
 
 async def give_up(db: DatabasePool, upload_id: UUID) -> None:
@@ -111,9 +146,9 @@ async def give_up(db: DatabasePool, upload_id: UUID) -> None:
     await db.execute(_GIVE_UP, upload_id)
 
 
-async def expire(db: DatabasePool, *, limit: int) -> Sequence[asyncpg.Record]:
+async def expire(db: DatabasePool, *, limit: int) -> Sequence[StoredObject]:
     """Up to `limit` files whose time is over, or whose object could not be removed before; `id` and `key` of each."""
-    return await db.fetch(_EXPIRE, limit)
+    return await db.fetch_as(StoredObject, _EXPIRE, limit)
 
 
 async def removed(db: DatabasePool, upload_id: UUID) -> None:

@@ -21,7 +21,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from app.core.database.pool import DatabasePool
@@ -41,7 +40,7 @@ from app.uploads.errors import (
     UploadsBusyError,
     UploadTimeoutError,
 )
-from app.uploads.queries import Coming
+from app.uploads.queries import Coming, ReceivedFile, StoredFile
 
 log = structlog.get_logger(__name__)
 
@@ -65,15 +64,6 @@ class UploadLimits:
     lifetime: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class HandedIn:
-    """A file, with the columns of `queries.one`."""
-
-    row: asyncpg.Record
-    fresh: bool
-    """False: the owner had handed in the same bytes before."""
-
-
 class Uploads:
     """What can be done with input files; one object for each process."""
 
@@ -83,7 +73,7 @@ class Uploads:
         self.limits = limits
         self._places = asyncio.Semaphore(AT_ONCE)
 
-    async def hand_in(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> HandedIn:
+    async def hand_in(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> ReceivedFile:
         """Take a file; the same bytes of one owner are kept once.
 
         Raises:
@@ -106,22 +96,22 @@ class Uploads:
                 raise
             raise UploadTimeoutError(f"the file was not here within {SLOWEST:.0f} seconds") from error
 
-    async def get(self, owner_id: UUID, upload_id: UUID) -> asyncpg.Record:
+    async def get(self, owner_id: UUID, upload_id: UUID) -> StoredFile:
         """One file.
 
         Raises:
             UploadNotFoundError: The owner has none of that id.
         """
-        row = await self.find(owner_id, upload_id)
-        if row is None:
+        file = await self.find(owner_id, upload_id)
+        if file is None:
             raise UploadNotFoundError(upload_id)
-        return row
+        return file
 
-    async def find(self, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
+    async def find(self, owner_id: UUID, upload_id: UUID) -> StoredFile | None:
         """One file; None: the owner has none of that id, or none any more."""
         return await queries.one(self._db, owner_id, upload_id)
 
-    async def page(self, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
+    async def page(self, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[StoredFile]:
         """Up to `limit` files of an owner, newest first, older than `before`."""
         return await queries.page(self._db, owner_id, before=before, limit=limit)
 
@@ -135,17 +125,17 @@ class Uploads:
         Raises:
             UploadNotFoundError: The owner has none of that id.
         """
-        row = await queries.let_go(self._db, owner_id, upload_id)
-        if row is None:
+        found = await queries.let_go(self._db, owner_id, upload_id)
+        if found is None:
             raise UploadNotFoundError(upload_id)
-        await self._remove(row["id"], row["key"])
+        await self._remove(found.id, found.key)
 
     async def sweep(self) -> None:
         """Remove what has expired, and what was begun and never came."""
-        while rows := await queries.expire(self._db, limit=SWEPT_AT_ONCE):
-            removed = [await self._remove(row["id"], row["key"]) for row in rows]
+        while expired := await queries.expire(self._db, limit=SWEPT_AT_ONCE):
+            removed = [await self._remove(found.id, found.key) for found in expired]
             log.info("uploads_swept", count=sum(removed))
-            if not all(removed) or len(rows) < SWEPT_AT_ONCE:
+            if not all(removed) or len(expired) < SWEPT_AT_ONCE:
                 return
 
     async def _wait_for_a_place(self) -> None:
@@ -156,13 +146,13 @@ class Uploads:
             busy = f"{AT_ONCE} files are being handed in; try again soon"
             raise UploadsBusyError(busy, headers={"Retry-After": "5"}) from None
 
-    async def _take(self, coming: Coming, passage: "_Passage", chunks: AsyncIterator[bytes]) -> HandedIn:
+    async def _take(self, coming: Coming, passage: "_Passage", chunks: AsyncIterator[bytes]) -> ReceivedFile:
         await queries.announce(self._db, coming)
         try:
             await self._store.put(coming.key, chunks, coming.media_type)
             if not passage.ending.is_reached:
                 raise CutOffFileError(f"the {coming.media_type} is cut off: its end is missing; hand all of it in")  # noqa: TRY301 - handled like any other
-            row = await queries.arrived(
+            received = await queries.arrived(
                 self._db,
                 coming,
                 sha256=passage.digest.hexdigest(),
@@ -175,12 +165,12 @@ class Uploads:
         except Exception:
             await self._discard(coming)
             raise
-        if row is None:
+        if received is None:
             raise UploadTimeoutError("the file took too long")
-        if not row["fresh"]:
+        if not received.fresh:
             await self._discard(coming)
-        log.info("upload_stored", upload_id=str(row["id"]), bytes=row["bytes"], fresh=row["fresh"])
-        return HandedIn(row, row["fresh"])
+        log.info("upload_stored", upload_id=str(received.id), bytes=received.bytes, fresh=received.fresh)
+        return received
 
     async def _discard(self, coming: Coming) -> None:
         """What came of it is not needed; if this fails, the sweep does it."""

@@ -12,13 +12,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from app.core import clock
@@ -29,7 +28,7 @@ from app.core.task_cancellation import end
 from app.core.telemetry.metrics import WEBHOOK_TRIES
 from app.webhooks import delivery_queries, retry_policy
 from app.webhooks.circuit_breakers import CircuitBreakers
-from app.webhooks.delivery_queries import OUTAGE, PATIENCE, Outcome
+from app.webhooks.delivery_queries import OUTAGE, PATIENCE, ClaimedDelivery, Outcome
 from app.webhooks.http_request import TIMEOUT_SECONDS, post
 from app.webhooks.signing import headers
 
@@ -46,29 +45,6 @@ RECORD_TRIES: Final = 5
 RECORD_PAUSE_SECONDS: Final = 2.0
 _TOO_FAST: Final = 0.01
 """Seconds between two looks: what comes in a burst is taken together."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedDelivery:
-    """A delivery in this worker's hands."""
-
-    id: UUID
-    number: int
-    """Of this try."""
-    endpoint_id: UUID
-    receiver: str
-    url: str
-    type: str
-    media_id: UUID
-    sequence: int
-    at: datetime
-    payload: str | None
-    """None: it was never sent."""
-    tried_for: timedelta
-    """Since it was first due."""
-    failing_for: timedelta
-    """For how long its endpoint has failed."""
-    secrets: tuple[str, ...] = field(repr=False)
 
 
 Payloads: TypeAlias = Callable[[Sequence[ClaimedDelivery]], Awaitable[Sequence[bytes]]]
@@ -150,7 +126,7 @@ class Deliverer:
             return
         walk = clock.seconds() >= self._walk_at
         scarce = free < SLOTS // 2
-        rows = await delivery_queries.take(
+        claim = await delivery_queries.take(
             self._db,
             after=self._after if walk else None,
             room=self._circuits.room(scarce=scarce),
@@ -159,8 +135,8 @@ class Deliverer:
         )
         if walk:
             self._walk_at = clock.seconds() + self._pace.interval.total_seconds()
-            self._after = rows[0]["next_receiver"] or ""
-        refused = [taken for row in rows if row["id"] is not None and not self._begin(taken := _taken(row))]
+            self._after = claim.next_receiver or ""
+        refused = [taken for taken in claim.deliveries if not self._begin(taken)]
         if refused:
             await delivery_queries.give_back(self._db, [(taken.id, taken.number) for taken in refused], tried=False)
 
@@ -269,24 +245,6 @@ async def _survives(work: Coroutine[Any, Any, None]) -> None:
         log.warning("database_unavailable", error=type(error).__name__)
     except Exception:
         log.exception("deliverer_stumbled")
-
-
-def _taken(row: asyncpg.Record) -> ClaimedDelivery:
-    return ClaimedDelivery(
-        id=row["id"],
-        number=row["tries"],
-        endpoint_id=row["endpoint_id"],
-        receiver=row["receiver"],
-        url=row["url"],
-        type=row["type"],
-        media_id=row["media_id"],
-        sequence=row["sequence"],
-        at=row["at"],
-        payload=row["payload"],
-        tried_for=row["tried_for"],
-        failing_for=row["failing_for"] or timedelta(0),
-        secrets=tuple(secret for secret in (row["secret"], row["previous_secret"]) if secret is not None),
-    )
 
 
 assert delivery_queries.LEASE.total_seconds() > TIMEOUT_SECONDS + RECORD_TRIES * RECORD_PAUSE_SECONDS  # noqa: S101 - else two workers would send at the same time

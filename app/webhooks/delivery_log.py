@@ -10,10 +10,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from app.core.bell import WEBHOOKS
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 from app.core.pagination import Place
 from app.webhooks import endpoints
 from app.webhooks.endpoints import WebhookServices
@@ -26,11 +25,59 @@ MOST_REPLAYED: Final = 10_000
 """Deliveries that one request replays; its answer says where to go on."""
 TRIES_SHOWN: Final = 100
 
+
+class Delivery(Row, frozen=True):
+    """One event for one endpoint; see `WebhookDelivery`."""
+
+    id: UUID
+    type: str
+    media_id: UUID | None
+    sequence: int
+    at: datetime
+    status: str
+    tries: int
+    sending: bool
+    next_at: datetime
+    give_up_at: datetime
+    url: str | None
+    """Its own, or that of its endpoint."""
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DeliveryDetail(Delivery, frozen=True):
+    """A delivery with its body."""
+
+    payload: str | None
+    """A JSON object; None: not sent yet."""
+
+
+class DeliveryAttempt(Row, frozen=True):
+    """One request to a receiver, and its answer; see `WebhookTry`."""
+
+    number: int
+    url: str
+    at: datetime
+    milliseconds: int
+    status_code: int | None
+    error: str | None
+    answer: str
+
+
+class _ReplayedRow(Row, frozen=True):
+    """What a replay of a range did, with its last delivery."""
+
+    replayed: int
+    more: bool
+    created_at: datetime
+    id: UUID
+
+
 _COLUMNS: Final = """d.id, d.type, d.media_id, d.sequence, d.at, d.status, d.tries, d.sending, d.next_at, d.give_up_at,
     COALESCE(d.url, e.url) AS url, d.created_at, d.finished_at"""
 _DELIVERIES: Final = "FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id"
 _ONE: Final = f"SELECT {_COLUMNS}, d.payload {_DELIVERIES} WHERE d.id = $1 AND d.endpoint_id = $2 AND e.owner_id = $3"
-_TRIES: Final = f"""SELECT number, url, at, milliseconds, status_code, error, answer FROM webhook_tries
+_TRIES: Final = f"""SELECT {DeliveryAttempt.columns()} FROM webhook_tries
 WHERE delivery_id = $1 ORDER BY id DESC LIMIT {TRIES_SHOWN}"""
 
 _AGAIN: Final = f"""status = '{DeliveryStatus.PENDING}', finished_at = NULL, give_up_at = now() + interval '3 days',
@@ -91,7 +138,7 @@ class Replayed:
 
 async def deliveries(
     db: DatabasePool, owner_id: UUID, endpoint_id: UUID, wanted: Filter, *, before: Place | None, limit: int
-) -> Sequence[asyncpg.Record]:
+) -> Sequence[Delivery]:
     """Up to `limit` deliveries of an endpoint, newest first, older than `before`.
 
     Raises:
@@ -106,32 +153,33 @@ async def deliveries(
     if before is not None:
         values += before
         conditions.append(f"(d.created_at, d.id) < (${len(values) - 1}, ${len(values)})")
-    return await db.fetch(
+    return await db.fetch_as(
+        Delivery,
         f"SELECT {_COLUMNS} {_DELIVERIES} WHERE {' AND '.join(conditions)} "
         "ORDER BY d.created_at DESC, d.id DESC LIMIT $2",
         *values,
     )
 
 
-async def delivery(db: DatabasePool, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> asyncpg.Record:
-    """One delivery with its payload, a JSON text.
+async def delivery(db: DatabasePool, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> DeliveryDetail:
+    """One delivery with its body.
 
     Raises:
         WebhookNotFoundError, DeliveryNotFoundError: The owner has none of that id.
     """
-    row = await db.fetchrow(_ONE, delivery_id, endpoint_id, owner_id)
-    if row is None:
+    found = await db.fetchrow_as(DeliveryDetail, _ONE, delivery_id, endpoint_id, owner_id)
+    if found is None:
         await endpoints.get(db, owner_id, endpoint_id)
         raise DeliveryNotFoundError(delivery_id)
-    return row
+    return found
 
 
-async def tries(db: DatabasePool, delivery_id: UUID) -> Sequence[asyncpg.Record]:
+async def attempts(db: DatabasePool, delivery_id: UUID) -> Sequence[DeliveryAttempt]:
     """The last TRIES_SHOWN tries of a delivery, newest first."""
-    return await db.fetch(_TRIES, delivery_id)
+    return await db.fetch_as(DeliveryAttempt, _TRIES, delivery_id)
 
 
-async def replay(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> asyncpg.Record:
+async def replay(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, delivery_id: UUID) -> Delivery:
     """Send one delivery once more, whatever became of it; the delivery as it is then.
 
     Raises:
@@ -140,9 +188,9 @@ async def replay(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, d
     """
     await _open(services.db, owner_id, endpoint_id)
     await services.db.execute(_REPLAY, delivery_id, endpoint_id)
-    row = await delivery(services.db, owner_id, endpoint_id, delivery_id)
+    replayed = await delivery(services.db, owner_id, endpoint_id, delivery_id)
     services.bell.ring(WEBHOOKS)
-    return row
+    return replayed
 
 
 async def replay_range(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, wanted: Range) -> Replayed:
@@ -155,17 +203,17 @@ async def replay_range(services: WebhookServices, owner_id: UUID, endpoint_id: U
     await _open(services.db, owner_id, endpoint_id)
     types = None if wanted.types is None else list(wanted.types)
     after = wanted.after or (None, None)
-    row = await services.db.fetchrow(
-        _REPLAY_RANGE, endpoint_id, wanted.since, wanted.until, list(wanted.statuses), types, *after
+    row = await services.db.fetchrow_as(
+        _ReplayedRow, _REPLAY_RANGE, endpoint_id, wanted.since, wanted.until, list(wanted.statuses), types, *after
     )
     if row is None:
         return Replayed(0, None)
     services.bell.ring(WEBHOOKS)
-    return Replayed(row["replayed"], Place(row["created_at"], row["id"]) if row["more"] else None)
+    return Replayed(row.replayed, Place(row.created_at, row.id) if row.more else None)
 
 
 async def _open(db: DatabasePool, owner_id: UUID, endpoint_id: UUID) -> None:
     """Refuse what is disabled; what is paused keeps the deliveries until it is active."""
     endpoint = await endpoints.get(db, owner_id, endpoint_id)
-    if endpoint["status"] == EndpointStatus.DISABLED:
-        raise WebhookNotActiveError(endpoint_id, endpoint["status"])
+    if endpoint.status == EndpointStatus.DISABLED:
+        raise WebhookNotActiveError(endpoint_id, endpoint.status)

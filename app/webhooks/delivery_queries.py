@@ -19,6 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 from app.webhooks.event_types import TEST_TYPE
 from app.webhooks.states import DeliveryStatus, EndpointKind, EndpointStatus
 
@@ -68,9 +69,11 @@ _TAKEN: Final = f"""
     FROM due WHERE d.id = due.id
     RETURNING d.*
 )
-SELECT line.*, t.id, t.endpoint_id, t.receiver, coalesce(t.url, e.url) AS url, t.type, t.media_id, t.sequence, t.at,
-    t.tries, t.payload, now() - (t.give_up_at - $7::interval) AS tried_for, now() - e.failing_since AS failing_for,
-    e.secret, CASE WHEN e.previous_until > now() THEN e.previous_secret END AS previous_secret
+SELECT t.id, t.tries AS number, t.endpoint_id, t.receiver, coalesce(t.url, e.url) AS url, t.type, t.media_id,
+    t.sequence, t.at, t.payload, now() - (t.give_up_at - $7::interval) AS tried_for,
+    coalesce(now() - e.failing_since, interval '0') AS failing_for,
+    e.secret, CASE WHEN e.previous_until > now() THEN e.previous_secret END AS previous_secret,
+    line.next_receiver, t.id IS NOT NULL AS exists
 FROM line LEFT JOIN taken t ON true LEFT JOIN webhook_endpoints e ON e.id = t.endpoint_id"""
 
 _WALK: Final = f"""
@@ -170,6 +173,54 @@ DELETE FROM webhook_deliveries WHERE id IN (
 RETURNING id"""
 
 
+class ClaimedDelivery(Row, frozen=True):
+    """A delivery that this worker sends."""
+
+    id: UUID
+    number: int
+    """Of this attempt; 1 for the first."""
+    endpoint_id: UUID
+    receiver: str
+    url: str
+    type: str
+    media_id: UUID
+    sequence: int
+    at: datetime
+    payload: str | None
+    """None: it was never sent."""
+    tried_for: timedelta
+    """Since it was first due."""
+    failing_for: timedelta
+    """For how long its endpoint has been failing."""
+    secret: str
+    previous_secret: str | None
+    """None: only one secret signs."""
+
+    def __repr__(self) -> str:
+        """Without secrets."""
+        return f"ClaimedDelivery({self.id}, number={self.number})"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Those that sign."""
+        return (self.secret,) if self.previous_secret is None else (self.secret, self.previous_secret)
+
+
+class _ClaimRow(ClaimedDelivery, frozen=True):
+    next_receiver: str | None
+    exists: bool
+    """False: nothing was claimed, and every column of a delivery is null."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one statement has claimed."""
+
+    deliveries: Sequence[ClaimedDelivery]
+    next_receiver: str | None
+    """Where the next walk begins; None: at the beginning."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of one try."""
@@ -202,9 +253,7 @@ class Outcome:
         return "unanswered" if self.status_code is None else f"{self.status_code // 100}xx"
 
 
-async def take(
-    db: DatabasePool, *, after: str | None, room: Mapping[str, int], per_receiver: int, limit: int
-) -> list[asyncpg.Record]:
+async def take(db: DatabasePool, *, after: str | None, room: Mapping[str, int], per_receiver: int, limit: int) -> Claim:
     """Take up to `limit` deliveries that are due.
 
     Args:
@@ -213,13 +262,11 @@ async def take(
         room: What receivers may get now, of those that may not get `per_receiver`.
         per_receiver: Deliveries that one receiver gets at the same time.
         limit: Over all receivers.
-
-    Returns:
-        One row for each, and one without `id` if there is none.
     """
     statement = _GLANCE if after is None else _WALK
     values = (after, list(room), list(room.values()), per_receiver, limit, LEASE, PATIENCE)
-    return await db.fetch(statement, *values)
+    rows = await db.fetch_as(_ClaimRow, statement, *values)
+    return Claim([row for row in rows if row.exists], rows[0].next_receiver)
 
 
 async def record(db: DatabasePool, outcomes: Sequence[Outcome]) -> list[None]:

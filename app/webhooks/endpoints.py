@@ -11,10 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from app.core.bell import WEBHOOKS, Bell
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 from app.core.http_client.addresses import refusal
 from app.core.ids import new_id
 from app.webhooks.delivery_queries import test_receiver
@@ -80,6 +79,29 @@ WHERE e.id = $1 AND e.owner_id = $2 AND e.kind = '{EndpointKind.REGISTERED}'
 FOR KEY SHARE OF e RETURNING id"""
 
 
+class Endpoint(Row, frozen=True):
+    """An endpoint without its secrets; see `WebhookEndpoint`."""
+
+    id: UUID
+    kind: str
+    url: str | None
+    events: list[str]
+    description: str
+    status: str
+    reason: str | None
+    """A JSON object."""
+    failing_since: datetime | None
+    not_before: datetime | None
+    previous_until: datetime | None
+    """None: only one secret signs."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class _Id(Row, frozen=True):
+    id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookServices:
     """What the use cases work with."""
@@ -110,7 +132,7 @@ class Changes:
     """Of the EndpointStatus ACTIVE or PAUSED."""
 
 
-async def create(services: WebhookServices, owner_id: UUID, new: NewEndpoint) -> tuple[asyncpg.Record, str]:
+async def create(services: WebhookServices, owner_id: UUID, new: NewEndpoint) -> tuple[Endpoint, str]:
     """Register an endpoint: its row, and its secret, which is handed out here and never again.
 
     Raises:
@@ -120,33 +142,34 @@ async def create(services: WebhookServices, owner_id: UUID, new: NewEndpoint) ->
     _check_url(services, new.url)
     secret = new_secret()
     values = (new_id(), owner_id, new.url, list(new.events), new.description, secret)
-    rows = await services.db.fetch_in_turn(_CREATIONS_IN_TURN, _CREATE, *values)
+    rows = await services.db.fetch_in_turn_as(Endpoint, _CREATIONS_IN_TURN, _CREATE, *values)
     if not rows:
         raise TooManyWebhooksError(f"there are {MOST_ENDPOINTS} webhooks; delete one first")
     return rows[0], secret
 
 
-async def page(db: DatabasePool, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
+async def page(db: DatabasePool, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Endpoint]:
     """Up to `limit` endpoints of an owner, newest first, older than `before`; without their secrets."""
     older = "" if before is None else "AND id < $3"
     values = () if before is None else (before,)
     query = f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE owner_id = $1 {older} ORDER BY id DESC LIMIT $2"
-    return await db.fetch(query, owner_id, limit, *values)
+    return await db.fetch_as(Endpoint, query, owner_id, limit, *values)
 
 
-async def get(db: DatabasePool, owner_id: UUID, endpoint_id: UUID) -> asyncpg.Record:
-    """One endpoint without its secret; `reason` is a JSON text.
+async def get(db: DatabasePool, owner_id: UUID, endpoint_id: UUID) -> Endpoint:
+    """One endpoint.
 
     Raises:
         WebhookNotFoundError: The owner has none of that id.
     """
-    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE {_OWN}", endpoint_id, owner_id)
-    if row is None:
+    query = f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE {_OWN}"
+    endpoint = await db.fetchrow_as(Endpoint, query, endpoint_id, owner_id)
+    if endpoint is None:
         raise WebhookNotFoundError(endpoint_id)
-    return row
+    return endpoint
 
 
-async def update(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, changes: Changes) -> asyncpg.Record:
+async def update(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, changes: Changes) -> Endpoint:
     """Change an endpoint. Made active again, it gets what waited for it at once, and for three days more.
 
     Raises:
@@ -155,22 +178,22 @@ async def update(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, c
         RefusedUrlError: Nothing is sent to such an address.
     """
     before = await get(services.db, owner_id, endpoint_id)
-    if before["kind"] == EndpointKind.REQUEST:
+    if before.kind == EndpointKind.REQUEST:
         _refuse_for_requests(changes)
     if changes.url is not None:
         _check_url(services, changes.url)
-    resumed = changes.status == EndpointStatus.ACTIVE != before["status"]
+    resumed = changes.status == EndpointStatus.ACTIVE != before.status
     if resumed:
         # First: of what is sent from an endpoint that is active nothing may be given up for the time it was not.
         await _bring_forward(services.db, endpoint_id)
     events = None if changes.events is None else list(changes.events)
     values = (changes.url, events, changes.description, changes.status, _PAUSED_BY_OWNER)
-    row = await services.db.fetchrow(_UPDATE, endpoint_id, owner_id, *values)
-    if row is None:
+    endpoint = await services.db.fetchrow_as(Endpoint, _UPDATE, endpoint_id, owner_id, *values)
+    if endpoint is None:
         raise WebhookNotFoundError(endpoint_id)
     if resumed:
         services.bell.ring(WEBHOOKS)
-    return row
+    return endpoint
 
 
 async def _bring_forward(db: DatabasePool, endpoint_id: UUID) -> None:
@@ -179,7 +202,7 @@ async def _bring_forward(db: DatabasePool, endpoint_id: UUID) -> None:
         pass
 
 
-async def rotate(db: DatabasePool, owner_id: UUID, endpoint_id: UUID, overlap: timedelta) -> tuple[asyncpg.Record, str]:
+async def rotate(db: DatabasePool, owner_id: UUID, endpoint_id: UUID, overlap: timedelta) -> tuple[Endpoint, str]:
     """Give an endpoint another secret; the row, and the secret, which is handed out here and never again.
 
     Args:
@@ -192,10 +215,10 @@ async def rotate(db: DatabasePool, owner_id: UUID, endpoint_id: UUID, overlap: t
         WebhookNotFoundError: The owner has none of that id.
     """
     secret = new_secret()
-    row = await db.fetchrow(_ROTATE, endpoint_id, owner_id, secret, overlap)
-    if row is None:
+    endpoint = await db.fetchrow_as(Endpoint, _ROTATE, endpoint_id, owner_id, secret, overlap)
+    if endpoint is None:
         raise WebhookNotFoundError(endpoint_id)
-    return row, secret
+    return endpoint, secret
 
 
 async def delete(db: DatabasePool, owner_id: UUID, endpoint_id: UUID) -> None:
@@ -223,13 +246,12 @@ async def send_test(services: WebhookServices, owner_id: UUID, endpoint_id: UUID
     now = datetime.now(UTC)
     told = {"endpoint_id": str(endpoint_id), "message": "a test: nothing has happened"}
     payload = _json({"type": TEST_TYPE, "timestamp": _rfc3339(now), "sequence": 0, "data": told})
-    row = await services.db.fetchrow(_TEST, endpoint_id, owner_id, now, payload, test_receiver(endpoint_id))
-    if row is None:
+    sent = await services.db.fetchrow_as(_Id, _TEST, endpoint_id, owner_id, now, payload, test_receiver(endpoint_id))
+    if sent is None:
         await get(services.db, owner_id, endpoint_id)
         raise RequestWebhookError("the webhook of requests has no address of its own to test")
     services.bell.ring(WEBHOOKS)
-    delivery_id: UUID = row["id"]
-    return delivery_id
+    return sent.id
 
 
 def _check_url(services: WebhookServices, url: str) -> None:

@@ -4,9 +4,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.core.database.pool import DatabasePool
+from app.core.database.rows import Row
 from app.webhooks.states import DeliveryStatus, EndpointStatus
 
 # ruff: noqa: S608 - the statements are put together from constants of `states.py`
+
+
+class _Pending(Row, frozen=True):
+    status: str
+    pending: int
+    oldest: float
+    """Seconds."""
+
+
+class _Endpoints(Row, frozen=True):
+    status: str
+    number: int
+
 
 _PENDING: Final = f"""SELECT e.status, count(*) AS pending,
     greatest(extract(epoch FROM max(now() - d.next_at)), 0)::float8 AS oldest
@@ -29,11 +43,11 @@ class WebhookGauges:
 
 async def read(db: DatabasePool) -> WebhookGauges:
     """Read all numbers."""
-    waiting = {row["status"]: row for row in await db.fetch(_PENDING)}
-    endpoints = {row["status"]: row["number"] for row in await db.fetch(_ENDPOINTS)}
+    waiting = {row.status: row for row in await db.fetch_as(_Pending, _PENDING)}
+    endpoints = {row.status: row.number for row in await db.fetch_as(_Endpoints, _ENDPOINTS)}
     active = waiting.get(EndpointStatus.ACTIVE)
     return WebhookGauges(
-        pending={status: waiting[status]["pending"] if status in waiting else 0 for status in EndpointStatus},
-        oldest_seconds=active["oldest"] if active is not None else 0.0,
+        pending={status: waiting[status].pending if status in waiting else 0 for status in EndpointStatus},
+        oldest_seconds=active.oldest if active is not None else 0.0,
         endpoints={status: endpoints.get(status, 0) for status in EndpointStatus},
     )

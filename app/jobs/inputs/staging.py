@@ -19,7 +19,6 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from app.core.database.pool import RETRYABLE, DatabasePool
@@ -53,6 +52,7 @@ from app.uploads.errors import (
     UploadsBusyError,
     UploadTimeoutError,
 )
+from app.uploads.queries import StoredFile
 from app.uploads.service import AT_ONCE, Uploads
 
 log = structlog.get_logger(__name__)
@@ -154,30 +154,30 @@ class InputStaging:
         if isinstance(found, Inline):
             return _in_request(found.data)
         if isinstance(found, Url):
-            return self._stored(await self._fetched(owner_id, found.url))
+            return self._uploaded(await self._fetched(owner_id, found.url))
         if isinstance(found, OfMedia):
             content = await queries.content(self._db, found.media_id, owner_id, found.index)
             if content is None or content.key is None or content.media_type is None or content.bytes is None:
                 return None
             return self._in_bucket(content.key, content.media_type, content.bytes)
         there = await self._uploads.find(owner_id, found.upload_id)
-        return None if there is None else self._stored(there)
+        return None if there is None else self._uploaded(there)
 
-    async def _fetched(self, owner_id: UUID, url: str) -> asyncpg.Record:
+    async def _fetched(self, owner_id: UUID, url: str) -> StoredFile:
         name = url.partition("?")[0].rpartition("/")[2]
         async with self._fetching, aclosing(fetch(self._http, url, allow_private=self._rules.allow_private)) as chunks:
             return await self._keep(owner_id, name, chunks)
 
-    async def _keep(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> asyncpg.Record:
+    async def _keep(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> StoredFile:
         try:
-            return (await self._uploads.hand_in(owner_id, name, chunks)).row
+            return await self._uploads.hand_in(owner_id, name, chunks)
         except _NOT_TAKEN as error:
             raise InputRefusedError(f"the file of the input is not taken: {error.detail}") from error
         except (UploadTimeoutError, UploadsBusyError) as error:
             raise InputUnreachableError(f"the file of the input could not be fetched: {error.detail}") from error
 
-    def _stored(self, row: asyncpg.Record) -> _Source:
-        return self._in_bucket(row["key"], row["media_type"], row["bytes"])
+    def _uploaded(self, file: StoredFile) -> _Source:
+        return self._in_bucket(file.key, file.media_type, file.bytes)
 
     def _in_bucket(self, key: str, media_type: str, size: int) -> _Source:
         name = key.rpartition("/")[2]
@@ -208,7 +208,7 @@ class InputStaging:
             return await adapter_calls.upload(provider, file)
         if self._by_url(can):
             kept = await self._keep(owner_id, file.name, file.chunks())
-            return self._store.sign(kept["key"], self._rules.url_lifetime)
+            return self._store.sign(kept.key, self._rules.url_lifetime)
         raise InputRefusedError(f"a {file.media_type} of {file.size} bytes cannot be handed over: {_why(provider)}")
 
 

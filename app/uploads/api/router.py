@@ -7,7 +7,6 @@ from datetime import UTC
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import asyncpg
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
@@ -21,6 +20,7 @@ from app.core.pagination import decode_cursor, encode_cursor
 from app.uploads.api.schemas import UploadOut, UploadPage
 from app.uploads.errors import FileTooLargeError, UploadTimeoutError
 from app.uploads.form import FIELD, MOST_OVERHEAD, FileForm
+from app.uploads.queries import StoredFile
 from app.uploads.service import Uploads
 
 # Not for speed: its body is read as it comes, and nothing reads it before.
@@ -105,12 +105,12 @@ async def create(request: Request) -> Response:
     try:
         form = FileForm(request.headers.get("content-type", ""), body)
         name = await form.begin()
-        handed_in = await uploads.hand_in(DEFAULT_OWNER_ID, name, form.chunks())
+        received = await uploads.hand_in(DEFAULT_OWNER_ID, name, form.chunks())
     except FleekError:
         await _linger(request)
         raise
-    path = f"{request.scope.get('root_path', '')}/files/{handed_in.row['id']}"
-    return _answer(_shown(handed_in.row), status=201 if handed_in.fresh else 200, headers={"location": path})
+    path = f"{request.scope.get('root_path', '')}/files/{received.id}"
+    return _answer(_shown(received), status=201 if received.fresh else 200, headers={"location": path})
 
 
 @router.get("", response_model=UploadPage, responses=problems(422, 503), summary="List input files, newest first")
@@ -121,9 +121,9 @@ async def listing(
 ) -> Response:
     """Yours that have not expired."""
     before = decode_cursor(cursor) if cursor else None
-    rows = await _uploads(request).page(DEFAULT_OWNER_ID, before=before, limit=limit + 1)
-    following = encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
-    return _answer(UploadPage(items=[_shown(row) for row in rows[:limit]], next_cursor=following))
+    files = await _uploads(request).page(DEFAULT_OWNER_ID, before=before, limit=limit + 1)
+    following = encode_cursor(files[limit - 1].id) if len(files) > limit else None
+    return _answer(UploadPage(items=[_shown(file) for file in files[:limit]], next_cursor=following))
 
 
 @router.get("/{file_id:uuid}", response_model=UploadOut, responses=problems(404, 422, 503), summary="An input file")
@@ -189,10 +189,19 @@ async def _linger(request: Request) -> None:
                     return
 
 
-def _shown(row: asyncpg.Record) -> UploadOut:
-    found: dict[str, Any] = {name: value for name, value in row.items() if name in UploadOut.model_fields}
-    times: dict[str, Any] = {name: row[name].astimezone(UTC) for name in ("created_at", "expires_at")}
-    return UploadOut.model_validate({**found, **times, "uri": f"file:{row['id']}"})
+def _shown(file: StoredFile) -> UploadOut:
+    return UploadOut(
+        id=file.id,
+        uri=f"file:{file.id}",
+        name=file.name,
+        media_type=file.media_type,
+        bytes=file.bytes,
+        width=file.width,
+        height=file.height,
+        sha256=file.sha256,
+        created_at=file.created_at.astimezone(UTC),
+        expires_at=file.expires_at.astimezone(UTC),
+    )
 
 
 def _answer(shown: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -271,34 +271,34 @@ async def test_a_store_that_is_away_is_named_and_the_sweep_cleans_up(runtime, db
 
 async def test_the_sweep_removes_what_expired_and_what_never_came(runtime, db):
     uploads = runtime.uploads()
-    kept = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
-    gone = (await uploads.hand_in(DEFAULT_OWNER_ID, "b.png", stream(png_of_about(5_000)))).row
-    await db.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", gone["id"])
+    kept = await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
+    gone = await uploads.hand_in(DEFAULT_OWNER_ID, "b.png", stream(png_of_about(5_000)))
+    await db.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", gone.id)
     # A process that died between its object and its row's last change.
-    lost = (await uploads.hand_in(DEFAULT_OWNER_ID, "c.png", stream(png_of_about(9_000)))).row
-    await db.execute("UPDATE uploads SET sha256 = 'coming:' || id, expires_at = now() WHERE id = $1", lost["id"])
+    lost = await uploads.hand_in(DEFAULT_OWNER_ID, "c.png", stream(png_of_about(9_000)))
+    await db.execute("UPDATE uploads SET sha256 = 'coming:' || id, expires_at = now() WHERE id = $1", lost.id)
 
     await uploads.sweep()
     await uploads.sweep()
 
-    assert [row["id"] for row in await rows(db)] == [kept["id"]]
-    assert await objects(runtime, [row["key"] for row in (kept, gone, lost)]) == [True, False, False]
+    assert [row["id"] for row in await rows(db)] == [kept.id]
+    assert await objects(runtime, [file.key for file in (kept, gone, lost)]) == [True, False, False]
 
 
 async def test_an_object_that_cannot_be_removed_is_tried_again_and_never_found_again(runtime, db):
     uploads = runtime.uploads()
-    row = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
+    file = await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
     await db.execute("UPDATE uploads SET expires_at = now()")
     uploads._store = Away(runtime.store, "delete")
 
     await uploads.sweep()
 
-    assert await uploads.find(DEFAULT_OWNER_ID, row["id"]) is None
+    assert await uploads.find(DEFAULT_OWNER_ID, file.id) is None
     assert len(await rows(db)) == 1
     # The same bytes are a new file meanwhile: the old object may vanish at any time.
     again = await Uploads(db, runtime.store, uploads.limits).hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
     assert again.fresh
-    assert again.row["id"] != row["id"]
+    assert again.id != file.id
 
 
 async def test_a_worker_sweeps(product, db):
@@ -331,9 +331,9 @@ async def test_an_end_is_seen_wherever_pieces_are_parted_and_may_be_followed(run
         for start in range(len(LONG) - 20, len(whole), size):
             yield whole[start : start + size]
 
-    row = (await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", pieces())).row
+    file = await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", pieces())
 
-    assert row["bytes"] == len(whole)
+    assert file.bytes == len(whole)
 
 
 async def test_so_many_at_once_and_no_more(runtime, monkeypatch):
@@ -394,7 +394,7 @@ async def test_large_files_pass_through_without_being_held(runtime):
         for _ in range(size // 65_536):
             yield b"\x00" * 65_536
 
-    row = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", body())).row
+    file = await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", body())
 
-    assert row["bytes"] == len(PNG) + size
-    assert row["expires_at"] - row["created_at"] > timedelta(hours=47)
+    assert file.bytes == len(PNG) + size
+    assert file.expires_at - file.created_at > timedelta(hours=47)

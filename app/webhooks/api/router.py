@@ -67,17 +67,17 @@ async def create(request: Request, body: WebhookIn) -> Response:
     or delete it. An owner has at most 100.
     """
     new = NewEndpoint(body.url, body.events, body.description)
-    row, secret = await endpoints.create(_services(request), DEFAULT_OWNER_ID, new)
-    shown = render.webhook_with_secret(row, secret)
-    return _answer(shown, status=201, location=_path(request, row["id"]))
+    endpoint, secret = await endpoints.create(_services(request), DEFAULT_OWNER_ID, new)
+    shown = render.webhook_with_secret(endpoint, secret)
+    return _answer(shown, status=201, location=_path(request, endpoint.id))
 
 
 @router.get("", response_model=WebhookPage, responses=problems(422, 503), summary="List webhooks, newest first")
 async def listing(request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
     """Those that you have registered, and, once a request came with a `webhook_url`, one of the kind `request`."""
     before = decode_cursor(cursor) if cursor else None
-    rows = await endpoints.page(_db(request), DEFAULT_OWNER_ID, before=before, limit=limit + 1)
-    return _answer(render.webhook_page(rows, limit))
+    found = await endpoints.page(_db(request), DEFAULT_OWNER_ID, before=before, limit=limit + 1)
+    return _answer(render.webhook_page(found, limit))
 
 
 @router.get("/{webhook_id:uuid}", response_model=WebhookOut, responses=problems(404, 422, 503), summary="A webhook")
@@ -128,8 +128,8 @@ async def rotate(request: Request, webhook_id: UUID, body: RotateIn) -> Response
     is also how you get the secret of the webhook of the kind `request`.
     """
     overlap = timedelta(seconds=body.overlap_seconds)
-    row, secret = await endpoints.rotate(_db(request), DEFAULT_OWNER_ID, webhook_id, overlap)
-    return _answer(render.webhook_with_secret(row, secret))
+    endpoint, secret = await endpoints.rotate(_db(request), DEFAULT_OWNER_ID, webhook_id, overlap)
+    return _answer(render.webhook_with_secret(endpoint, secret))
 
 
 @router.post(
@@ -145,8 +145,8 @@ async def send_test(request: Request, webhook_id: UUID) -> Response:
     So you can see whether a receiver is well again before you resume it.
     """
     delivery_id = await endpoints.send_test(_services(request), DEFAULT_OWNER_ID, webhook_id)
-    row = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
+    sent = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery(sent), status=202, location=_path(request, webhook_id, delivery_id))
 
 
 @router.get(
@@ -168,10 +168,10 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
     """What was to be sent to it, and what came of it."""
     before = decode_place(cursor) if cursor else None
     wanted = Filter(status, type, media_id)
-    rows = await delivery_log.deliveries(
+    found = await delivery_log.deliveries(
         _db(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1
     )
-    return _answer(render.delivery_page(rows, limit))
+    return _answer(render.delivery_page(found, limit))
 
 
 @router.get(
@@ -182,8 +182,8 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
 )
 async def delivery(request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
     """The body that is sent, and each request with the receiver's answer."""
-    row = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery_detail(row, await delivery_log.tries(_db(request), delivery_id)))
+    found = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery_detail(found, await delivery_log.attempts(_db(request), delivery_id)))
 
 
 @router.post(
@@ -199,8 +199,8 @@ async def replay(request: Request, webhook_id: UUID, delivery_id: UUID) -> Respo
     What waits for its next try is sent now; what is being sent at this moment is left alone. Paused webhooks keep it
     until they are active; a disabled one answers 409.
     """
-    row = await delivery_log.replay(_services(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
+    replayed = await delivery_log.replay(_services(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery(replayed), status=202, location=_path(request, webhook_id, delivery_id))
 
 
 @router.post(
