@@ -62,7 +62,7 @@ def build_deliverer(runtime: Runtime, outgoing: "HttpClient") -> Deliverer:
         per_receiver=settings.webhook_connections,
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lifetime=timedelta(days=settings.webhook_log_days),
-        patience=timedelta(seconds=settings.shutdown_seconds),
+        shutdown_timeout=timedelta(seconds=settings.shutdown_seconds),
     )
     return Deliverer(runtime.db, outgoing, bodies, pace)
 

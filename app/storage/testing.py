@@ -17,21 +17,21 @@ MIB = 1024 * 1024
 class StoreContract:
     """Every rule for stores; each test asks for the fixture `store`, prepared."""
 
-    async def test_what_is_put_can_be_read(self, store: Store) -> None:
+    async def test_put_object_can_be_read(self, store: Store) -> None:
         """Small objects go in one request."""
         key = self._key()
         await store.put(key, _chunks(b"abc", b"", b"def"), "image/png")
 
         assert await _read(store, key) == b"abcdef"
 
-    async def test_an_empty_object_is_an_object(self, store: Store) -> None:
+    async def test_empty_object_is_stored(self, store: Store) -> None:
         """No chunk at all is no error."""
         key = self._key()
         await store.put(key, _chunks(), "image/png")
 
         assert await _read(store, key) == b""
 
-    async def test_large_objects_arrive_whole(self, store: Store) -> None:
+    async def test_large_object_is_stored_completely(self, store: Store) -> None:
         """Large ones go in parts."""
         key = self._key()
         parts = [bytes([number]) * MIB for number in range(20)]
@@ -39,7 +39,7 @@ class StoreContract:
 
         assert await _read(store, key) == b"".join(parts)
 
-    async def test_writing_again_replaces(self, store: Store) -> None:
+    async def test_second_put_replaces_object(self, store: Store) -> None:
         """A copy that is made again ends like the first."""
         key = self._key()
         await store.put(key, _chunks(b"old"), "image/png")
@@ -47,7 +47,7 @@ class StoreContract:
 
         assert await _read(store, key) == b"new"
 
-    async def test_a_source_that_fails_leaves_nothing_behind(self, store: Store) -> None:
+    async def test_failing_source_leaves_nothing_behind(self, store: Store) -> None:
         """Neither in one request nor in parts."""
         for count in (1, 20):
             key = self._key()
@@ -59,11 +59,11 @@ class StoreContract:
                 raise AssertionError("the source's error did not come through")
             assert not await _exists(store, key)
 
-    async def test_what_is_not_there_is_not_found(self, store: Store) -> None:
+    async def test_missing_object_is_not_found(self, store: Store) -> None:
         """With an error of its own."""
         assert not await _exists(store, self._key())
 
-    async def test_deleting_is_repeatable(self, store: Store) -> None:
+    async def test_delete_is_repeatable(self, store: Store) -> None:
         """What is gone is gone."""
         key = self._key()
         await store.put(key, _chunks(b"abc"), "image/png")
@@ -72,7 +72,7 @@ class StoreContract:
 
         assert not await _exists(store, key)
 
-    async def test_a_signed_url_gives_bytes_and_type_to_anybody(self, store: Store) -> None:
+    async def test_signed_url_is_readable_without_credentials(self, store: Store) -> None:
         """That is what clients get."""
         key = self._key()
         await store.put(key, _chunks(b"abc"), "image/webp")
@@ -81,7 +81,7 @@ class StoreContract:
 
         assert (status, media_type, body) == (200, "image/webp", b"abc")
 
-    async def test_without_the_signature_nobody_reads(self, store: Store) -> None:
+    async def test_unsigned_url_is_forbidden(self, store: Store) -> None:
         """The bucket is private, and a signature is for one key."""
         key, other = self._key(), self._key()
         await store.put(key, _chunks(b"abc"), "image/webp")
@@ -91,7 +91,7 @@ class StoreContract:
         for url in (signed.partition("?")[0], signed.replace(key, other)):
             assert (await asyncio.to_thread(_fetch, url))[0] == 403  # noqa: PLR2004 - forbidden
 
-    async def test_preparing_is_repeatable_and_leads_to_a_good_check(self, store: Store) -> None:
+    async def test_prepare_is_repeatable_and_check_then_succeeds(self, store: Store) -> None:
         """Every process may do it."""
         await store.prepare()
         await store.prepare()

@@ -1,4 +1,4 @@
-"""What waits to be delivered and who gets nothing, in numbers, read from the tables when somebody asks."""
+"""Gauges of deliveries and endpoints, read from the tables when metrics are scraped."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -31,18 +31,18 @@ _ENDPOINTS: Final = "SELECT status, count(*) AS number FROM webhook_endpoints GR
 
 @dataclass(frozen=True, slots=True)
 class WebhookGauges:
-    """All numbers of one moment."""
+    """All gauges at one moment."""
 
     pending: dict[str, int]
-    """Deliveries that wait, by the status of their endpoint."""
+    """Deliveries to be sent, by the status of their endpoint."""
     oldest_seconds: float
-    """For how long the oldest that could be sent has been due."""
+    """For how long the oldest delivery to an active endpoint has been due."""
     endpoints: dict[str, int]
     """By status."""
 
 
 async def read(db: DatabasePool) -> WebhookGauges:
-    """Read all numbers."""
+    """Read all gauges."""
     waiting = {row.status: row for row in await db.fetch_as(_Pending, _PENDING)}
     endpoints = {row.status: row.number for row in await db.fetch_as(_Endpoints, _ENDPOINTS)}
     active = waiting.get(EndpointStatus.ACTIVE)

@@ -19,7 +19,7 @@ async def count(db):
     return (await db.fetchrow("SELECT count(*) FROM media"))[0]
 
 
-async def test_the_same_request_under_the_same_key_joins_the_first(client, db, bell):
+async def test_repeated_request_with_same_key_returns_the_first_media(client, db, bell):
     first = await ask(client, "order-17")
 
     again = await ask(client, "order-17", {"metadata": {"b": 2, "a": 1}, "prompt": "a lighthouse"})
@@ -32,7 +32,7 @@ async def test_the_same_request_under_the_same_key_joins_the_first(client, db, b
     assert len(bell.rings) == 1
 
 
-async def test_a_finished_media_is_joined_too(product):
+async def test_repeated_request_returns_finished_media(product):
     done = await product.until((await ask(product, "k", {"prompt": "x", "model": "dummy/faulty"})).json())
 
     again = await ask(product, "k", {"prompt": "x", "model": "dummy/faulty"})
@@ -41,7 +41,7 @@ async def test_a_finished_media_is_joined_too(product):
 
 
 @pytest.mark.parametrize("other", [{"prompt": "another"}, {**BODY, "input": {"seed": 1}}, {**BODY, "metadata": {}}])
-async def test_another_request_under_the_same_key_is_refused(client, db, other):
+async def test_different_request_with_same_key_is_refused(client, db, other):
     await ask(client, "k")
 
     answer = await ask(client, "k", other)
@@ -50,7 +50,7 @@ async def test_another_request_under_the_same_key_is_refused(client, db, other):
     assert await count(db) == 1
 
 
-async def test_of_many_first_requests_at_once_one_makes_the_media(client, db):
+async def test_concurrent_requests_with_same_key_create_one_media(client, db):
     for number in range(5):
         answers = await asyncio.gather(*(ask(client, f"race-{number}") for _ in range(8)))
 
@@ -60,14 +60,14 @@ async def test_of_many_first_requests_at_once_one_makes_the_media(client, db):
     assert await count(db) == 5
 
 
-async def test_a_request_that_was_refused_does_not_use_up_its_key(client):
+async def test_refused_request_does_not_use_its_key(client):
     refused = await ask(client, "k", {"prompt": "x", "input": {"width": 1}})
     answer = await ask(client, "k")
 
     assert (refused.status_code, answer.status_code) == (422, 202)
 
 
-async def test_a_key_that_is_over_names_a_new_request(client, db):
+async def test_expired_key_can_name_a_new_request(client, db):
     first = await ask(client, "k")
     await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
 
@@ -77,7 +77,7 @@ async def test_a_key_that_is_over_names_a_new_request(client, db):
     assert again.json()["id"] != first.json()["id"]
 
 
-async def test_keys_that_are_over_are_forgotten_and_their_media_stay(client, db):
+async def test_expired_keys_are_deleted_and_their_media_stay(client, db):
     await ask(client, "old")
     await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
     await ask(client, "new")
@@ -88,7 +88,7 @@ async def test_keys_that_are_over_are_forgotten_and_their_media_stay(client, db)
     assert await count(db) == 2
 
 
-async def test_keys_of_other_owners_are_other_keys(client, db):
+async def test_keys_of_owners_are_separate(client, db):
     await ask(client, "k")
     await db.execute("UPDATE idempotency_keys SET owner_id = gen_random_uuid()")
 
@@ -96,7 +96,7 @@ async def test_keys_of_other_owners_are_other_keys(client, db):
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "ümlaut".encode()])
-async def test_a_key_that_is_no_key_is_named(client, db, key):
+async def test_invalid_key_is_refused(client, db, key):
     answer = await ask(client, key)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_idempotency_key")

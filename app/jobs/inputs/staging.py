@@ -44,22 +44,22 @@ from app.media_generator.media_generator_model import Capabilities, InputFile, M
 from app.media_generator.registry import Offer
 from app.storage.store import ObjectNotFoundError, Store, StoreError
 from app.uploads.errors import (
-    CutOffFileError,
     FileTooLargeError,
     PictureTooLargeError,
-    StoreAwayError,
+    TruncatedFileError,
     UnsupportedFileError,
     UploadsBusyError,
+    UploadStoreUnavailableError,
     UploadTimeoutError,
 )
 from app.uploads.queries import StoredFile
-from app.uploads.service import AT_ONCE, Uploads
+from app.uploads.service import MAX_CONCURRENT, Uploads
 
 log = structlog.get_logger(__name__)
 
 MOST_IN_MEMORY: Final = 256 * 1024 * 1024
 """Bytes of `data:` URIs that one process holds at the same time."""
-_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, CutOffFileError)
+_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, TruncatedFileError)
 
 
 class InputsDelayedError(Exception):
@@ -103,7 +103,7 @@ class InputStaging:
         self._uploads = uploads
         self._http = http
         self._rules = rules
-        self._fetching = asyncio.Semaphore(AT_ONCE)
+        self._fetching = asyncio.Semaphore(MAX_CONCURRENT)
         self._memory = _Memory(MOST_IN_MEMORY)
 
     @asynccontextmanager
@@ -124,14 +124,14 @@ class InputStaging:
         try:
             sources = {text: await self._find(can, owner_id, text, path) for text, path in first.items()}
             inline = {text for text, source in sources.items() if self._goes_inline(can, source)}
-        except (StoreError, StoreAwayError, *RETRYABLE) as error:
+        except (StoreError, UploadStoreUnavailableError, *RETRYABLE) as error:
             raise InputsDelayedError(repr(error)) from error
         async with self._memory.holding(sum(sources[text].file.size for text in inline) * 4 // 3):
             try:
                 words = {
                     text: await self._words(offer.provider, owner_id, sources[text], first[text]) for text in sources
                 }
-            except (StoreError, StoreAwayError, *RETRYABLE) as error:
+            except (StoreError, UploadStoreUnavailableError, *RETRYABLE) as error:
                 raise InputsDelayedError(repr(error)) from error
             log.info("input_files_handed_over", files=len(words), inline=len(inline))
             yield replaced(given, lambda _, text: words[text], frozenset(named))
@@ -170,7 +170,7 @@ class InputStaging:
 
     async def _keep(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> StoredFile:
         try:
-            return await self._uploads.hand_in(owner_id, name, chunks)
+            return await self._uploads.save(owner_id, name, chunks)
         except _NOT_TAKEN as error:
             raise InputRefusedError(f"the file of the input is not taken: {error.detail}") from error
         except (UploadTimeoutError, UploadsBusyError) as error:

@@ -14,21 +14,21 @@ class TestS3(StoreContract):
         return S3Store(base_settings)
 
 
-async def test_a_bucket_that_is_not_there_is_named(engines):
+async def test_missing_bucket_is_named(engines):
     store = S3Store(make_settings(engines, bucket_name="no-such-bucket"))
 
     with pytest.raises(ObjectNotFoundError, match="no-such-bucket"):
         await store.check()
 
 
-async def test_a_wrong_key_says_what_to_check(engines, template):
+async def test_wrong_key_says_what_to_check(engines, template):
     store = S3Store(make_settings(engines, aws_secret_access_key="wrong"))
 
     with pytest.raises(StoreError, match="check its keys"):
         await store.check()
 
 
-async def test_a_store_that_is_away_is_unavailable(engines):
+async def test_unreachable_store_is_unavailable(engines):
     store = S3Store(make_settings(engines, s3_endpoint_url="http://127.0.0.1:9"))
 
     with pytest.raises(StoreUnavailableError):

@@ -49,7 +49,7 @@ async def pass_time(db, span, deliverer):
     """As if so much time had gone by since everything that was written down, or is remembered."""
     for circuit in deliverer._circuits._failing.values():
         circuit.since -= span.total_seconds()
-        circuit.rest_until -= span.total_seconds()
+        circuit.open_until -= span.total_seconds()
     await db.execute(
         """UPDATE webhook_deliveries SET next_at = next_at - $1::interval, give_up_at = give_up_at - $1::interval,
             at = at - $1::interval, created_at = created_at - $1::interval""",
@@ -73,7 +73,7 @@ async def tried(client, webhook, count):
     return await eventually(look, lambda delivery: len(delivery["log"]) >= count)
 
 
-async def test_a_registered_endpoint_hears_of_the_end_signed_and_with_the_media(client, delivering, receiver):
+async def test_registered_endpoint_receives_signed_event_with_media(client, delivering, receiver):
     webhook = await register(client, receiver.url)
     media = await client.until(await client.faulty())
     await eventually(lambda: asyncio.sleep(0, receiver.got))
@@ -87,7 +87,7 @@ async def test_a_registered_endpoint_hears_of_the_end_signed_and_with_the_media(
     assert delivering.in_flight == 0 or len(receiver.got) == 1
 
 
-async def test_every_event_comes_in_an_order_that_its_sequence_tells(client, delivering, receiver):
+async def test_sequence_gives_the_order_of_events(client, delivering, receiver):
     await register(client, receiver.url, events=ALL)
     media = await client.faulty(fail_times=1, fail_with="busy", retry_after=0.1)
     await client.until(media)
@@ -99,7 +99,7 @@ async def test_every_event_comes_in_an_order_that_its_sequence_tells(client, del
     assert isinstance(delivering, Deliverer)
 
 
-async def test_a_request_has_a_receiver_of_its_own(client, delivering, receiver):
+async def test_request_can_name_its_own_receiver(client, delivering, receiver):
     url = f"{receiver.url}?order=17"
     media = await client.generate(
         model="dummy/faulty", webhook_url=url, webhook_events=["media.started", "media.completed"]
@@ -131,9 +131,7 @@ async def test_a_request_has_a_receiver_of_its_own(client, delivering, receiver)
     ],
     ids=["500", "301", "307", "dropped", "down"],
 )
-async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well(
-    client, db, delivering, receiver, answer, said
-):
+async def test_failed_delivery_is_logged_and_retried_until_it_succeeds(client, db, delivering, receiver, answer, said):
     WEBHOOK_TRIES.take()
     webhook = await register(client, receiver.url)
     if answer is None:
@@ -164,7 +162,7 @@ async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well
         assert name in counted
 
 
-async def test_a_receiver_that_answers_too_late_gets_it_again(client, db, delivering, receiver, monkeypatch):
+async def test_delivery_is_retried_after_timeout(client, db, delivering, receiver, monkeypatch):
     webhook = await register(client, receiver.url)
     receiver.answer = hanging(asyncio.Event())
     with monkeypatch.context() as impatient:
@@ -181,7 +179,7 @@ async def test_a_receiver_that_answers_too_late_gets_it_again(client, db, delive
     assert {got.id for got in receiver.got} == {late["id"]} == {delivered["id"]}
 
 
-async def test_after_a_day_of_silence_everything_arrives(client, db, delivering, receiver):
+async def test_everything_missed_in_a_day_long_outage_is_delivered(client, db, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(503)
     asked = [await client.faulty() for _ in range(20)]
@@ -207,7 +205,7 @@ async def test_after_a_day_of_silence_everything_arrives(client, db, delivering,
     assert (await webhook_of(client, webhook))["failing_since"] is None
 
 
-async def test_an_endpoint_that_fails_for_days_is_paused_and_misses_nothing(client, db, delivering, receiver):
+async def test_endpoint_failing_for_three_days_is_paused_and_keeps_its_events(client, db, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(500)
     await client.until(await client.faulty())
@@ -224,7 +222,7 @@ async def test_an_endpoint_that_fails_for_days_is_paused_and_misses_nothing(clie
     await eventually(lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 2)
 
 
-async def test_a_receiver_of_a_request_is_tried_for_three_days(client, db, delivering, receiver):
+async def test_delivery_to_receiver_of_request_fails_after_three_days(client, db, delivering, receiver):
     receiver.answer = answering(500)
     await client.until(await client.generate(model="dummy/faulty", webhook_url=receiver.url))
     own = (await client.api.get("/webhooks")).json()["items"][0]
@@ -240,7 +238,7 @@ async def test_a_receiver_of_a_request_is_tried_for_three_days(client, db, deliv
     assert delivered["id"] == failed["id"] == receiver.got[-1].id
 
 
-async def test_gone_means_gone(client, delivering, receiver):
+async def test_answer_410_disables_the_endpoint(client, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(410)
     await client.until(await client.faulty())
@@ -252,7 +250,7 @@ async def test_gone_means_gone(client, delivering, receiver):
     assert len(receiver.got) == 1
 
 
-async def test_a_receiver_that_wants_quiet_gets_it(client, db, delivering, receiver):
+async def test_retry_after_of_endpoint_is_obeyed(client, db, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(429, **{"retry-after": "3600"})
     await client.until(await client.faulty())
@@ -267,7 +265,7 @@ async def test_a_receiver_that_wants_quiet_gets_it(client, db, delivering, recei
     await eventually(lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 2)
 
 
-async def test_a_slow_receiver_holds_up_nobody_and_gets_only_so_much_at_once(client, delivering, receiver):
+async def test_slow_receiver_delays_no_other_and_gets_limited_concurrency(client, delivering, receiver):
     patience = asyncio.Event()
     async with Receiver(hanging(patience)) as slow:
         await register(client, slow.url)
@@ -285,7 +283,7 @@ async def test_a_slow_receiver_holds_up_nobody_and_gets_only_so_much_at_once(cli
     assert isinstance(delivering, Deliverer)
 
 
-async def test_nothing_is_sent_to_a_private_address(settings, client, db):
+async def test_nothing_is_sent_to_private_address(settings, client, db):
     guarded = settings.model_copy(update={"allow_private_addresses": False})
     async with Receiver() as receiver, delivering_worker(guarded):
         webhook = await register(client, receiver.url)
@@ -297,7 +295,7 @@ async def test_nothing_is_sent_to_a_private_address(settings, client, db):
     assert await db.fetch("SELECT 1")
 
 
-async def test_a_request_may_not_name_a_private_address(engines, database, api, client):
+async def test_webhook_url_of_request_may_not_be_private_address(engines, database, api, client):
     from_outside = make_settings(engines, database_url=database)
     assert not from_outside.allow_private_addresses
     receivers = api._transport.app.state.desk.services.receivers
@@ -309,7 +307,7 @@ async def test_a_request_may_not_name_a_private_address(engines, database, api, 
     assert (await client.api.get("/media")).json()["items"] == []
 
 
-async def test_no_log_line_tells_a_secret_or_an_address(settings, client, tmp_path, receiver):
+async def test_log_contains_no_secret_and_no_receiver_address(settings, client, tmp_path, receiver):
     receiver.answer = answering(500)
     webhook = await register(client, f"{receiver.url}?token=hush")
     log = tmp_path / "worker.log"
@@ -337,14 +335,14 @@ async def test_no_log_line_tells_a_secret_or_an_address(settings, client, tmp_pa
         {"tags": ["x" * 65]},
     ],
 )
-async def test_a_wrong_wish_is_refused_and_leaves_nothing(client, wrong):
+async def test_invalid_webhook_fields_of_request_are_refused(client, wrong):
     answer = await client.api.post("/media/generate", json={"prompt": "x", **wrong})
 
     assert answer.status_code == 422, answer.text
     assert (await client.api.get("/media")).json()["items"] == []
 
 
-async def test_what_is_large_is_left_out_and_named(client, delivering, receiver):
+async def test_large_payload_is_cut_and_names_what_is_omitted(client, delivering, receiver):
     await register(client, receiver.url)
     media = await client.generate(model="dummy/faulty", prompt="ä" * 20_000, metadata={"note": "x" * 4_000})
     await client.until(media)
@@ -358,7 +356,7 @@ async def test_what_is_large_is_left_out_and_named(client, delivering, receiver)
     assert delivering.in_flight <= 1
 
 
-async def test_an_event_and_its_deliveries_are_one(client, db):
+async def test_transition_rolls_back_when_its_deliveries_cannot_be_written(client, db):
     await db.execute(
         """INSERT INTO webhook_endpoints (id, owner_id, url, events, secret)
         VALUES (gen_random_uuid(), $1, 'http://127.0.0.1:9/', ARRAY['media.queued', 'media.canceled'], 'whsec_AAAA')""",
@@ -374,7 +372,7 @@ async def test_an_event_and_its_deliveries_are_one(client, db):
     assert len(await db.fetch("SELECT id FROM webhook_deliveries")) == 1
 
 
-async def test_worker_and_broker_may_die_before_an_event_is_sent(settings, db, tmp_path):
+async def test_events_survive_death_of_worker_and_broker(settings, db, tmp_path):
     until = asyncio.Event()
     async with Receiver(hanging(until)) as receiver, httpx2.AsyncClient() as nobody:
         environment = {"ALLOW_PRIVATE_ADDRESSES": "true"}
@@ -403,7 +401,7 @@ async def test_worker_and_broker_may_die_before_an_event_is_sent(settings, db, t
     assert {got.payload["data"]["id"] for got in receiver.got} == {one["id"] for one in media}
 
 
-async def test_a_worker_that_stops_gives_back_what_it_was_sending(settings, client, db, bell):
+async def test_stopping_worker_returns_deliveries_in_flight(settings, client, db, bell):
     until = asyncio.Event()
     quick = settings.model_copy(update={"shutdown_seconds": 0.2})
     async with Receiver(hanging(until)) as receiver:

@@ -100,7 +100,7 @@ async def standing(db):
         *("Mon, 99 Jan 2030 00:00:00 GMT", "Mon, 01 Jan 0001 00:00:00 +2359", "0"),
     ],
 )
-async def test_whatever_stands_in_retry_after_the_try_is_written_down(db, deliverer, receiver, given):
+async def test_attempt_is_recorded_whatever_retry_after_says(db, deliverer, receiver, given):
     receiver.answer = answering(503, **{"retry-after": given})
     await owe(db, await endpoint(db, receiver.url))
     deliverer.wake()
@@ -109,7 +109,7 @@ async def test_whatever_stands_in_retry_after_the_try_is_written_down(db, delive
     assert one["error"].startswith("answered 503") or "HTTP" in one["error"]
 
 
-async def test_receivers_that_hang_take_no_place_from_one_that_is_well(db, deliverer, receiver):
+async def test_hanging_receivers_leave_slots_for_healthy_one(db, deliverer, receiver):
     patience = asyncio.Event()
     async with Receiver(hanging(patience)) as slow:
         # As many as there are places, eight times over; by their names they all come first.
@@ -123,7 +123,7 @@ async def test_receivers_that_hang_take_no_place_from_one_that_is_well(db, deliv
         patience.set()
 
 
-async def test_a_dead_receiver_with_a_long_backlog_is_left_alone(db, deliverer, receiver):
+async def test_dead_receiver_with_long_backlog_gets_few_attempts(db, deliverer, receiver):
     await receiver.close()
     await owe(db, await endpoint(db, receiver.url), 2_000)
     deliverer.wake()
@@ -134,7 +134,7 @@ async def test_a_dead_receiver_with_a_long_backlog_is_left_alone(db, deliverer, 
     assert (await standing(db))["pending"] == 2_000
 
 
-async def test_what_the_address_before_answers_is_not_held_against_the_new_one(db, deliverer, receiver):
+async def test_answer_of_previous_url_does_not_count_for_new_url(db, deliverer, receiver):
     moved = asyncio.Event()
 
     async def gone_later(_got):
@@ -157,7 +157,7 @@ async def test_what_the_address_before_answers_is_not_held_against_the_new_one(d
     assert (row["status"], row["failing_since"]) == ("active", None)
 
 
-async def test_a_host_of_requests_that_wants_quiet_gets_it(db, deliverer, receiver):
+async def test_retry_after_of_receiver_of_requests_is_obeyed(db, deliverer, receiver):
     receiver.answer = answering(429, **{"retry-after": "3600"})
     of_requests = await endpoint(db, None, "request")
     await owe(db, of_requests, url=receiver.url)
@@ -170,7 +170,7 @@ async def test_a_host_of_requests_that_wants_quiet_gets_it(db, deliverer, receiv
     assert len(receiver.got) == 1
 
 
-async def test_what_was_taken_for_a_receiver_that_asks_for_quiet_meanwhile_is_given_back(settings, db, receiver):
+async def test_claims_are_returned_when_receiver_asks_to_wait_meanwhile(settings, db, receiver):
     receiver.answer = answering(429, **{"retry-after": "3600"})
     of_requests = await endpoint(db, None, "request")
     alone = settings.model_copy(update={"database_connections": 1})
@@ -195,14 +195,14 @@ async def test_what_was_taken_for_a_receiver_that_asks_for_quiet_meanwhile_is_gi
     assert len(receiver.got) == 1
 
 
-async def test_a_test_event_says_nothing_of_what_an_endpoint_has_missed(db, deliverer, receiver):
+async def test_success_of_test_event_does_not_expedite_missed_deliveries(db, deliverer, receiver):
     known = await endpoint(db, receiver.url)
     await db.execute("UPDATE webhook_endpoints SET failing_since = now() - interval '1 day'")
     await owe(db, known, 5, due="3 hours", tries=7)
     await db.execute(
         """INSERT INTO webhook_deliveries (endpoint_id, receiver, type, sequence, payload)
         VALUES ($1, $2, 'webhook.test', 0, '{}')""",
-        *(known, delivery_queries.test_receiver(known)),
+        *(known, delivery_queries.receiver_of_tests(known)),
     )
     deliverer.wake()
     await eventually(lambda: standing(db), lambda seen: seen.get("delivered") == 1)
@@ -213,7 +213,7 @@ async def test_a_test_event_says_nothing_of_what_an_endpoint_has_missed(db, deli
     await eventually(lambda: standing(db), lambda seen: seen == {"delivered": 7})
 
 
-async def test_a_worker_that_starts_after_an_outage_brings_what_was_missed(settings, db, receiver):
+async def test_worker_started_after_outage_delivers_what_was_missed(settings, db, receiver):
     of_requests = await endpoint(db, None, "request")
     await owe(db, of_requests, 5, url=receiver.url, due="3 hours", tries=7)
     async with delivering_to(settings) as deliverer:
@@ -223,7 +223,7 @@ async def test_a_worker_that_starts_after_an_outage_brings_what_was_missed(setti
 
 
 @pytest.mark.parametrize(("status", "end"), [("disabled", "failed"), ("paused", "pending")])
-async def test_what_was_under_way_when_its_endpoint_left(db, deliverer, receiver, status, end):
+async def test_failure_in_flight_follows_status_of_endpoint(db, deliverer, receiver, status, end):
     left = asyncio.Event()
 
     async def refuse_later(got):
@@ -242,12 +242,12 @@ async def test_what_was_under_way_when_its_endpoint_left(db, deliverer, receiver
     assert await standing(db) == {end: 3}
 
 
-async def test_what_is_kept_for_a_paused_endpoint_outlives_the_log(db):
+async def test_pending_deliveries_outlive_the_log_retention(db):
     known = await endpoint(db, "http://127.0.0.1:9/")
     await owe(db, known, 3)
     await db.execute("UPDATE webhook_deliveries SET created_at = now() - interval '60 days'")
     await db.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE sequence > 1")
 
-    await delivery_queries.forget(db, delivery_queries.PATIENCE)
+    await delivery_queries.delete_old(db, delivery_queries.RETRY_WINDOW)
 
     assert await standing(db) == {"pending": 1}
