@@ -1,4 +1,4 @@
-"""Reading what was logged of a job."""
+"""Reads the log events of a job."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -38,5 +38,5 @@ async def newest(db: DatabasePool, media_id: UUID, *, limit: int) -> Sequence[Lo
 
 
 async def timeline(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> Sequence[LogEvent]:
-    """Up to `limit` events of a media, oldest first, after the event `after`."""
+    """Up to `limit` events of a media, oldest first, after the event with the id `after`."""
     return await db.fetch_as(LogEvent, _TIMELINE, media_id, after, limit)

@@ -1,4 +1,4 @@
-"""Idempotency-Key: asking again is safe."""
+"""Idempotency-Key: a repeated request creates nothing new."""
 
 import asyncio
 from datetime import timedelta
@@ -82,7 +82,7 @@ async def test_expired_keys_are_deleted_and_their_media_stay(client, db):
     await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
     await ask(client, "new")
 
-    await keys.forget(db, timedelta(hours=24))
+    await keys.delete_expired(db, timedelta(hours=24))
 
     assert [row[0] for row in await db.fetch("SELECT key FROM idempotency_keys")] == ["new"]
     assert await count(db) == 2

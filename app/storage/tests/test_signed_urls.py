@@ -48,12 +48,12 @@ async def test_url_is_replaced_when_a_fifth_of_its_lifetime_is_left(engines, sha
     signed = await urls.sign("place", "media/x.png")
     now = time.time()
 
-    assert urls.remembered("place") == signed
+    assert urls.cached("place") == signed
     assert 78 < signed.fresh_until - now < 81
     assert 98 < signed.expires_at.timestamp() - now < 101
     assert await shared.ttl((await shared.keys("fleek:url:*"))[0]) <= 80
     monkeypatch.setattr(time, "time", lambda: now + 81)
-    assert urls.remembered("place") is None
+    assert urls.cached("place") is None
 
 
 async def test_cached_urls_are_separate_for_each_public_address(engines, shared):
