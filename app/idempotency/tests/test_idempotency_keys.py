@@ -11,7 +11,7 @@ from app.idempotency.keys import HEADER, REPLAYED
 BODY = {"prompt": "a lighthouse", "metadata": {"a": 1, "b": 2}}
 
 
-async def ask(client, key, body=BODY):
+async def request(client, key, body=BODY):
     return await client.api.post("/media/generate", json=body, headers={HEADER: key})
 
 
@@ -20,9 +20,9 @@ async def count(db):
 
 
 async def test_repeated_request_with_same_key_returns_the_first_media(client, db, bell):
-    first = await ask(client, "order-17")
+    first = await request(client, "order-17")
 
-    again = await ask(client, "order-17", {"metadata": {"b": 2, "a": 1}, "prompt": "a lighthouse"})
+    again = await request(client, "order-17", {"metadata": {"b": 2, "a": 1}, "prompt": "a lighthouse"})
 
     assert REPLAYED not in first.headers
     assert (again.status_code, again.headers[REPLAYED]) == (202, "true")
@@ -33,18 +33,18 @@ async def test_repeated_request_with_same_key_returns_the_first_media(client, db
 
 
 async def test_repeated_request_returns_finished_media(product):
-    done = await product.until((await ask(product, "k", {"prompt": "x", "model": "dummy/faulty"})).json())
+    done = await product.until((await request(product, "k", {"prompt": "x", "model": "dummy/faulty"})).json())
 
-    again = await ask(product, "k", {"prompt": "x", "model": "dummy/faulty"})
+    again = await request(product, "k", {"prompt": "x", "model": "dummy/faulty"})
 
     assert again.json() == done
 
 
 @pytest.mark.parametrize("other", [{"prompt": "another"}, {**BODY, "input": {"seed": 1}}, {**BODY, "metadata": {}}])
 async def test_different_request_with_same_key_is_refused(client, db, other):
-    await ask(client, "k")
+    await request(client, "k")
 
-    answer = await ask(client, "k", other)
+    answer = await request(client, "k", other)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     assert await count(db) == 1
@@ -52,7 +52,7 @@ async def test_different_request_with_same_key_is_refused(client, db, other):
 
 async def test_concurrent_requests_with_same_key_create_one_media(client, db):
     for number in range(5):
-        answers = await asyncio.gather(*(ask(client, f"race-{number}") for _ in range(8)))
+        answers = await asyncio.gather(*(request(client, f"race-{number}") for _ in range(8)))
 
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.json()["id"] for answer in answers}) == 1
@@ -61,26 +61,26 @@ async def test_concurrent_requests_with_same_key_create_one_media(client, db):
 
 
 async def test_refused_request_does_not_use_its_key(client):
-    refused = await ask(client, "k", {"prompt": "x", "input": {"width": 1}})
-    answer = await ask(client, "k")
+    refused = await request(client, "k", {"prompt": "x", "input": {"width": 1}})
+    answer = await request(client, "k")
 
     assert (refused.status_code, answer.status_code) == (422, 202)
 
 
 async def test_expired_key_can_name_a_new_request(client, db):
-    first = await ask(client, "k")
+    first = await request(client, "k")
     await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
 
-    again = await ask(client, "k", {"prompt": "another"})
+    again = await request(client, "k", {"prompt": "another"})
 
     assert again.status_code == 202
     assert again.json()["id"] != first.json()["id"]
 
 
 async def test_expired_keys_are_deleted_and_their_media_stay(client, db):
-    await ask(client, "old")
+    await request(client, "old")
     await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
-    await ask(client, "new")
+    await request(client, "new")
 
     await keys.delete_expired(db, timedelta(hours=24))
 
@@ -89,15 +89,15 @@ async def test_expired_keys_are_deleted_and_their_media_stay(client, db):
 
 
 async def test_keys_of_owners_are_separate(client, db):
-    await ask(client, "k")
+    await request(client, "k")
     await db.execute("UPDATE idempotency_keys SET owner_id = gen_random_uuid()")
 
-    assert REPLAYED not in (await ask(client, "k")).headers
+    assert REPLAYED not in (await request(client, "k")).headers
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "ümlaut".encode()])
 async def test_invalid_key_is_refused(client, db, key):
-    answer = await ask(client, key)
+    answer = await request(client, key)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_idempotency_key")
     assert await count(db) == 0

@@ -1,4 +1,4 @@
-"""The S3 store on a real server: the contract of every store, and what an operator's mistake says."""
+"""The S3 store on a real server: the contract of stores, and errors of its configuration."""
 
 import pytest
 

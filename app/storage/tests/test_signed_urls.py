@@ -1,4 +1,4 @@
-"""Signed URLs: cached and shared by processes until a fifth of their life is left."""
+"""Signed URLs: cached and shared by processes until a fifth of their lifetime is left."""
 
 import asyncio
 import time
@@ -88,16 +88,16 @@ async def test_concurrently_signed_urls_are_shared_one_by_one(base_settings, sha
 
 
 async def test_hanging_redis_is_waited_for_once(base_settings):
-    asked = list[asyncio.StreamWriter]()
-    async with await asyncio.start_server(lambda _reader, writer: asked.append(writer), "127.0.0.1", 0) as silent:
+    connections = list[asyncio.StreamWriter]()
+    async with await asyncio.start_server(lambda _reader, writer: connections.append(writer), "127.0.0.1", 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         client = redis.Redis(host="127.0.0.1", port=port, socket_timeout=0.3, retry=Retry(NoBackoff(), 0))
         urls = SignedUrls(S3Store(base_settings), client, base_settings)
 
         signed = await asyncio.gather(*(urls.sign(str(number), f"media/{number}.png") for number in range(3)))
         await client.aclose()
-        for writer in asked:
+        for writer in connections:
             writer.close()
 
     assert all("X-Amz-Signature" in url.url for url in signed)
-    assert len(asked) == 1
+    assert len(connections) == 1

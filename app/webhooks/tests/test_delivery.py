@@ -1,4 +1,4 @@
-"""Webhooks arrive: signed, under one id, at least once, whatever the receiver or we go through."""
+"""Delivery of webhooks: signed, under one id, at least once, whatever fails at the receiver or here."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ async def webhook_of(client, webhook):
 
 
 async def pass_time(db, span, deliverer):
-    """As if so much time had gone by since everything that was written down, or is remembered."""
+    """Move every time in the database and in the circuit breakers back by `span`."""
     for circuit in deliverer._circuits._failing.values():
         circuit.since -= span.total_seconds()
         circuit.open_until -= span.total_seconds()
@@ -62,15 +62,15 @@ async def pass_time(db, span, deliverer):
     )
 
 
-async def tried(client, webhook, count):
-    """Once so many tries of one delivery have come to an end."""
+async def after_attempts(client, webhook, count):
+    """The only delivery, once it has had `count` attempts."""
     one = (await eventually(lambda: deliveries_of(client, webhook)))[0]
     path = f"/webhooks/{webhook['id']}/deliveries/{one['id']}"
 
-    async def look():
+    async def read():
         return (await client.api.get(path)).json()
 
-    return await eventually(look, lambda delivery: len(delivery["log"]) >= count)
+    return await eventually(read, lambda delivery: len(delivery["log"]) >= count)
 
 
 async def test_registered_endpoint_receives_signed_event_with_media(client, delivering, receiver):
@@ -93,8 +93,8 @@ async def test_sequence_gives_the_order_of_events(client, delivering, receiver):
     await client.until(media)
     await eventually(lambda: asyncio.sleep(0, receiver.got), lambda got: len(got) == 5)
 
-    told = sorted((got.payload["sequence"], got.payload["type"]) for got in receiver.got)
-    assert [kind.partition(".")[2] for _, kind in told] == ["queued", "started", "retry", "started", "completed"]
+    received = sorted((got.payload["sequence"], got.payload["type"]) for got in receiver.got)
+    assert [kind.partition(".")[2] for _, kind in received] == ["queued", "started", "retry", "started", "completed"]
     assert len({got.id for got in receiver.got}) == 5
     assert isinstance(delivering, Deliverer)
 
@@ -114,14 +114,14 @@ async def test_request_can_name_its_own_receiver(client, delivering, receiver):
     receiver.got.clear()
     await client.generate(model="dummy/faulty", webhook_url=url)
     await eventually(lambda: asyncio.sleep(0, receiver.got))
-    # The one before signs as well for a day, so both are there.
+    # For a day the previous secret signs, too.
     assert len(receiver.got[0].headers["webhook-signature"].split()) == 2
     assert Webhook(secret).verify(receiver.got[0].body, receiver.got[0].headers)
     assert delivering.in_flight <= 1
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         (answering(500, "out of order"), "answered 500"),
         (answering(301, location="http://127.0.0.1:1/"), "redirects are not followed"),
@@ -131,7 +131,9 @@ async def test_request_can_name_its_own_receiver(client, delivering, receiver):
     ],
     ids=["500", "301", "307", "dropped", "down"],
 )
-async def test_failed_delivery_is_logged_and_retried_until_it_succeeds(client, db, delivering, receiver, answer, said):
+async def test_failed_delivery_is_logged_and_retried_until_it_succeeds(
+    client, db, delivering, receiver, answer, reason
+):
     WEBHOOK_TRIES.take()
     webhook = await register(client, receiver.url)
     if answer is None:
@@ -139,24 +141,24 @@ async def test_failed_delivery_is_logged_and_retried_until_it_succeeds(client, d
     else:
         receiver.answer = answer
     await client.faulty()
-    delivery = await tried(client, webhook, 1)
-    assert (delivery["status"], said in delivery["log"][0]["error"]) == ("pending", True), delivery
+    delivery = await after_attempts(client, webhook, 1)
+    assert (delivery["status"], reason in delivery["log"][0]["error"]) == ("pending", True), delivery
 
     receiver.answer = answering(204)
     await receiver.close()
     await receiver.open()
     await pass_time(db, timedelta(minutes=1), delivering)
     await eventually(lambda: deliveries_of(client, webhook, status="delivered"))
-    delivery = await tried(client, webhook, 2)
+    delivery = await after_attempts(client, webhook, 2)
 
     assert delivery["log"][0]["status_code"] == 204
     assert {got.id for got in receiver.got} == {delivery["id"]}
     assert len({got.body for got in receiver.got}) == 1
     await eventually(lambda: asyncio.sleep(0, delivering.in_flight), lambda number: number == 0)
     await counters.add_all(db, WEBHOOK_TRIES.take())
-    await asyncio.sleep(0.3)  # what a pulse has taken just before is on its way into the database
+    await asyncio.sleep(0.3)  # the reporter may be writing what it has just taken
     counted = await counters.read(db)
-    outcome = {"answered 500": "5xx", "redirects are not followed": "3xx"}.get(said, "unanswered")
+    outcome = {"answered 500": "5xx", "redirects are not followed": "3xx"}.get(reason, "unanswered")
     for word in (outcome, "ok"):
         name = tally_name(WEBHOOK_TRIES.name, [word], "sum")
         assert name in counted
@@ -165,25 +167,25 @@ async def test_failed_delivery_is_logged_and_retried_until_it_succeeds(client, d
 async def test_delivery_is_retried_after_timeout(client, db, delivering, receiver, monkeypatch):
     webhook = await register(client, receiver.url)
     receiver.answer = hanging(asyncio.Event())
-    with monkeypatch.context() as impatient:
-        impatient.setattr(http_request, "TIMEOUT_SECONDS", 0.5)
+    with monkeypatch.context() as shortened:
+        shortened.setattr(http_request, "TIMEOUT_SECONDS", 0.5)
         await client.faulty()
-        late = await tried(client, webhook, 1)
+        timed_out = await after_attempts(client, webhook, 1)
     receiver.answer = answering(204)
     await pass_time(db, timedelta(minutes=1), delivering)
     (delivered,) = await eventually(lambda: deliveries_of(client, webhook, status="delivered"))
 
-    # Looking its name up and connecting are part of the time; on a busy machine that may be all there is.
-    assert re.search("no complete answer|no connection", late["log"][0]["error"]), late
-    assert (late["status"], late["log"][0]["status_code"]) == ("pending", None)
-    assert {got.id for got in receiver.got} == {late["id"]} == {delivered["id"]}
+    # The timeout includes DNS and connecting; on a busy machine it may end there.
+    assert re.search("no complete answer|no connection", timed_out["log"][0]["error"]), timed_out
+    assert (timed_out["status"], timed_out["log"][0]["status_code"]) == ("pending", None)
+    assert {got.id for got in receiver.got} == {timed_out["id"]} == {delivered["id"]}
 
 
 async def test_everything_missed_in_a_day_long_outage_is_delivered(client, db, delivering, receiver):
     webhook = await register(client, receiver.url)
     receiver.answer = answering(503)
-    asked = [await client.faulty() for _ in range(20)]
-    for media in asked:
+    requested = [await client.faulty() for _ in range(20)]
+    for media in requested:
         await client.until(media)
     for hours in (1, 5, 18):
         await eventually(lambda: asyncio.sleep(0, receiver.got and not delivering.in_flight))
@@ -194,14 +196,14 @@ async def test_everything_missed_in_a_day_long_outage_is_delivered(client, db, d
     await eventually(lambda: asyncio.sleep(0, not delivering.in_flight))
     receiver.answer, receiver.got = answering(204), []
     await pass_time(db, timedelta(minutes=2), delivering)
-    # One try that goes well is enough: what was missed follows at once, and does not wait for its own time.
+    # One successful attempt is enough: what was missed is then sent at once, not when it is due.
     await db.execute(
         """UPDATE webhook_deliveries SET next_at = now() WHERE id = (
             SELECT id FROM webhook_deliveries WHERE status = 'pending' AND NOT sending LIMIT 1)"""
     )
     await eventually(lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 20)
 
-    assert {got.payload["data"]["id"] for got in receiver.got} == {media["id"] for media in asked}
+    assert {got.payload["data"]["id"] for got in receiver.got} == {media["id"] for media in requested}
     assert (await webhook_of(client, webhook))["failing_since"] is None
 
 
@@ -209,7 +211,7 @@ async def test_endpoint_failing_for_three_days_is_paused_and_keeps_its_events(cl
     webhook = await register(client, receiver.url)
     receiver.answer = answering(500)
     await client.until(await client.faulty())
-    await tried(client, webhook, 1)
+    await after_attempts(client, webhook, 1)
     await pass_time(db, timedelta(days=3, hours=1), delivering)
     await eventually(lambda: webhook_of(client, webhook), lambda seen: seen["status"] == "paused")
 
@@ -226,7 +228,7 @@ async def test_delivery_to_receiver_of_request_fails_after_three_days(client, db
     receiver.answer = answering(500)
     await client.until(await client.generate(model="dummy/faulty", webhook_url=receiver.url))
     own = (await client.api.get("/webhooks")).json()["items"][0]
-    await tried(client, own, 1)
+    await after_attempts(client, own, 1)
     await pass_time(db, timedelta(days=3, hours=1), delivering)
 
     (failed,) = await eventually(lambda: deliveries_of(client, own, status="failed"))
@@ -254,7 +256,7 @@ async def test_retry_after_of_endpoint_is_obeyed(client, db, delivering, receive
     webhook = await register(client, receiver.url)
     receiver.answer = answering(429, **{"retry-after": "3600"})
     await client.until(await client.faulty())
-    await tried(client, webhook, 1)
+    await after_attempts(client, webhook, 1)
     receiver.answer = answering(204)
     await client.until(await client.faulty())
     await pass_time(db, timedelta(minutes=50), delivering)
@@ -266,17 +268,17 @@ async def test_retry_after_of_endpoint_is_obeyed(client, db, delivering, receive
 
 
 async def test_slow_receiver_delays_no_other_and_gets_limited_concurrency(client, delivering, receiver):
-    patience = asyncio.Event()
-    async with Receiver(hanging(patience)) as slow:
+    answer_now = asyncio.Event()
+    async with Receiver(hanging(answer_now)) as slow:
         await register(client, slow.url)
         await register(client, receiver.url)
-        asked = [await client.faulty() for _ in range(30)]
-        for media in asked:
+        requested = [await client.faulty() for _ in range(30)]
+        for media in requested:
             await client.until(media)
-        # All of them here, while there not one has been answered.
+        # All have arrived here, while the slow receiver has answered none.
         await eventually(lambda: asyncio.sleep(0, receiver.got), lambda got: len(got) == 30)
         assert len(slow.got) == 8
-        patience.set()
+        answer_now.set()
         await eventually(lambda: asyncio.sleep(0, slow.got), lambda got: len(got) == 30)
 
     assert slow.most_at_once == 8
@@ -288,7 +290,7 @@ async def test_nothing_is_sent_to_private_address(settings, client, db):
     async with Receiver() as receiver, delivering_worker(guarded):
         webhook = await register(client, receiver.url)
         await client.until(await client.faulty())
-        delivery = await tried(client, webhook, 1)
+        delivery = await after_attempts(client, webhook, 1)
 
     assert "private or loopback" in delivery["log"][0]["error"], delivery
     assert receiver.got == []
@@ -313,7 +315,7 @@ async def test_log_contains_no_secret_and_no_receiver_address(settings, client, 
     log = tmp_path / "worker.log"
     with worker(settings, log, ALLOW_PRIVATE_ADDRESSES="true"):
         media = await client.faulty()
-        await tried(client, webhook, 1)
+        await after_attempts(client, webhook, 1)
         lines = await eventually(lambda: asyncio.sleep(0, log.read_text()), lambda text: "delivery_failed" in text)
     kept = (await client.api.get(f"/media/{media['id']}/logs")).text
 
@@ -383,13 +385,13 @@ async def test_events_survive_death_of_worker_and_broker(settings, db, tmp_path)
                 webhook = await register(client, receiver.url, events=["media.queued", "media.completed"])
                 with worker(settings, tmp_path / "1.log", **environment) as first:
                     media = [await client.faulty() for _ in range(3)]
-                    # Both events of each are on their way, and no answer has come.
+                    # Both events of each were sent, and none was answered.
                     await eventually(lambda: asyncio.sleep(0, receiver.got), lambda got: len(got) == 6)
                     first.send(signal.SIGKILL)
                 first_ids = {got.id for got in receiver.got}
                 receiver.answer, receiver.got = answering(204), []
                 until.set()
-                # As if the leases were over, and with a broker that knows of nothing.
+                # As if the leases had ended; and with a broker that is down.
                 await db.execute("UPDATE webhook_deliveries SET next_at = now()")
                 with worker(settings, tmp_path / "2.log", REDIS_URL="redis://127.0.0.1:9/0", **environment):
                     delivered = await eventually(

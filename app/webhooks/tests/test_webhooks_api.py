@@ -1,4 +1,4 @@
-"""Webhooks as their owner manages them: register, change, rotate, test, look back, send once more."""
+"""The API of webhooks: register, change, rotate, test, list deliveries, replay."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from app.webhooks.receivers import Receivers
 from tests.support import eventually
 
 URL = "https://hooks.example.com/fleek"
-SOMEBODY = UUID("00000000-0000-7000-8000-0000000000ff")
+OTHER_OWNER = UUID("00000000-0000-7000-8000-0000000000ff")
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -32,7 +32,7 @@ async def webhook(api):
 
 @pytest.fixture
 async def of_requests(db, api):
-    """The endpoint of the kind `request`, as the first request with an address of its own makes it."""
+    """The endpoint of kind `request`, as the first request with a `webhook_url` creates it."""
     await Receivers(db, allow_private=False).of_request(DEFAULT_OWNER_ID, URL, FINAL_TYPES)
     return (await api.get("/webhooks")).json()["items"][0]
 
@@ -42,7 +42,7 @@ def path(webhook, *rest):
 
 
 async def deliver(db, webhook, **columns):
-    """A delivery as the outbox writes it, or as a sender has left it; its id."""
+    """Insert a delivery as the outbox does, or with other `columns`; its id."""
     given = {
         "endpoint_id": UUID(webhook["id"]),
         "receiver": webhook["id"],
@@ -78,9 +78,9 @@ async def connection_of(settings):
 
 
 async def blocked(db):
-    """Once somebody waits for a lock of another transaction."""
-    look = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    await eventually(lambda: db.fetchrow(look), lambda row: row[0] > 0)
+    """Once a statement waits for the lock of another transaction."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    await eventually(lambda: db.fetchrow(waiting), lambda row: row[0] > 0)
 
 
 # --- endpoints
@@ -212,7 +212,7 @@ async def test_webhook_of_another_owner_is_not_found(api, db):
     theirs = {"id": str(new_id())}
     await db.execute(
         "INSERT INTO webhook_endpoints (id, owner_id, url, events, secret) VALUES ($1, $2, $3, '{}', 'theirs')",
-        *(UUID(theirs["id"]), SOMEBODY, URL),
+        *(UUID(theirs["id"]), OTHER_OWNER, URL),
     )
     delivery = await deliver(db, theirs, **FAILED)
     state = "SELECT e::text, d::text FROM webhook_endpoints e JOIN webhook_deliveries d ON d.endpoint_id = e.id"
@@ -246,15 +246,15 @@ async def test_request_succeeds_while_webhook_is_being_deleted(client, db, setti
         deletion = deleting.transaction()
         await deletion.start()
         await deleting.execute("DELETE FROM webhook_endpoints WHERE id = $1", UUID(made.json()["id"]))
-        asking = asyncio.create_task(client.generate())
+        requesting = asyncio.create_task(client.generate())
         await blocked(db)
 
         await deletion.commit()
 
-        assert (await asking)["status"] == "IN_QUEUE"
+        assert (await requesting)["status"] == "IN_QUEUE"
 
 
-# --- the endpoint of requests
+# --- the endpoint of kind `request`
 
 
 async def test_webhook_of_kind_request_is_listed(api, of_requests):
@@ -298,7 +298,7 @@ async def test_webhook_of_kind_request_does_not_count_towards_limit(api, of_requ
 
 
 async def secrets_of(db, webhook):
-    """Those that sign now."""
+    """The secrets that sign now."""
     row = await db.fetchrow(
         """SELECT secret, CASE WHEN previous_until > now() THEN previous_secret END AS previous
         FROM webhook_endpoints WHERE id = $1""",
@@ -344,9 +344,9 @@ async def test_invalid_rotation_keeps_the_secret(api, db, webhook):
 
 async def test_pause_gives_reason_and_resume_sends_pending_deliveries(api, db, bell, webhook):
     waiting = await deliver(db, webhook, tries=3, give_up_at=LONG_AGO, next_at=datetime.now(UTC) + timedelta(hours=5))
-    late = await deliver(db, webhook, tries=1, give_up_at=LONG_AGO, next_at=LONG_AGO)
+    overdue = await deliver(db, webhook, tries=1, give_up_at=LONG_AGO, next_at=LONG_AGO)
     sent = await deliver(db, webhook, tries=1, sending=True, next_at=datetime.now(UTC) + timedelta(minutes=1))
-    over = await deliver(db, webhook, **FAILED)
+    failed = await deliver(db, webhook, **FAILED)
     lease = (await row_of(db, sent))["next_at"]
 
     paused = (await api.patch(path(webhook), json={"status": "paused"})).json()
@@ -357,12 +357,12 @@ async def test_pause_gives_reason_and_resume_sends_pending_deliveries(api, db, b
     assert (resumed["status"], resumed["reason"]) == ("active", None)
     assert (resumed["failing_since"], resumed["not_before"]) == (None, None)
     assert bell.rings == [WEBHOOKS]
-    hurried = await row_of(db, waiting)
-    assert hurried["next_at"] <= hurried["now"]
-    assert hurried["give_up_at"] > hurried["now"] + timedelta(days=2, hours=23)
-    assert (await row_of(db, late))["next_at"] == LONG_AGO
+    expedited = await row_of(db, waiting)
+    assert expedited["next_at"] <= expedited["now"]
+    assert expedited["give_up_at"] > expedited["now"] + timedelta(days=2, hours=23)
+    assert (await row_of(db, overdue))["next_at"] == LONG_AGO
     assert (await row_of(db, sent))["next_at"] == lease
-    assert (await row_of(db, over))["status"] == "failed"
+    assert (await row_of(db, failed))["status"] == "failed"
 
 
 @pytest.mark.parametrize("status", ["paused", "disabled"])
@@ -521,9 +521,9 @@ def test_cursor_of_place_round_trips_and_refuses_garbage(at):
     place = Place(at, new_id())
 
     assert decode_place(encode_place(place)) == place
-    for nonsense in ("", "x", "ä", encode_cursor(place.id), encode_place(place) + "AAAA", "f" * 32):
+    for garbage in ("", "x", "ä", encode_cursor(place.id), encode_place(place) + "AAAA", "f" * 32):
         with pytest.raises(InvalidCursorError):
-            decode_place(nonsense)
+            decode_place(garbage)
 
 
 # --- replay
@@ -615,7 +615,7 @@ async def test_replay_of_range_ignores_deliveries_being_sent(api, db, webhook):
 async def test_replay_concurrent_with_failure_sends_again(api, db, settings, webhook):
     delivery = await deliver(db, webhook, **{**FAILED, "status": "delivered"})
     async with connection_of(settings) as sender:
-        # Somebody else has replayed it, and a worker is just giving it up again.
+        # It was replayed before, and a worker is just recording that it failed again.
         ending = sender.transaction()
         await ending.start()
         await sender.execute("UPDATE webhook_deliveries SET status = 'failed', tries = tries + 1")
@@ -695,7 +695,7 @@ async def test_replay_of_range_continues_with_cursor(api, db, webhook, monkeypat
         answer = (await api.post(path(webhook, "replay"), json=body)).json()
         counts.append(answer["replayed"])
         cursor = answer["next_cursor"]
-        # Delivered again meanwhile: they must not be taken for others.
+        # Those replayed are delivered again meanwhile: they must not be counted once more.
         await db.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE status = 'pending'")
 
     assert counts == [3, 3, 1]
