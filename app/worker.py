@@ -23,7 +23,8 @@ from app.jobs.worker.runner import Runner, RunnerParts
 from app.jobs.worker.slots import WorkerSettings
 from app.media.events.payloads import Event, Payloads
 from app.runtime import Runtime
-from app.webhooks.delivery import ClaimedDelivery, Deliverer, DeliverySettings
+from app.webhooks.delivery import Deliverer, DeliverySettings
+from app.webhooks.delivery_queries import ClaimedDelivery
 
 if TYPE_CHECKING:
     from app.core.http_client.client import HttpClient
@@ -61,7 +62,7 @@ def build_deliverer(runtime: Runtime, outgoing: "HttpClient") -> Deliverer:
         per_receiver=settings.webhook_connections,
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lifetime=timedelta(days=settings.webhook_log_days),
-        patience=timedelta(seconds=settings.shutdown_seconds),
+        shutdown_timeout=timedelta(seconds=settings.shutdown_seconds),
     )
     return Deliverer(runtime.db, outgoing, bodies, pace)
 

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real port, that answers as a test wants."""
+"""A receiver of webhooks on a real port, with an answer that the test chooses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from aiohttp import web
 
 @dataclass
 class Got:
-    """One request, as it came in."""
+    """One request that was received."""
 
     path: str
     headers: dict[str, str]
@@ -27,7 +27,7 @@ class Got:
 
 
 class Receiver:
-    """`answer` is asked for each request; by default it is 204."""
+    """`answer` is called for each request; the default answers 204."""
 
     def __init__(self, answer: Callable[[Got], Awaitable[web.StreamResponse]] | None = None) -> None:
         self.got: list[Got] = []

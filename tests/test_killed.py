@@ -10,7 +10,7 @@ from app.embedded.engines import VALKEY, Engines
 from tests.receiver import Receiver, answering, hanging
 from tests.support import Client, eventually, make_settings, served, worker
 from tests.test_streams import reading
-from tests.test_webhooks import deliveries_of, register
+from tests.webhook_delivery import deliveries_of, register
 
 TOLD = ["media.queued", "media.started", "media.completed"]
 

@@ -341,6 +341,10 @@ async def test_scrapes_share_a_read_and_a_slow_one_is_rare(monkeypatch, db):
             reads.append(query)
             return await db.fetch(query, *values)
 
+        async def fetch_as(self, row_type, query, *values):
+            reads.append(query)
+            return await db.fetch_as(row_type, query, *values)
+
         async def fetchrow(self, query, *values):
             return await db.fetchrow(query, *values)
 

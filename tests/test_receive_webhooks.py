@@ -17,7 +17,7 @@ from app.webhooks.signing import headers
 from tests.pages import API, blocks, curl, curl_lines
 from tests.receiver import Receiver
 from tests.support import Client, eventually, make_settings, served, worker
-from tests.test_webhooks import at_work, deliveries_of, register
+from tests.webhook_delivery import deliveries_of, delivering_worker, register
 
 PAGE = "receive-webhooks.md"
 
@@ -74,7 +74,7 @@ async def test_the_receiver_takes_what_is_ours_once_and_refuses_the_rest(client,
     webhook = await register(client, url)
     with page_receiver(tmp_path, place, webhook["secret"]) as taken:
         await eventually(lambda: listens(url), seconds=60)
-        async with at_work(settings, bell):
+        async with delivering_worker(settings, bell):
             media = await client.until(await client.faulty())
             ((webhook_id, media_id, sequence, body),) = await eventually(taken)
             delivered = {"status": "delivered"}

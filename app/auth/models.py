@@ -1,4 +1,4 @@
-"""Who media belong to."""
+"""The table of owners."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,7 +10,7 @@ from app.core.database.schema import Base
 
 
 class Owner(Base):
-    """Whoever media belong to; API keys will name one."""
+    """Whom media, webhooks and uploads belong to; API keys will name one."""
 
     __tablename__ = "owners"
 

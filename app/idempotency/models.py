@@ -10,7 +10,7 @@ from app.core.database.schema import Base
 
 
 class IdempotencyKey(Base):
-    """A caller's name for one request, and what came of the first one."""
+    """A client's name for one request, and the media that the first one created."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (
@@ -20,8 +20,8 @@ class IdempotencyKey(Base):
 
     owner_id: Mapped[UUID] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
-    """As the caller sent it; owners do not see each other's."""
+    """As the client sent it; keys of different owners are independent."""
     fingerprint: Mapped[str]
-    """SHA-256 of the request, in hex: another request under the same key is a mistake."""
+    """SHA-256 of the request, in hex: a different request with the same key is refused."""
     media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -1,4 +1,4 @@
-"""The table of what happened to jobs, written by `recorder.py`."""
+"""The table of log events of jobs, written by `recorder.py`."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from app.core.database.schema import TXID, Base
 
 
 class Log(Base):
-    """One log event of one job. No foreign key: a log line never waits for, nor fails with, its media."""
+    """One log event of one job. No foreign key: writing it must neither wait for its media nor fail with it."""
 
     __tablename__ = "logs"
     __table_args__ = (Index("ix_logs_media", "media_id", "id"),)
@@ -29,4 +29,4 @@ class Log(Base):
     attempt: Mapped[int | None] = mapped_column(Integer)
     """The number of the attempt it belongs to."""
     fields: Mapped[dict[str, Any]]
-    """Everything else that was logged with it."""
+    """The other fields of the log event."""

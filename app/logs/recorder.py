@@ -1,15 +1,15 @@
-"""The recorder: log events of jobs on their way into the database, batched and bounded.
+"""The recorder: writes log events of jobs to the database, batched and bounded.
 
-It never slows or fails the work: events wait in memory, at most MOST of them, and are written by one
-background task. When the database is away the oldest are dropped and counted; the same events are in the
-process's own log.
+It never slows down the work or makes it fail: events are queued in memory, at most MOST of them, and written by one
+background task. When the database is unreachable the oldest are dropped and counted; they are still in the process's
+own log.
 """
 
 import asyncio
 import contextlib
 from collections import deque
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -22,35 +22,43 @@ from app.core.telemetry.logging import Tap
 from app.core.telemetry.metrics import LOGS_DROPPED
 
 MOST: Final = 10_000
-"""Events that wait at most."""
-AT_ONCE: Final = 500
+"""Events in the queue."""
+BATCH: Final = 500
 PAUSE_SECONDS: Final = 0.25
 
 _INSERT: Final = """INSERT INTO logs (at, level, event, media_id, attempt, fields)
 SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::uuid[], $5::int[], $6::jsonb[])"""
 
-_MEDIA_ID: Final = 3
-"""Its place in a row."""
-_Row = tuple[datetime, str, str, UUID, int | None, str]
+
+class _LogRow(NamedTuple):
+    """The arguments of _INSERT for one event."""
+
+    at: datetime
+    level: str
+    event: str
+    media_id: UUID
+    attempt: int | None
+    fields: str
+    """A JSON object."""
 
 
 class Recorder:
-    """Takes events from any thread; `start` and `stop` belong to the event loop that writes them."""
+    """Accepts events from any thread; `start` and `stop` are called in the event loop that writes them."""
 
     def __init__(self, db: DatabasePool) -> None:
         self._db = db
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST)
         self._writer: asyncio.Task[None] | None = None
         self.dropped = 0
-        """Events that found no room, or that the database refused; also counted as `LOGS_DROPPED`."""
+        """Events that did not fit in the queue, or that the database refused; also counted as `LOGS_DROPPED`."""
 
     def start(self) -> None:
-        """Begin to record whatever is logged with a `media_id`."""
+        """Start to record whatever is logged with a `media_id`."""
         Tap.record = self.record
-        self._writer = asyncio.create_task(self._write_on())
+        self._writer = asyncio.create_task(self._write_regularly())
 
     async def stop(self) -> None:
-        """Write what waits, for a second at most, and end."""
+        """Write what is queued, for at most a second, and stop."""
         if Tap.record == self.record:
             Tap.record = None
         if self._writer is not None:
@@ -61,22 +69,22 @@ class Recorder:
                     await self._write()
 
     def record(self, event: dict[str, Any]) -> None:
-        """Put one event into the queue."""
+        """Queue one event."""
         if len(self._waiting) == MOST:
             self._drop(1)
         self._waiting.append(event)
 
-    async def _write_on(self) -> None:
+    async def _write_regularly(self) -> None:
         while True:
             await asyncio.sleep(PAUSE_SECONDS)
             while self._waiting:
                 try:
                     await self._write()
-                except Exception:  # noqa: BLE001 - the work goes on whatever becomes of its log
+                except Exception:  # noqa: BLE001 - the log must not stop the work
                     await asyncio.sleep(1)
 
     async def _write(self) -> None:
-        events = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        events = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         rows = [row for event in events if (row := _row(event)) is not None]
         if not rows:
             return
@@ -86,20 +94,20 @@ class Recorder:
             self._waiting.extendleft(reversed(events[: MOST - len(self._waiting)]))
             raise
         except asyncpg.PostgresError:
-            # Nothing that is logged may stop the recording of what follows.
+            # A batch that cannot be stored must not stop the recording of what follows.
             self._drop(len(events))
         else:
-            self._db.announce({Change(row[_MEDIA_ID], NOBODY) for row in rows}, posted=False)
+            self._db.announce({Change(row.media_id, NOBODY) for row in rows}, posted=False)
 
     def _drop(self, number: int) -> None:
         self.dropped += number
         LOGS_DROPPED.add(number=number)
 
 
-def _row(event: dict[str, Any]) -> _Row | None:
+def _row(event: dict[str, Any]) -> _LogRow | None:
     fields = {name: value for name, value in event.items() if name not in _COLUMNS}
     try:
-        return (
+        return _LogRow(
             datetime.fromisoformat(event["timestamp"]),
             event["level"],
             event["event"],

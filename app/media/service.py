@@ -142,7 +142,7 @@ async def content_url(
         MediaNotCompletedError: It has no files yet, or never will.
     """
     place = (owner_id, media_id, index, rendition)
-    known = services.urls.remembered(place)
+    known = services.urls.cached(place)
     if known is not None:
         return known
     row = await job_queries.content(services.db, media_id, owner_id, index)

@@ -1,6 +1,6 @@
-"""The vault: what a provider answered, stored as it came before anybody reads it; it has been paid for.
+"""Raw answers: what a blocking provider answered, stored byte for byte before it is parsed, because it was paid for.
 
-It lies in the bucket below `answers/`, apart from media, until its purchase is settled.
+Objects are below `answers/` in the bucket, apart from media, until the attempt is finished.
 """
 
 from collections.abc import AsyncIterator, Generator
@@ -15,19 +15,19 @@ _MEDIA_TYPE: Final = "application/octet-stream"
 
 
 class StoredRawAnswers:
-    """The vault of a process that works on jobs; see `RawAnswers` of the providers."""
+    """Implements `RawAnswers`, the providers' port, on the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes], part: str = "") -> str:
-        """See `RawAnswers.keep`; the same part of an attempt goes to the same place."""
-        # No slash: where a store keeps files in folders, nothing can be both.
+        """See `RawAnswers.keep`; the same part of an attempt has the same key."""
+        # No slash: stores on a file system cannot have a file and a folder of the same name.
         name = f"{_name(attempt_id)}.{part}" if part else _name(attempt_id)
         source = _Source(chunks)
         with _as_os_error():
             try:
-                await self._store.put(name, source.pass_on(), _MEDIA_TYPE)
+                await self._store.put(name, source.chunks(), _MEDIA_TYPE)
             except Exception:
                 if source.error is not None:
                     raise source.error from None
@@ -61,13 +61,13 @@ def _name(attempt_id: UUID) -> str:
 
 
 class _Source:
-    """Remembers why the chunks ended too early: a store's client may wrap that in errors of its own."""
+    """Keeps the error of the chunks: the store's client may wrap it in its own."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
         self.error: Exception | None = None
 
-    async def pass_on(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._chunks:
                 yield chunk
@@ -78,7 +78,7 @@ class _Source:
 
 @contextmanager
 def _as_os_error() -> Generator[None]:
-    """What is said of a store in words that adapters know."""
+    """Translate the store's errors into those of `RawAnswers`."""
     try:
         yield
     except ObjectNotFoundError as error:

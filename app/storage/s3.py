@@ -1,4 +1,4 @@
-"""The store on any S3, through obstore: one client for the server's address, one that only signs for the clients'."""
+"""The store on any S3, through obstore: one client for S3_ENDPOINT_URL, and one that signs for S3_PUBLIC_URL."""
 
 import asyncio
 import urllib.error
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
 PART_BYTES: Final = 8 * 1024 * 1024
-"""Objects up to this size are written in one request; larger ones in parts of it (S3 takes 5 MiB and more)."""
-PARTS_AT_ONCE: Final = 2
-"""Of one object, each in memory until it is written; obstore's own 12 took 100 MiB for each object on its way."""
+"""Objects up to this size are written in one request, larger ones in parts of this size (S3 requires 5 MiB)."""
+CONCURRENT_PARTS: Final = 2
+"""Of one object, each in memory until it is written; with obstore's default of 12 each upload takes 100 MiB."""
 CACHE_FOREVER: Final = "private, max-age=31536000, immutable"
 
 
 def _client(settings: Settings, endpoint: str | None) -> ObstoreS3:
-    place: S3Config = {} if endpoint is None else {"endpoint": endpoint}
+    config: S3Config = {} if endpoint is None else {"endpoint": endpoint}
     return ObstoreS3(
         settings.bucket_name,
-        config=place,
+        config=config,
         region=settings.aws_default_region,
         access_key_id=settings.aws_access_key_id,
         secret_access_key=settings.aws_secret_access_key.get_secret_value(),
@@ -46,13 +46,13 @@ def _client(settings: Settings, endpoint: str | None) -> ObstoreS3:
 
 
 class S3Store:
-    """A private bucket on AWS or on any server that speaks S3."""
+    """A private bucket on AWS or on any S3-compatible server."""
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = settings.bucket_name
-        inside, outside = (None if url == "aws" else url for url in (settings.s3_endpoint_url, settings.s3_signing_url))
-        self._objects = _client(settings, inside)
-        self._signer = self._objects if inside == outside else _client(settings, outside)
+        own, public = (None if url == "aws" else url for url in (settings.s3_endpoint_url, settings.s3_signing_url))
+        self._objects = _client(settings, own)
+        self._signer = self._objects if own == public else _client(settings, public)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], media_type: str) -> None:
         """See `Store.put`; up to PART_BYTES are held in memory."""
@@ -71,10 +71,10 @@ class S3Store:
                 await obstore.put_async(
                     self._objects,
                     key,
-                    _rejoin(start, chunks),
+                    _chained(start, chunks),
                     attributes=attributes,
                     chunk_size=PART_BYTES,
-                    max_concurrency=PARTS_AT_ONCE,
+                    max_concurrency=CONCURRENT_PARTS,
                 )
 
     async def get(self, key: str) -> AsyncIterator[bytes]:
@@ -97,29 +97,29 @@ class S3Store:
         return obstore.sign(self._signer, "GET", key, lifetime)
 
     async def prepare(self) -> None:
-        """See `Store.prepare`. obstore creates no buckets, but signs: a PUT on the bucket itself creates it."""
+        """See `Store.prepare`. obstore cannot create buckets, but a signed PUT on the bucket itself does."""
         url = obstore.sign(self._objects, "PUT", "", timedelta(minutes=1))
-        await self._ask("PUT", url, made={200, 409})
+        await self._request("PUT", url, success={200, 409})
 
     async def check(self) -> None:
         """See `Store.check`."""
         url = obstore.sign(self._objects, "HEAD", "", timedelta(minutes=1))
-        await self._ask("HEAD", url, made={200})
+        await self._request("HEAD", url, success={200})
 
-    async def _ask(self, method: str, url: str, *, made: set[int]) -> None:
+    async def _request(self, method: str, url: str, *, success: set[int]) -> None:
         try:
-            status = await asyncio.to_thread(_ask, method, url)
+            status = await asyncio.to_thread(_status_of, method, url)
         except OSError as error:
             raise StoreUnavailableError(f"the store does not answer: {type(error).__name__}") from error
-        if status == 404:  # noqa: PLR2004 - the bucket itself
+        if status == 404:  # noqa: PLR2004 - of the bucket
             raise ObjectNotFoundError(f"there is no bucket {self._bucket!r}")
-        if status not in made:
+        if status not in success:
             raise StoreError(f"the store answered {status} for bucket {self._bucket!r}: check its keys")
 
 
-def _ask(method: str, url: str) -> int:
-    """The status of one small request; once in a while, so it is worth no client of its own."""
-    request = urllib.request.Request(url, method=method)  # noqa: S310 - an address of the operator's
+def _status_of(method: str, url: str) -> int:
+    """The status of one request; too rare to keep a client for it."""
+    request = urllib.request.Request(url, method=method)  # noqa: S310 - the operator's own address
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - likewise
             return int(answer.status)
@@ -128,7 +128,7 @@ def _ask(method: str, url: str) -> int:
             return error.code
 
 
-async def _rejoin(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chained(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     for chunk in chain(start):
         yield chunk
     async for chunk in rest:
@@ -136,7 +136,7 @@ async def _rejoin(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterat
 
 
 class _Call(Timed):
-    """Measures a call; of large objects with the time that their source takes."""
+    """Measures a call; for large objects this includes the time of their source."""
 
     def word_for(self, error: BaseException) -> str:
         if isinstance(error, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The store: where files lie. A file is written once under a key of ours and never changed."""
+"""The store of files. An object is written once under a key that we choose, and never changed."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -6,27 +6,27 @@ from typing import Protocol
 
 
 class StoreError(Exception):
-    """The store did not do what was asked.
+    """The store did not do what was requested.
 
     StoreError
-    ├── StoreUnavailableError   it does not answer; the same call may succeed later
-    └── ObjectNotFoundError     there is no object of that key
+    ├── StoreUnavailableError   it is unreachable or overloaded; the same call may succeed later
+    └── ObjectNotFoundError     there is no object with that key
     """
 
 
 class StoreUnavailableError(StoreError):
-    """The store does not answer, or answers that it cannot now."""
+    """The store does not answer, or answers that it is unavailable."""
 
 
 class ObjectNotFoundError(StoreError):
-    """There is no object of that key."""
+    """There is no object with that key."""
 
 
 class Store(Protocol):
     """A private bucket; every implementation passes `StoreContract`."""
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], media_type: str) -> None:
-        """Write an object, whole or not at all; an error raised by `chunks` leaves nothing behind.
+        """Write an object completely or not at all; an error raised by `chunks` leaves nothing behind.
 
         Raises:
             StoreUnavailableError: It may or may not have been written; writing it again is safe.
@@ -42,21 +42,21 @@ class Store(Protocol):
         ...
 
     async def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is removed already."""
+        """Delete an object; a missing one is not an error."""
         ...
 
     def sign(self, key: str, lifetime: timedelta) -> str:
-        """A URL at which anybody can read the object until `lifetime` is over, at the address that clients reach."""
+        """A URL on the public address, where anybody can read the object for `lifetime`."""
         ...
 
     async def prepare(self) -> None:
-        """Create the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         ...
 
     async def check(self) -> None:
-        """Find out whether the bucket answers.
+        """Check that the bucket can be reached.
 
         Raises:
-            StoreError: What is wrong with it.
+            StoreError: It cannot; the message says why.
         """
         ...

@@ -1,6 +1,6 @@
-"""The rules that every store keeps, as tests: subclass `StoreContract` and give it your store."""
+"""The contract of stores, as tests: subclass `StoreContract` and provide the fixture `store`."""
 
-# ruff: noqa: S101 - these are tests; pytest explains its asserts
+# ruff: noqa: S101 - these are tests
 
 import asyncio
 import urllib.error
@@ -15,39 +15,39 @@ MIB = 1024 * 1024
 
 
 class StoreContract:
-    """Every rule for stores; each test asks for the fixture `store`, prepared."""
+    """What every store must do; the fixture `store` is a store whose bucket exists."""
 
-    async def test_what_is_put_can_be_read(self, store: Store) -> None:
-        """Small objects go in one request."""
+    async def test_put_object_can_be_read(self, store: Store) -> None:
+        """Small objects are written in one request."""
         key = self._key()
         await store.put(key, _chunks(b"abc", b"", b"def"), "image/png")
 
         assert await _read(store, key) == b"abcdef"
 
-    async def test_an_empty_object_is_an_object(self, store: Store) -> None:
-        """No chunk at all is no error."""
+    async def test_empty_object_is_stored(self, store: Store) -> None:
+        """No chunks are no error."""
         key = self._key()
         await store.put(key, _chunks(), "image/png")
 
         assert await _read(store, key) == b""
 
-    async def test_large_objects_arrive_whole(self, store: Store) -> None:
-        """Large ones go in parts."""
+    async def test_large_object_is_stored_completely(self, store: Store) -> None:
+        """Large ones are written in parts."""
         key = self._key()
         parts = [bytes([number]) * MIB for number in range(20)]
         await store.put(key, _chunks(*parts), "image/png")
 
         assert await _read(store, key) == b"".join(parts)
 
-    async def test_writing_again_replaces(self, store: Store) -> None:
-        """A copy that is made again ends like the first."""
+    async def test_second_put_replaces_object(self, store: Store) -> None:
+        """A repeated copy gives the same result."""
         key = self._key()
         await store.put(key, _chunks(b"old"), "image/png")
         await store.put(key, _chunks(b"new"), "image/png")
 
         assert await _read(store, key) == b"new"
 
-    async def test_a_source_that_fails_leaves_nothing_behind(self, store: Store) -> None:
+    async def test_failing_source_leaves_nothing_behind(self, store: Store) -> None:
         """Neither in one request nor in parts."""
         for count in (1, 20):
             key = self._key()
@@ -56,15 +56,15 @@ class StoreContract:
             except ZeroDivisionError:
                 pass
             else:
-                raise AssertionError("the source's error did not come through")
+                raise AssertionError("the source's error was not raised")
             assert not await _exists(store, key)
 
-    async def test_what_is_not_there_is_not_found(self, store: Store) -> None:
+    async def test_missing_object_is_not_found(self, store: Store) -> None:
         """With an error of its own."""
         assert not await _exists(store, self._key())
 
-    async def test_deleting_is_repeatable(self, store: Store) -> None:
-        """What is gone is gone."""
+    async def test_delete_is_repeatable(self, store: Store) -> None:
+        """Deleting a missing object is no error."""
         key = self._key()
         await store.put(key, _chunks(b"abc"), "image/png")
         await store.delete(key)
@@ -72,8 +72,8 @@ class StoreContract:
 
         assert not await _exists(store, key)
 
-    async def test_a_signed_url_gives_bytes_and_type_to_anybody(self, store: Store) -> None:
-        """That is what clients get."""
+    async def test_signed_url_is_readable_without_credentials(self, store: Store) -> None:
+        """With the bytes and the media type."""
         key = self._key()
         await store.put(key, _chunks(b"abc"), "image/webp")
 
@@ -81,8 +81,8 @@ class StoreContract:
 
         assert (status, media_type, body) == (200, "image/webp", b"abc")
 
-    async def test_without_the_signature_nobody_reads(self, store: Store) -> None:
-        """The bucket is private, and a signature is for one key."""
+    async def test_unsigned_url_is_forbidden(self, store: Store) -> None:
+        """The bucket is private, and a signature is valid for one key."""
         key, other = self._key(), self._key()
         await store.put(key, _chunks(b"abc"), "image/webp")
         await store.put(other, _chunks(b"abc"), "image/webp")
@@ -91,8 +91,8 @@ class StoreContract:
         for url in (signed.partition("?")[0], signed.replace(key, other)):
             assert (await asyncio.to_thread(_fetch, url))[0] == 403  # noqa: PLR2004 - forbidden
 
-    async def test_preparing_is_repeatable_and_leads_to_a_good_check(self, store: Store) -> None:
-        """Every process may do it."""
+    async def test_prepare_is_repeatable_and_check_then_succeeds(self, store: Store) -> None:
+        """Every process may prepare the bucket."""
         await store.prepare()
         await store.prepare()
         await store.check()

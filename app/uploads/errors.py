@@ -1,17 +1,17 @@
-"""What somebody who hands in a file may be told.
+"""Errors of uploads, as clients see them.
 
 NotFoundError
 └── UploadNotFoundError
 InvalidInputError
 ├── InvalidFormError
 ├── PictureTooLargeError
-└── CutOffFileError
+└── TruncatedFileError
 FileTooLargeError
 UnsupportedFileError
 UploadTimeoutError
 UnavailableError
 ├── UploadsBusyError
-└── StoreAwayError
+└── UploadStoreUnavailableError
 """
 
 from uuid import UUID
@@ -26,28 +26,28 @@ class UploadNotFoundError(NotFoundError):
     title = "No such input file"
 
     def __init__(self, upload_id: UUID) -> None:
-        super().__init__(f"there is no file {upload_id}, or it has expired; hand it in with POST /files")
+        super().__init__(f"there is no file {upload_id}, or it has expired; upload it with POST /files")
 
 
 class InvalidFormError(InvalidInputError):
-    """The body is no form with one file."""
+    """The body is not a form with one file."""
 
     code = "invalid_form"
     title = "Invalid form"
 
 
 class PictureTooLargeError(InvalidInputError):
-    """The picture has more pixels than anybody should decode."""
+    """The picture has more pixels than the limit."""
 
     code = "picture_too_large"
     title = "Picture too large"
 
 
-class CutOffFileError(InvalidInputError):
-    """The picture breaks off before its end."""
+class TruncatedFileError(InvalidInputError):
+    """The file ends before its format says so."""
 
     code = "file_cut_off"
-    title = "File cut off"
+    title = "File is truncated"
 
 
 class FileTooLargeError(FleekError):
@@ -59,7 +59,7 @@ class FileTooLargeError(FleekError):
 
 
 class UnsupportedFileError(FleekError):
-    """The bytes are no picture, video or sound, whatever the form says."""
+    """The bytes are not a picture, video or sound, whatever the form says."""
 
     status = 415
     code = "unsupported_file"
@@ -67,22 +67,22 @@ class UnsupportedFileError(FleekError):
 
 
 class UploadTimeoutError(FleekError):
-    """The bytes came too slowly, or ceased to come."""
+    """The upload was too slow, or stalled."""
 
     status = 408
     code = "upload_timeout"
-    title = "The file came too slowly"
+    title = "Upload too slow"
 
 
 class UploadsBusyError(UnavailableError):
-    """As many files are being handed in as this process has memory for."""
+    """As many uploads are in progress as this process has memory for."""
 
     code = "uploads_busy"
-    title = "Too many files at once"
+    title = "Too many uploads at once"
 
 
-class StoreAwayError(UnavailableError):
-    """The store does not take the file now."""
+class UploadStoreUnavailableError(UnavailableError):
+    """The store does not accept the file now."""
 
     code = "store_unavailable"
     title = "The store does not answer"

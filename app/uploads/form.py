@@ -1,7 +1,7 @@
-"""A form with one file, read as it comes: nothing of it is kept in memory or on disk.
+"""A form with one file, parsed as a stream: nothing of it is kept in memory or on disk.
 
-The parser is `multipart`'s, which is fed piece by piece. Starlette's own spools files to disk, and reads all of the
-form before anybody sees a byte of it.
+The parser is that of the package `multipart`, which is fed chunk by chunk. Starlette's own reads the whole form before
+it returns a byte of it, and spools files to disk.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -18,23 +18,23 @@ from app.core.http_server.hot_route import UnsupportedMediaTypeError
 from app.uploads.errors import InvalidFormError
 
 FIELD: Final = "file"
-MOST_OVERHEAD: Final = 64 * 1024
-"""Bytes of a form beside its file."""
-_LONGEST_BOUNDARY: Final = 70  # RFC 2046, section 5.1.1
+MAX_OVERHEAD_BYTES: Final = 64 * 1024
+"""What a form may have in addition to its file."""
+_MAX_BOUNDARY: Final = 70  # RFC 2046, section 5.1.1
 
 
 class FileForm:
-    """One form; first `begin`, then `chunks`."""
+    """One form; call `begin`, then `chunks`."""
 
     def __init__(self, content_type: str, body: AsyncIterator[bytes]) -> None:
         """See `FileForm`.
 
         Args:
             content_type: The header of the request.
-            body: As it comes.
+            body: The chunks of the request's body.
 
         Raises:
-            UnsupportedMediaTypeError: It is no form that can hold a file.
+            UnsupportedMediaTypeError: It is not a form that can hold a file.
             InvalidFormError: The header names no boundary.
         """
         kind: str
@@ -43,16 +43,16 @@ class FileForm:
         if kind != "multipart/form-data":
             raise UnsupportedMediaTypeError(f"send a form with the file in its field {FIELD!r}, as curl -F does")
         boundary = options.get("boundary", "")
-        if not (0 < len(boundary) <= _LONGEST_BOUNDARY and boundary.isascii() and boundary.isprintable()):
+        if not (0 < len(boundary) <= _MAX_BOUNDARY and boundary.isascii() and boundary.isprintable()):
             raise InvalidFormError("the header Content-Type names no boundary, or none that is allowed")
         self._parser = PushMultipartParser(boundary, max_segment_count=1)
         self._events = self._read(body)
 
     async def begin(self) -> str:
-        """The file's name, as the client calls it; empty if it does not.
+        """The file's name as the client gives it; may be empty.
 
         Raises:
-            InvalidFormError: The form does not begin with a file.
+            InvalidFormError: The form does not start with a file.
         """
         async for event in self._events:
             if isinstance(event, MultipartSegment):
@@ -62,10 +62,10 @@ class FileForm:
         raise InvalidFormError("the form is empty, or its boundary is not the one that the header names")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The file's bytes; when it ends, so has the form.
+        """The file's bytes, up to the end of the form.
 
         Raises:
-            InvalidFormError: There is more than one file, or the form breaks off.
+            InvalidFormError: There is more than one file, or the form is truncated.
         """
         async for event in self._events:
             if event is not None and not isinstance(event, MultipartSegment):
@@ -83,5 +83,5 @@ class FileForm:
             yield from self._parser.parse(chunk)
         except MultipartError as error:
             raise InvalidFormError(
-                f"the form cannot be read: {error}; it must hold one file and end as it says"
+                f"the form cannot be read: {error}; it must hold one file and end with its boundary"
             ) from None

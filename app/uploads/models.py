@@ -1,4 +1,4 @@
-"""The table of input files. Names and units only."""
+"""The table of input files."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,7 @@ NOW = text("now()")
 
 
 class Upload(Base):
-    """A file that a client has handed in, to be named in an `input`."""
+    """A file that a client has uploaded, or that was fetched for it, to be named in an `input`."""
 
     __tablename__ = "uploads"
     __table_args__ = (UniqueConstraint("owner_id", "sha256"), Index("ix_uploads_expires", "expires_at"))
@@ -20,17 +20,17 @@ class Upload(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     owner_id: Mapped[UUID]
     key: Mapped[str]
-    """Where it lies in the bucket."""
+    """Of the object in the bucket."""
     name: Mapped[str]
-    """As the client calls it."""
+    """As the client gives it, without folders."""
     media_type: Mapped[str]
-    """Read from the bytes."""
+    """Detected from the bytes."""
     bytes: Mapped[int]
     width: Mapped[int | None] = mapped_column(Integer)
-    """In pixels; null: not a picture."""
+    """In pixels, `height` likewise; null: not a picture."""
     height: Mapped[int | None] = mapped_column(Integer)
     sha256: Mapped[str]
-    """Of the bytes, in hex: the same bytes of one owner are kept once."""
+    """Of the bytes, in hex: the same bytes of one owner are stored once. See `queries.py` for its other values."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     expires_at: Mapped[datetime]
-    """From when it may be removed; handing it in again moves it."""
+    """When it may be removed; another upload of the same bytes extends it."""

@@ -1,16 +1,15 @@
-"""Input files: handed in by clients, or fetched for them; kept for a while, then removed.
+"""Input files: uploaded by clients, or fetched for them; kept for a while, then removed.
 
-Handing in crosses database and store:
+An upload crosses database and store:
 
-1. The first bytes tell what it is; what is refused here leaves nothing behind.
-2. announce: a row that nobody finds, committed. A crash from here on leaves it and perhaps its object; the sweep
+1. The type is detected from the first bytes; a refusal here leaves nothing behind.
+2. begin: a row that queries do not find is committed. A crash from here on leaves it and perhaps its object; the sweep
    removes both an hour later.
-3. The bytes go through sha256 and the size limit into the store.
-4. arrived: the row can be found, or another one of the same owner and the same bytes gets more time, and this object
-   is removed.
+3. The bytes are streamed into the store, hashed, and checked against the size limit.
+4. complete: the row can be found; or, where the owner has the same bytes already, that file is extended and this object
+   removed.
 
-Removing: the row is lost to everybody, then the object is removed, then the row. Whatever dies in between, the sweep
-begins again where it was.
+A deletion hides the row, then removes the object, then the row. After a crash in between the sweep does the rest.
 """
 
 import asyncio
@@ -21,7 +20,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from app.core.database.pool import DatabasePool
@@ -32,172 +30,167 @@ from app.core.ids import new_id
 from app.storage.store import Store, StoreError
 from app.uploads import queries
 from app.uploads.errors import (
-    CutOffFileError,
     FileTooLargeError,
     PictureTooLargeError,
-    StoreAwayError,
+    TruncatedFileError,
     UnsupportedFileError,
     UploadNotFoundError,
     UploadsBusyError,
+    UploadStoreUnavailableError,
     UploadTimeoutError,
 )
-from app.uploads.queries import Coming
+from app.uploads.queries import PendingUpload, ReceivedFile, StoredFile
 
 log = structlog.get_logger(__name__)
 
 PREFIX: Final = "uploads"
-AT_ONCE: Final = 8
-"""Files that one process takes at the same time, some parts of each in memory."""
-PATIENCE: Final = 10.0
-"""Seconds that a file waits for its turn."""
-SLOWEST: Final = 900.0
-"""Seconds for all of a file."""
-SWEPT_AT_ONCE: Final = 100
-LONGEST_NAME: Final = 200
+MAX_CONCURRENT: Final = 8
+"""Uploads of one process at the same time, some parts of each in memory."""
+SLOT_SECONDS: Final = 10.0
+"""How long an upload waits for a slot."""
+UPLOAD_SECONDS: Final = 900.0
+"""How long a whole upload may take."""
+SWEEP_BATCH: Final = 100
+MAX_NAME_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What is taken, and for how long it is kept."""
+    """What is accepted, and how long it is kept."""
 
     max_bytes: int
     max_pixels: int
     lifetime: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class HandedIn:
-    """A file, with the columns of `queries.one`."""
-
-    row: asyncpg.Record
-    fresh: bool
-    """False: the owner had handed in the same bytes before."""
-
-
 class Uploads:
-    """What can be done with input files; one object for each process."""
+    """The use cases of input files; one object for each process."""
 
     def __init__(self, db: DatabasePool, store: Store, limits: UploadLimits) -> None:
         self._db = db
         self._store = store
         self.limits = limits
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
 
-    async def hand_in(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> HandedIn:
-        """Take a file; the same bytes of one owner are kept once.
+    async def save(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> ReceivedFile:
+        """Store a file; the same bytes of one owner are stored once.
 
         Raises:
-            UnsupportedFileError, PictureTooLargeError, FileTooLargeError: It is not taken.
-            UploadTimeoutError, UploadsBusyError, StoreAwayError: Not now.
+            UnsupportedFileError, PictureTooLargeError, FileTooLargeError, TruncatedFileError: It is refused.
+            UploadTimeoutError, UploadsBusyError, UploadStoreUnavailableError: Not now.
         """
-        limit = asyncio.timeout(SLOWEST)
+        limit = asyncio.timeout(UPLOAD_SECONDS)
         try:
             async with limit:
-                head = await _beginning(chunks)
+                head = await _read_head(chunks)
                 kind = self._inspect(b"".join(head))
-                await self._wait_for_a_place()
+                await self._wait_for_slot()
                 try:
-                    passage = _Passage(self.limits.max_bytes, Tail(kind, b"".join(head)))
-                    return await self._take(_coming(owner_id, name, kind), passage, passage.carry(head, chunks))
+                    stream = _CheckedStream(self.limits.max_bytes, Tail(kind, b"".join(head)))
+                    return await self._store_as(_pending(owner_id, name, kind), stream, stream.chunks(head, chunks))
                 finally:
-                    self._places.release()
+                    self._slots.release()
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise UploadTimeoutError(f"the file was not here within {SLOWEST:.0f} seconds") from error
+            raise UploadTimeoutError(f"the upload took more than {UPLOAD_SECONDS:.0f} seconds") from error
 
-    async def get(self, owner_id: UUID, upload_id: UUID) -> asyncpg.Record:
+    async def get(self, owner_id: UUID, upload_id: UUID) -> StoredFile:
         """One file.
 
         Raises:
             UploadNotFoundError: The owner has none of that id.
         """
-        row = await self.find(owner_id, upload_id)
-        if row is None:
+        file = await self.find(owner_id, upload_id)
+        if file is None:
             raise UploadNotFoundError(upload_id)
-        return row
+        return file
 
-    async def find(self, owner_id: UUID, upload_id: UUID) -> asyncpg.Record | None:
-        """One file; None: the owner has none of that id, or none any more."""
-        return await queries.one(self._db, owner_id, upload_id)
+    async def find(self, owner_id: UUID, upload_id: UUID) -> StoredFile | None:
+        """One file; None: the owner has none of that id, or it has expired."""
+        return await queries.get(self._db, owner_id, upload_id)
 
-    async def page(self, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
+    async def page(self, owner_id: UUID, *, before: UUID | None, limit: int) -> Sequence[StoredFile]:
         """Up to `limit` files of an owner, newest first, older than `before`."""
         return await queries.page(self._db, owner_id, before=before, limit=limit)
 
-    async def need(self, owner_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
-        """Which of these files there are; a request that names them moves their end, as handing them in does."""
-        return await queries.need(self._db, owner_id, ids, self.limits.lifetime) if ids else set()
+    async def extend(self, owner_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
+        """Which of these files exist; naming them in a request extends them, as another upload does."""
+        return await queries.extend(self._db, owner_id, ids, self.limits.lifetime) if ids else set()
 
     async def delete(self, owner_id: UUID, upload_id: UUID) -> None:
-        """Remove a file.
+        """Delete a file.
 
         Raises:
             UploadNotFoundError: The owner has none of that id.
         """
-        row = await queries.let_go(self._db, owner_id, upload_id)
-        if row is None:
+        found = await queries.delete(self._db, owner_id, upload_id)
+        if found is None:
             raise UploadNotFoundError(upload_id)
-        await self._remove(row["id"], row["key"])
+        await self._remove(found.id, found.key)
 
     async def sweep(self) -> None:
-        """Remove what has expired, and what was begun and never came."""
-        while rows := await queries.expire(self._db, limit=SWEPT_AT_ONCE):
-            removed = [await self._remove(row["id"], row["key"]) for row in rows]
+        """Remove expired files and uploads that were never completed."""
+        while expired := await queries.expire(self._db, limit=SWEEP_BATCH):
+            removed = [await self._remove(found.id, found.key) for found in expired]
             log.info("uploads_swept", count=sum(removed))
-            if not all(removed) or len(rows) < SWEPT_AT_ONCE:
+            if not all(removed) or len(expired) < SWEEP_BATCH:
                 return
 
-    async def _wait_for_a_place(self) -> None:
+    async def _wait_for_slot(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._places.acquire()
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
         except TimeoutError:
-            busy = f"{AT_ONCE} files are being handed in; try again soon"
+            busy = f"{MAX_CONCURRENT} uploads are in progress; try again soon"
             raise UploadsBusyError(busy, headers={"Retry-After": "5"}) from None
 
-    async def _take(self, coming: Coming, passage: "_Passage", chunks: AsyncIterator[bytes]) -> HandedIn:
-        await queries.announce(self._db, coming)
+    async def _store_as(
+        self, pending: PendingUpload, stream: "_CheckedStream", chunks: AsyncIterator[bytes]
+    ) -> ReceivedFile:
+        await queries.begin(self._db, pending)
         try:
-            await self._store.put(coming.key, chunks, coming.media_type)
-            if not passage.ending.is_reached:
-                raise CutOffFileError(f"the {coming.media_type} is cut off: its end is missing; hand all of it in")  # noqa: TRY301 - handled like any other
-            row = await queries.arrived(
+            await self._store.put(pending.key, chunks, pending.media_type)
+            if not stream.tail.is_reached:
+                raise TruncatedFileError(f"the {pending.media_type} is truncated: its end is missing; upload all of it")  # noqa: TRY301 - handled like any other
+            received = await queries.complete(
                 self._db,
-                coming,
-                sha256=passage.digest.hexdigest(),
-                size=passage.ending.size,
+                pending,
+                sha256=stream.digest.hexdigest(),
+                size=stream.tail.size,
                 lifetime=self.limits.lifetime,
             )
         except StoreError as error:
-            await self._discard(coming)
-            raise StoreAwayError("the store does not take files now", headers={"Retry-After": "5"}) from error
+            await self._discard(pending)
+            raise UploadStoreUnavailableError(
+                "the store does not accept files now", headers={"Retry-After": "5"}
+            ) from error
         except Exception:
-            await self._discard(coming)
+            await self._discard(pending)
             raise
-        if row is None:
-            raise UploadTimeoutError("the file took too long")
-        if not row["fresh"]:
-            await self._discard(coming)
-        log.info("upload_stored", upload_id=str(row["id"]), bytes=row["bytes"], fresh=row["fresh"])
-        return HandedIn(row, row["fresh"])
+        if received is None:
+            raise UploadTimeoutError("the upload took too long")
+        if not received.fresh:
+            await self._discard(pending)
+        log.info("upload_stored", upload_id=str(received.id), bytes=received.bytes, fresh=received.fresh)
+        return received
 
-    async def _discard(self, coming: Coming) -> None:
-        """What came of it is not needed; if this fails, the sweep does it."""
+    async def _discard(self, pending: PendingUpload) -> None:
+        """Remove an upload that is not needed; if this fails, the sweep does it."""
         try:
-            await queries.give_up(self._db, coming.id)
-            await self._remove(coming.id, coming.key)
-        except Exception as error:  # noqa: BLE001 - there is an error already, and the sweep
-            log.warning("upload_left_to_the_sweep", upload_id=str(coming.id), error=repr(error))
+            await queries.abandon(self._db, pending.id)
+            await self._remove(pending.id, pending.key)
+        except Exception as error:  # noqa: BLE001 - the caller has its own error, and the sweep tries again
+            log.warning("upload_cleanup_deferred", upload_id=str(pending.id), error=repr(error))
 
     async def _remove(self, upload_id: UUID, key: str) -> bool:
-        """Remove the object of a row that nobody finds, and the row; False: the store is away, the sweep goes on."""
+        """Remove the object of a deleted file, then its row; False: the store is unavailable, the sweep tries again."""
         try:
             await self._store.delete(key)
         except StoreError as error:
-            log.warning("upload_not_removed", upload_id=str(upload_id), error=str(error))
+            log.warning("upload_removal_failed", upload_id=str(upload_id), error=str(error))
             return False
-        await queries.removed(self._db, upload_id)
+        await queries.delete_row(self._db, upload_id)
         return True
 
     def _inspect(self, head: bytes) -> Kind:
@@ -215,22 +208,22 @@ class Uploads:
         return kind
 
 
-def _coming(owner_id: UUID, name: str, kind: Kind) -> Coming:
+def _pending(owner_id: UUID, name: str, kind: Kind) -> PendingUpload:
     upload_id = new_id()
-    # Nothing of the client's is part of the key.
+    # The key holds nothing that the client chooses.
     key = f"{PREFIX}/{owner_id}/{upload_id}.{kind.extension}"
     shown = plain_name(name) or f"file.{kind.extension}"
-    return Coming(upload_id, owner_id, key, shown, kind.media_type, kind.width, kind.height)
+    return PendingUpload(upload_id, owner_id, key, shown, kind.media_type, kind.width, kind.height)
 
 
 def plain_name(name: str) -> str:
-    """A file's name without its folders, and without what cannot be printed or stored."""
+    """A file's name without folders and unprintable characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     printable = "".join(letter for letter in storable(last) if letter.isprintable()).strip(" .")
-    return printable[-LONGEST_NAME:]
+    return printable[-MAX_NAME_CHARACTERS:]
 
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> list[bytes]:
+async def _read_head(chunks: AsyncIterator[bytes]) -> list[bytes]:
     head: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -241,23 +234,23 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> list[bytes]:
     return head
 
 
-class _Passage:
-    """Counts and hashes what passes through."""
+class _CheckedStream:
+    """Counts and hashes the bytes of a stream, and looks for the end of the file's format."""
 
-    def __init__(self, max_bytes: int, ending: Tail) -> None:
+    def __init__(self, max_bytes: int, tail: Tail) -> None:
         self._max_bytes = max_bytes
-        self.ending = ending
+        self.tail = tail
         self.digest = hashlib.sha256()
 
-    async def carry(self, head: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def chunks(self, head: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         for chunk in head:
-            yield self._pass(chunk)
+            yield self._check(chunk)
         async for chunk in rest:
-            yield self._pass(chunk)
+            yield self._check(chunk)
 
-    def _pass(self, chunk: bytes) -> bytes:
-        self.ending.see(chunk)
-        if self.ending.size > self._max_bytes:
+    def _check(self, chunk: bytes) -> bytes:
+        self.tail.see(chunk)
+        if self.tail.size > self._max_bytes:
             raise FileTooLargeError(f"the file is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)
         return chunk

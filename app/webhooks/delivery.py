@@ -1,24 +1,23 @@
-"""Delivery: sends what the outbox holds, from the event loop of a worker.
+"""Delivery: sends what is in the outbox, from the event loop of a worker.
 
-1. Deliveries that are due are taken for LEASE (`dispatch.py`); from here on this worker sends them.
-2. The payload is made, signed and posted, once; 2xx alone is success, a redirect is not followed.
-3. What came of it is written down: delivered, due again later, or given up.
+1. Due deliveries are claimed for LEASE (`delivery_queries.py`); from here on this worker sends them.
+2. The payload is made, signed and posted once; only 2xx is a success, redirects are not followed.
+3. The outcome is committed: delivered, due again later, or failed.
 
-If the worker dies after 1 or 2, another one takes the delivery when the lease is over: the receiver may get it twice,
-under the same id. A bell wakes this loop when deliveries are written; a lost bell costs the interval.
+If the worker dies after 1 or 2, another one claims the delivery when the lease ends: the receiver may get it twice,
+under the same id. A wake-up signal starts the loop when deliveries are written; a lost one costs the interval.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from app.core import clock
@@ -29,7 +28,7 @@ from app.core.task_cancellation import end
 from app.core.telemetry.metrics import WEBHOOK_TRIES
 from app.webhooks import delivery_queries, retry_policy
 from app.webhooks.circuit_breakers import CircuitBreakers
-from app.webhooks.delivery_queries import OUTAGE, PATIENCE, Outcome
+from app.webhooks.delivery_queries import OUTAGE, RETRY_WINDOW, ClaimedDelivery, Outcome
 from app.webhooks.http_request import TIMEOUT_SECONDS, post
 from app.webhooks.signing import headers
 
@@ -41,70 +40,46 @@ log = structlog.get_logger(__name__)
 
 SLOTS: Final = 1_000
 """Deliveries that one worker process sends at the same time."""
-TIDY_SECONDS: Final = 600.0
-RECORD_TRIES: Final = 5
+CLEAN_UP_SECONDS: Final = 600.0
+RECORD_ATTEMPTS: Final = 5
 RECORD_PAUSE_SECONDS: Final = 2.0
-_TOO_FAST: Final = 0.01
-"""Seconds between two looks: what comes in a burst is taken together."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedDelivery:
-    """A delivery in this worker's hands."""
-
-    id: UUID
-    number: int
-    """Of this try."""
-    endpoint_id: UUID
-    receiver: str
-    url: str
-    type: str
-    media_id: UUID
-    sequence: int
-    at: datetime
-    payload: str | None
-    """None: it was never sent."""
-    tried_for: timedelta
-    """Since it was first due."""
-    failing_for: timedelta
-    """For how long its endpoint has failed."""
-    secrets: tuple[str, ...] = field(repr=False)
-
+_MIN_PAUSE: Final = 0.01
+"""Seconds between two claims: a burst of events is claimed together."""
 
 Payloads: TypeAlias = Callable[[Sequence[ClaimedDelivery]], Awaitable[Sequence[bytes]]]
-"""Makes the bodies of deliveries that were never sent."""
+"""Makes the bodies of deliveries that have not been sent yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverySettings:
-    """How many at once, and how often."""
+    """How many deliveries at the same time, and how often to check for more."""
 
     per_receiver: int
     interval: timedelta
-    """Between two looks when nobody rings."""
+    """Between two scans without a wake-up signal."""
     lifetime: timedelta
     """How long deliveries are kept."""
-    patience: timedelta
-    """How long a stop waits for what is being sent."""
+    shutdown_timeout: timedelta
+    """How long `stop` waits for what is being sent."""
 
 
 class Deliverer:
-    """Takes, sends, records; `wake` is the bell."""
+    """Claims, sends and records deliveries; `wake` is the wake-up signal."""
 
-    def __init__(self, db: DatabasePool, http: "HttpClient", payloads: Payloads, pace: DeliverySettings) -> None:
+    def __init__(self, db: DatabasePool, http: "HttpClient", payloads: Payloads, settings: DeliverySettings) -> None:
         self._db = db
         self._http = http
-        self._pace = pace
+        self._settings = settings
         self._record = GroupCommit[Outcome, None](
             lambda outcomes: delivery_queries.record(db, outcomes), shared=UNAVAILABLE
         )
-        self._bell = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._body = GroupCommit[ClaimedDelivery, bytes](payloads, shared=UNAVAILABLE)
         self._sending = dict[UUID, tuple[ClaimedDelivery, asyncio.Task[None]]]()
-        self._circuits = CircuitBreakers(pace.per_receiver)
-        self._after = ""
-        """Where the next walk along the receivers begins."""
-        self._walk_at = 0.0
+        self._circuits = CircuitBreakers(settings.per_receiver)
+        self._scan_after = ""
+        """The receiver after which the next scan starts."""
+        self._next_scan_at = 0.0
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -113,181 +88,163 @@ class Deliverer:
         return len(self._sending)
 
     def wake(self) -> None:
-        """Look for due deliveries now."""
-        self._bell.set()
+        """Check for due deliveries now."""
+        self._wake_up.set()
 
     async def start(self) -> None:
-        """Begin; returns at once, also while the database is away."""
-        self._loops = [asyncio.create_task(self._serve()), asyncio.create_task(self._tidy_on())]
+        """Start; returns at once, also while the database is unreachable."""
+        self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._clean_up_regularly())]
 
     async def stop(self) -> None:
-        """Take nothing more, wait a little for what is being sent, and give the rest back."""
+        """Claim nothing more, wait for what is being sent (`shutdown_timeout`), and return the other claims."""
         await end(*self._loops)
         tasks = [task for _, task in self._sending.values()]
         if tasks:
-            await asyncio.wait(tasks, timeout=self._pace.patience.total_seconds())
-        cut = [(taken.id, taken.number) for taken, task in self._sending.values() if not task.done()]
+            await asyncio.wait(tasks, timeout=self._settings.shutdown_timeout.total_seconds())
+        unfinished = [(delivery.id, delivery.number) for delivery, task in self._sending.values() if not task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if cut:
+        if unfinished:
             with contextlib.suppress(*UNAVAILABLE):
-                await delivery_queries.give_back(self._db, cut, tried=True)
+                await delivery_queries.return_claims(self._db, unfinished, sent=True)
 
-    async def _serve(self) -> None:
+    async def _run(self) -> None:
         while True:
-            self._bell.clear()
-            await _survives(self._round())
+            self._wake_up.clear()
+            await _keep_going(self._claim_and_send())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pace.interval.total_seconds()):
-                    await self._bell.wait()
-            await asyncio.sleep(_TOO_FAST)
+                async with asyncio.timeout(self._settings.interval.total_seconds()):
+                    await self._wake_up.wait()
+            await asyncio.sleep(_MIN_PAUSE)
 
-    async def _round(self) -> None:
-        """Take and begin to send: a walk once in an interval, a glance whenever somebody rings in between."""
+    async def _claim_and_send(self) -> None:
+        """Scan all receivers once in an interval; on a wake-up in between, check only what became due last."""
         free = SLOTS - len(self._sending)
         if free <= 0:
             return
-        walk = clock.seconds() >= self._walk_at
+        scan = clock.seconds() >= self._next_scan_at
         scarce = free < SLOTS // 2
-        rows = await delivery_queries.take(
+        claim = await delivery_queries.claim(
             self._db,
-            after=self._after if walk else None,
-            room=self._circuits.room(scarce=scarce),
-            per_receiver=1 if scarce else self._pace.per_receiver,
+            after=self._scan_after if scan else None,
+            capacities=self._circuits.capacities(scarce=scarce),
+            per_receiver=1 if scarce else self._settings.per_receiver,
             limit=free,
         )
-        if walk:
-            self._walk_at = clock.seconds() + self._pace.interval.total_seconds()
-            self._after = rows[0]["next_receiver"] or ""
-        refused = [taken for row in rows if row["id"] is not None and not self._begin(taken := _taken(row))]
+        if scan:
+            self._next_scan_at = clock.seconds() + self._settings.interval.total_seconds()
+            self._scan_after = claim.next_receiver or ""
+        refused = [(found.id, found.number) for found in claim.deliveries if not self._start_sending(found)]
         if refused:
-            await delivery_queries.give_back(self._db, [(taken.id, taken.number) for taken in refused], tried=False)
+            await delivery_queries.return_claims(self._db, refused, sent=False)
 
-    def _begin(self, taken: ClaimedDelivery) -> bool:
-        """Send it; False: its receiver has said meanwhile, while the database was asked, that it wants no more."""
-        if taken.id in self._sending:
+    def _start_sending(self, delivery: ClaimedDelivery) -> bool:
+        """False: its receiver's circuit has opened, or has become full, during the claim."""
+        if delivery.id in self._sending:
             return True
-        if not self._circuits.has_room(taken.receiver):
+        if not self._circuits.has_capacity(delivery.receiver):
             return False
-        self._circuits.begin(taken.receiver)
-        self._sending[taken.id] = taken, asyncio.create_task(self._deliver(taken))
+        self._circuits.begin(delivery.receiver)
+        self._sending[delivery.id] = delivery, asyncio.create_task(self._deliver(delivery))
         return True
 
-    async def _tidy_on(self) -> None:
-        """Now and then, beside the sending: what is old goes, what nobody will take any more is given up."""
+    async def _clean_up_regularly(self) -> None:
+        """Delete old deliveries, and fail those of disabled endpoints, every CLEAN_UP_SECONDS."""
         while True:
-            await _survives(delivery_queries.fail_disabled(self._db))
-            await _survives(delivery_queries.forget(self._db, self._pace.lifetime))
+            await _keep_going(delivery_queries.fail_disabled(self._db))
+            await _keep_going(delivery_queries.delete_old(self._db, self._settings.lifetime))
             self._circuits.forget()
-            await asyncio.sleep(TIDY_SECONDS)
+            await asyncio.sleep(CLEAN_UP_SECONDS)
 
-    async def _deliver(self, taken: ClaimedDelivery) -> None:
+    async def _deliver(self, delivery: ClaimedDelivery) -> None:
         try:
-            outcome = await self._try(taken)
-            await self._write_down(outcome)
+            outcome = await self._attempt(delivery)
+            await self._record_with_retries(outcome)
             WEBHOOK_TRIES.observe(outcome.milliseconds / 1000, outcome.word)
-            await self._consider(taken, outcome)
+            await self._update_circuit(delivery, outcome)
         except UNAVAILABLE as error:
-            # Sent again when its lease is over, under the same id.
-            log.warning("delivery_unrecorded", delivery_id=str(taken.id), error=type(error).__name__)
+            # Sent again when its lease ends, under the same id.
+            log.warning("delivery_outcome_not_recorded", delivery_id=str(delivery.id), error=type(error).__name__)
         except Exception:
-            log.exception("delivery_broken", delivery_id=str(taken.id))
+            log.exception("delivery_crashed", delivery_id=str(delivery.id))
         finally:
-            self._sending.pop(taken.id, None)
-            if self._circuits.end(taken.receiver) or len(self._sending) >= SLOTS // 2:
-                # There may be more for it, older than what a glance would see.
-                self._walk_at = 0.0
-                self._bell.set()
+            self._sending.pop(delivery.id, None)
+            if self._circuits.end(delivery.receiver) or len(self._sending) >= SLOTS // 2:
+                # More may be due than the check of the newest would find.
+                self._next_scan_at = 0.0
+                self._wake_up.set()
 
-    async def _write_down(self, outcome: Outcome) -> None:
-        """A short outage of the database costs no double."""
-        for _ in range(RECORD_TRIES - 1):
+    async def _record_with_retries(self, outcome: Outcome) -> None:
+        """Retry, so that a short outage of the database causes no duplicate."""
+        for _ in range(RECORD_ATTEMPTS - 1):
             with contextlib.suppress(*UNAVAILABLE):
                 return await self._record(outcome)
             await asyncio.sleep(RECORD_PAUSE_SECONDS)
         return await self._record(outcome)
 
-    async def _try(self, taken: ClaimedDelivery) -> Outcome:
+    async def _attempt(self, delivery: ClaimedDelivery) -> Outcome:
         try:
-            body = taken.payload.encode() if taken.payload is not None else await self._body(taken)
+            body = delivery.payload.encode() if delivery.payload is not None else await self._body(delivery)
         except UNAVAILABLE:
             raise
         except Exception:
-            # Put off like any other failure: it must neither hold up others nor come back at once.
-            log.exception("payload_broken", delivery_id=str(taken.id))
+            # A failure like any other: it must neither hold up other deliveries nor be retried at once.
+            log.exception("delivery_payload_failed", delivery_id=str(delivery.id))
             body = None
         now, begun = datetime.now(UTC), time.perf_counter()
         answer: Answer | None = None
-        error: str | None = "its payload could not be made"
+        error: str | None = "making its payload failed; this is a bug in Fleek"
         if body is not None:
-            named = headers(taken.secrets, str(taken.id), int(now.timestamp()), body)
-            answer, error = await post(self._http, taken.url, named, body)
-        quiet = retry_policy.quiet(answer) if answer is not None and error is not None else None
-        again = retry_policy.pause(taken.tried_for)
+            signed = headers(delivery.secrets, str(delivery.id), int(now.timestamp()), body)
+            answer, error = await post(self._http, delivery.url, signed, body)
+        retry_after = retry_policy.retry_after(answer) if answer is not None and error is not None else None
+        backoff = retry_policy.backoff(delivery.tried_for)
         return Outcome(
-            delivery_id=taken.id,
-            number=taken.number,
-            url=taken.url,
+            delivery_id=delivery.id,
+            number=delivery.number,
+            url=delivery.url,
             at=now,
             milliseconds=round((time.perf_counter() - begun) * 1000),
             status_code=None if answer is None else answer.status,
             error=error,
             answer="" if answer is None else storable(answer.body.decode(errors="replace")),
             payload=None if body is None else body.decode(),
-            pause=again if quiet is None else max(again, quiet),
-            quiet=quiet,
+            backoff=backoff if retry_after is None else max(backoff, retry_after),
+            retry_after=retry_after,
             gone=answer is not None and answer.status == HTTPStatus.GONE,
         )
 
-    async def _consider(self, taken: ClaimedDelivery, outcome: Outcome) -> None:
-        """What a try says of its receiver."""
+    async def _update_circuit(self, delivery: ClaimedDelivery, outcome: Outcome) -> None:
+        """Record what an attempt says about its receiver."""
         if outcome.error is not None:
-            # An endpoint keeps its own rest in the database, where its owner can end it.
-            own = taken.receiver == str(taken.endpoint_id)
-            self._circuits.failed(taken.receiver, None if own else outcome.quiet)
-            log.info("delivery_failed", delivery_id=str(taken.id), tries=taken.number, error=outcome.error)
+            # The Retry-After of an endpoint is in the database, where its owner can reset it.
+            own = delivery.receiver == str(delivery.endpoint_id)
+            self._circuits.failed(delivery.receiver, None if own else outcome.retry_after)
+            log.info("delivery_failed", delivery_id=str(delivery.id), attempt=delivery.number, error=outcome.error)
             if outcome.gone:
                 await delivery_queries.fail_disabled(self._db)
             return
-        failed_for = max(self._circuits.succeeded(taken.receiver), taken.failing_for.total_seconds())
-        if taken.number > 1:
-            failed_for = max(failed_for, taken.tried_for.total_seconds())
+        failed_for = max(self._circuits.succeeded(delivery.receiver), delivery.failing_for.total_seconds())
+        if delivery.number > 1:
+            failed_for = max(failed_for, delivery.tried_for.total_seconds())
         if failed_for >= OUTAGE.total_seconds():
-            # Not after a short failure: one delivery that its receiver never takes would come back with each success.
-            while await delivery_queries.release(self._db, taken.receiver):
+            # Not after a short failure: a delivery that is always refused would be sent again with each success.
+            while await delivery_queries.expedite(self._db, delivery.receiver):
                 pass
-            self._walk_at = 0.0
-            self._bell.set()
+            self._next_scan_at = 0.0
+            self._wake_up.set()
 
 
-async def _survives(work: Coroutine[Any, Any, None]) -> None:
-    """Do it; whatever goes wrong, receivers go on being served."""
+async def _keep_going(work: Coroutine[Any, Any, None]) -> None:
+    """Log whatever goes wrong, so that the loop continues."""
     try:
         await work
     except UNAVAILABLE as error:
         log.warning("database_unavailable", error=type(error).__name__)
     except Exception:
-        log.exception("deliverer_stumbled")
+        log.exception("deliverer_failed")
 
 
-def _taken(row: asyncpg.Record) -> ClaimedDelivery:
-    return ClaimedDelivery(
-        id=row["id"],
-        number=row["tries"],
-        endpoint_id=row["endpoint_id"],
-        receiver=row["receiver"],
-        url=row["url"],
-        type=row["type"],
-        media_id=row["media_id"],
-        sequence=row["sequence"],
-        at=row["at"],
-        payload=row["payload"],
-        tried_for=row["tried_for"],
-        failing_for=row["failing_for"] or timedelta(0),
-        secrets=tuple(secret for secret in (row["secret"], row["previous_secret"]) if secret is not None),
-    )
-
-
-assert delivery_queries.LEASE.total_seconds() > TIMEOUT_SECONDS + RECORD_TRIES * RECORD_PAUSE_SECONDS  # noqa: S101 - else two workers would send at the same time
-assert retry_policy.LONGEST_PAUSE < PATIENCE  # noqa: S101 - else a receiver that is back would hear of nothing
+assert delivery_queries.LEASE.total_seconds() > TIMEOUT_SECONDS + RECORD_ATTEMPTS * RECORD_PAUSE_SECONDS  # noqa: S101 - else two workers would send at the same time
+assert retry_policy.MAX_BACKOFF < RETRY_WINDOW  # noqa: S101 - else a receiver that recovers would get no attempt

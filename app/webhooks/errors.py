@@ -1,4 +1,4 @@
-"""What an owner of webhooks may be told.
+"""Errors of webhooks, as clients see them.
 
 NotFoundError
 ├── WebhookNotFoundError
@@ -37,21 +37,21 @@ class DeliveryNotFoundError(NotFoundError):
 
 
 class TooManyWebhooksError(ConflictError):
-    """The owner has as many as he may have."""
+    """The owner has reached the limit."""
 
     code = "too_many_webhooks"
     title = "Too many webhooks"
 
 
 class RequestWebhookError(ConflictError):
-    """The webhook stands for the addresses that came with requests, and this cannot be done to it."""
+    """The webhook stands for the addresses that come with requests; it cannot be changed in this way."""
 
     code = "request_webhook"
-    title = "Not possible for the webhook of requests"
+    title = "Not possible for the webhook of kind `request`"
 
 
 class WebhookNotActiveError(ConflictError):
-    """The webhook is disabled, and hears of nothing."""
+    """The webhook is disabled."""
 
     code = "webhook_not_active"
     title = "Webhook is not active"
@@ -61,10 +61,10 @@ class WebhookNotActiveError(ConflictError):
 
 
 class RefusedUrlError(InvalidInputError):
-    """Nothing is sent to such an address."""
+    """Events may not be sent to this address."""
 
     code = "refused_url"
-    title = "URL is not taken"
+    title = "URL not allowed"
 
     def __init__(self, field: str, url: str, why: str) -> None:
         wrong = {"field": field, "message": why, "given": brief(url), "allowed": "a public http or https URL"}

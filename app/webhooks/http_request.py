@@ -1,4 +1,4 @@
-"""One request to a receiver."""
+"""One HTTP request to a receiver."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS: Final = 15.0
 ANSWER_BYTES: Final = 1_024
-"""What is kept of an answer."""
+"""How much of an answer's body is kept."""
 USER_AGENT: Final = f"Fleek/{version('fleek')}"
-_LEAST_SECONDS: Final = 1.0
+_MIN_SECONDS: Final = 1.0
+"""What a repeated request gets at least."""
 
 
 async def post(
     http: "HttpClient", url: str, headers: Mapping[str, str], body: bytes, *, keep_alive: bool = True
 ) -> tuple[Answer | None, str | None]:
-    """The answer, if there is one, and why it is no success.
+    """The answer, if there is one, and why it is not a success.
 
-    With `keep_alive` connections are used again, and one that is lost is no verdict: then it is posted once more.
+    With `keep_alive` connections are reused; when a reused one is lost, the request is sent once more on a new one.
     """
     request = Request(
         method="POST",
@@ -43,9 +44,9 @@ async def post(
         except ConnectionLostError:
             if not keep_alive:
                 raise
-            # Perhaps one that was kept and just closed; a fresh one tells. If it did arrive, the id is the same.
-            left = max(TIMEOUT_SECONDS - (clock.seconds() - begun), _LEAST_SECONDS)
+            # The receiver may just have closed an idle connection. If the request did arrive, its id is the same.
+            left = max(TIMEOUT_SECONDS - (clock.seconds() - begun), _MIN_SECONDS)
             answer = await http.send(replace(request, keep_alive=False, timeout=left))
     except OutgoingError as failure:
         return None, storable(str(failure)) or type(failure).__name__
-    return answer, retry_policy.fault(answer)
+    return answer, retry_policy.failure_reason(answer)

@@ -1,4 +1,4 @@
-"""The tables of webhooks: endpoints, deliveries, and the log of tries."""
+"""The tables of webhooks: endpoints, deliveries, and the log of attempts."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ def _one_of(column: str, allowed: type[DeliveryStatus | EndpointKind | EndpointS
 
 
 class WebhookEndpoint(Base):
-    """Where events of one owner go."""
+    """Where events of one owner are sent."""
 
     __tablename__ = "webhook_endpoints"
     __table_args__ = (
@@ -52,18 +52,18 @@ class WebhookEndpoint(Base):
     secret: Mapped[str]
     """`whsec_` and base64: what deliveries are signed with."""
     previous_secret: Mapped[str | None]
-    """Signs too, until `previous_until`."""
+    """Also signs, until `previous_until`."""
     previous_until: Mapped[datetime | None]
     failing_since: Mapped[datetime | None]
-    """When it began to fail without a success in between; null: the last try went well."""
+    """When the current series of failures began; null: the last attempt succeeded."""
     not_before: Mapped[datetime | None]
-    """It has asked us to wait until then."""
+    """Nothing is sent before: it has answered with Retry-After."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class WebhookDelivery(Base):
-    """One event for one endpoint; written by the statement that moves the media. See `outbox.py`."""
+    """One event for one endpoint, written together with the media's transition; see `outbox.py`."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
@@ -74,10 +74,10 @@ class WebhookDelivery(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
-    """The `webhook-id` of every try, so that a receiver knows doubles."""
+    """The `webhook-id` of every attempt, so that a receiver can deduplicate."""
     endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
     receiver: Mapped[str]
-    """Who is slow or fast by himself: the endpoint's id, or owner and origin of a request's own address."""
+    """What circuit breakers count by: the endpoint's id, or owner and origin of a request's own address."""
     url: Mapped[str | None]
     """A request's own address; null: the endpoint's."""
     type: Mapped[str]
@@ -85,24 +85,24 @@ class WebhookDelivery(Base):
     media_id: Mapped[UUID | None]
     """Null: a test. No foreign key: a delivery outlives its media."""
     sequence: Mapped[int]
-    """The id of the event in `media_history`: it rises from event to event of a media. 0: a test."""
+    """The id of the event in `media_history`; it increases from event to event of a media. 0: a test."""
     at: Mapped[datetime] = mapped_column(server_default=NOW)
-    """When it happened."""
+    """When the event happened."""
     status: Mapped[str] = mapped_column(server_default=DeliveryStatus.PENDING)
     """A DeliveryStatus."""
     tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    """Tries begun."""
+    """Attempts started."""
     sending: Mapped[bool] = mapped_column(server_default=text("false"))
-    """A worker is sending it."""
+    """Whether a worker is sending it."""
     next_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    """When it is sent; while it is being sent: when another worker takes it for lost and sends it again."""
+    """When it is due; while it is being sent: when the lease ends and another worker may send it again."""
     give_up_at: Mapped[datetime] = mapped_column(server_default=text("now() + '3 days'::interval"))
-    """A try that fails later than this is the last."""
+    """An attempt that fails later than this is the last."""
     payload: Mapped[str | None]
-    """The body, made for the first try and kept with its outcome: later tries send the same."""
+    """The body, made for the first attempt and stored with its outcome; later attempts send the same."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     finished_at: Mapped[datetime | None]
-    """When it was delivered or given up."""
+    """When it was delivered or failed for good."""
 
 
 class WebhookTry(Base):
@@ -117,11 +117,11 @@ class WebhookTry(Base):
     """1 for the first."""
     url: Mapped[str]
     at: Mapped[datetime]
-    """When it began; the `webhook-timestamp` it was signed with."""
+    """When it started; the `webhook-timestamp` that was signed."""
     milliseconds: Mapped[int] = mapped_column(Integer)
     status_code: Mapped[int | None] = mapped_column(Integer)
-    """Null: there was no answer."""
+    """Null: no answer."""
     error: Mapped[str | None]
-    """Why it counts as a failure; null: it went well."""
+    """Why it counts as a failure; null: it succeeded."""
     answer: Mapped[str]
     """The first part of the answer's body."""

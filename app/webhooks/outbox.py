@@ -1,10 +1,10 @@
-"""The outbox: SQL that writes deliveries in the statement that moves the media they tell of.
+"""The outbox: SQL that writes deliveries in the same statement that changes the media's status.
 
-1. The statement of the move contains `posted`: one delivery for each endpoint that wants to hear of the event.
-2. It commits as one: there is no event without its deliveries, and no delivery of something that did not happen.
-3. An endpoint that is being deleted is waited for, and left out; without the lock the foreign key of its delivery
-   would undo the move.
-4. Whoever made the move wakes a worker; a lost wake costs a second, see `delivery.py`.
+1. The statement of the transition contains `posted`: one delivery for each endpoint subscribed to the event.
+2. Both commit together: there is no event without its deliveries, and no delivery of an event that did not happen.
+3. `FOR KEY SHARE` waits for an endpoint that is being deleted, and leaves it out; otherwise the foreign key of its
+   delivery would roll the transition back.
+4. The caller wakes a worker after the commit; a lost signal costs about a second, see `delivery.py`.
 """
 
 from app.webhooks.event_types import EventType
@@ -18,8 +18,8 @@ def posting(event_type: EventType, moved: str) -> str:
 
     Args:
         event_type: What happened.
-        moved: A CTE with `id`, `owner_id` and `webhook` of the media. There must be another one, `noted`, with
-            `id`, `media_id` and `at` of the rows of the history.
+        moved: The CTE with `id`, `owner_id` and `webhook` of the media. Another CTE, `noted`, must have `id`,
+            `media_id` and `at` of the rows of the history.
     """
     own = f"e.kind = '{EndpointKind.REQUEST}'"
     return f"""posted AS (

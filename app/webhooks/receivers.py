@@ -1,4 +1,4 @@
-"""Receivers of single requests: `webhook_url` of a request, as its media keeps it."""
+"""Receivers that a request names with `webhook_url`, as the media stores them."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,35 +17,35 @@ from app.webhooks.states import EndpointKind
 
 # ruff: noqa: S608 - put together from constants; values are always arguments
 
-_MAKE: Final = f"""INSERT INTO webhook_endpoints (id, owner_id, kind, events, secret)
+_CREATE: Final = f"""INSERT INTO webhook_endpoints (id, owner_id, kind, events, secret)
 VALUES ($1, $2, '{EndpointKind.REQUEST}', '{{}}', $3)
 ON CONFLICT (owner_id) WHERE kind = '{EndpointKind.REQUEST}' DO NOTHING"""
 FIELD: Final = "webhook_url"
 
 
 class Receivers:
-    """Takes in receivers of requests."""
+    """Accepts receivers of requests."""
 
     def __init__(self, db: DatabasePool, *, allow_private: bool) -> None:
         self._db = db
         self._allow_private = allow_private
         self._owners = set[UUID]()
-        """Owners whose endpoint of kind `request` is there."""
+        """Owners whose endpoint of kind `request` exists."""
 
     async def of_request(self, owner_id: UUID, url: str, events: Sequence[EventType]) -> str:
-        """The JSON text that the media keeps; see `outbox.py`.
+        """The JSON text that the media stores; see `outbox.py`.
 
         Raises:
-            InvalidInputError: No event may be sent to this address.
+            InvalidInputError: Events may not be sent to this address.
         """
         fault = refusal(url, allow_private=self._allow_private)
         if fault is not None:
             wrong = {"field": FIELD, "message": fault, "given": brief(url), "allowed": None}
             raise InvalidInputError(f"{FIELD} {fault}", errors=[wrong])
         if owner_id not in self._owners:
-            await self._db.execute(_MAKE, new_id(), owner_id, new_secret())
+            await self._db.execute(_CREATE, new_id(), owner_id, new_secret())
             self._owners.add(owner_id)
         parts = urlsplit(url)
-        # One receiver for each host of an owner: hosts are slow or fast, not their single addresses.
+        # One receiver for each host of an owner: it is a host that is slow or down, not a single path.
         receiver = f"{owner_id}:{parts.scheme}://{parts.netloc.lower()}"
         return msgspec.json.encode({"url": url, "events": events, "receiver": receiver}).decode()

@@ -1,4 +1,4 @@
-"""What an answer of a receiver means, and when the next try follows."""
+"""Whether a receiver's answer is a success, and when the next attempt follows."""
 
 import random
 import re
@@ -10,34 +10,34 @@ from typing import Final
 
 from app.core.http_client.protocol import Answer
 
-SHORTEST_PAUSE: Final = timedelta(seconds=5)
-LONGEST_PAUSE: Final = timedelta(hours=4)
-_SECONDS: Final = re.compile(r"[0-9]{1,9}")
-LONGEST_QUIET: Final = timedelta(hours=24)
+MIN_BACKOFF: Final = timedelta(seconds=5)
+MAX_BACKOFF: Final = timedelta(hours=4)
+MAX_RETRY_AFTER: Final = timedelta(hours=24)
 """The longest Retry-After that is obeyed."""
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
-def fault(answer: Answer) -> str | None:
-    """Why an answer is no success; None: it is one."""
+def failure_reason(answer: Answer) -> str | None:
+    """Why an answer is not a success; None: it is one."""
     if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return None
     if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
-        return f"answered {answer.status}: redirects are not followed; give the final address"
+        return f"answered {answer.status}: redirects are not followed; register the final address"
     return f"answered {answer.status}"
 
 
-def quiet(answer: Answer) -> timedelta | None:
-    """Retry-After (RFC 9110, section 10.2.3), as seconds or as a date."""
+def retry_after(answer: Answer) -> timedelta | None:
+    """Retry-After (RFC 9110, section 10.2.3), given as seconds or as a date; None: missing or invalid."""
     given = _header(answer.headers, "retry-after")
     if given is None:
         return None
     if _SECONDS.fullmatch(given.strip()):
-        return min(timedelta(seconds=int(given)), LONGEST_QUIET)
+        return min(timedelta(seconds=int(given)), MAX_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(given)
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)
-        return min(max(until - datetime.now(UTC), timedelta(0)), LONGEST_QUIET)
+        return min(max(until - datetime.now(UTC), timedelta(0)), MAX_RETRY_AFTER)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
@@ -46,7 +46,7 @@ def _header(given: Mapping[str, str], name: str) -> str | None:
     return next((value for key, value in given.items() if key.lower() == name), None)
 
 
-def pause(tried_for: timedelta) -> timedelta:
-    """As long again as it has been tried already, so pauses double; give or take a quarter."""
-    longest = min(max(tried_for, SHORTEST_PAUSE), LONGEST_PAUSE)
-    return longest * random.uniform(0.75, 1.25)  # noqa: S311 - it spreads load and keeps nothing secret
+def backoff(tried_for: timedelta) -> timedelta:
+    """As long as the delivery has been tried already, so pauses double; plus or minus a quarter."""
+    pause = min(max(tried_for, MIN_BACKOFF), MAX_BACKOFF)
+    return pause * random.uniform(0.75, 1.25)  # noqa: S311 - it spreads load and keeps nothing secret

@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks: a receiver can tell that an event is ours, whole and recent.
+"""Signatures of Standard Webhooks, by which a receiver checks that an event is ours, complete and recent.
 
 Source: standard-webhooks/standard-webhooks, spec/standard-webhooks.md, symmetric signatures (v1).
 """
@@ -13,25 +13,25 @@ from typing import Final
 
 PREFIX: Final = "whsec_"
 KEY_BYTES: Final = 32
-KEYS_KEPT: Final = 4096
+CACHED_KEYS: Final = 4096
 
 
 def new_secret() -> str:
-    """A secret that nobody has: `whsec_` and 32 random bytes in base64."""
+    """A new secret: `whsec_` and 32 random bytes in base64."""
     return PREFIX + b64encode(os.urandom(KEY_BYTES)).decode()
 
 
 def signatures(secrets: Iterable[str], webhook_id: str, timestamp: int, body: bytes) -> str:
-    """The value of the header `webhook-signature`: one `v1,<base64>` for each secret, parted by spaces.
+    """The value of the header `webhook-signature`: one `v1,<base64>` for each secret, separated by spaces.
 
     Args:
-        secrets: As `new_secret` makes them; while one replaces another, both.
-        webhook_id: The header `webhook-id`: the same at every try of a delivery.
+        secrets: As `new_secret` makes them; both during a rotation.
+        webhook_id: The header `webhook-id`: the same at every attempt of a delivery.
         timestamp: The header `webhook-timestamp`, seconds since 1970.
-        body: Exactly what is sent.
+        body: The exact bytes that are sent.
     """
     signed = b"%s.%d.%s" % (webhook_id.encode(), timestamp, body)
-    # One call into OpenSSL for each; base64 without the detours of the standard library's front.
+    # Fast paths: one call into OpenSSL, and binascii without the wrapper of `base64`.
     return " ".join(
         "v1," + binascii.b2a_base64(hmac.digest(_key(secret), signed, "sha256"), newline=False).decode()
         for secret in secrets
@@ -39,7 +39,7 @@ def signatures(secrets: Iterable[str], webhook_id: str, timestamp: int, body: by
 
 
 def headers(secrets: Iterable[str], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The three headers by which a receiver knows an event; the arguments are those of `signatures`."""
+    """The three headers of Standard Webhooks; the arguments are those of `signatures`."""
     return {
         "webhook-id": webhook_id,
         "webhook-timestamp": str(timestamp),
@@ -47,6 +47,6 @@ def headers(secrets: Iterable[str], webhook_id: str, timestamp: int, body: bytes
     }
 
 
-@lru_cache(maxsize=KEYS_KEPT)
+@lru_cache(maxsize=CACHED_KEYS)
 def _key(secret: str) -> bytes:
     return b64decode(secret.removeprefix(PREFIX), validate=True)

@@ -1,4 +1,4 @@
-"""What can become of an endpoint and of a delivery. Imports nothing of ours."""
+"""The kinds and states of endpoints and deliveries. Imports nothing of ours."""
 
 from enum import StrEnum
 
@@ -6,16 +6,16 @@ from enum import StrEnum
 class EndpointKind(StrEnum):
     """Where the address of an endpoint comes from."""
 
-    REGISTERED = "registered"  # its owner has made it at /webhooks
-    REQUEST = "request"  # one for each owner: the addresses come with the requests, as `webhook_url`
+    REGISTERED = "registered"  # made by its owner with POST /webhooks
+    REQUEST = "request"  # one for each owner: each request brings its own address, as `webhook_url`
 
 
 class EndpointStatus(StrEnum):
-    """Whether an endpoint gets anything."""
+    """Whether events are sent to an endpoint."""
 
     ACTIVE = "active"  # events are delivered
     PAUSED = "paused"  # events are kept, and delivered when it is active again
-    DISABLED = "disabled"  # it hears of nothing
+    DISABLED = "disabled"  # events are not even written down for it
 
 
 class DeliveryStatus(StrEnum):
@@ -23,4 +23,4 @@ class DeliveryStatus(StrEnum):
 
     PENDING = "pending"  # to be sent at `next_at`
     DELIVERED = "delivered"  # the receiver answered 2xx
-    FAILED = "failed"  # given up; it can be replayed
+    FAILED = "failed"  # no more attempts; it can be replayed

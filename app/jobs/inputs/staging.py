@@ -19,7 +19,6 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from app.core.database.pool import RETRYABLE, DatabasePool
@@ -45,21 +44,22 @@ from app.media_generator.media_generator_model import Capabilities, InputFile, M
 from app.media_generator.registry import Offer
 from app.storage.store import ObjectNotFoundError, Store, StoreError
 from app.uploads.errors import (
-    CutOffFileError,
     FileTooLargeError,
     PictureTooLargeError,
-    StoreAwayError,
+    TruncatedFileError,
     UnsupportedFileError,
     UploadsBusyError,
+    UploadStoreUnavailableError,
     UploadTimeoutError,
 )
-from app.uploads.service import AT_ONCE, Uploads
+from app.uploads.queries import StoredFile
+from app.uploads.service import MAX_CONCURRENT, Uploads
 
 log = structlog.get_logger(__name__)
 
 MOST_IN_MEMORY: Final = 256 * 1024 * 1024
 """Bytes of `data:` URIs that one process holds at the same time."""
-_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, CutOffFileError)
+_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, TruncatedFileError)
 
 
 class InputsDelayedError(Exception):
@@ -103,7 +103,7 @@ class InputStaging:
         self._uploads = uploads
         self._http = http
         self._rules = rules
-        self._fetching = asyncio.Semaphore(AT_ONCE)
+        self._fetching = asyncio.Semaphore(MAX_CONCURRENT)
         self._memory = _Memory(MOST_IN_MEMORY)
 
     @asynccontextmanager
@@ -124,14 +124,14 @@ class InputStaging:
         try:
             sources = {text: await self._find(can, owner_id, text, path) for text, path in first.items()}
             inline = {text for text, source in sources.items() if self._goes_inline(can, source)}
-        except (StoreError, StoreAwayError, *RETRYABLE) as error:
+        except (StoreError, UploadStoreUnavailableError, *RETRYABLE) as error:
             raise InputsDelayedError(repr(error)) from error
         async with self._memory.holding(sum(sources[text].file.size for text in inline) * 4 // 3):
             try:
                 words = {
                     text: await self._words(offer.provider, owner_id, sources[text], first[text]) for text in sources
                 }
-            except (StoreError, StoreAwayError, *RETRYABLE) as error:
+            except (StoreError, UploadStoreUnavailableError, *RETRYABLE) as error:
                 raise InputsDelayedError(repr(error)) from error
             log.info("input_files_handed_over", files=len(words), inline=len(inline))
             yield replaced(given, lambda _, text: words[text], frozenset(named))
@@ -154,30 +154,30 @@ class InputStaging:
         if isinstance(found, Inline):
             return _in_request(found.data)
         if isinstance(found, Url):
-            return self._stored(await self._fetched(owner_id, found.url))
+            return self._uploaded(await self._fetched(owner_id, found.url))
         if isinstance(found, OfMedia):
             content = await queries.content(self._db, found.media_id, owner_id, found.index)
             if content is None or content.key is None or content.media_type is None or content.bytes is None:
                 return None
             return self._in_bucket(content.key, content.media_type, content.bytes)
         there = await self._uploads.find(owner_id, found.upload_id)
-        return None if there is None else self._stored(there)
+        return None if there is None else self._uploaded(there)
 
-    async def _fetched(self, owner_id: UUID, url: str) -> asyncpg.Record:
+    async def _fetched(self, owner_id: UUID, url: str) -> StoredFile:
         name = url.partition("?")[0].rpartition("/")[2]
         async with self._fetching, aclosing(fetch(self._http, url, allow_private=self._rules.allow_private)) as chunks:
             return await self._keep(owner_id, name, chunks)
 
-    async def _keep(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> asyncpg.Record:
+    async def _keep(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> StoredFile:
         try:
-            return (await self._uploads.hand_in(owner_id, name, chunks)).row
+            return await self._uploads.save(owner_id, name, chunks)
         except _NOT_TAKEN as error:
             raise InputRefusedError(f"the file of the input is not taken: {error.detail}") from error
         except (UploadTimeoutError, UploadsBusyError) as error:
             raise InputUnreachableError(f"the file of the input could not be fetched: {error.detail}") from error
 
-    def _stored(self, row: asyncpg.Record) -> _Source:
-        return self._in_bucket(row["key"], row["media_type"], row["bytes"])
+    def _uploaded(self, file: StoredFile) -> _Source:
+        return self._in_bucket(file.key, file.media_type, file.bytes)
 
     def _in_bucket(self, key: str, media_type: str, size: int) -> _Source:
         name = key.rpartition("/")[2]
@@ -208,7 +208,7 @@ class InputStaging:
             return await adapter_calls.upload(provider, file)
         if self._by_url(can):
             kept = await self._keep(owner_id, file.name, file.chunks())
-            return self._store.sign(kept["key"], self._rules.url_lifetime)
+            return self._store.sign(kept.key, self._rules.url_lifetime)
         raise InputRefusedError(f"a {file.media_type} of {file.size} bytes cannot be handed over: {_why(provider)}")
 
 

@@ -65,7 +65,7 @@ class InputValidator:
             except ReferenceFaultError as fault:
                 wrong.append(_fault(place, str(fault)))
         handed_in = [found.upload_id for _, found in references if isinstance(found, HandedIn)]
-        there = await self._uploads.need(owner_id, handed_in)
+        there = await self._uploads.extend(owner_id, handed_in)
         for place, found in references:
             if (why := await self._why_not(owner_id, found, there)) is not None:
                 wrong.append(_fault(place, why))

@@ -59,5 +59,5 @@ async def sweep_waiting(db: DatabasePool) -> None:
 
 async def remove_old(db: DatabasePool, uploads: Uploads, *, key_lifetime: timedelta) -> None:
     """Remove expired idempotency keys and input files."""
-    await keys.forget(db, key_lifetime)
+    await keys.delete_expired(db, key_lifetime)
     await uploads.sweep()

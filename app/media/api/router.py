@@ -14,7 +14,7 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.http_server.hot_route import HotRoute
 from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor
-from app.idempotency.keys import HEADER, LONGEST, REPLAYED, read_key
+from app.idempotency.keys import HEADER, MAX_LENGTH, REPLAYED, read_key
 from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
 from app.jobs.transitions.request import ClientColumns
 from app.media import service
@@ -45,7 +45,7 @@ _KEY_PARAMETER: Final = {
     "in": "header",
     "required": False,
     "description": "A name of yours for this request. Asked again under the same name, it joins the first one.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": "^[!-~]+$"},
 }
 
 

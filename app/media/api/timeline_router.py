@@ -120,18 +120,18 @@ async def attempts(request: Request, media_id: UUID) -> AttemptList:
 async def logs(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cursor = 0) -> LogPage:
     """What was logged while it was worked on; events arrive here within about a second."""
     desk = await _owned(request, media_id)
-    rows = await log_queries.timeline(desk.services.db, media_id, after=cursor, limit=limit + 1)
+    events = await log_queries.timeline(desk.services.db, media_id, after=cursor, limit=limit + 1)
     items = [
         LogOut(
-            at=row["at"],
-            level=row["level"],
-            event=row["event"],
-            attempt=row["attempt"],
-            fields=msgspec.json.decode(row["fields"]),
+            at=event.at,
+            level=event.level,
+            event=event.event,
+            attempt=event.attempt,
+            fields=msgspec.json.decode(event.fields),
         )
-        for row in rows[:limit]
+        for event in events[:limit]
     ]
-    return LogPage(items=items, next_cursor=_next([row["id"] for row in rows], limit))
+    return LogPage(items=items, next_cursor=_next([event.id for event in events], limit))
 
 
 async def _owned(request: Request, media_id: UUID) -> MediaDependencies:

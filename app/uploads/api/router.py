@@ -1,4 +1,4 @@
-"""The endpoints of input files: wire in, one use case, wire out."""
+"""The HTTP endpoints of input files."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,6 @@ from datetime import UTC
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import asyncpg
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
@@ -20,17 +19,18 @@ from app.core.http_server.problems import MEDIA_TYPE, problems
 from app.core.pagination import decode_cursor, encode_cursor
 from app.uploads.api.schemas import UploadOut, UploadPage
 from app.uploads.errors import FileTooLargeError, UploadTimeoutError
-from app.uploads.form import FIELD, MOST_OVERHEAD, FileForm
+from app.uploads.form import FIELD, MAX_OVERHEAD_BYTES, FileForm
+from app.uploads.queries import StoredFile
 from app.uploads.service import Uploads
 
-# Not for speed: its body is read as it comes, and nothing reads it before.
+# Not for speed: the body is streamed, and nothing reads it before.
 router = APIRouter(prefix="/files", tags=["files"], route_class=HotRoute)
 
-SILENCE: Final = 30.0
-"""Seconds without a byte."""
-LINGER: Final = 3.0
-"""Seconds for which the rest of a refused body is read: many clients look at no answer before they have sent all."""
-LINGER_BYTES: Final = 16 * 1024 * 1024
+STALL_SECONDS: Final = 30.0
+"""How long an upload may pause."""
+DRAIN_SECONDS: Final = 3.0
+"""How long the rest of a refused body is read: many clients read no answer before they have sent everything."""
+DRAIN_BYTES: Final = 16 * 1024 * 1024
 
 
 def _problem(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
@@ -39,10 +39,10 @@ def _problem(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
 
 
 _EXAMPLES: Final[dict[int, dict[str, Any]]] = {
-    408: {"slow": _problem(408, "upload_timeout", "The file came too slowly", "no byte came for 30 seconds")},
+    408: {"slow": _problem(408, "upload_timeout", "Upload too slow", "no byte arrived for 30 seconds")},
     413: {"large": _problem(413, "file_too_large", "File too large", "the file is larger than 104857600 bytes")},
     415: {
-        "file": _problem(415, "unsupported_file", "Unsupported file", "the bytes are no picture, video or sound"),
+        "file": _problem(415, "unsupported_file", "Unsupported file", "the bytes are not a picture, video or sound"),
         "form": _problem(415, "unsupported_media_type", "Unsupported media type", "send a form with the file"),
     },
     422: {
@@ -50,8 +50,8 @@ _EXAMPLES: Final[dict[int, dict[str, Any]]] = {
         "pixels": _problem(422, "picture_too_large", "Picture too large", "the picture is 20000x20000"),
     },
     503: {
-        "busy": _problem(503, "uploads_busy", "Too many files at once", "8 files are being handed in"),
-        "store": _problem(503, "store_unavailable", "The store does not answer", "the store does not take files now"),
+        "busy": _problem(503, "uploads_busy", "Too many uploads at once", "8 uploads are in progress"),
+        "store": _problem(503, "store_unavailable", "The store does not answer", "the store does not accept files now"),
     },
 }
 _TITLES: Final = {408: "Request timeout"}
@@ -65,7 +65,7 @@ def _refusals() -> dict[int | str, dict[str, Any]]:
     return found
 
 
-_LOCATION: Final = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+_LOCATION: Final = {"Location": {"description": "The file's address.", "schema": {"type": "string"}}}
 _FORM: Final = {
     "requestBody": {
         "required": True,
@@ -89,46 +89,46 @@ _FORM: Final = {
     response_model=UploadOut,
     responses={
         201: {"description": "Kept until `expires_at`.", "headers": _LOCATION},
-        200: {"description": "You had handed in the same bytes before.", "model": UploadOut, "headers": _LOCATION},
+        200: {"description": "You have uploaded the same bytes before.", "model": UploadOut, "headers": _LOCATION},
         **_refusals(),
     },
-    summary="Hand in an input file",
+    summary="Upload an input file",
     openapi_extra=_FORM,
 )
 async def create(request: Request) -> Response:
-    """A form with one file, a picture, video or sound; its `uri` can then stand in an `input`.
+    """A form with one file, a picture, video or sound; its `uri` can then be used in an `input`.
 
-    What it is is read from its bytes. The same bytes are kept once: handing them in again only moves `expires_at`.
+    The type is detected from the bytes. The same bytes are stored once: uploading them again only extends `expires_at`.
     """
     uploads = _uploads(request)
-    body = _body(request, uploads.limits.max_bytes + MOST_OVERHEAD)
+    body = _body(request, uploads.limits.max_bytes + MAX_OVERHEAD_BYTES)
     try:
         form = FileForm(request.headers.get("content-type", ""), body)
         name = await form.begin()
-        handed_in = await uploads.hand_in(DEFAULT_OWNER_ID, name, form.chunks())
+        received = await uploads.save(DEFAULT_OWNER_ID, name, form.chunks())
     except FleekError:
-        await _linger(request)
+        await _drain(request)
         raise
-    path = f"{request.scope.get('root_path', '')}/files/{handed_in.row['id']}"
-    return _answer(_shown(handed_in.row), status=201 if handed_in.fresh else 200, headers={"location": path})
+    path = f"{request.scope.get('root_path', '')}/files/{received.id}"
+    return _answer(_shown(received), status=201 if received.fresh else 200, headers={"location": path})
 
 
 @router.get("", response_model=UploadPage, responses=problems(422, 503), summary="List input files, newest first")
 async def listing(
     request: Request,
-    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="The largest number of items.")] = 20,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.")] = None,
 ) -> Response:
-    """Yours that have not expired."""
+    """Your files that have not expired."""
     before = decode_cursor(cursor) if cursor else None
-    rows = await _uploads(request).page(DEFAULT_OWNER_ID, before=before, limit=limit + 1)
-    following = encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
-    return _answer(UploadPage(items=[_shown(row) for row in rows[:limit]], next_cursor=following))
+    files = await _uploads(request).page(DEFAULT_OWNER_ID, before=before, limit=limit + 1)
+    following = encode_cursor(files[limit - 1].id) if len(files) > limit else None
+    return _answer(UploadPage(items=[_shown(file) for file in files[:limit]], next_cursor=following))
 
 
-@router.get("/{file_id:uuid}", response_model=UploadOut, responses=problems(404, 422, 503), summary="An input file")
+@router.get("/{file_id:uuid}", response_model=UploadOut, responses=problems(404, 422, 503), summary="Get an input file")
 async def one(request: Request, file_id: UUID) -> Response:
-    """What is known of it; its bytes are not given out again."""
+    """Its metadata; the bytes cannot be downloaded again."""
     return _answer(_shown(await _uploads(request).get(DEFAULT_OWNER_ID, file_id)))
 
 
@@ -140,7 +140,7 @@ async def one(request: Request, file_id: UUID) -> Response:
     summary="Delete an input file",
 )
 async def delete(request: Request, file_id: UUID) -> Response:
-    """At once; a media that names it and has not been begun ends with `input_refused`."""
+    """At once; a media that names it and has not started yet ends with `input_refused`."""
     await _uploads(request).delete(DEFAULT_OWNER_ID, file_id)
     return Response(status_code=204)
 
@@ -150,49 +150,58 @@ def _uploads(request: Request) -> Uploads:
     return uploads
 
 
-async def _body(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The body as it comes.
+async def _body(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The chunks of the body.
 
     Raises:
-        FileTooLargeError: It says that it is, or is, larger than `most`.
-        UploadTimeoutError: Nothing comes for SILENCE.
+        FileTooLargeError: Its Content-Length, or the body itself, is larger than `limit`.
+        UploadTimeoutError: Nothing arrives for STALL_SECONDS.
     """
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most:
-        raise FileTooLargeError(f"the form has {announced} bytes, at most {most} are taken")
+    if announced.isdecimal() and int(announced) > limit:
+        raise FileTooLargeError(f"the form has {announced} bytes, the limit is {limit}")
     size = 0
     stream = request.stream()
     with contextlib.suppress(StopAsyncIteration):
         while True:
             try:
-                async with asyncio.timeout(SILENCE):
+                async with asyncio.timeout(STALL_SECONDS):
                     chunk = await anext(stream)
             except TimeoutError:
-                raise UploadTimeoutError(f"no byte came for {SILENCE:.0f} seconds") from None
+                raise UploadTimeoutError(f"no byte arrived for {STALL_SECONDS:.0f} seconds") from None
             size += len(chunk)
-            if size > most:
-                raise FileTooLargeError(f"the form is larger than {most} bytes")
+            if size > limit:
+                raise FileTooLargeError(f"the form is larger than {limit} bytes")
             if chunk:
                 yield chunk
 
 
-async def _linger(request: Request) -> None:
+async def _drain(request: Request) -> None:
     if request.headers.get("expect", "").lower() == "100-continue":
-        return  # it waits to be asked for its body
+        return  # the client waits before it sends the body
     size = 0
-    # Where all of it is here already, the stream raises a RuntimeError: there is nothing to wait for.
+    # If the body was read completely, the stream raises a RuntimeError.
     with contextlib.suppress(TimeoutError, RuntimeError, ClientDisconnect):
-        async with asyncio.timeout(LINGER):
+        async with asyncio.timeout(DRAIN_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size >= LINGER_BYTES:
+                if size >= DRAIN_BYTES:
                     return
 
 
-def _shown(row: asyncpg.Record) -> UploadOut:
-    found: dict[str, Any] = {name: value for name, value in row.items() if name in UploadOut.model_fields}
-    times: dict[str, Any] = {name: row[name].astimezone(UTC) for name in ("created_at", "expires_at")}
-    return UploadOut.model_validate({**found, **times, "uri": f"file:{row['id']}"})
+def _shown(file: StoredFile) -> UploadOut:
+    return UploadOut(
+        id=file.id,
+        uri=f"file:{file.id}",
+        name=file.name,
+        media_type=file.media_type,
+        bytes=file.bytes,
+        width=file.width,
+        height=file.height,
+        sha256=file.sha256,
+        created_at=file.created_at.astimezone(UTC),
+        expires_at=file.expires_at.astimezone(UTC),
+    )
 
 
 def _answer(shown: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""The webhook endpoints: wire in, one use case, wire out."""
+"""The HTTP endpoints of webhooks."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Final
@@ -34,11 +34,11 @@ from app.webhooks.delivery_log import Filter, Range
 from app.webhooks.endpoints import Changes, NewEndpoint, WebhookServices
 from app.webhooks.states import DeliveryStatus
 
-# Not for speed: it bounds bodies, and takes JSON alone, so that no foreign page can send one.
+# Not for speed: it limits bodies, and accepts only JSON, so that no other site's page can send one.
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=HotRoute)
 
-Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="The largest number of items.")]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 
 
 def _location(what: str) -> dict[str, Any]:
@@ -46,10 +46,10 @@ def _location(what: str) -> dict[str, Any]:
 
 
 _CREATED: Final[dict[int | str, dict[str, Any]]] = {
-    201: {"description": "Registered; keep the secret.", "headers": _location("Where it is.")}
+    201: {"description": "Registered; keep the secret.", "headers": _location("The webhook's address.")}
 }
 _SENDING: Final[dict[int | str, dict[str, Any]]] = {
-    202: {"description": "It will be sent; poll the address in `Location`.", "headers": _location("Its delivery.")}
+    202: {"description": "It will be sent; poll the address in `Location`.", "headers": _location("The delivery.")}
 }
 
 
@@ -61,28 +61,28 @@ _SENDING: Final[dict[int | str, dict[str, Any]]] = {
     summary="Register a webhook",
 )
 async def create(request: Request, body: WebhookIn) -> Response:
-    """Events are posted to its `url` from now on, signed as Standard Webhooks says.
+    """From now on events are posted to its `url`, signed according to Standard Webhooks.
 
-    The `secret` is in this answer alone. If the answer got lost, find the webhook in the list and rotate its secret,
-    or delete it. An owner has at most 100.
+    The `secret` is in this response only. If you lose it, find the webhook in the list and rotate its secret, or
+    delete it. An owner can have up to 100.
     """
     new = NewEndpoint(body.url, body.events, body.description)
-    row, secret = await endpoints.create(_services(request), DEFAULT_OWNER_ID, new)
-    shown = render.webhook_with_secret(row, secret)
-    return _answer(shown, status=201, location=_path(request, row["id"]))
+    endpoint, secret = await endpoints.create(_services(request), DEFAULT_OWNER_ID, new)
+    shown = render.webhook_with_secret(endpoint, secret)
+    return _answer(shown, status=201, location=_path(request, endpoint.id))
 
 
 @router.get("", response_model=WebhookPage, responses=problems(422, 503), summary="List webhooks, newest first")
 async def listing(request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
-    """Those that you have registered, and, once a request came with a `webhook_url`, one of the kind `request`."""
+    """Those that you have registered, and, after the first request with a `webhook_url`, one of kind `request`."""
     before = decode_cursor(cursor) if cursor else None
-    rows = await endpoints.page(_db(request), DEFAULT_OWNER_ID, before=before, limit=limit + 1)
-    return _answer(render.webhook_page(rows, limit))
+    found = await endpoints.page(_db(request), DEFAULT_OWNER_ID, before=before, limit=limit + 1)
+    return _answer(render.webhook_page(found, limit))
 
 
-@router.get("/{webhook_id:uuid}", response_model=WebhookOut, responses=problems(404, 422, 503), summary="A webhook")
+@router.get("/{webhook_id:uuid}", response_model=WebhookOut, responses=problems(404, 422, 503), summary="Get a webhook")
 async def one(request: Request, webhook_id: UUID) -> Response:
-    """Whether it is active, and if not, why."""
+    """With its status, and the reason if it is not active."""
     return _answer(render.webhook(await endpoints.get(_db(request), DEFAULT_OWNER_ID, webhook_id)))
 
 
@@ -93,10 +93,10 @@ async def one(request: Request, webhook_id: UUID) -> Response:
     summary="Change, pause or resume a webhook",
 )
 async def update(request: Request, webhook_id: UUID, body: WebhookChangeIn) -> Response:
-    """What is left out stays. Made `active` again, it gets at once what has waited for it.
+    """Fields that are left out stay as they are. Set back to `active`, it gets its pending deliveries at once.
 
-    Another `url` holds for what waits, too, at the time of its next try; replay `pending` ones to send them now. The
-    webhook of the kind `request` takes a `description` alone.
+    A new `url` also applies to pending deliveries, from their next attempt on; replay them to send them now. Of a
+    webhook of kind `request`, only the `description` can be changed.
     """
     changes = Changes(**body.model_dump(exclude_unset=True))
     return _answer(render.webhook(await endpoints.update(_services(request), DEFAULT_OWNER_ID, webhook_id, changes)))
@@ -110,7 +110,7 @@ async def update(request: Request, webhook_id: UUID, body: WebhookChangeIn) -> R
     summary="Delete a webhook",
 )
 async def delete(request: Request, webhook_id: UUID) -> Response:
-    """It goes with the log of its deliveries; what has not been sent will not be."""
+    """Together with the log of its deliveries; what has not been sent will not be."""
     await endpoints.delete(_db(request), DEFAULT_OWNER_ID, webhook_id)
     return Response(status_code=204)
 
@@ -119,17 +119,17 @@ async def delete(request: Request, webhook_id: UUID) -> Response:
     "/{webhook_id:uuid}/rotate",
     response_model=WebhookSecretOut,
     responses=problems(404, 413, 415, 422, 503),
-    summary="Give a webhook another secret",
+    summary="Rotate a webhook's secret",
 )
 async def rotate(request: Request, webhook_id: UUID, body: RotateIn) -> Response:
-    """For a day, or as long as you say, deliveries carry two signatures: by this secret, and by the one before.
+    """For a day, or `overlap_seconds`, deliveries carry two signatures: by the new secret and by the previous one.
 
-    The `secret` is in this answer alone. Rotated again within that time, the oldest of the three ends at once. This
-    is also how you get the secret of the webhook of the kind `request`.
+    The `secret` is in this response only. If you rotate again within that time, the oldest of the three ends at once.
+    This is also how you get the secret of the webhook of kind `request`.
     """
     overlap = timedelta(seconds=body.overlap_seconds)
-    row, secret = await endpoints.rotate(_db(request), DEFAULT_OWNER_ID, webhook_id, overlap)
-    return _answer(render.webhook_with_secret(row, secret))
+    endpoint, secret = await endpoints.rotate(_db(request), DEFAULT_OWNER_ID, webhook_id, overlap)
+    return _answer(render.webhook_with_secret(endpoint, secret))
 
 
 @router.post(
@@ -140,13 +140,13 @@ async def rotate(request: Request, webhook_id: UUID, body: RotateIn) -> Response
     summary="Send a test event",
 )
 async def send_test(request: Request, webhook_id: UUID) -> Response:
-    """An event of the type `webhook.test`, delivered like any other; also while its webhook is paused or disabled.
+    """An event of type `webhook.test`, delivered like any other, even while the webhook is paused or disabled.
 
-    So you can see whether a receiver is well again before you resume it.
+    So you can check whether a receiver works again before you resume it.
     """
     delivery_id = await endpoints.send_test(_services(request), DEFAULT_OWNER_ID, webhook_id)
-    row = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
+    sent = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery(sent), status=202, location=_path(request, webhook_id, delivery_id))
 
 
 @router.get(
@@ -165,25 +165,25 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
-    """What was to be sent to it, and what came of it."""
+    """Every event for this webhook, with the status of its delivery."""
     before = decode_place(cursor) if cursor else None
     wanted = Filter(status, type, media_id)
-    rows = await delivery_log.deliveries(
+    found = await delivery_log.deliveries(
         _db(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1
     )
-    return _answer(render.delivery_page(rows, limit))
+    return _answer(render.delivery_page(found, limit))
 
 
 @router.get(
     "/{webhook_id:uuid}/deliveries/{delivery_id:uuid}",
     response_model=DeliveryDetailOut,
     responses=problems(404, 422, 503),
-    summary="A delivery with its tries",
+    summary="Get a delivery with its attempts",
 )
 async def delivery(request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
-    """The body that is sent, and each request with the receiver's answer."""
-    row = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery_detail(row, await delivery_log.tries(_db(request), delivery_id)))
+    """The body, and each request with the receiver's answer."""
+    found = await delivery_log.delivery(_db(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery_detail(found, await delivery_log.attempts(_db(request), delivery_id)))
 
 
 @router.post(
@@ -191,16 +191,16 @@ async def delivery(request: Request, webhook_id: UUID, delivery_id: UUID) -> Res
     status_code=202,
     response_model=DeliveryOut,
     responses={**_SENDING, **problems(404, 409, 422, 503)},
-    summary="Send a delivery once more",
+    summary="Replay a delivery",
 )
 async def replay(request: Request, webhook_id: UUID, delivery_id: UUID) -> Response:
-    """The same body under the same `webhook-id`, whatever became of it; tried for three days from now.
+    """Send the same body under the same `webhook-id` again, whatever its status; retried for three days from now.
 
-    What waits for its next try is sent now; what is being sent at this moment is left alone. Paused webhooks keep it
-    until they are active; a disabled one answers 409.
+    A pending delivery is sent now; one that is being sent at this moment is left alone. A paused webhook keeps it
+    until it is active; a disabled one answers 409.
     """
-    row = await delivery_log.replay(_services(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
-    return _answer(render.delivery(row), status=202, location=_path(request, webhook_id, delivery_id))
+    replayed = await delivery_log.replay(_services(request), DEFAULT_OWNER_ID, webhook_id, delivery_id)
+    return _answer(render.delivery(replayed), status=202, location=_path(request, webhook_id, delivery_id))
 
 
 @router.post(
@@ -208,13 +208,13 @@ async def replay(request: Request, webhook_id: UUID, delivery_id: UUID) -> Respo
     status_code=202,
     response_model=ReplayOut,
     responses=problems(404, 409, 413, 415, 422, 503),
-    summary="Send the deliveries of a range of time once more",
+    summary="Replay the deliveries of a range of time",
 )
 async def replay_range(request: Request, webhook_id: UUID, body: ReplayIn) -> Response:
-    """Like the replay of one delivery, for up to 10,000 of them; where there are more, ask again with `next_cursor`.
+    """Like the replay of one delivery, for up to 10,000; if there are more, repeat the request with `next_cursor`.
 
-    It sends again what was written down and makes nothing up: what happened before the webhook was there, or while it
-    was disabled, was never written down for it. `GET /media` tells of that.
+    Only existing deliveries are replayed: events from before the webhook was registered, or while it was disabled,
+    have none. `GET /media` shows what happened then.
     """
     after = decode_place(body.cursor) if body.cursor else None
     wanted = Range(body.since, body.until, body.statuses, body.types, after)
@@ -234,7 +234,7 @@ def _services(request: Request) -> WebhookServices:
 
 
 def _path(request: Request, webhook_id: UUID, delivery_id: UUID | None = None) -> str:
-    """Below the prefix that a proxy puts in front, if there is one."""
+    """With the prefix of a proxy, if there is one."""
     path = f"{request.scope.get('root_path', '')}/webhooks/{webhook_id}"
     return path if delivery_id is None else f"{path}/deliveries/{delivery_id}"
 

@@ -1,4 +1,4 @@
-"""Idempotency-Key: asking again is safe."""
+"""Idempotency-Key: a repeated request creates nothing new."""
 
 import asyncio
 from datetime import timedelta
@@ -11,7 +11,7 @@ from app.idempotency.keys import HEADER, REPLAYED
 BODY = {"prompt": "a lighthouse", "metadata": {"a": 1, "b": 2}}
 
 
-async def ask(client, key, body=BODY):
+async def request(client, key, body=BODY):
     return await client.api.post("/media/generate", json=body, headers={HEADER: key})
 
 
@@ -19,10 +19,10 @@ async def count(db):
     return (await db.fetchrow("SELECT count(*) FROM media"))[0]
 
 
-async def test_the_same_request_under_the_same_key_joins_the_first(client, db, bell):
-    first = await ask(client, "order-17")
+async def test_repeated_request_with_same_key_returns_the_first_media(client, db, bell):
+    first = await request(client, "order-17")
 
-    again = await ask(client, "order-17", {"metadata": {"b": 2, "a": 1}, "prompt": "a lighthouse"})
+    again = await request(client, "order-17", {"metadata": {"b": 2, "a": 1}, "prompt": "a lighthouse"})
 
     assert REPLAYED not in first.headers
     assert (again.status_code, again.headers[REPLAYED]) == (202, "true")
@@ -32,27 +32,27 @@ async def test_the_same_request_under_the_same_key_joins_the_first(client, db, b
     assert len(bell.rings) == 1
 
 
-async def test_a_finished_media_is_joined_too(product):
-    done = await product.until((await ask(product, "k", {"prompt": "x", "model": "dummy/faulty"})).json())
+async def test_repeated_request_returns_finished_media(product):
+    done = await product.until((await request(product, "k", {"prompt": "x", "model": "dummy/faulty"})).json())
 
-    again = await ask(product, "k", {"prompt": "x", "model": "dummy/faulty"})
+    again = await request(product, "k", {"prompt": "x", "model": "dummy/faulty"})
 
     assert again.json() == done
 
 
 @pytest.mark.parametrize("other", [{"prompt": "another"}, {**BODY, "input": {"seed": 1}}, {**BODY, "metadata": {}}])
-async def test_another_request_under_the_same_key_is_refused(client, db, other):
-    await ask(client, "k")
+async def test_different_request_with_same_key_is_refused(client, db, other):
+    await request(client, "k")
 
-    answer = await ask(client, "k", other)
+    answer = await request(client, "k", other)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     assert await count(db) == 1
 
 
-async def test_of_many_first_requests_at_once_one_makes_the_media(client, db):
+async def test_concurrent_requests_with_same_key_create_one_media(client, db):
     for number in range(5):
-        answers = await asyncio.gather(*(ask(client, f"race-{number}") for _ in range(8)))
+        answers = await asyncio.gather(*(request(client, f"race-{number}") for _ in range(8)))
 
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.json()["id"] for answer in answers}) == 1
@@ -60,44 +60,44 @@ async def test_of_many_first_requests_at_once_one_makes_the_media(client, db):
     assert await count(db) == 5
 
 
-async def test_a_request_that_was_refused_does_not_use_up_its_key(client):
-    refused = await ask(client, "k", {"prompt": "x", "input": {"width": 1}})
-    answer = await ask(client, "k")
+async def test_refused_request_does_not_use_its_key(client):
+    refused = await request(client, "k", {"prompt": "x", "input": {"width": 1}})
+    answer = await request(client, "k")
 
     assert (refused.status_code, answer.status_code) == (422, 202)
 
 
-async def test_a_key_that_is_over_names_a_new_request(client, db):
-    first = await ask(client, "k")
+async def test_expired_key_can_name_a_new_request(client, db):
+    first = await request(client, "k")
     await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
 
-    again = await ask(client, "k", {"prompt": "another"})
+    again = await request(client, "k", {"prompt": "another"})
 
     assert again.status_code == 202
     assert again.json()["id"] != first.json()["id"]
 
 
-async def test_keys_that_are_over_are_forgotten_and_their_media_stay(client, db):
-    await ask(client, "old")
+async def test_expired_keys_are_deleted_and_their_media_stay(client, db):
+    await request(client, "old")
     await db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
-    await ask(client, "new")
+    await request(client, "new")
 
-    await keys.forget(db, timedelta(hours=24))
+    await keys.delete_expired(db, timedelta(hours=24))
 
     assert [row[0] for row in await db.fetch("SELECT key FROM idempotency_keys")] == ["new"]
     assert await count(db) == 2
 
 
-async def test_keys_of_other_owners_are_other_keys(client, db):
-    await ask(client, "k")
+async def test_keys_of_owners_are_separate(client, db):
+    await request(client, "k")
     await db.execute("UPDATE idempotency_keys SET owner_id = gen_random_uuid()")
 
-    assert REPLAYED not in (await ask(client, "k")).headers
+    assert REPLAYED not in (await request(client, "k")).headers
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "ümlaut".encode()])
-async def test_a_key_that_is_no_key_is_named(client, db, key):
-    answer = await ask(client, key)
+async def test_invalid_key_is_refused(client, db, key):
+    answer = await request(client, key)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_idempotency_key")
     assert await count(db) == 0

@@ -1,4 +1,4 @@
-"""`POST /files` and what can be done with what was handed in; what is sent in bad faith leaves nothing behind."""
+"""Uploads: what is stored, refused, listed, deleted and swept; hostile uploads leave nothing behind."""
 
 import asyncio
 import hashlib
@@ -12,14 +12,14 @@ from app.core.ids import new_id
 from app.main import create_app
 from app.media_generator.dummy_media_generator.png import png_of_about
 from app.storage.store import ObjectNotFoundError, StoreUnavailableError
-from app.uploads.form import MOST_OVERHEAD
-from app.uploads.service import AT_ONCE, Uploads, plain_name
+from app.uploads.form import MAX_OVERHEAD_BYTES
+from app.uploads.service import MAX_CONCURRENT, Uploads, plain_name
 from tests.support import PUBLIC_URL, eventually, make_settings
 
 PNG = png_of_about(2_000)
 LONG = png_of_about(200_000)
 HUGE = PNG[:16] + (20_000).to_bytes(4) * 2 + PNG[24:]
-"""Says of itself that it is 20,000 x 20,000."""
+"""Its header claims 20,000 x 20,000 pixels."""
 WEBP = b"RIFF" + (92).to_bytes(4, "little") + b"WEBPVP8L" + (80).to_bytes(4, "little") + b"/" + bytes(79)
 BOUNDARY = "xXxBoundaryxXx"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -33,7 +33,7 @@ def part(content=PNG, name="a.png", field="file", kind="image/png"):
 END = f"--{BOUNDARY}--\r\n".encode()
 
 
-async def hand_in(api, content=PNG, name="a.png", kind="image/png"):
+async def upload(api, content=PNG, name="a.png", kind="image/png"):
     return await api.post("/files", files={"file": (name, content, kind)})
 
 
@@ -51,8 +51,8 @@ async def objects(runtime, keys):
     return [await there(key) for key in keys]
 
 
-async def test_a_file_is_kept_under_its_type_size_and_hash(api, db, runtime):
-    answer = await hand_in(api, name="../../etc/holi\x00day.png", kind="text/html")
+async def test_upload_has_detected_type_size_and_hash(api, db, runtime):
+    answer = await upload(api, name="../../etc/holi\x00day.png", kind="text/html")
 
     assert answer.status_code == 201, answer.text
     shown = answer.json()
@@ -69,36 +69,36 @@ async def test_a_file_is_kept_under_its_type_size_and_hash(api, db, runtime):
     assert b"".join([chunk async for chunk in runtime.store.get(row["key"])]) == PNG
 
 
-async def test_the_same_bytes_are_kept_once_and_for_longer(api, db):
-    first = (await hand_in(api)).json()
+async def test_same_bytes_are_stored_once_and_extend_expiry(api, db):
+    first = (await upload(api)).json()
     await db.execute("UPDATE uploads SET expires_at = now() + interval '1 minute'")
-    again = await hand_in(api, name="b.png")
+    again = await upload(api, name="b.png")
 
     assert (again.status_code, again.json()["id"]) == (200, first["id"])
     assert again.json()["expires_at"] >= first["expires_at"]
     assert len(await rows(db)) == 1
 
 
-async def test_the_same_bytes_at_the_same_time_are_kept_once(api, db):
-    answers = await asyncio.gather(*(hand_in(api) for _ in range(6)))
+async def test_concurrent_uploads_of_same_bytes_are_stored_once(api, db):
+    answers = await asyncio.gather(*(upload(api) for _ in range(6)))
 
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
     assert len(await rows(db)) == 1
 
 
-async def test_another_owner_has_files_of_his_own(api, db):
-    shown = (await hand_in(api)).json()
+async def test_uploads_of_owners_are_separate(api, db):
+    shown = (await upload(api)).json()
     await db.execute("UPDATE uploads SET owner_id = $1", new_id())
 
     assert (await api.get(f"/files/{shown['id']}")).status_code == 404
     assert (await api.delete(f"/files/{shown['id']}")).json()["code"] == "upload_not_found"
     assert (await api.get("/files")).json() == {"items": [], "next_cursor": None}
-    assert (await hand_in(api)).json()["id"] != shown["id"]
+    assert (await upload(api)).json()["id"] != shown["id"]
 
 
-async def test_files_are_listed_newest_first_page_by_page(api):
-    ids = [(await hand_in(api, png_of_about(2_000 + 700 * number))).json()["id"] for number in range(3)]
+async def test_list_of_uploads_is_paged_newest_first(api):
+    ids = [(await upload(api, png_of_about(2_000 + 700 * number))).json()["id"] for number in range(3)]
 
     first = (await api.get("/files", params={"limit": 2})).json()
     second = (await api.get("/files", params={"limit": 2, "cursor": first["next_cursor"]})).json()
@@ -107,8 +107,8 @@ async def test_files_are_listed_newest_first_page_by_page(api):
     assert second["next_cursor"] is None
 
 
-async def test_a_deleted_file_is_gone_with_its_object(api, db, runtime):
-    shown = (await hand_in(api)).json()
+async def test_deleting_upload_removes_its_object(api, db, runtime):
+    shown = (await upload(api)).json()
     (row,) = await rows(db)
 
     assert (await api.delete(f"/files/{shown['id']}")).status_code == 204
@@ -148,7 +148,7 @@ async def test_a_deleted_file_is_gone_with_its_object(api, db, runtime):
         (f"--{BOUNDARY}\r\n".encode() + b"X-A: b\r\n" * 2_000 + b"\r\n" + END, 422, "invalid_form", ""),
     ],
 )
-async def test_what_is_no_form_with_one_picture_leaves_nothing_behind(api, db, body, status, code, word):
+async def test_invalid_form_or_file_leaves_nothing_behind(api, db, body, status, code, word):
     answer = await api.post("/files", content=body, headers=FORM)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
@@ -168,7 +168,7 @@ async def test_what_is_no_form_with_one_picture_leaves_nothing_behind(api, db, b
         ("multipart/form-data; boundary=" + "x" * 71, 422),
     ],
 )
-async def test_a_header_that_announces_no_form_is_refused(api, kind, status):
+async def test_content_type_other_than_form_is_refused(api, kind, status):
     answer = await api.post("/files", content=part() + END, headers={"content-type": kind})
 
     assert answer.status_code == status, answer.text
@@ -176,7 +176,7 @@ async def test_a_header_that_announces_no_form_is_refused(api, kind, status):
 
 @pytest.fixture
 async def small(engines, database, bell):
-    """An API that takes 64 kB at most."""
+    """An API with MAX_UPLOAD_BYTES=64000."""
     settings = make_settings(engines, database_url=database, max_upload_bytes=64_000)
     app = create_app(settings, bell)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
@@ -184,14 +184,14 @@ async def small(engines, database, bell):
         yield api
 
 
-async def test_a_file_that_says_that_it_is_too_large_is_refused_unread(small):
+async def test_too_large_content_length_is_refused_unread(small):
     read = []
 
     async def body():
         read.append(True)
         yield part(PNG + b"x" * 80_000) + END
 
-    length = str(64_001 + MOST_OVERHEAD)
+    length = str(64_001 + MAX_OVERHEAD_BYTES)
     answer = await small.post(
         "/files", content=body(), headers={**FORM, "content-length": length, "expect": "100-continue"}
     )
@@ -200,7 +200,7 @@ async def test_a_file_that_says_that_it_is_too_large_is_refused_unread(small):
 
 
 @pytest.mark.parametrize("endless", [b"x" * 8_000, b"\r\n--xXxBoundaryxX" * 100])
-async def test_a_file_without_end_is_cut_off_and_leaves_nothing_behind(small, db, endless):
+async def test_endless_file_is_cut_off_and_leaves_nothing_behind(small, db, endless):
     async def body():
         yield part()[:-2]
         while True:
@@ -212,7 +212,7 @@ async def test_a_file_without_end_is_cut_off_and_leaves_nothing_behind(small, db
     assert await rows(db) == []
 
 
-async def test_what_follows_the_form_without_end_is_cut_off(small, db):
+async def test_endless_data_after_the_form_is_cut_off(small, db):
     async def body():
         yield part() + END
         while True:
@@ -224,17 +224,17 @@ async def test_what_follows_the_form_without_end_is_cut_off(small, db):
     assert await rows(db) == []
 
 
-async def test_a_refusal_of_what_is_all_here_waits_for_nothing(api, monkeypatch):
-    monkeypatch.setattr("app.uploads.api.router.LINGER", 3_600.0)
+async def test_refusal_does_not_wait_when_body_is_complete(api, monkeypatch):
+    monkeypatch.setattr("app.uploads.api.router.DRAIN_SECONDS", 3_600.0)
 
     async with asyncio.timeout(60):
-        answer = await hand_in(api, b"no picture", name="a.txt", kind="text/plain")
+        answer = await upload(api, b"no picture", name="a.txt", kind="text/plain")
 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_file")
 
 
-class Away:
-    """A store that fails where it is told to."""
+class BrokenStore:
+    """A store whose methods named in `broken` fail."""
 
     def __init__(self, store, *broken):
         self._store = store
@@ -246,7 +246,7 @@ class Away:
         return getattr(self._store, name)
 
     async def _fail(self, *_args):
-        raise StoreUnavailableError("away")
+        raise StoreUnavailableError("down")
 
 
 async def stream(*chunks):
@@ -254,11 +254,11 @@ async def stream(*chunks):
         yield chunk
 
 
-async def test_a_store_that_is_away_is_named_and_the_sweep_cleans_up(runtime, db):
+async def test_unreachable_store_is_reported_and_sweep_cleans_up(runtime, db):
     uploads = runtime.uploads()
-    uploads._store = Away(runtime.store, "put", "delete")
-    with pytest.raises(Exception, match="store does not take"):
-        await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
+    uploads._store = BrokenStore(runtime.store, "put", "delete")
+    with pytest.raises(Exception, match="store does not accept"):
+        await uploads.save(DEFAULT_OWNER_ID, "a.png", stream(PNG))
     (left,) = await rows(db)
     assert left["sha256"].startswith("gone:")
 
@@ -269,59 +269,59 @@ async def test_a_store_that_is_away_is_named_and_the_sweep_cleans_up(runtime, db
     assert await rows(db) == []
 
 
-async def test_the_sweep_removes_what_expired_and_what_never_came(runtime, db):
+async def test_sweep_removes_expired_and_incomplete_uploads(runtime, db):
     uploads = runtime.uploads()
-    kept = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
-    gone = (await uploads.hand_in(DEFAULT_OWNER_ID, "b.png", stream(png_of_about(5_000)))).row
-    await db.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", gone["id"])
-    # A process that died between its object and its row's last change.
-    lost = (await uploads.hand_in(DEFAULT_OWNER_ID, "c.png", stream(png_of_about(9_000)))).row
-    await db.execute("UPDATE uploads SET sha256 = 'coming:' || id, expires_at = now() WHERE id = $1", lost["id"])
+    kept = await uploads.save(DEFAULT_OWNER_ID, "a.png", stream(PNG))
+    gone = await uploads.save(DEFAULT_OWNER_ID, "b.png", stream(png_of_about(5_000)))
+    await db.execute("UPDATE uploads SET expires_at = now() WHERE id = $1", gone.id)
+    # As if the process had died after storing the object and before `complete`.
+    lost = await uploads.save(DEFAULT_OWNER_ID, "c.png", stream(png_of_about(9_000)))
+    await db.execute("UPDATE uploads SET sha256 = 'coming:' || id, expires_at = now() WHERE id = $1", lost.id)
 
     await uploads.sweep()
     await uploads.sweep()
 
-    assert [row["id"] for row in await rows(db)] == [kept["id"]]
-    assert await objects(runtime, [row["key"] for row in (kept, gone, lost)]) == [True, False, False]
+    assert [row["id"] for row in await rows(db)] == [kept.id]
+    assert await objects(runtime, [file.key for file in (kept, gone, lost)]) == [True, False, False]
 
 
-async def test_an_object_that_cannot_be_removed_is_tried_again_and_never_found_again(runtime, db):
+async def test_upload_whose_object_cannot_be_removed_stays_hidden_and_is_retried(runtime, db):
     uploads = runtime.uploads()
-    row = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))).row
+    file = await uploads.save(DEFAULT_OWNER_ID, "a.png", stream(PNG))
     await db.execute("UPDATE uploads SET expires_at = now()")
-    uploads._store = Away(runtime.store, "delete")
+    uploads._store = BrokenStore(runtime.store, "delete")
 
     await uploads.sweep()
 
-    assert await uploads.find(DEFAULT_OWNER_ID, row["id"]) is None
+    assert await uploads.find(DEFAULT_OWNER_ID, file.id) is None
     assert len(await rows(db)) == 1
-    # The same bytes are a new file meanwhile: the old object may vanish at any time.
-    again = await Uploads(db, runtime.store, uploads.limits).hand_in(DEFAULT_OWNER_ID, "a.png", stream(PNG))
+    # The same bytes become a new file, as the old object may vanish at any time.
+    again = await Uploads(db, runtime.store, uploads.limits).save(DEFAULT_OWNER_ID, "a.png", stream(PNG))
     assert again.fresh
-    assert again.row["id"] != row["id"]
+    assert again.id != file.id
 
 
-async def test_a_worker_sweeps(product, db):
-    await hand_in(product.api)
+async def test_worker_sweeps_uploads(product, db):
+    await upload(product.api)
     await db.execute("UPDATE uploads SET expires_at = now()")
 
     await eventually(lambda: rows(db), lambda found: found == [])
 
 
-async def test_a_file_that_breaks_off_leaves_nothing_behind(runtime, db):
+async def test_aborted_upload_leaves_nothing_behind(runtime, db):
     async def breaking():
         yield PNG
         yield b"x" * 100_000
         raise ConnectionError("the client is gone")
 
     with pytest.raises(ConnectionError):
-        await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", breaking())
+        await runtime.uploads().save(DEFAULT_OWNER_ID, "a.png", breaking())
 
     assert await rows(db) == []
 
 
 @pytest.mark.parametrize("size", [1, 5, 70_000])
-async def test_an_end_is_seen_wherever_pieces_are_parted_and_may_be_followed(runtime, size):
+async def test_end_of_picture_is_found_across_chunks_and_may_have_a_tail(runtime, size):
     whole = LONG + b"what a camera adds"
 
     async def pieces():
@@ -331,13 +331,13 @@ async def test_an_end_is_seen_wherever_pieces_are_parted_and_may_be_followed(run
         for start in range(len(LONG) - 20, len(whole), size):
             yield whole[start : start + size]
 
-    row = (await runtime.uploads().hand_in(DEFAULT_OWNER_ID, "a.png", pieces())).row
+    file = await runtime.uploads().save(DEFAULT_OWNER_ID, "a.png", pieces())
 
-    assert row["bytes"] == len(whole)
+    assert file.bytes == len(whole)
 
 
-async def test_so_many_at_once_and_no_more(runtime, monkeypatch):
-    monkeypatch.setattr("app.uploads.service.PATIENCE", 0.05)
+async def test_concurrent_uploads_are_limited(runtime, monkeypatch):
+    monkeypatch.setattr("app.uploads.service.SLOT_SECONDS", 0.05)
     uploads, go = runtime.uploads(), asyncio.Event()
 
     async def slow():
@@ -345,24 +345,24 @@ async def test_so_many_at_once_and_no_more(runtime, monkeypatch):
         await go.wait()
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(uploads.hand_in(DEFAULT_OWNER_ID, "a.png", slow()))
-        await eventually(lambda: asyncio.sleep(0, uploads._places.locked()))
+        for _ in range(MAX_CONCURRENT):
+            group.create_task(uploads.save(DEFAULT_OWNER_ID, "a.png", slow()))
+        await eventually(lambda: asyncio.sleep(0, uploads._slots.locked()))
         with pytest.raises(Exception, match="try again soon") as refused:
-            await uploads.hand_in(DEFAULT_OWNER_ID, "b.png", stream(PNG))
+            await uploads.save(DEFAULT_OWNER_ID, "b.png", stream(PNG))
         go.set()
 
     assert refused.value.code == "uploads_busy"
 
 
-async def test_bytes_that_cease_to_come_are_not_waited_for(api, db, monkeypatch):
-    monkeypatch.setattr("app.uploads.api.router.SILENCE", 0.05)
+async def test_stalled_upload_times_out(api, db, monkeypatch):
+    monkeypatch.setattr("app.uploads.api.router.STALL_SECONDS", 0.05)
 
     async def body():
         yield part()[:-2]
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("app.uploads.api.router.LINGER", 0.05)
+    monkeypatch.setattr("app.uploads.api.router.DRAIN_SECONDS", 0.05)
     answer = await api.post("/files", content=body(), headers=FORM)
 
     assert (answer.status_code, answer.json()["code"]) == (408, "upload_timeout")
@@ -381,11 +381,11 @@ async def test_bytes_that_cease_to_come_are_not_waited_for(api, db, monkeypatch)
         ("\u202egnp.exe", "gnp.exe"),
     ],
 )
-def test_a_name_is_a_name_and_no_path(given, shown):
+def test_name_of_upload_is_no_path(given, shown):
     assert plain_name(given) == shown
 
 
-async def test_large_files_pass_through_without_being_held(runtime):
+async def test_large_file_is_streamed(runtime):
     uploads = Uploads(runtime.db, runtime.store, runtime.uploads().limits)
     size = 40 * 1024 * 1024
 
@@ -394,7 +394,7 @@ async def test_large_files_pass_through_without_being_held(runtime):
         for _ in range(size // 65_536):
             yield b"\x00" * 65_536
 
-    row = (await uploads.hand_in(DEFAULT_OWNER_ID, "a.png", body())).row
+    file = await uploads.save(DEFAULT_OWNER_ID, "a.png", body())
 
-    assert row["bytes"] == len(PNG) + size
-    assert row["expires_at"] - row["created_at"] > timedelta(hours=47)
+    assert file.bytes == len(PNG) + size
+    assert file.expires_at - file.created_at > timedelta(hours=47)

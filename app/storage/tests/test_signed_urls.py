@@ -1,4 +1,4 @@
-"""The S3 store on a real server, and the signed URLs that are handed out again."""
+"""Signed URLs: cached and shared by processes until a fifth of their lifetime is left."""
 
 import asyncio
 import time
@@ -10,46 +10,7 @@ from redis.backoff import NoBackoff
 
 from app.storage.s3 import S3Store
 from app.storage.signing import SignedUrls
-from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
-from app.storage.testing import StoreContract
 from tests.support import make_settings
-
-
-class TestS3(StoreContract):
-    @pytest.fixture
-    async def store(self, base_settings, template):
-        return S3Store(base_settings)
-
-
-async def test_a_bucket_that_is_not_there_is_named(engines):
-    store = S3Store(make_settings(engines, bucket_name="no-such-bucket"))
-
-    with pytest.raises(ObjectNotFoundError, match="no-such-bucket"):
-        await store.check()
-
-
-async def test_a_wrong_key_says_what_to_check(engines, template):
-    store = S3Store(make_settings(engines, aws_secret_access_key="wrong"))
-
-    with pytest.raises(StoreError, match="check its keys"):
-        await store.check()
-
-
-async def test_a_store_that_is_away_is_unavailable(engines):
-    store = S3Store(make_settings(engines, s3_endpoint_url="http://127.0.0.1:9"))
-
-    with pytest.raises(StoreUnavailableError):
-        await store.check()
-
-
-async def test_urls_are_signed_for_the_address_that_clients_reach(engines):
-    settings = make_settings(engines, s3_public_url="https://media.example.com")
-    shared = redis.Redis.from_url(settings.redis_url.get_secret_value())
-
-    signed = await SignedUrls(S3Store(settings), shared, settings).sign("place", "media/x/0.png")
-    await shared.aclose()
-
-    assert signed.url.startswith("https://media.example.com/fleek-test/media/x/0.png?")
 
 
 @pytest.fixture
@@ -60,7 +21,17 @@ async def shared(base_settings):
     await client.aclose()
 
 
-async def test_processes_hand_out_the_same_url(base_settings, shared):
+async def test_urls_are_signed_for_the_public_address(engines):
+    settings = make_settings(engines, s3_public_url="https://media.example.com")
+    shared = redis.Redis.from_url(settings.redis_url.get_secret_value())
+
+    signed = await SignedUrls(S3Store(settings), shared, settings).sign("place", "media/x/0.png")
+    await shared.aclose()
+
+    assert signed.url.startswith("https://media.example.com/fleek-test/media/x/0.png?")
+
+
+async def test_processes_share_signed_urls(base_settings, shared):
     store = S3Store(base_settings)
     first = await SignedUrls(store, shared, base_settings).sign("place", "media/same.png")
     await asyncio.sleep(1.1)
@@ -71,21 +42,21 @@ async def test_processes_hand_out_the_same_url(base_settings, shared):
     assert abs((first.expires_at - second.expires_at).total_seconds()) <= 1
 
 
-async def test_a_url_is_not_handed_out_when_a_fifth_of_its_life_is_left(engines, shared, monkeypatch):
+async def test_url_is_replaced_when_a_fifth_of_its_lifetime_is_left(engines, shared, monkeypatch):
     settings = make_settings(engines, signed_url_seconds=100)
     urls = SignedUrls(S3Store(settings), shared, settings)
     signed = await urls.sign("place", "media/x.png")
     now = time.time()
 
-    assert urls.remembered("place") == signed
+    assert urls.cached("place") == signed
     assert 78 < signed.fresh_until - now < 81
     assert 98 < signed.expires_at.timestamp() - now < 101
     assert await shared.ttl((await shared.keys("fleek:url:*"))[0]) <= 80
     monkeypatch.setattr(time, "time", lambda: now + 81)
-    assert urls.remembered("place") is None
+    assert urls.cached("place") is None
 
 
-async def test_another_address_never_gets_the_urls_of_this_one(engines, shared):
+async def test_cached_urls_are_separate_for_each_public_address(engines, shared):
     here, there = make_settings(engines), make_settings(engines, s3_public_url="https://media.example.com")
     await SignedUrls(S3Store(here), shared, here).sign("place", "media/x.png")
 
@@ -94,7 +65,7 @@ async def test_another_address_never_gets_the_urls_of_this_one(engines, shared):
     assert signed.url.startswith("https://media.example.com/")
 
 
-async def test_without_redis_urls_are_signed_all_the_same(base_settings):
+async def test_urls_are_signed_without_redis(base_settings):
     nowhere = redis.Redis.from_url("redis://127.0.0.1:9/0", socket_connect_timeout=0.2)
 
     signed = await SignedUrls(S3Store(base_settings), nowhere, base_settings).sign("place", "media/x.png")
@@ -103,7 +74,7 @@ async def test_without_redis_urls_are_signed_all_the_same(base_settings):
     assert "X-Amz-Signature" in signed.url
 
 
-async def test_urls_asked_for_at_once_are_agreed_on_one_by_one(base_settings, shared):
+async def test_concurrently_signed_urls_are_shared_one_by_one(base_settings, shared):
     store, keys = S3Store(base_settings), [f"media/{number}.png" for number in range(40)]
     mine = SignedUrls(store, shared, base_settings)
     first = await asyncio.gather(*(mine.sign(key, key) for key in keys))
@@ -116,17 +87,17 @@ async def test_urls_asked_for_at_once_are_agreed_on_one_by_one(base_settings, sh
     assert all(key in signed.url for key, signed in zip(keys, first, strict=True))
 
 
-async def test_a_redis_that_hangs_is_waited_for_once(base_settings):
-    asked = list[asyncio.StreamWriter]()
-    async with await asyncio.start_server(lambda _reader, writer: asked.append(writer), "127.0.0.1", 0) as silent:
+async def test_hanging_redis_is_waited_for_once(base_settings):
+    connections = list[asyncio.StreamWriter]()
+    async with await asyncio.start_server(lambda _reader, writer: connections.append(writer), "127.0.0.1", 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         client = redis.Redis(host="127.0.0.1", port=port, socket_timeout=0.3, retry=Retry(NoBackoff(), 0))
         urls = SignedUrls(S3Store(base_settings), client, base_settings)
 
         signed = await asyncio.gather(*(urls.sign(str(number), f"media/{number}.png") for number in range(3)))
         await client.aclose()
-        for writer in asked:
+        for writer in connections:
             writer.close()
 
     assert all("X-Amz-Signature" in url.url for url in signed)
-    assert len(asked) == 1
+    assert len(connections) == 1

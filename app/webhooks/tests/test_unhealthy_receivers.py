@@ -1,4 +1,4 @@
-"""Receivers at their worst: dead, slow, moved, confused. Nobody else pays for it, and no event gets lost."""
+"""Dead, slow, moved and misbehaving receivers: no other receiver suffers, and no event is lost."""
 
 import asyncio
 import contextlib
@@ -24,8 +24,8 @@ def settings(engines, database):
 
 
 @contextlib.asynccontextmanager
-async def at_work(settings):
-    """A deliverer and its connections."""
+async def running_deliverer(settings):
+    """A deliverer without a runner, and its connections."""
     outgoing = HttpClient(allow_private_addresses=True)
     async with open_runtime(settings, outgoing=outgoing) as runtime:
         deliverer = build_deliverer(runtime, outgoing)
@@ -38,7 +38,7 @@ async def at_work(settings):
 
 @contextlib.asynccontextmanager
 async def delivering_to(settings):
-    async with at_work(settings) as (deliverer, _):
+    async with running_deliverer(settings) as (deliverer, _):
         yield deliverer
 
 
@@ -64,8 +64,8 @@ async def endpoint(db, url, kind="registered"):
     return made
 
 
-async def owe(db, endpoint_id, count=1, *, url=None, hosts=1, due="0 s", tries=0):
-    """Deliveries that wait for an endpoint; of one of kind `request`, for so many receivers."""
+async def add_deliveries(db, endpoint_id, count=1, *, url=None, hosts=1, due="0 s", tries=0):
+    """Pending deliveries of an endpoint; for the kind `request`, spread over `hosts` receivers."""
     await db.execute(
         """INSERT INTO webhook_deliveries
             (endpoint_id, receiver, url, type, media_id, sequence, payload, next_at, tries)
@@ -78,7 +78,7 @@ async def owe(db, endpoint_id, count=1, *, url=None, hosts=1, due="0 s", tries=0
 
 @contextlib.asynccontextmanager
 async def locked(settings, table):
-    """Nobody writes to it."""
+    """While the table is locked against writes."""
     connection = await asyncpg.connect(settings.database_dsn)
     try:
         async with connection.transaction():
@@ -88,7 +88,7 @@ async def locked(settings, table):
         await connection.close()
 
 
-async def standing(db):
+async def statuses(db):
     rows = await db.fetch("SELECT status, count(*) FROM webhook_deliveries GROUP BY status")
     return {row["status"]: row["count"] for row in rows}
 
@@ -100,41 +100,41 @@ async def standing(db):
         *("Mon, 99 Jan 2030 00:00:00 GMT", "Mon, 01 Jan 0001 00:00:00 +2359", "0"),
     ],
 )
-async def test_whatever_stands_in_retry_after_the_try_is_written_down(db, deliverer, receiver, given):
+async def test_attempt_is_recorded_whatever_retry_after_says(db, deliverer, receiver, given):
     receiver.answer = answering(503, **{"retry-after": given})
-    await owe(db, await endpoint(db, receiver.url))
+    await add_deliveries(db, await endpoint(db, receiver.url))
     deliverer.wake()
 
     (one,) = await eventually(lambda: db.fetch("SELECT * FROM webhook_tries"))
     assert one["error"].startswith("answered 503") or "HTTP" in one["error"]
 
 
-async def test_receivers_that_hang_take_no_place_from_one_that_is_well(db, deliverer, receiver):
-    patience = asyncio.Event()
-    async with Receiver(hanging(patience)) as slow:
-        # As many as there are places, eight times over; by their names they all come first.
-        await owe(db, await endpoint(db, None, "request"), 2_400, url=slow.url, hosts=300)
+async def test_hanging_receivers_leave_slots_for_healthy_one(db, deliverer, receiver):
+    answer_now = asyncio.Event()
+    async with Receiver(hanging(answer_now)) as slow:
+        # Eight times as many as a receiver gets at once, for 300 receivers whose names all come first.
+        await add_deliveries(db, await endpoint(db, None, "request"), 2_400, url=slow.url, hosts=300)
         deliverer.wake()
         await eventually(lambda: asyncio.sleep(0, len(slow.got)), lambda count: count > 400)
-        await owe(db, await endpoint(db, receiver.url))
+        await add_deliveries(db, await endpoint(db, receiver.url))
         deliverer.wake()
         await eventually(lambda: asyncio.sleep(0, receiver.got))
         assert slow.at_once == len(slow.got)
-        patience.set()
+        answer_now.set()
 
 
-async def test_a_dead_receiver_with_a_long_backlog_is_left_alone(db, deliverer, receiver):
+async def test_dead_receiver_with_long_backlog_gets_few_attempts(db, deliverer, receiver):
     await receiver.close()
-    await owe(db, await endpoint(db, receiver.url), 2_000)
+    await add_deliveries(db, await endpoint(db, receiver.url), 2_000)
     deliverer.wake()
     await eventually(lambda: db.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) >= 8)
     await asyncio.sleep(1.5)
 
     assert len(await db.fetch("SELECT id FROM webhook_tries")) <= 20
-    assert (await standing(db))["pending"] == 2_000
+    assert (await statuses(db))["pending"] == 2_000
 
 
-async def test_what_the_address_before_answers_is_not_held_against_the_new_one(db, deliverer, receiver):
+async def test_answer_of_previous_url_does_not_count_for_new_url(db, deliverer, receiver):
     moved = asyncio.Event()
 
     async def gone_later(_got):
@@ -142,8 +142,8 @@ async def test_what_the_address_before_answers_is_not_held_against_the_new_one(d
         return await answering(410)(_got)
 
     async with Receiver(gone_later) as before:
-        known = await endpoint(db, before.url)
-        await owe(db, known, 3)
+        endpoint_id = await endpoint(db, before.url)
+        await add_deliveries(db, endpoint_id, 3)
         deliverer.wake()
         await eventually(lambda: asyncio.sleep(0, len(before.got) == 3))
         await db.execute("UPDATE webhook_endpoints SET url = $1", receiver.url)
@@ -151,42 +151,42 @@ async def test_what_the_address_before_answers_is_not_held_against_the_new_one(d
         await eventually(lambda: db.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) == 3)
         await db.execute("UPDATE webhook_deliveries SET next_at = now()")
         deliverer.wake()
-        await eventually(lambda: standing(db), lambda seen: seen == {"delivered": 3})
+        await eventually(lambda: statuses(db), lambda seen: seen == {"delivered": 3})
 
     (row,) = await db.fetch("SELECT status, failing_since FROM webhook_endpoints")
     assert (row["status"], row["failing_since"]) == ("active", None)
 
 
-async def test_a_host_of_requests_that_wants_quiet_gets_it(db, deliverer, receiver):
+async def test_retry_after_of_receiver_of_requests_is_obeyed(db, deliverer, receiver):
     receiver.answer = answering(429, **{"retry-after": "3600"})
     of_requests = await endpoint(db, None, "request")
-    await owe(db, of_requests, url=receiver.url)
+    await add_deliveries(db, of_requests, url=receiver.url)
     deliverer.wake()
     await eventually(lambda: asyncio.sleep(0, receiver.got and not deliverer.in_flight))
-    await owe(db, of_requests, 20, url=receiver.url)
+    await add_deliveries(db, of_requests, 20, url=receiver.url)
     deliverer.wake()
     await asyncio.sleep(0.7)
 
     assert len(receiver.got) == 1
 
 
-async def test_what_was_taken_for_a_receiver_that_asks_for_quiet_meanwhile_is_given_back(settings, db, receiver):
+async def test_claims_are_returned_when_receiver_asks_to_wait_meanwhile(settings, db, receiver):
     receiver.answer = answering(429, **{"retry-after": "3600"})
     of_requests = await endpoint(db, None, "request")
     alone = settings.model_copy(update={"database_connections": 1})
-    async with at_work(alone) as (deliverer, its), Receiver() as well:
+    async with running_deliverer(alone) as (deliverer, pool), Receiver() as healthy:
         async with locked(settings, "webhook_tries"):
-            await owe(db, of_requests, url=receiver.url)
+            await add_deliveries(db, of_requests, url=receiver.url)
             deliverer.wake()
-            # The answer is here, and cannot be written down.
+            # The answer has arrived, and cannot be recorded.
             await eventually(lambda: db.fetch("SELECT FROM pg_locks WHERE NOT granted"))
-            await owe(db, of_requests, 20, url=receiver.url)
-            waits = its.waits
+            await add_deliveries(db, of_requests, 20, url=receiver.url)
+            waits = pool.waits
             deliverer.wake()
-            # The next look knows nothing of it, and has no connection yet.
-            await eventually(lambda: asyncio.sleep(0, its.waits > waits))
-        await owe(db, await endpoint(db, well.url))
-        await eventually(lambda: asyncio.sleep(0, well.got))
+            # The next claim was started before that is recorded, and still waits for a connection.
+            await eventually(lambda: asyncio.sleep(0, pool.waits > waits))
+        await add_deliveries(db, await endpoint(db, healthy.url))
+        await eventually(lambda: asyncio.sleep(0, healthy.got))
         await eventually(
             lambda: db.fetch("SELECT FROM webhook_deliveries WHERE status = 'pending' AND tries > 0"),
             lambda rows: len(rows) == 1,
@@ -195,59 +195,59 @@ async def test_what_was_taken_for_a_receiver_that_asks_for_quiet_meanwhile_is_gi
     assert len(receiver.got) == 1
 
 
-async def test_a_test_event_says_nothing_of_what_an_endpoint_has_missed(db, deliverer, receiver):
-    known = await endpoint(db, receiver.url)
+async def test_success_of_test_event_does_not_expedite_missed_deliveries(db, deliverer, receiver):
+    endpoint_id = await endpoint(db, receiver.url)
     await db.execute("UPDATE webhook_endpoints SET failing_since = now() - interval '1 day'")
-    await owe(db, known, 5, due="3 hours", tries=7)
+    await add_deliveries(db, endpoint_id, 5, due="3 hours", tries=7)
     await db.execute(
         """INSERT INTO webhook_deliveries (endpoint_id, receiver, type, sequence, payload)
         VALUES ($1, $2, 'webhook.test', 0, '{}')""",
-        *(known, delivery_queries.test_receiver(known)),
+        *(endpoint_id, delivery_queries.receiver_of_tests(endpoint_id)),
     )
     deliverer.wake()
-    await eventually(lambda: standing(db), lambda seen: seen.get("delivered") == 1)
-    await owe(db, known)
+    await eventually(lambda: statuses(db), lambda seen: seen.get("delivered") == 1)
+    await add_deliveries(db, endpoint_id)
     deliverer.wake()
 
-    # The first success of its own brings what it has missed.
-    await eventually(lambda: standing(db), lambda seen: seen == {"delivered": 7})
+    # A success of an ordinary delivery makes what was missed due.
+    await eventually(lambda: statuses(db), lambda seen: seen == {"delivered": 7})
 
 
-async def test_a_worker_that_starts_after_an_outage_brings_what_was_missed(settings, db, receiver):
+async def test_worker_started_after_outage_delivers_what_was_missed(settings, db, receiver):
     of_requests = await endpoint(db, None, "request")
-    await owe(db, of_requests, 5, url=receiver.url, due="3 hours", tries=7)
+    await add_deliveries(db, of_requests, 5, url=receiver.url, due="3 hours", tries=7)
     async with delivering_to(settings) as deliverer:
-        await owe(db, of_requests, url=receiver.url)
+        await add_deliveries(db, of_requests, url=receiver.url)
         deliverer.wake()
-        await eventually(lambda: standing(db), lambda seen: seen == {"delivered": 6})
+        await eventually(lambda: statuses(db), lambda seen: seen == {"delivered": 6})
 
 
 @pytest.mark.parametrize(("status", "end"), [("disabled", "failed"), ("paused", "pending")])
-async def test_what_was_under_way_when_its_endpoint_left(db, deliverer, receiver, status, end):
-    left = asyncio.Event()
+async def test_failure_in_flight_follows_status_of_endpoint(db, deliverer, receiver, status, end):
+    changed = asyncio.Event()
 
     async def refuse_later(got):
-        await left.wait()
+        await changed.wait()
         return await answering(500)(got)
 
     receiver.answer = refuse_later
-    await owe(db, await endpoint(db, receiver.url), 3)
+    await add_deliveries(db, await endpoint(db, receiver.url), 3)
     await db.execute("UPDATE webhook_deliveries SET give_up_at = now()")
     deliverer.wake()
     await eventually(lambda: asyncio.sleep(0, len(receiver.got) == 3))
     await db.execute("UPDATE webhook_endpoints SET status = $1", status)
-    left.set()
+    changed.set()
     await eventually(lambda: db.fetch("SELECT id FROM webhook_tries"), lambda rows: len(rows) == 3)
 
-    assert await standing(db) == {end: 3}
+    assert await statuses(db) == {end: 3}
 
 
-async def test_what_is_kept_for_a_paused_endpoint_outlives_the_log(db):
-    known = await endpoint(db, "http://127.0.0.1:9/")
-    await owe(db, known, 3)
+async def test_pending_deliveries_outlive_the_log_retention(db):
+    endpoint_id = await endpoint(db, "http://127.0.0.1:9/")
+    await add_deliveries(db, endpoint_id, 3)
     await db.execute("UPDATE webhook_deliveries SET created_at = now() - interval '60 days'")
     await db.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE sequence > 1")
 
-    await delivery_queries.forget(db, delivery_queries.PATIENCE)
+    await delivery_queries.delete_old(db, delivery_queries.RETRY_WINDOW)
 
-    assert await standing(db) == {"pending": 1}
+    assert await statuses(db) == {"pending": 1}

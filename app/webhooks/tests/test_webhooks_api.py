@@ -1,4 +1,4 @@
-"""Webhooks as their owner manages them: register, change, rotate, test, look back, send once more."""
+"""The API of webhooks: register, change, rotate, test, list deliveries, replay."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from app.webhooks.receivers import Receivers
 from tests.support import eventually
 
 URL = "https://hooks.example.com/fleek"
-SOMEBODY = UUID("00000000-0000-7000-8000-0000000000ff")
+OTHER_OWNER = UUID("00000000-0000-7000-8000-0000000000ff")
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -32,7 +32,7 @@ async def webhook(api):
 
 @pytest.fixture
 async def of_requests(db, api):
-    """The endpoint of the kind `request`, as the first request with an address of its own makes it."""
+    """The endpoint of kind `request`, as the first request with a `webhook_url` creates it."""
     await Receivers(db, allow_private=False).of_request(DEFAULT_OWNER_ID, URL, FINAL_TYPES)
     return (await api.get("/webhooks")).json()["items"][0]
 
@@ -42,7 +42,7 @@ def path(webhook, *rest):
 
 
 async def deliver(db, webhook, **columns):
-    """A delivery as the outbox writes it, or as a sender has left it; its id."""
+    """Insert a delivery as the outbox does, or with other `columns`; its id."""
     given = {
         "endpoint_id": UUID(webhook["id"]),
         "receiver": webhook["id"],
@@ -78,15 +78,15 @@ async def connection_of(settings):
 
 
 async def blocked(db):
-    """Once somebody waits for a lock of another transaction."""
-    look = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    await eventually(lambda: db.fetchrow(look), lambda row: row[0] > 0)
+    """Once a statement waits for the lock of another transaction."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    await eventually(lambda: db.fetchrow(waiting), lambda row: row[0] > 0)
 
 
 # --- endpoints
 
 
-async def test_what_is_registered_is_listed_without_its_secret(api):
+async def test_registered_webhook_is_listed_without_its_secret(api):
     made = await api.post("/webhooks", json={"url": URL, "events": ["media.failed"], "description": "shop"})
     webhook = made.json()
     secret = webhook.pop("secret")
@@ -100,11 +100,11 @@ async def test_what_is_registered_is_listed_without_its_secret(api):
     assert (await api.get("/webhooks")).json() == {"items": [webhook], "next_cursor": None}
 
 
-async def test_it_hears_of_ends_unless_it_asks_for_something_else(webhook):
+async def test_webhook_receives_final_events_by_default(webhook):
     assert webhook["events"] == ["media.completed", "media.failed", "media.canceled"]
 
 
-async def test_an_event_that_is_named_twice_counts_once(api):
+async def test_duplicate_events_of_registration_are_removed(api):
     made = await api.post("/webhooks", json={"url": URL, "events": ["media.queued", "media.failed", "media.queued"]})
 
     assert made.json()["events"] == ["media.queued", "media.failed"]
@@ -127,7 +127,7 @@ WRONG = [
 ]
 
 
-async def test_a_wrong_registration_names_its_field_and_leaves_nothing(api, db):
+async def test_invalid_registration_names_its_field_and_creates_nothing(api, db):
     for body, field, code in WRONG:
         answer = await api.post("/webhooks", json=body)
 
@@ -136,7 +136,7 @@ async def test_a_wrong_registration_names_its_field_and_leaves_nothing(api, db):
     assert (await db.fetchrow("SELECT count(*) FROM webhook_endpoints"))[0] == 0
 
 
-async def test_a_wrong_change_changes_nothing(api, webhook):
+async def test_invalid_change_changes_nothing(api, webhook):
     for body, field, code in WRONG[1:]:
         answer = await api.patch(path(webhook), json={"status": "paused", "description": "half-way", **body})
 
@@ -146,7 +146,7 @@ async def test_a_wrong_change_changes_nothing(api, webhook):
     assert (await api.get(path(webhook))).json() == webhook
 
 
-async def test_an_owner_sets_active_or_paused(api, webhook):
+async def test_owner_can_set_only_active_or_paused(api, webhook):
     for status in ("disabled", "gone", None):
         answer = await api.patch(path(webhook), json={"status": status})
 
@@ -154,25 +154,25 @@ async def test_an_owner_sets_active_or_paused(api, webhook):
         assert answer.json()["detail"] == "status: Input should be 'active' or 'paused'"
 
 
-async def test_a_method_that_is_not_possible_names_all_that_are(api, webhook):
+async def test_unsupported_method_answers_405_with_allowed_methods(api, webhook):
     for where, methods in (("/webhooks", "GET, POST"), (path(webhook), "DELETE, GET, PATCH")):
         answer = await api.put(where, json={})
 
         assert (answer.status_code, answer.headers["allow"]) == (405, methods)
 
 
-async def test_a_private_address_is_taken_where_the_operator_allows_it(api, settings):
+async def test_private_address_is_accepted_where_operator_allows_it(api, settings):
     object.__setattr__(api._transport.app.state.runtime.settings, "allow_private_addresses", True)
 
     assert (await api.post("/webhooks", json={"url": "http://127.0.0.1:9000/hook"})).status_code == 201
 
 
-async def test_of_two_at_once_the_last_place_goes_to_one(api, db, settings):
+async def test_limit_of_webhooks_holds_for_concurrent_registrations(api, db, settings):
     make = """INSERT INTO webhook_endpoints (id, owner_id, url, events, secret)
         SELECT gen_random_uuid(), $1, 'https://example.com', '{}', 'theirs' FROM generate_series(1, $2)"""
-    await db.execute(make, DEFAULT_OWNER_ID, endpoints.MOST_ENDPOINTS - 1)
+    await db.execute(make, DEFAULT_OWNER_ID, endpoints.MAX_ENDPOINTS - 1)
     async with connection_of(settings) as first, first.transaction():
-        await first.execute(f"SELECT pg_advisory_xact_lock({endpoints._CREATIONS_IN_TURN})")
+        await first.execute(f"SELECT pg_advisory_xact_lock({endpoints._CREATE_LOCK})")
         second = asyncio.create_task(api.post("/webhooks", json={"url": URL}))
         await blocked(db)
 
@@ -180,10 +180,10 @@ async def test_of_two_at_once_the_last_place_goes_to_one(api, db, settings):
     refused = await second
 
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
-    assert (await db.fetchrow("SELECT count(*) FROM webhook_endpoints"))[0] == endpoints.MOST_ENDPOINTS
+    assert (await db.fetchrow("SELECT count(*) FROM webhook_endpoints"))[0] == endpoints.MAX_ENDPOINTS
 
 
-async def test_the_list_is_walked_newest_first(api):
+async def test_list_of_webhooks_is_paged_newest_first(api):
     made = [(await api.post("/webhooks", json={"url": URL})).json()["id"] for _ in range(5)]
 
     seen, cursor = [], {}
@@ -208,11 +208,11 @@ OPERATIONS = [
 ]
 
 
-async def test_what_belongs_to_somebody_else_is_not_there(api, db):
+async def test_webhook_of_another_owner_is_not_found(api, db):
     theirs = {"id": str(new_id())}
     await db.execute(
         "INSERT INTO webhook_endpoints (id, owner_id, url, events, secret) VALUES ($1, $2, $3, '{}', 'theirs')",
-        *(UUID(theirs["id"]), SOMEBODY, URL),
+        *(UUID(theirs["id"]), OTHER_OWNER, URL),
     )
     delivery = await deliver(db, theirs, **FAILED)
     state = "SELECT e::text, d::text FROM webhook_endpoints e JOIN webhook_deliveries d ON d.endpoint_id = e.id"
@@ -226,8 +226,8 @@ async def test_what_belongs_to_somebody_else_is_not_there(api, db):
     assert (await api.get("/webhooks")).json()["items"] == []
 
 
-async def test_a_deleted_webhook_takes_its_deliveries_along(api, db, webhook, monkeypatch):
-    monkeypatch.setattr(endpoints, "_REMOVE_DELIVERIES", endpoints._REMOVE_DELIVERIES.replace("20000", "2"))
+async def test_deleting_webhook_deletes_its_deliveries(api, db, webhook, monkeypatch):
+    monkeypatch.setattr(endpoints, "_DELETE_DELIVERIES", endpoints._DELETE_DELIVERIES.replace("20000", "2"))
     other = (await api.post("/webhooks", json={"url": URL})).json()
     kept = await deliver(db, other)
     for _ in range(5):
@@ -240,31 +240,31 @@ async def test_a_deleted_webhook_takes_its_deliveries_along(api, db, webhook, mo
     assert [row["id"] for row in await db.fetch("SELECT id FROM webhook_deliveries")] == [kept]
 
 
-async def test_a_media_moves_on_while_a_webhook_is_deleted(client, db, settings):
+async def test_request_succeeds_while_webhook_is_being_deleted(client, db, settings):
     made = await client.api.post("/webhooks", json={"url": URL, "events": ["media.queued"]})
     async with connection_of(settings) as deleting:
         deletion = deleting.transaction()
         await deletion.start()
         await deleting.execute("DELETE FROM webhook_endpoints WHERE id = $1", UUID(made.json()["id"]))
-        asking = asyncio.create_task(client.generate())
+        requesting = asyncio.create_task(client.generate())
         await blocked(db)
 
         await deletion.commit()
 
-        assert (await asking)["status"] == "IN_QUEUE"
+        assert (await requesting)["status"] == "IN_QUEUE"
 
 
-# --- the endpoint of requests
+# --- the endpoint of kind `request`
 
 
-async def test_the_endpoint_of_requests_is_listed(api, of_requests):
+async def test_webhook_of_kind_request_is_listed(api, of_requests):
     [listed] = (await api.get("/webhooks")).json()["items"]
 
     assert listed == of_requests
     assert (listed["kind"], listed["url"], listed["events"], listed["status"]) == ("request", None, [], "active")
 
 
-async def test_what_makes_no_sense_for_the_endpoint_of_requests_is_refused(api, of_requests):
+async def test_webhook_of_kind_request_refuses_changes_delete_and_test(api, of_requests):
     for method, rest, body in (
         ("PATCH", "", {"url": URL}),
         ("PATCH", "", {"events": ["media.failed"]}),
@@ -278,7 +278,7 @@ async def test_what_makes_no_sense_for_the_endpoint_of_requests_is_refused(api, 
     assert (await api.get(path(of_requests))).json() == of_requests
 
 
-async def test_the_secret_of_requests_is_got_by_rotating_it(api, of_requests):
+async def test_rotation_returns_secret_of_kind_request(api, of_requests):
     rotated = (await api.post(path(of_requests, "rotate"), json={})).json()
     described = await api.patch(path(of_requests), json={"description": "mine", "status": "active"})
 
@@ -286,7 +286,7 @@ async def test_the_secret_of_requests_is_got_by_rotating_it(api, of_requests):
     assert described.json()["description"] == "mine"
 
 
-async def test_it_does_not_count_against_the_most(api, of_requests, monkeypatch):
+async def test_webhook_of_kind_request_does_not_count_towards_limit(api, of_requests, monkeypatch):
     monkeypatch.setattr(endpoints, "_CREATE", endpoints._CREATE.replace("100 > ", "1 > "))
 
     statuses = [(await api.post("/webhooks", json={"url": URL})).status_code for _ in range(2)]
@@ -298,7 +298,7 @@ async def test_it_does_not_count_against_the_most(api, of_requests, monkeypatch)
 
 
 async def secrets_of(db, webhook):
-    """Those that sign now."""
+    """The secrets that sign now."""
     row = await db.fetchrow(
         """SELECT secret, CASE WHEN previous_until > now() THEN previous_secret END AS previous
         FROM webhook_endpoints WHERE id = $1""",
@@ -307,7 +307,7 @@ async def secrets_of(db, webhook):
     return [secret for secret in row if secret is not None]
 
 
-async def test_while_one_secret_follows_another_both_sign_and_then_one(api, db, webhook):
+async def test_both_secrets_sign_until_the_overlap_ends(api, db, webhook):
     rotated = (await api.post(path(webhook, "rotate"), json={"overlap_seconds": 3600})).json()
 
     both = await secrets_of(db, webhook)
@@ -323,7 +323,7 @@ async def test_while_one_secret_follows_another_both_sign_and_then_one(api, db, 
     assert (await api.get(path(webhook))).json()["previous_until"] is None
 
 
-async def test_a_secret_that_was_given_away_ends_at_once(api, db, webhook):
+async def test_rotation_without_overlap_ends_old_secret_at_once(api, db, webhook):
     await api.post(path(webhook, "rotate"), json={})
 
     rotated = (await api.post(path(webhook, "rotate"), json={"overlap_seconds": 0})).json()
@@ -333,7 +333,7 @@ async def test_a_secret_that_was_given_away_ends_at_once(api, db, webhook):
     assert tuple(row) == (rotated["secret"], None)
 
 
-async def test_a_wrong_rotation_keeps_the_secret(api, db, webhook):
+async def test_invalid_rotation_keeps_the_secret(api, db, webhook):
     for body in ({"overlap_seconds": -1}, {"overlap_seconds": 604_801}, {"overlap_secnods": 0}):
         assert (await api.post(path(webhook, "rotate"), json=body)).status_code == 422, body
     assert await secrets_of(db, webhook) == [webhook["secret"]]
@@ -342,11 +342,11 @@ async def test_a_wrong_rotation_keeps_the_secret(api, db, webhook):
 # --- pausing and resuming
 
 
-async def test_pausing_says_why_and_resuming_sends_what_waited(api, db, bell, webhook):
+async def test_pause_gives_reason_and_resume_sends_pending_deliveries(api, db, bell, webhook):
     waiting = await deliver(db, webhook, tries=3, give_up_at=LONG_AGO, next_at=datetime.now(UTC) + timedelta(hours=5))
-    late = await deliver(db, webhook, tries=1, give_up_at=LONG_AGO, next_at=LONG_AGO)
+    overdue = await deliver(db, webhook, tries=1, give_up_at=LONG_AGO, next_at=LONG_AGO)
     sent = await deliver(db, webhook, tries=1, sending=True, next_at=datetime.now(UTC) + timedelta(minutes=1))
-    over = await deliver(db, webhook, **FAILED)
+    failed = await deliver(db, webhook, **FAILED)
     lease = (await row_of(db, sent))["next_at"]
 
     paused = (await api.patch(path(webhook), json={"status": "paused"})).json()
@@ -357,16 +357,16 @@ async def test_pausing_says_why_and_resuming_sends_what_waited(api, db, bell, we
     assert (resumed["status"], resumed["reason"]) == ("active", None)
     assert (resumed["failing_since"], resumed["not_before"]) == (None, None)
     assert bell.rings == [WEBHOOKS]
-    hurried = await row_of(db, waiting)
-    assert hurried["next_at"] <= hurried["now"]
-    assert hurried["give_up_at"] > hurried["now"] + timedelta(days=2, hours=23)
-    assert (await row_of(db, late))["next_at"] == LONG_AGO
+    expedited = await row_of(db, waiting)
+    assert expedited["next_at"] <= expedited["now"]
+    assert expedited["give_up_at"] > expedited["now"] + timedelta(days=2, hours=23)
+    assert (await row_of(db, overdue))["next_at"] == LONG_AGO
     assert (await row_of(db, sent))["next_at"] == lease
-    assert (await row_of(db, over))["status"] == "failed"
+    assert (await row_of(db, failed))["status"] == "failed"
 
 
 @pytest.mark.parametrize("status", ["paused", "disabled"])
-async def test_what_was_stopped_by_us_is_resumed_by_its_owner(api, db, webhook, status):
+async def test_owner_can_resume_webhook_paused_or_disabled_by_fleek(api, db, webhook, status):
     reason = {"code": "gone", "message": "it answered 410"}
     await db.execute("UPDATE webhook_endpoints SET status = $1, reason = $2::jsonb", status, json.dumps(reason))
     seen = (await api.get(path(webhook))).json()
@@ -377,13 +377,13 @@ async def test_what_was_stopped_by_us_is_resumed_by_its_owner(api, db, webhook, 
     assert (resumed["status"], resumed["reason"], resumed["url"]) == ("active", None, "https://other.example.com")
 
 
-async def test_pausing_what_we_have_paused_keeps_our_reason(api, db, webhook):
+async def test_pausing_a_paused_webhook_keeps_the_reason(api, db, webhook):
     await db.execute("""UPDATE webhook_endpoints SET status = 'paused', reason = '{"code": "ours", "message": ""}'""")
 
     assert (await api.patch(path(webhook), json={"status": "paused"})).json()["reason"]["code"] == "ours"
 
 
-async def test_what_is_active_already_is_not_hurried(api, db, bell, webhook):
+async def test_activating_an_active_webhook_changes_no_delivery(api, db, bell, webhook):
     later = datetime.now(UTC) + timedelta(hours=5)
     waiting = await deliver(db, webhook, next_at=later, give_up_at=later)
     await db.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = $1", later)
@@ -396,7 +396,7 @@ async def test_what_is_active_already_is_not_hurried(api, db, bell, webhook):
     assert bell.rings == []
 
 
-async def test_another_address_begins_without_the_failures_of_the_old_one(api, db, webhook):
+async def test_new_url_resets_failures_of_the_old_one(api, db, webhook):
     await db.execute("UPDATE webhook_endpoints SET failing_since = now(), not_before = now() + interval '1 day'")
 
     changed = (await api.patch(path(webhook), json={"url": "https://other.example.com"})).json()
@@ -407,7 +407,7 @@ async def test_another_address_begins_without_the_failures_of_the_old_one(api, d
 # --- tests
 
 
-async def test_a_test_event_is_a_delivery_like_any_other(api, db, bell, webhook):
+async def test_test_event_is_an_ordinary_delivery(api, db, bell, webhook):
     answer = await api.post(path(webhook, "test"))
 
     assert answer.status_code == 202
@@ -423,7 +423,7 @@ async def test_a_test_event_is_a_delivery_like_any_other(api, db, bell, webhook)
     assert bell.rings == [WEBHOOKS]
 
 
-async def test_a_receiver_can_be_tried_before_it_is_resumed(api, db, webhook):
+async def test_test_event_is_possible_while_paused_or_disabled(api, db, webhook):
     for status in ("paused", "disabled"):
         await db.execute("UPDATE webhook_endpoints SET status = $1", status)
 
@@ -431,7 +431,7 @@ async def test_a_receiver_can_be_tried_before_it_is_resumed(api, db, webhook):
     assert (await db.fetchrow("SELECT count(*) FROM webhook_deliveries"))[0] == 2
 
 
-async def test_resuming_leaves_tests_as_they_are(api, db, webhook):
+async def test_resume_does_not_change_test_events(api, db, webhook):
     await api.post(path(webhook, "test"))
     await db.execute("UPDATE webhook_deliveries SET give_up_at = $1", LONG_AGO)
 
@@ -444,7 +444,7 @@ async def test_resuming_leaves_tests_as_they_are(api, db, webhook):
 # --- the log of deliveries
 
 
-async def test_a_delivery_shows_its_body_and_each_try(api, db, webhook):
+async def test_delivery_shows_its_body_and_each_attempt(api, db, webhook):
     delivery = await deliver(db, webhook, payload='{"type":"media.completed","sequence":7}', **FAILED)
     for number, status_code in ((1, None), (2, 500)):
         await db.execute(
@@ -470,7 +470,7 @@ async def test_a_delivery_shows_its_body_and_each_try(api, db, webhook):
     assert (seen["status"], seen["next_at"], seen["give_up_at"]) == ("failed", None, None)
 
 
-async def test_what_comes_from_a_request_shows_its_own_address(api, db, of_requests):
+async def test_delivery_of_request_shows_its_own_url(api, db, of_requests):
     delivery = await deliver(db, of_requests, receiver="them", url="https://one.example.com")
 
     [seen] = (await api.get(path(of_requests, "deliveries"))).json()["items"]
@@ -478,7 +478,7 @@ async def test_what_comes_from_a_request_shows_its_own_address(api, db, of_reque
     assert (seen["id"], seen["url"]) == (str(delivery), "https://one.example.com")
 
 
-async def test_the_log_is_filtered(api, db, webhook):
+async def test_list_of_deliveries_is_filtered(api, db, webhook):
     media_id = new_id()
     first = await deliver(db, webhook, media_id=media_id)
     second = await deliver(db, webhook, media_id=media_id, type="media.failed")
@@ -493,7 +493,7 @@ async def test_the_log_is_filtered(api, db, webhook):
     assert await found(status="failed", type="media.failed") == set()
 
 
-async def test_a_wrong_question_to_the_log_names_its_field(api, webhook):
+async def test_invalid_filter_of_deliveries_names_its_field(api, webhook):
     for field, value in (("status", "x"), ("type", "media.x"), ("limit", 0), ("cursor", "x"), ("media_id", 1)):
         answer = await api.get(path(webhook, "deliveries"), params={field: value})
 
@@ -501,7 +501,7 @@ async def test_a_wrong_question_to_the_log_names_its_field(api, webhook):
         assert answer.json()["errors"][0]["field"] == field
 
 
-async def test_the_log_is_walked_without_gap_or_double_where_times_are_equal(api, db, webhook):
+async def test_paging_of_deliveries_is_exact_for_equal_times(api, db, webhook):
     made = [await deliver(db, webhook, created_at=LONG_AGO) for _ in range(5)]
     made += [await deliver(db, webhook, created_at=LONG_AGO + timedelta(microseconds=1)) for _ in range(2)]
 
@@ -517,20 +517,20 @@ async def test_the_log_is_walked_without_gap_or_double_where_times_are_equal(api
 
 
 @pytest.mark.parametrize("at", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)])
-def test_a_cursor_of_a_place_survives_and_nonsense_does_not(at):
+def test_cursor_of_place_round_trips_and_refuses_garbage(at):
     place = Place(at, new_id())
 
     assert decode_place(encode_place(place)) == place
-    for nonsense in ("", "x", "ä", encode_cursor(place.id), encode_place(place) + "AAAA", "f" * 32):
+    for garbage in ("", "x", "ä", encode_cursor(place.id), encode_place(place) + "AAAA", "f" * 32):
         with pytest.raises(InvalidCursorError):
-            decode_place(nonsense)
+            decode_place(garbage)
 
 
 # --- replay
 
 
 @pytest.mark.parametrize("status", ["failed", "delivered"])
-async def test_a_replay_sends_the_same_delivery_again(api, db, bell, webhook, status):
+async def test_replay_sends_the_same_delivery_again(api, db, bell, webhook, status):
     delivery = await deliver(db, webhook, payload='{"a":1}', **{**FAILED, "status": status})
 
     answer = await api.post(path(webhook, "deliveries", str(delivery), "replay"))
@@ -545,7 +545,7 @@ async def test_a_replay_sends_the_same_delivery_again(api, db, bell, webhook, st
     assert bell.rings == [WEBHOOKS]
 
 
-async def test_what_waits_for_its_next_try_is_sent_now(api, db, webhook):
+async def test_replay_sends_pending_delivery_now(api, db, webhook):
     delivery = await deliver(db, webhook, tries=4, next_at=datetime.now(UTC) + timedelta(hours=9))
 
     await api.post(path(webhook, "deliveries", str(delivery), "replay"))
@@ -554,7 +554,7 @@ async def test_what_waits_for_its_next_try_is_sent_now(api, db, webhook):
     assert row["next_at"] <= row["now"]
 
 
-async def test_a_delivery_of_another_webhook_is_not_there(api, db, webhook):
+async def test_delivery_of_another_webhook_is_not_found(api, db, webhook):
     other = (await api.post("/webhooks", json={"url": URL})).json()
     delivery = await deliver(db, other, **FAILED)
 
@@ -566,7 +566,7 @@ async def test_a_delivery_of_another_webhook_is_not_there(api, db, webhook):
     assert (await row_of(db, delivery))["status"] == "failed"
 
 
-async def test_a_disabled_webhook_replays_nothing_and_a_paused_one_keeps_it(api, db, webhook):
+async def test_disabled_webhook_refuses_replay_and_paused_one_keeps_it(api, db, webhook):
     delivery = await deliver(db, webhook, **FAILED)
     one, some = path(webhook, "deliveries", str(delivery), "replay"), path(webhook, "replay")
     await db.execute("UPDATE webhook_endpoints SET status = 'disabled'")
@@ -579,7 +579,7 @@ async def test_a_disabled_webhook_replays_nothing_and_a_paused_one_keeps_it(api,
     assert (await api.post(one)).json()["status"] == "pending"
 
 
-async def test_a_replay_leaves_alone_what_a_worker_claims_at_that_moment(api, db, settings, webhook):
+async def test_replay_ignores_delivery_being_claimed(api, db, settings, webhook):
     delivery = await deliver(db, webhook)
     async with connection_of(settings) as sender:
         claim = sender.transaction()
@@ -601,7 +601,7 @@ async def test_a_replay_leaves_alone_what_a_worker_claims_at_that_moment(api, db
     assert skipped.json() == {"replayed": 0, "next_cursor": None}
 
 
-async def test_a_range_leaves_alone_what_is_being_sent(api, db, webhook):
+async def test_replay_of_range_ignores_deliveries_being_sent(api, db, webhook):
     delivery = await deliver(db, webhook)
     await db.execute(CLAIM, delivery)
 
@@ -612,10 +612,10 @@ async def test_a_range_leaves_alone_what_is_being_sent(api, db, webhook):
     assert row["next_at"] > row["now"]
 
 
-async def test_a_replay_that_meets_the_end_of_a_try_sends_again(api, db, settings, webhook):
+async def test_replay_concurrent_with_failure_sends_again(api, db, settings, webhook):
     delivery = await deliver(db, webhook, **{**FAILED, "status": "delivered"})
     async with connection_of(settings) as sender:
-        # Somebody else has replayed it, and a worker is just giving it up again.
+        # It was replayed before, and a worker is just recording that it failed again.
         ending = sender.transaction()
         await ending.start()
         await sender.execute("UPDATE webhook_deliveries SET status = 'failed', tries = tries + 1")
@@ -628,7 +628,7 @@ async def test_a_replay_that_meets_the_end_of_a_try_sends_again(api, db, setting
     assert (answer.json()["status"], answer.json()["tries"]) == ("pending", 10)
 
 
-async def test_senders_and_replays_at_once_send_nothing_twice_at_a_time(api, db, webhook):
+async def test_concurrent_replays_never_send_a_delivery_twice_at_once(api, db, webhook):
     ids = [await deliver(db, webhook, **FAILED) for _ in range(10)]
     sending, doubled = set(), []
 
@@ -656,7 +656,7 @@ async def test_senders_and_replays_at_once_send_nothing_twice_at_a_time(api, db,
     assert sum(row["tries"] for row in rows) > 9 * len(ids)
 
 
-async def test_a_range_of_time_is_replayed(api, db, bell, webhook):
+async def test_range_of_time_is_replayed(api, db, bell, webhook):
     def made(hours, **columns):
         return deliver(db, webhook, **{**FAILED, "created_at": LONG_AGO + timedelta(hours=hours), **columns})
 
@@ -683,7 +683,7 @@ async def test_a_range_of_time_is_replayed(api, db, bell, webhook):
     assert (await row_of(db, early))["status"] == "failed"
 
 
-async def test_a_range_is_walked_in_parts(api, db, webhook, monkeypatch):
+async def test_replay_of_range_continues_with_cursor(api, db, webhook, monkeypatch):
     parts = delivery_log._REPLAY_RANGE.replace("10001", "4").replace("10000", "3")
     monkeypatch.setattr(delivery_log, "_REPLAY_RANGE", parts)
     for _ in range(7):
@@ -695,7 +695,7 @@ async def test_a_range_is_walked_in_parts(api, db, webhook, monkeypatch):
         answer = (await api.post(path(webhook, "replay"), json=body)).json()
         counts.append(answer["replayed"])
         cursor = answer["next_cursor"]
-        # Delivered again meanwhile: they must not be taken for others.
+        # Those replayed are delivered again meanwhile: they must not be counted once more.
         await db.execute("UPDATE webhook_deliveries SET status = 'delivered' WHERE status = 'pending'")
 
     assert counts == [3, 3, 1]
@@ -715,7 +715,7 @@ WRONG_RANGES = [
 ]
 
 
-async def test_a_wrong_range_replays_nothing(api, db, webhook):
+async def test_invalid_range_replays_nothing(api, db, webhook):
     delivery = await deliver(db, webhook, **FAILED)
 
     for body, field in WRONG_RANGES:
