@@ -24,7 +24,7 @@ OF_PROMQL = {
 }
 DURATION = re.compile(r"\d+[smhd]")
 
-spec = importlib.util.spec_from_file_location("dashboard", ROOT / "scripts" / "dashboard.py")
+spec = importlib.util.spec_from_file_location("dashboard", ROOT / "scripts" / "docs" / "dashboard.py")
 drawn = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(drawn)
 
@@ -56,7 +56,7 @@ def queries():
 
 
 def test_the_dashboard_is_what_the_script_writes():
-    assert drawn.TARGET.read_text() == drawn.dashboard(), "run: uv run python scripts/dashboard.py"
+    assert drawn.TARGET.read_text() == drawn.dashboard(), "run: uv run python scripts/docs/dashboard.py"
 
 
 def test_panels_do_not_overlap():

@@ -1,4 +1,4 @@
-"""Writes docs/reference and the generated parts of docs/architecture from the code: `python scripts/reference.py`.
+"""Writes docs/reference and the generated parts of docs/architecture from the code: `python scripts/docs/reference.py`.
 
 A test compares them, so they cannot grow stale.
 """
@@ -25,8 +25,8 @@ from app.media_generator.errors import ProviderError
 from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
 from app.tools.metrics import GAUGES
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTE = "<!-- Written by scripts/reference.py from the code; a change by hand is lost. -->\n\n"
+ROOT = Path(__file__).resolve().parents[2]
+NOTE = "<!-- Written by scripts/docs/reference.py from the code; a change by hand is lost. -->\n\n"
 
 
 def settings_page() -> str:

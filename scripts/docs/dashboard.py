@@ -1,4 +1,4 @@
-"""Writes deploy/grafana/fleek.json, the dashboard, from the panels below: `python scripts/dashboard.py`.
+"""Writes deploy/grafana/fleek.json, the dashboard, from the panels below: `python scripts/docs/dashboard.py`.
 
 Each number is counted once, however many APIs are scraped: hence `max by (...)` inside each sum.
 """
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-TARGET: Final = Path(__file__).resolve().parents[1] / "deploy" / "grafana" / "fleek.json"
+ROOT: Final = Path(__file__).resolve().parents[2]
+TARGET: Final = ROOT / "deploy" / "grafana" / "fleek.json"
 COLUMNS: Final = 24
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -229,7 +230,7 @@ def dashboard() -> str:
 def main() -> int:
     """Write it."""
     TARGET.write_text(dashboard())
-    print(TARGET.relative_to(Path.cwd()))
+    print(TARGET.relative_to(ROOT))
     return 0
 
 
