@@ -14,13 +14,13 @@ from standardwebhooks import Webhook
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.http_client.client import HttpClient
-from app.core.telemetry.metrics import WEBHOOK_TRIES, tally_name
+from app.core.telemetry.metrics import WEBHOOK_ATTEMPTS, counter_key
 from app.jobs.metrics import counters
 from app.jobs.transitions import cancellation
 from app.runtime import open_runtime
 from app.webhooks import http_request
 from app.webhooks.delivery import Deliverer
-from app.worker import announcer, build_deliverer, build_runner
+from app.worker import build_deliverer, build_runner, change_publisher
 from tests.receiver import Receiver, answering, dropping, hanging
 from tests.support import Client, eventually, make_settings, served, worker
 
@@ -38,7 +38,7 @@ async def at_work(settings, bell=None):
     outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
     async with open_runtime(settings, outgoing=outgoing) as runtime:
         runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
-        runtime.db.announce = announcer(runtime, deliverer)
+        runtime.db.on_change = change_publisher(runtime, deliverer)
         if bell is not None:
             bell.runner, bell.deliverer = runner, deliverer
         await deliverer.start()
@@ -167,7 +167,7 @@ async def test_a_request_has_a_receiver_of_its_own(client, delivering, receiver)
 async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well(
     client, db, delivering, receiver, answer, said
 ):
-    WEBHOOK_TRIES.take()
+    WEBHOOK_ATTEMPTS.take()
     webhook = await register(client, receiver.url)
     if answer is None:
         await receiver.close()
@@ -188,12 +188,12 @@ async def test_a_failure_is_logged_and_the_event_comes_when_the_receiver_is_well
     assert {got.id for got in receiver.got} == {delivery["id"]}
     assert len({got.body for got in receiver.got}) == 1
     await eventually(lambda: asyncio.sleep(0, delivering.in_flight), lambda number: number == 0)
-    await counters.add_all(db, WEBHOOK_TRIES.take())
+    await counters.add_all(db, WEBHOOK_ATTEMPTS.take())
     await asyncio.sleep(0.3)  # what a pulse has taken just before is on its way into the database
     counted = await counters.read(db)
     outcome = {"answered 500": "5xx", "redirects are not followed": "3xx"}.get(said, "unanswered")
     for word in (outcome, "ok"):
-        name = tally_name(WEBHOOK_TRIES.name, [word], "sum")
+        name = counter_key(WEBHOOK_ATTEMPTS.name, [word], "sum")
         assert name in counted
 
 

@@ -138,10 +138,10 @@ async def _rejoin(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterat
 class _Call(Timed):
     """Measures a call; of large objects with the time that their source takes."""
 
-    def word_for(self, error: BaseException) -> str:
+    def outcome_of(self, error: BaseException) -> str:
         if isinstance(error, FileNotFoundError):
             return "not_found"
-        return "unavailable" if isinstance(error, BaseError | OSError) else super().word_for(error)
+        return "unavailable" if isinstance(error, BaseError | OSError) else super().outcome_of(error)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ import structlog
 from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.core.errors import brief
-from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, Tail, inspect
+from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
 from app.core.ids import new_id
 from app.storage.store import Store, StoreError
 from app.uploads import queries
@@ -97,7 +97,7 @@ class Uploads:
                 kind = self._inspect(b"".join(head))
                 await self._wait_for_a_place()
                 try:
-                    passage = _Passage(self.limits.max_bytes, Tail(kind, b"".join(head)))
+                    passage = _Passage(self.limits.max_bytes, EndDetector(kind, b"".join(head)))
                     return await self._take(_coming(owner_id, name, kind), passage, passage.carry(head, chunks))
                 finally:
                     self._places.release()
@@ -160,7 +160,7 @@ class Uploads:
         await queries.announce(self._db, coming)
         try:
             await self._store.put(coming.key, chunks, coming.media_type)
-            if not passage.ending.is_reached:
+            if not passage.ending.is_complete:
                 raise CutOffFileError(f"the {coming.media_type} is cut off: its end is missing; hand all of it in")  # noqa: TRY301 - handled like any other
             row = await queries.arrived(
                 self._db,
@@ -244,7 +244,7 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> list[bytes]:
 class _Passage:
     """Counts and hashes what passes through."""
 
-    def __init__(self, max_bytes: int, ending: Tail) -> None:
+    def __init__(self, max_bytes: int, ending: EndDetector) -> None:
         self._max_bytes = max_bytes
         self.ending = ending
         self.digest = hashlib.sha256()
@@ -256,7 +256,7 @@ class _Passage:
             yield self._pass(chunk)
 
     def _pass(self, chunk: bytes) -> bytes:
-        self.ending.see(chunk)
+        self.ending.feed(chunk)
         if self.ending.size > self._max_bytes:
             raise FileTooLargeError(f"the file is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)

@@ -25,8 +25,8 @@ from app.core import clock
 from app.core.database.group_commit import GroupCommit
 from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.database.text import storable
-from app.core.task_cancellation import end
-from app.core.telemetry.metrics import WEBHOOK_TRIES
+from app.core.task_cancellation import cancel_and_wait
+from app.core.telemetry.metrics import WEBHOOK_ATTEMPTS
 from app.webhooks import delivery_queries, retry_policy
 from app.webhooks.circuit_breakers import CircuitBreakers
 from app.webhooks.delivery_queries import OUTAGE, PATIENCE, Outcome
@@ -122,7 +122,7 @@ class Deliverer:
 
     async def stop(self) -> None:
         """Take nothing more, wait a little for what is being sent, and give the rest back."""
-        await end(*self._loops)
+        await cancel_and_wait(*self._loops)
         tasks = [task for _, task in self._sending.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=self._pace.patience.total_seconds())
@@ -186,7 +186,7 @@ class Deliverer:
         try:
             outcome = await self._try(taken)
             await self._write_down(outcome)
-            WEBHOOK_TRIES.observe(outcome.milliseconds / 1000, outcome.word)
+            WEBHOOK_ATTEMPTS.observe(outcome.milliseconds / 1000, outcome.word)
             await self._consider(taken, outcome)
         except UNAVAILABLE as error:
             # Sent again when its lease is over, under the same id.

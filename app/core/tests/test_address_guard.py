@@ -6,7 +6,7 @@ import pytest
 import uvloop
 
 from app.core.http_client import protocol
-from app.core.http_client.addresses import LONGEST_URL, is_public, malformed, refusal
+from app.core.http_client.addresses import MAX_URL_CHARACTERS, is_public, malformed, refusal
 from app.core.http_client.client import HttpClient
 from tests.http_servers import FixedResolver, HttpServer, post, running
 
@@ -48,7 +48,7 @@ def test_any_other_address_is_not_public(address):
             "https://xn--bcher-kva.example/",
             "https://0xcafe.example/",
             "https://EXAMPLE.com./",
-            "https://a.b/" + "c" * (LONGEST_URL - 12),
+            "https://a.b/" + "c" * (MAX_URL_CHARACTERS - 12),
         ),
     ],
 )
@@ -59,7 +59,7 @@ def test_public_url_is_accepted(url):
 @pytest.mark.parametrize(
     ("url", "word"),
     [
-        ("https://a.b/" + "c" * LONGEST_URL, "2048"),
+        ("https://a.b/" + "c" * MAX_URL_CHARACTERS, "2048"),
         *((f"{scheme}//example.com/", "http://") for scheme in ("ftp:", "file:", "gopher:", "")),
         *(
             (url, "host")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, Tail, inspect
+from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
 from app.media_generator.dummy_media_generator.png import png_of_about
 from tests.sample_media import MP4, WAV, picture, video
 
@@ -10,10 +10,10 @@ JPEG = picture("jpeg", exif=b"Exif\0\0" + picture("jpeg") + b"\xff\xd9")
 
 
 def is_complete(content, *types):
-    ending = Tail(inspect(content[:HEAD_BYTES], types), content[:HEAD_BYTES])
+    ending = EndDetector(inspect(content[:HEAD_BYTES], types), content[:HEAD_BYTES])
     for start in range(0, len(content), 7):
-        ending.see(content[start : start + 7])
-    return ending.is_reached
+        ending.feed(content[start : start + 7])
+    return ending.is_complete
 
 
 @pytest.mark.parametrize("bytes_", [b"", b"hello", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n"])
@@ -51,10 +51,10 @@ def test_picture_with_trailing_data_is_complete(content):
 @pytest.mark.parametrize("size", [20, 21, 22, 23, 24, 25])
 def test_jpeg_truncated_in_its_header_segments_is_incomplete(size):
     described = b"\xff\xd8\xff\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0" + JPEG[2:]
-    ending = Tail(inspect(JPEG), described[:size])
-    ending.see(described[:size])
+    ending = EndDetector(inspect(JPEG), described[:size])
+    ending.feed(described[:size])
 
-    assert not ending.is_reached
+    assert not ending.is_complete
 
 
 def test_png_bytes_are_refused_as_text():

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.core.telemetry.metrics import MICRO, MOST_SERIES, Counter, Histogram
+from app.core.telemetry.metrics import MAX_SERIES, MICRO, Counter, Histogram
 
 
 def test_histogram_bucket_bounds_are_inclusive():
@@ -21,13 +21,13 @@ def test_histogram_bucket_bounds_are_inclusive():
 
 def test_number_of_series_is_bounded():
     counter = Counter("fleek_test", "Of this test.", ("who",))
-    for number in range(MOST_SERIES + 50):
+    for number in range(MAX_SERIES + 50):
         counter.add(str(number))
     counter.add("0")
 
     taken = counter.take()
 
-    assert len(taken) == MOST_SERIES + 1
+    assert len(taken) == MAX_SERIES + 1
     assert (taken['["fleek_test","other",""]'], taken['["fleek_test","0",""]']) == (50, 2)
 
 

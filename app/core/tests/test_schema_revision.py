@@ -15,31 +15,31 @@ async def test_api_is_ready_on_a_newer_schema_and_not_on_an_older_one(client, db
     checks = {check["name"]: check for check in ahead.json()["checks"]}
     assert checks["migrations"]["detail"] == "at revision 9999 of a newer release"
     assert behind.status_code == 503
-    assert f"the database is at revision 0001, this code wants {revisions().newest}" in behind.json()["detail"]
+    assert f"the database is at revision 0001, this code needs {revisions().newest}" in behind.json()["detail"]
 
 
 async def test_a_worker_waits_for_its_schema(client: Client, settings, db, tmp_path):
     await db.execute("UPDATE alembic_version SET version_num = '0001'")
-    asked = await client.faulty()
+    media = await client.faulty()
     with worker(settings, tmp_path / "worker.log") as running:
 
-        async def told():
+        async def waits():
             return "waiting_for_schema" in running.output
 
-        await eventually(told)
-        assert (await client.media(asked))["status"] == "IN_QUEUE"
+        await eventually(waits)
+        assert (await client.media(media))["status"] == "IN_QUEUE"
         await db.execute("UPDATE alembic_version SET version_num = $1", revisions().newest)
-        assert (await client.until(asked))["status"] == "COMPLETED"
+        assert (await client.until(media))["status"] == "COMPLETED"
 
 
 async def test_a_worker_waiting_for_its_schema_can_be_stopped(settings, db, tmp_path):
     await db.execute("DROP TABLE alembic_version")
     with worker(settings, tmp_path / "worker.log") as running:
 
-        async def told():
+        async def waits():
             return "waiting_for_schema" in running.output
 
-        await eventually(told)
+        await eventually(waits)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(10) == 0
-    assert "runner_broken" not in running.output
+    assert "runner_crashed" not in running.output

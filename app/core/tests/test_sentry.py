@@ -9,7 +9,7 @@ import pytest
 
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
-from app.core.telemetry.sentry import MOST_IN_WINDOW, Alarm, report_errors
+from app.core.telemetry.sentry import MAX_IN_WINDOW, SentryReporter, report_errors
 from tests.support import api_and_worker, eventually
 
 
@@ -60,13 +60,13 @@ def test_repeated_error_is_reported_a_limited_number_of_times():
         set_context = set_tag
 
     sentry = Sentry()
-    alarm = Alarm(sentry)
+    report = SentryReporter(sentry)
 
     for _ in range(1000):
-        alarm({"event": "database_unavailable", "level": "error"})
-    alarm({"event": "other", "level": "error"})
+        report({"event": "database_unavailable", "level": "error"})
+    report({"event": "other", "level": "error"})
 
-    assert sentry.messages == [*["database_unavailable"] * MOST_IN_WINDOW, "other"]
+    assert sentry.messages == [*["database_unavailable"] * MAX_IN_WINDOW, "other"]
 
 
 def test_invalid_dsn_is_named_in_the_error(monkeypatch):

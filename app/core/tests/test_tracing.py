@@ -55,7 +55,7 @@ def test_tracing_without_its_sdk_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
     with pytest.raises(SettingsError, match=r"fleek\[otel\]"):
-        tracing.begin(load_settings())
+        tracing.start(load_settings())
 
 
 async def test_unreachable_collector_delays_no_request(settings, tmp_path):

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.core.database.pool import UNAVAILABLE
 from app.core.ids import new_id
-from app.core.telemetry import metrics as measures
+from app.core.telemetry import metrics
 from app.core.telemetry.metrics import Counter
 from app.embedded.engines import VALKEY, Engines
 from app.jobs.metrics import counters
@@ -32,9 +32,9 @@ from tests.support import Client, claim, eventually, make_settings, worker
 
 @pytest.fixture(autouse=True)
 def fresh_metrics(monkeypatch):
-    """Nothing is left over from tests before, and every scrape reads anew."""
-    dict(measures.take_all())
-    monkeypatch.setattr(page, "KEPT_SECONDS", 0)
+    """No counts are left from earlier tests, and every scrape reads again."""
+    dict(metrics.take_all())
+    monkeypatch.setattr(page, "CACHE_SECONDS", 0)
     monkeypatch.setattr(page, "REST_PER_READ", 0)
 
 
@@ -54,9 +54,9 @@ async def numbers(client):
 
 
 async def numbers_after_flush(client, db):
-    """The numbers, with what this process has counted so far."""
-    await counters.add_all(db, dict(measures.take_all()))
-    # What a pulse has taken just before is on its way into the database.
+    """The metrics, including what this process has counted so far."""
+    await counters.add_all(db, dict(metrics.take_all()))
+    # Counts that a reporter has just taken are still being written.
     await asyncio.sleep(0.3)
     return await numbers(client)
 
@@ -85,7 +85,7 @@ async def test_unknown_attempts_and_unavailable_providers_are_counted(product, d
     seen = await numbers(product)
 
     assert seen["fleek_attempts_unknown",] == 1
-    assert seen["fleek_provider_closed", "provider_unauthorized", "acme"] == 1
+    assert seen["fleek_provider_unavailable", "provider_unauthorized", "acme"] == 1
     assert seen["fleek_leases_expired_total",] == 0
 
 
@@ -137,7 +137,7 @@ async def test_requests_are_counted_by_route_template(client, db):
     assert {key[1:]: value for key, value in seen.items() if key[0] == count} == {
         ("POST", "/media/generate", "2xx", "no"): 1,
         ("GET", "/media/status/{job_id}", "2xx", "no"): 3,
-        ("GET", "/media/status/{job_id}", "2xx", "asked"): 1,
+        ("GET", "/media/status/{job_id}", "2xx", "yes"): 1,
         ("GET", "/media/status/{job_id}", "4xx", "no"): 1,
         ("HEAD", "/media/status/{job_id}", "2xx", "no"): 1,
         ("GET", "/media/{media_id}/history", "2xx", "no"): 3,
@@ -196,8 +196,8 @@ async def test_attempts_are_counted_with_outcome_cost_duration_and_bytes(client,
 
     seen = await numbers_after_flush(client, db)
 
-    tries = {key[1:]: value for key, value in seen.items() if key[0] == "fleek_attempts_total"}
-    assert tries == {
+    attempts = {key[1:]: value for key, value in seen.items() if key[0] == "fleek_attempts_total"}
+    assert attempts == {
         ("", "SUCCEEDED", "dummy"): 1,
         ("input_refused", "FAILED", "dummy"): 1,
         ("outcome_unknown", "UNKNOWN", "dummy"): 1,
@@ -227,17 +227,17 @@ async def test_counts_of_several_processes_add_up(settings, db, client, tmp_path
 
 async def test_counts_survive_a_database_outage(settings, db, runtime):
     measured = Counter("fleek_outage", "Of this test.")
-    pulse = MetricsReporter("api", runtime.db, runtime.news)
+    reporter = MetricsReporter("api", runtime.db, runtime.changes)
     before, runtime.db._dsn = runtime.db._dsn, "postgresql://nobody@127.0.0.1:9/none"
     await runtime.db.close()
     measured.add(number=3)
-    pulse._owed.update(measured.take())
+    reporter._owed.update(measured.take())
 
     with pytest.raises(UNAVAILABLE):
-        await pulse.enter()
+        await reporter.enter()
     runtime.db._dsn = before
-    await pulse.enter()
-    await pulse.enter()
+    await reporter.enter()
+    await reporter.enter()
 
     assert (await counters.read(db))['["fleek_outage",""]'] == 3
 
@@ -256,7 +256,7 @@ async def test_lost_wake_up_signals_and_change_messages_are_counted(database, tm
             await client.faulty()
 
             def lost(seen):
-                names = ("broker_publish_failures", "news_failures", "news_unheard_seconds")
+                names = ("broker_publish_failures", "change_publish_failures", "change_channel_down_seconds")
                 return all(seen[f"fleek_{name}_total",] > 0 for name in names)
 
             await eventually(lambda: numbers_after_flush(client, app.state.runtime.db), lost)
@@ -290,7 +290,7 @@ def test_any_label_value_is_escaped():
 
 
 async def test_concurrent_scrapes_share_one_read(monkeypatch, db):
-    monkeypatch.setattr(page, "KEPT_SECONDS", 60)
+    monkeypatch.setattr(page, "CACHE_SECONDS", 60)
     reads = []
 
     class Counting:
@@ -301,11 +301,11 @@ async def test_concurrent_scrapes_share_one_read(monkeypatch, db):
         async def fetchrow(self, query, *values):
             return await db.fetchrow(query, *values)
 
-    metrics = page.MetricsPage(Counting())
+    shown = page.MetricsPage(Counting())
 
-    await asyncio.gather(*(metrics.read() for _ in range(50)))
+    await asyncio.gather(*(shown.read() for _ in range(50)))
     first = len(reads)
-    await metrics.read()
+    await shown.read()
 
     assert first == len(reads) == len(set(reads))
 
