@@ -34,9 +34,9 @@ async def test_closed_port_raises_connect_error(make_client):
         taken.bind(("127.0.0.1", 0))  # and does not listen
         port = taken.getsockname()[1]
         url = f"http://127.0.0.1:{port}/secret"
-        told = rf"^no connection to 127\.0\.0\.1, port {port}: Connection refused$"
+        message = rf"^no connection to 127\.0\.0\.1, port {port}: Connection refused$"
 
-        with pytest.raises(protocol.ConnectError, match=told) as failed:
+        with pytest.raises(protocol.ConnectError, match=message) as failed:
             await make_client().send(post(url, guarded=False))
 
     assert not failed.value.may_have_arrived
