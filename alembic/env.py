@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: the settings of the product, one transaction, a bounded wait for locks."""
+"""How Alembic connects to the database: the product's settings, one transaction, a bounded wait for locks."""
 
 import asyncio
 from typing import Any
@@ -12,17 +12,17 @@ from app.core.load_settings import settings_or_exit
 from app.tables import TABLES
 
 LOCK_TIMEOUT = "5s"
-"""A migration that waits longer for a table would hold up every query behind it."""
+"""A migration that waited longer for a table lock would block every query queued behind it."""
 
 
 def run(connection: Connection) -> None:
-    """Bring one database to the wanted revision."""
+    """Migrate one database to the requested revision."""
     context.configure(
         connection=connection, target_metadata=TABLES[0].metadata, compare_type=True, compare_server_default=True
     )
     with context.begin_transaction():
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-        # Two processes that start at once migrate one after the other.
+        # Processes that start at the same time migrate one after the other.
         connection.execute(text("SELECT pg_advisory_xact_lock(4202118643)"))
         context.run_migrations()
 
@@ -32,10 +32,10 @@ async def run_online() -> None:
     dsn = settings_or_exit().database_dsn
 
     async def connect(**options: Any) -> Any:
-        # By asyncpg itself: it reads an address as the processes at work do, `?sslmode=require` included.
+        # Directly with asyncpg, which parses the DSN as the running processes do, `?sslmode=require` included.
         return await asyncpg.connect(dsn, **options)
 
-    # Nameless statements: a pooler in transaction mode may hand each transaction to another session.
+    # Unnamed statements: a pooler in transaction mode may run each transaction in another session.
     nameless = {"statement_cache_size": 0, "prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     engine = create_async_engine(
         "postgresql+asyncpg://", poolclass=pool.NullPool, connect_args={"async_creator_fn": connect, **nameless}

@@ -11,9 +11,9 @@ from fastapi.telemetry import TelemetryConfig
 
 from app.core import process_memory
 from app.core.bell import WEBHOOKS, Bell
-from app.core.change_channel import CALLBACKS, GATHER_REQUESTS_SECONDS, ChangeChannel
+from app.core.change_channel import CALLBACKS, REQUEST_BATCH_SECONDS, ChangeChannel
 from app.core.config import Settings
-from app.core.database.pool import Announce, Change
+from app.core.database.pool import Change, ChangeListener
 from app.core.http_server.access_log import AccessLog
 from app.core.http_server.docs_page import add_docs_page
 from app.core.http_server.hot_route import HotPaths
@@ -50,18 +50,18 @@ DESCRIPTION = """Post a prompt, get a job, find the picture in your own bucket b
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": name} for name in ("media", "models", "files", "events", "timeline", "webhooks", "callbacks", "tools")
 ]
-"""Groups of operations in the order of the documentation; the order of the routes is a matter of matching."""
+"""Groups of operations in the order of the documentation; routes are ordered for matching."""
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-"""FastAPI's own; ours is `tracing.py`. Two would tell of each request twice, and asking whether it is on costs 3 %."""
+"""FastAPI's own; ours is `tracing.py`. Both would record a request twice, and checking for it costs 3 %."""
 
 
-def _announcer(news: ChangeChannel, bell: Bell) -> Announce:
-    def announce(changes: Collection[Change], *, posted: bool) -> None:
-        news.tell(changes)
-        if posted:
+def _change_publisher(channel: ChangeChannel, bell: Bell) -> ChangeListener:
+    def publish(changes: Collection[Change], *, deliveries_due: bool) -> None:
+        channel.publish(changes)
+        if deliveries_due:
             bell.ring(WEBHOOKS)
 
-    return announce
+    return publish
 
 
 def create_app(settings: Settings | None = None, bell: Bell | None = None, registry: Registry | None = None) -> FastAPI:
@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
     Args:
         settings: None: from the environment.
         bell: What wakes workers; None: Celery.
-        registry: The providers; None: those that are installed and set up.
+        registry: The providers; None: those installed and configured.
     """
     chosen = settings or load_settings()
 
@@ -78,26 +78,26 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         set_up_logging(level=chosen.log_level)
         async with open_runtime(chosen, registry, process="api") as runtime:
-            with nullcontext(bell) if bell is not None else CeleryBell() as rung:
+            with nullcontext(bell) if bell is not None else CeleryBell() as waker:
                 app.state.runtime = runtime
-                app.state.bell = rung
+                app.state.bell = waker
                 app.state.metrics = MetricsPage(runtime.db)
-                subscriptions = Subscriptions(runtime.db, runtime.news)
+                subscriptions = Subscriptions(runtime.db, runtime.changes)
                 reads = BatchedReads(runtime.db, Payloads(runtime.db, chosen.public_url))
                 callbacks = CallbackReceiver(runtime.db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS))
                 app.state.desk = MediaDependencies(
-                    runtime.media_services(rung),
+                    runtime.media_services(waker),
                     chosen.public_url,
                     subscriptions,
                     reads,
                     callbacks,
                     chosen.max_output_bytes,
                 )
-                runtime.news.gather_seconds = GATHER_REQUESTS_SECONDS
-                runtime.db.announce = _announcer(runtime.news, rung)
+                runtime.changes.batch_seconds = REQUEST_BATCH_SECONDS
+                runtime.db.on_change = _change_publisher(runtime.changes, waker)
                 subscriptions.start()
                 on_stop_signal(subscriptions.leave)
-                process_memory.settle()
+                process_memory.trim()
                 yield
                 await subscriptions.stop()
 

@@ -1,4 +1,4 @@
-"""Opens what a process works with and closes it in reverse: the same for API, worker, command line and tests."""
+"""Opens the resources of a process and closes them in reverse: the same for API, worker, command line and tests."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection
@@ -14,7 +14,7 @@ from app.core import production_checks
 from app.core.bell import Bell
 from app.core.change_channel import ChangeChannel
 from app.core.config import Settings, variables
-from app.core.database.pool import Announce, Change, DatabasePool
+from app.core.database.pool import Change, ChangeListener, DatabasePool
 from app.core.telemetry import tracing
 from app.core.telemetry.sentry import report_errors
 from app.jobs.inputs.validation import InputValidator
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The open parts of one process."""
+    """The open resources of one process."""
 
     settings: Settings
     db: DatabasePool
@@ -49,12 +49,12 @@ class Runtime:
     registry: Registry
     cache: "redis.Redis"
     recorder: Recorder
-    news: ChangeChannel
+    changes: ChangeChannel
     outgoing: "HttpClient | None"
-    """Calls to other services; None in the API, which makes none."""
+    """The client for other services; None in the API, which calls none."""
 
     def uploads(self) -> Uploads:
-        """What takes input files and removes them; one for the process."""
+        """Stores and removes input files; one for the process."""
         limits = UploadLimits(
             max_bytes=self.settings.max_upload_bytes,
             max_pixels=self.settings.max_pixels,
@@ -63,7 +63,7 @@ class Runtime:
         return Uploads(self.db, self.store, limits)
 
     def media_services(self, bell: Bell) -> MediaServices:
-        """What the use cases of media work with."""
+        """The services that the use cases of media need."""
         uploads = self.uploads()
         return MediaServices(
             db=self.db,
@@ -81,23 +81,23 @@ class Runtime:
 
 
 def plan_of(settings: Settings) -> Plan:
-    """What the operator has set up of providers.
+    """The operator's configuration of providers.
 
     Raises:
-        SettingsError: The catalogue cannot be understood.
+        SettingsError: The catalogue is invalid.
     """
     return Plan(variables(), settings.provider_accounts, read_catalogue(settings.catalogue_file))
 
 
-def _tell_of(news: ChangeChannel) -> Announce:
-    def announce(changes: Collection[Change], *, posted: bool) -> None:  # noqa: ARG001 - who delivers sets his own
-        news.tell(changes)
+def _change_publisher(channel: ChangeChannel) -> ChangeListener:
+    def publish(changes: Collection[Change], *, deliveries_due: bool) -> None:  # noqa: ARG001 - for worker and API only
+        channel.publish(changes)
 
-    return announce
+    return publish
 
 
 def _connections(settings: Settings, stack: AsyncExitStack) -> tuple[DatabasePool, "redis.Redis"]:
-    """Database and cache; nobody is called yet."""
+    """Database and cache, not connected yet."""
     db = DatabasePool(
         settings.database_dsn,
         size=settings.database_connections,
@@ -119,14 +119,14 @@ async def open_runtime(
     *,
     process: Process = "tool",
 ) -> AsyncGenerator[Runtime]:
-    """Open everything; nothing here needs the other side to answer yet.
+    """Open everything, without connecting to any server yet.
 
     Args:
-        settings: Of this process.
-        registry: The providers; None: those that are installed.
-        outgoing: The client for other services, closed with the rest. It is handed in and not made here, because
-            its library takes 8 MiB that the API can save; None: this process calls nobody.
-        process: Under which name it counts.
+        settings: The settings of this process.
+        registry: The providers; None: the installed ones.
+        outgoing: The client for other services, closed with the rest; None: this process calls none. Not created here,
+            because its library takes 8 MiB that the API does not need.
+        process: The label of its metrics.
 
     Raises:
         SettingsError: As `plan_of`.
@@ -135,8 +135,8 @@ async def open_runtime(
         report_errors(settings)
         for caution in production_checks.cautions(settings):
             log.warning("production_caution", caution=caution)
-        tracing.begin(settings)
-        stack.push_async_callback(asyncio.to_thread, tracing.end)
+        tracing.start(settings)
+        stack.push_async_callback(asyncio.to_thread, tracing.stop)
         db, cache = _connections(settings, stack)
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
@@ -146,10 +146,10 @@ async def open_runtime(
         recorder = Recorder(db)
         recorder.start()
         stack.push_async_callback(recorder.stop)
-        news = ChangeChannel(cache)
-        db.announce = _tell_of(news)
-        stack.push_async_callback(news.close)
-        pulse = MetricsReporter(process, db, news)
-        pulse.start()
-        stack.push_async_callback(pulse.stop)
-        yield Runtime(settings, db, store, providers, cache, recorder, news, outgoing)
+        changes = ChangeChannel(cache)
+        db.on_change = _change_publisher(changes)
+        stack.push_async_callback(changes.close)
+        reporter = MetricsReporter(process, db, changes)
+        reporter.start()
+        stack.push_async_callback(reporter.stop)
+        yield Runtime(settings, db, store, providers, cache, recorder, changes, outgoing)

@@ -1,4 +1,4 @@
-"""Every table of the product in one place, for migrations and for the test that compares them."""
+"""All tables in one place, for migrations and for the test that compares the two."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Puts the engines of a worker process together from its open parts and its settings."""
+"""Builds the runner and the deliverer of a worker process from its open resources and settings."""
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from app.core.bell import WEBHOOKS
 from app.core.change_channel import CALLBACKS, ChangeChannel
 from app.core.config import Settings
-from app.core.database.pool import Announce, Change
+from app.core.database.pool import Change, ChangeListener
 from app.core.http_client.addresses import refusal
 from app.core.http_client.protocol import NoCalls
 from app.jobs.callbacks.listener import CallbackListener
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 
 SIGNED_AT_LEAST: Final = timedelta(hours=1)
 SIGNED_AT_MOST: Final = timedelta(days=7)
-"""S3 takes no longer one."""
+"""The longest that S3 accepts."""
 
 
 def waker(runner: Runner, deliverer: Deliverer) -> Callable[[str], None]:
-    """What rings when the bell of a queue rings."""
+    """Wakes the runner or the deliverer at a signal for a queue."""
     return lambda queue: deliverer.wake() if queue == WEBHOOKS else runner.wake(queue)
 
 
-def announcer(runtime: Runtime, deliverer: Deliverer) -> Announce:
-    """Tells other processes of changes, and this one's deliverer of what it has to send."""
+def change_publisher(runtime: Runtime, deliverer: Deliverer) -> ChangeListener:
+    """Publishes changes to other processes, and wakes this one's deliverer if deliveries are due."""
 
-    def announce(changes: Collection[Change], *, posted: bool) -> None:
-        runtime.news.tell(changes)
-        if posted:
+    def publish(changes: Collection[Change], *, deliveries_due: bool) -> None:
+        runtime.changes.publish(changes)
+        if deliveries_due:
             deliverer.wake()
 
-    return announce
+    return publish
 
 
 def build_deliverer(runtime: Runtime, outgoing: "HttpClient") -> Deliverer:
-    """What sends the webhooks of this process; call it in the event loop that will run it."""
+    """The webhook deliverer of this process; call it in the event loop that will run it."""
     settings = runtime.settings
     payloads = Payloads(runtime.db, settings.public_url)
 
@@ -69,7 +69,7 @@ def build_deliverer(runtime: Runtime, outgoing: "HttpClient") -> Deliverer:
 
 def _input_policy(settings: Settings) -> InputPolicy:
     address = settings.s3_signing_url
-    # Other people's computers reach no private address, whatever this machine may.
+    # Providers cannot reach a private address, even if this machine can.
     public = address == "aws" or (
         address is not None and address.startswith("https://") and refusal(address, allow_private=False) is None
     )

@@ -1,4 +1,4 @@
-"""Refreshes the exact versions in pyproject.toml: resolves anew, then writes them down. Needs uv."""
+"""Refreshes the exact versions in pyproject.toml: resolves them again, then writes them down. Needs uv."""
 
 import re
 import subprocess

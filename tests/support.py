@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -271,3 +271,16 @@ def served(settings: Settings, log: Path, *, port: int = 0, **changes: str) -> G
         with Forked(*command, environment=environment, log=log, hand_over=(number,)) as program:
             address.pid = program.process.pid
             yield address
+
+
+@asynccontextmanager
+async def api_and_worker(settings: Settings, logs: Path, **changes: str) -> AsyncGenerator[Client]:
+    """The API and a worker in processes of their own."""
+    with (
+        served(settings, logs / "api.log", **changes) as address,
+        worker(settings, logs / "worker.log", **changes),
+    ):
+        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+            client = Client(api)
+            await eventually(client.answers)
+            yield client

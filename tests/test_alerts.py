@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.core.telemetry.metrics import MEASURES
+from app.core.telemetry.metrics import METRICS
 from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
 from app.tools.metrics import GAUGES
 from tests.system_servers import find
@@ -24,14 +24,14 @@ OF_PROMQL = {
 }
 DURATION = re.compile(r"\d+[smhd]")
 
-spec = importlib.util.spec_from_file_location("dashboard", ROOT / "scripts" / "dashboard.py")
+spec = importlib.util.spec_from_file_location("dashboard", ROOT / "scripts" / "docs" / "dashboard.py")
 drawn = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(drawn)
 
 
 def known_names():
-    counters = {LEASES_EXPIRED[0], SWEEP_FOUND[0], *(measure.name for measure in MEASURES if not measure.bounds)}
-    histograms = {measure.name for measure in MEASURES if measure.bounds}
+    counters = {LEASES_EXPIRED[0], SWEEP_FOUND[0], *(metric.name for metric in METRICS if not metric.bounds)}
+    histograms = {metric.name for metric in METRICS if metric.bounds}
     return {
         *(gauge.name for gauge in GAUGES),
         *(f"{name}_total" for name in counters),
@@ -39,7 +39,7 @@ def known_names():
     }
 
 
-LABELS = {"what", *(label for known in (*GAUGES, *MEASURES) for label in known.labels)}
+LABELS = {"what", *(label for known in (*GAUGES, *METRICS) for label in known.labels)}
 
 
 def rules():
@@ -56,7 +56,7 @@ def queries():
 
 
 def test_the_dashboard_is_what_the_script_writes():
-    assert drawn.TARGET.read_text() == drawn.dashboard(), "run: uv run python scripts/dashboard.py"
+    assert drawn.TARGET.read_text() == drawn.dashboard(), "run: uv run python scripts/docs/dashboard.py"
 
 
 def test_panels_do_not_overlap():
@@ -89,7 +89,7 @@ def test_the_dashboard_shows_every_metric():
         re.sub(r"_(bucket|count|sum|total)$", "", name) for _, query in queries() for name in METRIC.findall(query)
     }
 
-    assert {measure.name for measure in MEASURES} | {gauge.name for gauge in GAUGES} <= shown
+    assert {metric.name for metric in METRICS} | {gauge.name for gauge in GAUGES} <= shown
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])

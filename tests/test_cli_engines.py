@@ -15,7 +15,7 @@ import pytest
 
 from app.cli.checks.bucket import PROBE
 from app.cli.environment import write_env_file
-from app.core.database.migrations import wanted_revision
+from app.core.database.migrations import newest_revision
 from app.embedded.lock import DataFolderLock
 from app.storage.s3 import S3Store
 from tests.support import Program, dsn_of, environment_of, eventually, make_settings, migrate, on_server
@@ -44,7 +44,7 @@ def checks_of(done):
 
 
 def test_upgrading_says_from_where_to_where(empty, cli):
-    newest = wanted_revision()
+    newest = newest_revision()
     first = cli("db", "upgrade", **environment_of(empty))
     told = cli("db", "upgrade", "--json", **environment_of(empty))
 

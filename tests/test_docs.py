@@ -29,14 +29,14 @@ KINDS = {entry.name: entry.load() for group in (PROVIDERS, SERVICES) for entry i
 OF_ACCOUNTS = {field.upper() for kind in ProviderSettings.__subclasses__() for field in kind.model_fields}
 """Settings of accounts without the account's name before them."""
 
-spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
+spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "docs" / "reference.py")
 reference = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(reference)
 
 
 @pytest.mark.parametrize("path", reference.PAGES)
 def test_a_generated_page_says_what_the_code_says(path):
-    assert (ROOT / path).read_text() == reference.PAGES[path](), "run: uv run python scripts/reference.py"
+    assert (ROOT / path).read_text() == reference.PAGES[path](), "run: uv run python scripts/docs/reference.py"
 
 
 def test_every_setting_has_a_sentence():

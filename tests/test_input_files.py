@@ -21,9 +21,8 @@ from app.runtime import open_runtime
 from app.storage.store import StoreUnavailableError
 from app.worker import build_runner
 from fleek.providers import AnswerLostError, BusyError
+from tests.http_servers import FixedResolver, HttpServer, running
 from tests.support import attempts_of, eventually
-from tests.test_http import Names, running
-from tests.test_http import Server as Site
 
 DUMMY = DummyMediaGeneratorModel.capabilities
 PNG = png_of_about(3_000)
@@ -367,7 +366,7 @@ async def test_a_lost_purchase_is_looked_for_with_the_input_that_was_bought(clie
 
 @pytest.fixture
 async def site():
-    async with running(Site()) as started:
+    async with running(HttpServer()) as started:
         yield started
 
 
@@ -468,7 +467,7 @@ async def test_a_silent_site_is_tried_again(client, provider, at_work, site, mon
 
 
 def guarded(*answers):
-    return HttpClient(allow_private_addresses=False, resolver=lambda: Names(*answers))
+    return HttpClient(allow_private_addresses=False, resolver=lambda: FixedResolver(*answers))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00:ec2::254"])
@@ -490,10 +489,10 @@ async def outside(monkeypatch):
     theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("example.com", "inside.example").configure_cert(theirs)
     authority.configure_trust(ours)
-    async with running(Site(), tls=theirs) as site:
+    async with running(HttpServer(), tls=theirs) as site:
 
         def outgoing(*answers):
-            return HttpClient(allow_private_addresses=False, resolver=lambda: Names(*answers), tls=ours)
+            return HttpClient(allow_private_addresses=False, resolver=lambda: FixedResolver(*answers), tls=ours)
 
         yield site, outgoing
 

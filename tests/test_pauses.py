@@ -340,4 +340,4 @@ async def test_it_is_visible_and_no_fault(client, db):
         for family in text_string_to_metric_families(metrics)
         for sample in family.samples
     }
-    assert {("fleek_model_paused", "dummy/faulty", "paused"), ("fleek_provider_closed", "acme", "paused")} <= seen
+    assert {("fleek_model_paused", "dummy/faulty", "paused"), ("fleek_provider_unavailable", "acme", "paused")} <= seen

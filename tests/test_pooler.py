@@ -6,7 +6,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from app.core.database.migrations import present_revision, wanted_revision
+from app.core.database.migrations import current_revision, newest_revision
 from app.core.database.pool import DatabasePool
 from app.main import create_app
 from app.runtime import open_runtime
@@ -95,8 +95,8 @@ async def test_the_migration_goes_through_a_pooler(engines, base_settings, templ
         prepared = fleek("prepare", folder=tmp_path, **environment_of(settings, DATABASE_PREPARED_STATEMENTS="false"))
         assert prepared.returncode == 0, prepared.stderr
         db = DatabasePool(pooler.dsn, size=1, prepared=False)
-        revision = await present_revision(db)
+        revision = await current_revision(db)
         await db.close()
     await on_server(base_settings, "DROP DATABASE pooled WITH (FORCE)")
 
-    assert revision == wanted_revision()
+    assert revision == newest_revision()

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from app.core.database.migrations import present_revision, wanted_revision
+from app.core.database.migrations import current_revision, newest_revision
 from app.core.database.pool import DatabasePool
 from app.core.ids import new_id
 from app.jobs.worker import leases
@@ -35,11 +35,11 @@ async def test_prepare_makes_schema_and_bucket_and_may_be_repeated(empty, tmp_pa
     for _ in range(2):
         done = fleek("prepare", folder=tmp_path, **environment)
         assert done.returncode == 0, done.stderr
-        revision = f"The schema is at revision {wanted_revision()}."
+        revision = f"The schema is at revision {newest_revision()}."
         assert done.stdout.splitlines() == [revision, "The bucket unprepared is there."]
 
     db = DatabasePool(empty.database_dsn, size=1)
-    assert await present_revision(db) == wanted_revision()
+    assert await current_revision(db) == newest_revision()
     await db.close()
     await S3Store(empty).check()
 

@@ -14,8 +14,8 @@ from app.media_generator.dummy_media_generator.png import png_of_about
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from tests.pages import API, curl, curl_lines
+from tests.sample_media import MP4
 from tests.support import Client, eventually
-from tests.test_media_types import MP4
 
 PAGE = "use-input-files.md"
 

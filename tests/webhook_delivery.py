@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from app.core.http_client.client import HttpClient
 from app.runtime import open_runtime
-from app.worker import announcer, build_deliverer, build_runner
+from app.worker import build_deliverer, build_runner, change_publisher
 
 
 @asynccontextmanager
@@ -14,7 +14,7 @@ async def delivering_worker(settings, bell=None):
     outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
     async with open_runtime(settings, outgoing=outgoing) as runtime:
         runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
-        runtime.db.announce = announcer(runtime, deliverer)
+        runtime.db.on_change = change_publisher(runtime, deliverer)
         if bell is not None:
             bell.runner, bell.deliverer = runner, deliverer
         await deliverer.start()

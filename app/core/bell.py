@@ -1,4 +1,4 @@
-"""The bell: "there is work". It may be lost or doubled; nothing depends on it but latency."""
+"""The wake-up signal "there is work". It may be lost or duplicated; only latency depends on it."""
 
 from typing import Final, Protocol
 
@@ -7,8 +7,8 @@ WEBHOOKS: Final = "webhooks"
 
 
 class Bell(Protocol):
-    """Wakes workers; `tasks` rings through Celery, tests ring a list."""
+    """Wakes workers; `tasks` sends through Celery, tests through a list."""
 
     def ring(self, queue: str) -> None:
-        """Say that jobs of `queue` are due; returns at once and never fails."""
+        """Signal that jobs of `queue` are due; returns at once and never fails."""
         ...

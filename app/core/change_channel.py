@@ -1,7 +1,7 @@
-"""News: which media have just changed, told from process to process over Redis.
+"""The change channel: which media items have just changed, published from process to process over Redis.
 
-News may be lost, doubled or late; whoever waits for it looks for himself now and then. So telling never fails and
-never waits: what gathers while one message is on its way goes out with the next.
+Messages may be lost, duplicated or late; subscribers also poll the database now and then. So publishing never fails
+and never waits: changes that arrive while one message is being sent go out with the next.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.core.database.pool import Change
-from app.core.task_cancellation import end
+from app.core.task_cancellation import cancel_and_wait
 
 if TYPE_CHECKING:
     import redis.asyncio as redis
@@ -23,89 +23,90 @@ log = structlog.get_logger(__name__)
 
 CHANGES: Final = "fleek:changes"
 CALLBACKS: Final = "fleek:callbacks"
-"""Channels: what changed, and whose provider has called back."""
-MOST: Final = 1_000
-"""Changes in one message, 32 bytes each: the media's id and its owner's."""
+"""Redis channels: media items that changed, and media items whose provider has called back."""
+MAX_CHANGES: Final = 1_000
+"""Changes in one message, 32 bytes each: the ids of the media item and of its owner."""
 PAUSE_SECONDS: Final = 1.0
-"""After a failure, so long nothing is told, or heard."""
-GATHER_SECONDS: Final = 0.01
-"""Between two messages; a lone one goes at once."""
-GATHER_REQUESTS_SECONDS: Final = 0.05
-"""The same where it is mostly new requests that are told of: each message costs as much as half a request."""
-SILENCE_SECONDS: Final = 3.0
+"""How long publishing or receiving pauses after a failure."""
+BATCH_SECONDS: Final = 0.01
+"""Between two messages; a single one is sent at once."""
+REQUEST_BATCH_SECONDS: Final = 0.05
+"""The same where most changes are new requests: a message costs as much as half a request."""
+IDLE_SECONDS: Final = 3.0
+"""Without a message for so long, Redis is pinged; without a reply for as long again, the connection has failed."""
 ID_BYTES: Final = 16
 
 
 class ChangeChannel:
-    """Tells and hears; belongs to one event loop."""
+    """Publishes and receives changes; belongs to one event loop."""
 
     def __init__(self, cache: "redis.Redis", channel: str = CHANGES) -> None:
         self._cache = cache
         self._channel = channel
-        self._untold: list[Change] = []
-        self._telling: asyncio.Task[None] | None = None
-        self._silent_until = 0.0
-        self.gather_seconds = GATHER_SECONDS
+        self._pending: list[Change] = []
+        self._publishing: asyncio.Task[None] | None = None
+        self._paused_until = 0.0
+        self.batch_seconds = BATCH_SECONDS
         self.failures = 0
-        """Messages that got lost."""
+        """Messages that were lost."""
         self.connected = False
-        """Whether this process hears the others now."""
+        """Whether this process receives the others' changes now."""
 
-    def tell(self, changes: Collection[Change]) -> None:
-        """Say that these media have changed; call it after the commit."""
-        if time.monotonic() < self._silent_until:
+    def publish(self, changes: Collection[Change]) -> None:
+        """Tell subscribers that these media items have changed; call it after the commit."""
+        if time.monotonic() < self._paused_until:
             return
-        self._untold.extend(changes)
-        if self._untold and self._telling is None:
-            self._telling = asyncio.create_task(self._tell_on())
+        self._pending.extend(changes)
+        if self._pending and self._publishing is None:
+            self._publishing = asyncio.create_task(self._publish_pending())
 
-    async def listen(self, heard: Callable[[Collection[Change]], None]) -> None:
-        """Hand on whatever is told, forever; while Redis is away nothing comes."""
+    async def subscribe(self, receive: Callable[[Collection[Change]], None]) -> None:
+        """Pass every message to `receive`, forever; while Redis is down none arrives."""
         while True:
             try:
-                await self._listen(heard)
+                await self._receive(receive)
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("news_unheard", error=type(error).__name__)
+                log.warning("change_channel_disconnected", error=type(error).__name__)
             self.connected = False
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def close(self) -> None:
-        """Tell nothing more."""
-        if self._telling is not None:
-            await end(self._telling)
+        """Stop publishing."""
+        if self._publishing is not None:
+            await cancel_and_wait(self._publishing)
 
-    async def _listen(self, heard: Callable[[Collection[Change]], None]) -> None:
+    async def _receive(self, receive: Callable[[Collection[Change]], None]) -> None:
         subscription: Any = self._cache.pubsub()  # pyright: ignore[reportUnknownMemberType] - its options are untyped
         async with subscription:
             await subscription.subscribe(self._channel)
             self.connected = True
-            asked = False
+            pinged = False
             while True:
-                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=SILENCE_SECONDS)
-                if message is None and asked:
-                    raise TimeoutError("Redis says nothing, not even that it is there")
-                # Silence is no failure, unless the other side does not answer when it is asked.
-                asked = message is None
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=IDLE_SECONDS)
+                if message is None and pinged:
+                    raise TimeoutError("Redis does not answer a ping")
+                # Silence alone is no failure; an unanswered ping is.
+                pinged = message is None
                 if message is None:
                     await subscription.ping()
                 elif message["type"] == "message":
-                    heard(_read(message["data"]))
+                    receive(_read(message["data"]))
 
-    async def _tell_on(self) -> None:
+    async def _publish_pending(self) -> None:
         try:
-            while self._untold:
-                changes, self._untold = self._untold[:MOST], self._untold[MOST:]
+            while self._pending:
+                changes, self._pending = self._pending[:MAX_CHANGES], self._pending[MAX_CHANGES:]
                 await self._cache.publish(  # pyright: ignore[reportUnknownMemberType] - likewise
                     self._channel, b"".join(part.bytes for change in changes for part in change)
                 )
-                await asyncio.sleep(self.gather_seconds)
+                await asyncio.sleep(self.batch_seconds)
         except (RedisError, OSError, TimeoutError) as error:
             self.failures += 1
-            self._untold.clear()
-            self._silent_until = time.monotonic() + PAUSE_SECONDS
-            log.warning("news_untold", error=type(error).__name__)
+            self._pending.clear()
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("change_publish_failed", error=type(error).__name__)
         finally:
-            self._telling = None
+            self._publishing = None
 
 
 def _read(message: bytes) -> list[Change]:

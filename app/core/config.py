@@ -33,18 +33,18 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
     """The address at which clients reach the API; permanent content URLs begin with it."""
     backend_cors_origins: Annotated[list[str], NoDecode] = []
-    """Origins (`https://app.example.com`), parted by commas, whose pages may call the API."""
+    """Origins (`https://app.example.com`), separated by commas, whose pages may call the API."""
     sentry_dsn: SecretStr | None = None
-    """Where errors are reported; unset: nowhere."""
+    """The Sentry DSN to which errors are reported; unset: none."""
     otel_exporter_otlp_endpoint: str | None = None
-    """Where traces go, OTLP over HTTP, such as `http://127.0.0.1:4318`; unset: nothing is traced."""
+    """The endpoint for traces, OTLP over HTTP, such as `http://127.0.0.1:4318`; unset: nothing is traced."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe level that is logged."""
     access_log: bool = True
     """Whether the API logs one line for each request."""
 
     database_url: SecretStr | None = None
-    """`postgresql://user:password@host:port/name`; stands in for the five POSTGRES_ settings."""
+    """`postgresql://user:password@host:port/name`; replaces the five POSTGRES_ settings."""
     postgres_server: str = "127.0.0.1"
     """Host of PostgreSQL."""
     postgres_port: int = Field(default=5469, ge=1, le=65535)
@@ -58,13 +58,14 @@ class Settings(BaseSettings):
     database_connections: int = Field(default=10, ge=1, le=200)
     """Connections to PostgreSQL that one process opens at most."""
     database_prepared_statements: bool = True
-    """Whether statements stay prepared; `false` behind a pooler in transaction mode that does not keep them: PgBouncer
+    """Whether statements stay prepared; `false` behind a pooler in transaction mode without support for them: PgBouncer
     before 1.21, or with `max_prepared_statements = 0`."""
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6834/0")
-    """Redis or Valkey: news between processes, signed URLs that all share, and the broker if BROKER_URL is unset."""
+    """Redis or Valkey: change messages between processes, the shared cache of signed URLs, and the broker if BROKER_URL
+    is unset."""
     broker_url: SecretStr | None = None
-    """The broker of Celery, if it is not REDIS_URL: `amqp://user:password@host:5672/vhost` for RabbitMQ, or another
+    """Celery's broker, if it is not REDIS_URL: `amqp://user:password@host:5672/vhost` for RabbitMQ, or another
     Redis."""
 
     bucket_name: str = Field(default="fleek-media", min_length=3, max_length=63)
@@ -80,52 +81,52 @@ class Settings(BaseSettings):
     s3_public_url: str | None = None
     """Where clients reach the S3 service; URLs are signed for it. Unset: S3_ENDPOINT_URL."""
     signed_url_seconds: int = Field(default=3600, ge=60, le=604_800)
-    """How long a pre-signed URL lives, in seconds; it is handed out until a fifth of that is left."""
+    """How long a pre-signed URL is valid, in seconds; it is reused until a fifth of that is left."""
 
     default_model: str = "dummy/painter"
     """The model of a request that names none."""
 
     idempotency_hours: float = Field(default=24.0, gt=0, le=8760)
-    """How long an Idempotency-Key joins the first request under it, in hours."""
+    """How long a repeated Idempotency-Key returns the first request's result, in hours."""
     worker_slots: int = Field(default=2000, ge=1, le=100_000)
     """Jobs that one worker process holds in flight at providers over the network."""
     worker_local_slots: int = Field(default=2, ge=1, le=64)
-    """Jobs that one worker process works on at a time with models that compute on this machine."""
+    """Jobs that one worker process runs at a time with models that compute on this machine."""
     claim_interval_seconds: float = Field(default=1.0, gt=0, le=60)
-    """How often a worker looks for due jobs when no bell rings, in seconds."""
+    """How often a worker polls for due jobs when no wake-up signal arrives, in seconds."""
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
-    """How long a worker may be silent before its jobs go to others, in seconds."""
+    """How long a worker may be silent before its jobs are reclaimed by others, in seconds."""
     shutdown_seconds: float = Field(default=8.0, ge=0, le=600)
     """How long a stopping worker waits for calls that are spending money, in seconds."""
     max_tries: int = Field(default=5, ge=1, le=100)
-    """How often a job is tried at most, first time included, when tries fail without having cost anything."""
+    """How many attempts a job gets at most, the first included, when attempts fail without having cost anything."""
     retry_base_seconds: float = Field(default=2.0, gt=0, le=3600)
-    """The pause before the second try, in seconds; it doubles with each, give or take a quarter."""
+    """The pause before the second attempt, in seconds; it doubles with each, plus or minus a quarter."""
     retry_max_seconds: float = Field(default=300.0, gt=0, le=86_400)
-    """The longest pause between two tries, in seconds."""
+    """The longest pause between two attempts, in seconds."""
     max_takeovers: int = Field(default=5, ge=5, le=1_000_000)
-    """How many workers may die with one job in hand before it ends with `worker_lost`; the last ones had it alone."""
+    """How many workers may die while holding one job before it ends with `worker_lost`; the last ones ran it alone."""
     reconcile_seconds: float = Field(default=60.0, ge=0, le=86_400)
-    """How long a provider is asked about a purchase whose answer was lost, before `on_unknown` decides, in seconds."""
+    """How long a purchase with a lost response is looked up at its provider before `on_unknown` applies, in seconds."""
     late_result_seconds: float = Field(default=3600.0, ge=0, le=2_592_000)
-    """How long after a job's end a result that may be paid is still waited for, in seconds."""
+    """How long after a job's end a result that may have been paid for is still fetched, in seconds."""
     silence_hours: float = Field(default=24.0, gt=0, le=8760)
-    """After how long a provider that took a job and never finishes it is given up, in hours."""
+    """How long a provider may take for a job that it accepted before the job fails, in hours."""
     ageing_seconds: float = Field(default=300.0, gt=0, le=604_800)
-    """How long a job has to wait to count as one step of priority higher, in seconds."""
+    """How long a job has to wait for its priority to rise by one step, in seconds."""
     provider_accounts: Annotated[dict[str, str], NoDecode] = {}
     """Further accounts at providers, name and kind: `replicate-eu=replicate,lab=openai`. Each reads the variables that
     begin with its name: REPLICATE_EU_API_TOKEN, LAB_BASE_URL."""
     catalogue_file: Path | None = None
-    """The operator's own catalogue, TOML: it changes and adds models, and defines routes. No process starts with one
-    that cannot be understood."""
+    """The operator's own catalogue, TOML: it changes and adds models, and defines routes. No process starts with an
+    invalid one."""
     callback_url: str | None = None
-    """The address of this API for callbacks of providers, from the internet; unset: PUBLIC_URL if that is https, else
-    none: then jobs are polled for."""
+    """The address at which providers reach this API for callbacks, from the internet; unset: PUBLIC_URL if that is
+    https, else none, and jobs are polled for."""
     provider_limits: Annotated[dict[str, int], NoDecode] = {}
-    """Jobs in flight at most over all workers, by provider: `replicate=100,other=20`; not named: not limited."""
+    """Jobs in flight at most over all workers, by provider: `replicate=100,other=20`; others are not limited."""
     provider_pause_seconds: float = Field(default=30.0, gt=0, le=86_400)
-    """How long nothing is bought from a provider whose key or credit is bad, until one job may try, in seconds."""
+    """How long nothing is submitted to a provider whose key or credit is bad, until one job may try, in seconds."""
     webhook_connections: int = Field(default=8, ge=1, le=200)
     """Deliveries that one receiver of webhooks gets from one worker process at the same time."""
     webhook_log_days: float = Field(default=30.0, ge=7, le=3650)
@@ -135,9 +136,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=64_000_000, ge=4096)
     """The largest picture that is accepted from a provider, in pixels."""
     max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1024)
-    """The largest input file that is taken, handed in or fetched for a caller, in bytes."""
+    """The largest input file that is accepted, uploaded or downloaded for a caller, in bytes."""
     upload_hours: float = Field(default=48.0, gt=0, le=8760)
-    """How long an input file is kept after it was handed in or named in a request, in hours."""
+    """How long an input file is kept after its upload or its last use in a request, in hours."""
     allow_private_addresses: bool = False
     """Whether webhooks and URLs given by callers may lead to private or loopback addresses; for development."""
 
@@ -221,7 +222,7 @@ class Settings(BaseSettings):
 
     @property
     def callback_base(self) -> str | None:
-        """Below which providers may call back; None: nowhere."""
+        """The base URL of providers' callbacks; None: providers cannot call back."""
         return self.callback_url or (self.public_url if self.public_url.startswith("https://") else None)
 
     @property
@@ -236,7 +237,7 @@ class Settings(BaseSettings):
 
 
 def variables() -> dict[str, str]:
-    """All environment variables, and those of the files that stand behind them; what is empty counts as not set."""
+    """All environment variables, and below them those of ENV_FILES; an empty one counts as unset."""
     found: dict[str, str | None] = {}
     for file in ENV_FILES:
         found |= dotenv_values(file)

@@ -5,7 +5,7 @@ FleekError
 ├── NotFoundError          404 not_found
 ├── ConflictError          409 conflict
 ├── InvalidInputError      422 invalid_input
-└── UnavailableError       503 unavailable: a part of ours does not answer
+└── UnavailableError       503 unavailable: a part of the service does not respond
     └── DatabaseUnavailableError   503 database_unavailable
 """
 
@@ -13,26 +13,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 MOST_FAULTS: Final = 20
-"""Wrong fields that one answer names."""
-_LONGEST: Final = 200
+"""Wrong fields that one response names."""
+_MAX_CHARACTERS: Final = 200
 
 
 def brief(given: Any) -> Any:
-    """What was given, short enough to be repeated in an answer."""
+    """The given value, short enough to be repeated in a response."""
     if isinstance(given, str):
-        return given if len(given) <= _LONGEST else f"{given[:_LONGEST]}…"
+        return given if len(given) <= _MAX_CHARACTERS else f"{given[:_MAX_CHARACTERS]}…"
     return given if given is None or isinstance(given, bool | int | float) else type(given).__name__
 
 
 class FleekError(Exception):
-    """Something went wrong that a caller can be told about."""
+    """An error that may be shown to a caller."""
 
     status: ClassVar[int] = 500
-    """The HTTP status of the answer."""
+    """The HTTP status of the response."""
     code: ClassVar[str] = "internal_error"
     """The stable name that programs act on."""
     title: ClassVar[str] = "Internal error"
-    """The same in words, always alike for one code."""
+    """The same in words, always the same for one code."""
 
     def __init__(
         self,
@@ -48,20 +48,20 @@ class FleekError(Exception):
         self.errors = tuple(errors)
         """One entry for each wrong field: `field`, `message`, `given`, `allowed`."""
         self.headers = dict(headers or {})
-        """Headers of the answer, such as Retry-After."""
+        """Headers of the response, such as Retry-After."""
         self.members = members
         """Further members of the problem document."""
 
 
 class SettingsError(FleekError):
-    """A setting of the operator's is invalid."""
+    """A setting is invalid."""
 
     code = "invalid_settings"
     title = "Invalid settings"
 
 
 class NotFoundError(FleekError):
-    """There is no such thing, or it belongs to somebody else."""
+    """It does not exist, or belongs to another owner."""
 
     status = 404
     code = "not_found"
@@ -69,7 +69,7 @@ class NotFoundError(FleekError):
 
 
 class ConflictError(FleekError):
-    """The thing is in a state in which this cannot be done."""
+    """Its state does not allow this."""
 
     status = 409
     code = "conflict"
@@ -85,7 +85,7 @@ class InvalidInputError(FleekError):
 
 
 class UnavailableError(FleekError):
-    """A part of the service does not answer now; the same request may succeed later."""
+    """A part of the service does not respond now; the same request may succeed later."""
 
     status = 503
     code = "unavailable"
@@ -93,7 +93,7 @@ class UnavailableError(FleekError):
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """PostgreSQL does not answer."""
+    """PostgreSQL does not respond."""
 
     code = "database_unavailable"
     title = "The database does not answer"

@@ -1,4 +1,4 @@
-"""What bytes are: type and size are read from the bytes themselves, never from a header or a name."""
+"""Recognises files: type and size are read from the bytes themselves, never from a header or a name."""
 
 import json
 from collections.abc import Collection
@@ -10,17 +10,17 @@ import filetype  # pyright: ignore[reportMissingTypeStubs] - it has none
 import imagesize  # pyright: ignore[reportMissingTypeStubs] - likewise
 
 HEAD_BYTES: Final = 64 * 1024
-"""So much of the beginning tells what it is."""
+"""The part at the beginning that is enough to recognise a file."""
 _TAIL_BYTES: Final = 12
-"""So much of the end tells whether all of it came."""
+"""The part at the end that is enough to recognise a complete file."""
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 SVG: Final = "image/svg+xml"
-"""Never given out as such: a browser that opens one runs the scripts in it. It counts as text."""
+"""Never served as such: a browser that opens one runs the scripts in it. It counts as text."""
 _PROPER: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 _MARKS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9"}
-"""How the end of a format reads. More may follow, as cameras and some programs do."""
+"""The bytes that end a format. More may follow: cameras and some programs append data."""
 _MARKER: Final = b"\xff"
 _START_OF_SCAN: Final = b"\xda"
 _ISO: Final = frozenset({"video/mp4", "video/quicktime", "video/x-m4v", "audio/mp4", "image/heic", "image/avif"})
@@ -28,19 +28,19 @@ _MATROSKA: Final = frozenset({"video/webm", "video/x-matroska"})
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT: Final = b"\x18\x53\x80\x67"
 _BOX: Final = 8
-"""Bytes of the head of a box: its length and its name."""
+"""Bytes of a box header: length and name."""
 _LARGE_BOX: Final = 16
-_UNTOLD: Final = frozenset({0, 0x7FFF_FFFF, 0xFFFF_FFFF})
-"""Lengths that are written by those who do not know them yet."""
+_UNKNOWN_LENGTHS: Final = frozenset({0, 0x7FFF_FFFF, 0xFFFF_FFFF})
+"""Placeholders that encoders write when they do not know the length yet."""
 
 
 class NotMediaError(Exception):
-    """The bytes are nothing that we take."""
+    """The bytes are of no accepted type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a file is."""
+    """The type of a file."""
 
     media_type: str
     extension: str
@@ -51,24 +51,24 @@ class Kind:
 
     @property
     def is_text(self) -> bool:
-        """Whether it is made of characters."""
+        """Whether it consists of characters."""
         return self.media_type in {TEXT, JSON}
 
     @property
     def content_type(self) -> str:
-        """As a header says it."""
+        """As a Content-Type header."""
         return f"{self.media_type}; charset=utf-8" if self.media_type == TEXT else self.media_type
 
 
 def inspect(head: bytes, texts: Collection[str] = ()) -> Kind:
-    """Tell what a file is from its first HEAD_BYTES.
+    """Recognise a file by its first HEAD_BYTES.
 
     Args:
-        head: Its beginning; all of it, if it is shorter.
-        texts: Media types that are expected; text is taken only where one of them is text.
+        head: Its beginning; all of it if it is shorter.
+        texts: Expected media types; text is accepted only if one of them is text.
 
     Raises:
-        NotMediaError: It is nothing that we take, or a picture without a readable size.
+        NotMediaError: It is of no accepted type, or a picture without a readable size.
     """
     guess: Any = filetype.guess(head)  # pyright: ignore[reportUnknownMemberType] - untyped
     if guess is None and (text := _text(head, texts)) is not None:
@@ -90,7 +90,7 @@ def _text(head: bytes, texts: Collection[str]) -> Kind | None:
     if not head or not (plain or JSON in texts):
         return None
     try:
-        # Only a character that the end cuts in two may be incomplete.
+        # Only a character cut in two at the end may be incomplete.
         text = head.decode() if len(head) < HEAD_BYTES else head[:-3].decode(errors="strict")
     except UnicodeDecodeError as error:
         if len(head) < HEAD_BYTES or error.start < len(head) - 6:
@@ -113,11 +113,11 @@ def _is_json(text: str, *, whole: bool) -> bool:
     return True
 
 
-class Tail:
-    """Watches a file that passes in pieces for the end that its format tells of."""
+class EndDetector:
+    """Detects, from the chunks of a file, whether the end that its format defines has been reached."""
 
     def __init__(self, kind: Kind, head: bytes) -> None:
-        """See `Tail`.
+        """See `EndDetector`.
 
         Args:
             kind: As inspected.
@@ -130,26 +130,26 @@ class Tail:
         self._marked = False
         self._tail = b""
         self.size = 0
-        """Bytes that have passed."""
+        """Bytes fed so far."""
 
-    def see(self, piece: bytes) -> None:
-        """The next piece."""
+    def feed(self, chunk: bytes) -> None:
+        """Process the next chunk."""
         if self._mark is not None and not self._marked:
-            # A piece may end within the mark.
+            # A chunk may end within the mark.
             begin = self.size - len(self._tail)
-            self._marked = (self._tail + piece).find(self._mark, max(self._not_before - begin, 0)) >= 0
-        self.size += len(piece)
-        self._tail = piece[-_TAIL_BYTES:] if len(piece) >= _TAIL_BYTES else (self._tail + piece)[-_TAIL_BYTES:]
+            self._marked = (self._tail + chunk).find(self._mark, max(self._not_before - begin, 0)) >= 0
+        self.size += len(chunk)
+        self._tail = chunk[-_TAIL_BYTES:] if len(chunk) >= _TAIL_BYTES else (self._tail + chunk)[-_TAIL_BYTES:]
 
     @property
-    def is_reached(self) -> bool:
-        """Whether all of it has passed; True where the format does not say."""
+    def is_complete(self) -> bool:
+        """Whether the whole file has been fed; True if the format does not define its end."""
         head, size, media_type = self._head, self.size, self._kind.media_type
         if self._mark is not None:
             return self._marked
         if media_type in {"image/webp", "audio/wav"}:
-            told = int.from_bytes(head[4:8], "little")
-            return (media_type == "audio/wav" and told in _UNTOLD) or size >= told + 8
+            declared = int.from_bytes(head[4:8], "little")
+            return (media_type == "audio/wav" and declared in _UNKNOWN_LENGTHS) or size >= declared + 8
         if media_type in _ISO:
             return _boxes_fit(head, size)
         if media_type in _MATROSKA:
@@ -160,19 +160,19 @@ class Tail:
 
 
 def _scan_of(head: bytes) -> int:
-    """Where a JPEG's picture begins, or a place before it: a preview among what describes it has an end of its own.
+    """Where a JPEG's image data begins, or an offset before it: a preview in its header segments has its own end mark.
 
     Source: ITU-T T.81, section B.1.1.
     """
     place = 2
     while head[place : place + 1] == _MARKER and (name := head[place + 1 : place + 2]) != _START_OF_SCAN:
-        # Before its name a marker may be repeated, to fill space.
+        # A marker may be preceded by any number of fill bytes.
         place += 1 if name == _MARKER else 2 + int.from_bytes(head[place + 2 : place + 4])
     return place
 
 
 def _boxes_fit(head: bytes, size: int) -> bool:
-    """Whether every box whose head can be seen ends within the file, and the one that describes all is there.
+    """Whether every box whose header is visible ends within the file, and the box with the metadata is among them.
 
     Source: ISO/IEC 14496-12, section 4.2.
     """
@@ -183,7 +183,7 @@ def _boxes_fit(head: bytes, size: int) -> bool:
             length = int.from_bytes(head[place + _BOX : place + _LARGE_BOX])
         described = described or name in {b"moov", b"meta"}
         if length == 0:
-            return True  # to the end, wherever that is
+            return True  # it extends to the end of the file
         if length < _BOX:
             return False
         place += length
@@ -191,14 +191,14 @@ def _boxes_fit(head: bytes, size: int) -> bool:
 
 
 def _segment_fits(head: bytes, size: int) -> bool:
-    """Whether the segment that all is in ends within the file.
+    """Whether the segment, which contains everything else, ends within the file.
 
     Source: RFC 8794, section 4; RFC 9559, section 5.
     """
     place = 0
     for name in (_EBML, _SEGMENT):
         if head[place : place + 4] != name:
-            return True  # something unusual stands before it
+            return True  # an unusual element precedes it
         length, width = _vint(head[place + 4 : place + 12])
         if length is None:
             return True
@@ -207,7 +207,7 @@ def _segment_fits(head: bytes, size: int) -> bool:
 
 
 def _vint(data: bytes) -> tuple[int | None, int]:
-    """A length and how many bytes it takes; None: it was not known when it was written."""
+    """A length and the number of bytes that encode it; None: it was unknown when it was written."""
     width = 9 - data[0].bit_length() if data and data[0] else 0
     if not width or len(data) < width:
         return None, width

@@ -1,4 +1,4 @@
-"""Identifiers: UUID version 7, so that ids sort by the time they were made."""
+"""Identifiers: UUID version 7, so that ids sort by their time of creation."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Reads the settings of a process, and refuses what must not go into production."""
+"""Reads the settings of a process, and refuses those that must not be used in production."""
 
 import sys
 
@@ -14,20 +14,20 @@ def load_settings() -> Settings:
 
     Raises:
         SettingsError: A setting is invalid, or unfit for ENVIRONMENT=production; the message names each one and what
-            it takes.
+            it accepts.
     """
     try:
         settings = Settings()
     except ValidationError as error:
         faults = [f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError("; ".join(faults)) from None
-    if faults := production_checks.faults(settings):
+    if faults := production_checks.problems(settings):
         raise SettingsError(f"not fit for ENVIRONMENT=production: {'; '.join(faults)}")
     return settings
 
 
 def settings_or_exit() -> Settings:
-    """Read the settings of a program; what is wrong with them is its last line, without a traceback."""
+    """Read the settings of a program; invalid ones end it with one line, without a traceback."""
     try:
         return load_settings()
     except SettingsError as error:

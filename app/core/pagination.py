@@ -1,4 +1,4 @@
-"""Keyset cursors: opaque to clients, the place of the last item to us."""
+"""Keyset cursors: opaque to clients; each encodes the position of the last item."""
 
 import base64
 import binascii
@@ -13,15 +13,15 @@ _TIME_BYTES: Final = 8
 
 
 class Place(NamedTuple):
-    """Where an item stands in a list that is ordered by time."""
+    """The position of an item in a list ordered by time."""
 
     at: datetime
     id: UUID
-    """Tells apart what has the same time."""
+    """Breaks ties between items of the same time."""
 
 
 class InvalidCursorError(InvalidInputError):
-    """The cursor is none that we gave out."""
+    """The cursor was not issued by this API."""
 
     code = "invalid_cursor"
     title = "Invalid cursor"
@@ -33,7 +33,7 @@ def encode_cursor(last: UUID) -> str:
 
 
 def encode_place(last: Place) -> str:
-    """The cursor that continues after `last`; to the microsecond, as PostgreSQL has it."""
+    """The cursor that continues after `last`; to the microsecond, as PostgreSQL stores it."""
     microseconds = (last.at - _EPOCH) // timedelta(microseconds=1)
     return _encode(microseconds.to_bytes(_TIME_BYTES, signed=True) + last.id.bytes)
 
@@ -42,7 +42,7 @@ def decode_cursor(cursor: str) -> UUID:
     """The id after which to continue.
 
     Raises:
-        InvalidCursorError: It is none that we gave out.
+        InvalidCursorError: It was not issued by this API.
     """
     try:
         return UUID(bytes=_decode(cursor))
@@ -54,7 +54,7 @@ def decode_place(cursor: str) -> Place:
     """The place after which to continue.
 
     Raises:
-        InvalidCursorError: It is none that we gave out.
+        InvalidCursorError: It was not issued by this API.
     """
     try:
         place = _decode(cursor)
@@ -73,7 +73,7 @@ def decode_name(cursor: str) -> str:
     """The name after which to continue.
 
     Raises:
-        InvalidCursorError: It is none that we gave out.
+        InvalidCursorError: It was not issued by this API.
     """
     try:
         return _decode(cursor).decode()

@@ -1,4 +1,4 @@
-"""What must not go into production: secrets that everybody knows, addresses that lead to this machine."""
+"""Settings that production refuses: publicly known secrets, and addresses of this machine."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -8,24 +8,24 @@ from urllib.parse import unquote, urlsplit
 from app.core.config import Settings
 
 PUBLIC_SECRETS: Final = frozenset({"fleek", "fleek-secret", "guest", "postgres", "change-me"})
-"""The defaults of ours, of the committed `.env`, and of the servers."""
+"""Our defaults, those of the committed `.env`, and those of the servers."""
 
 
-def faults(settings: Settings) -> list[str]:
-    """Why these settings cannot serve in production, and what to set; nothing if they can."""
+def problems(settings: Settings) -> list[str]:
+    """Why these settings are refused in production, and what to set instead; empty if they are not."""
     if settings.environment != "production":
         return []
-    return [*_known_secrets(settings), *_local_addresses(settings), *_open_doors(settings)]
+    return [*_known_secrets(settings), *_local_addresses(settings), *_private_access(settings)]
 
 
 def cautions(settings: Settings) -> list[str]:
-    """What production may do, but seldom should."""
+    """Settings that production accepts, but that are seldom right."""
     if settings.environment != "production":
         return []
     found = list[str]()
     broker = urlsplit(settings.redis_url.get_secret_value())
     if not broker.password and not _is_local(broker.hostname):
-        found.append("REDIS_URL has no password: whoever reaches Redis can read signed URLs and ring for workers")
+        found.append("REDIS_URL has no password: whoever reaches Redis can read signed URLs and wake workers")
     if settings.public_url.startswith("http://"):
         found.append("PUBLIC_URL begins with http://: prompts and links travel unencrypted")
     return found
@@ -34,21 +34,21 @@ def cautions(settings: Settings) -> list[str]:
 def _known_secrets(settings: Settings) -> Iterator[str]:
     if settings.database_url is None:
         if settings.postgres_password.get_secret_value() in PUBLIC_SECRETS:
-            yield "POSTGRES_PASSWORD is one that everybody knows: set your own, or DATABASE_URL"
+            yield "POSTGRES_PASSWORD is publicly known: set your own, or DATABASE_URL"
     elif _password(settings.database_url.get_secret_value()) in PUBLIC_SECRETS:
-        yield "the password in DATABASE_URL is one that everybody knows: set your own"
+        yield "the password in DATABASE_URL is publicly known: set your own"
     if settings.aws_access_key_id in PUBLIC_SECRETS:
         yield "AWS_ACCESS_KEY_ID is the default: set the access key of your bucket"
     if settings.aws_secret_access_key.get_secret_value() in PUBLIC_SECRETS:
         yield "AWS_SECRET_ACCESS_KEY is the default: set the secret key of your bucket"
     for name, address in (("REDIS_URL", settings.redis_url), ("BROKER_URL", settings.broker_url)):
-        if address is not None and _lets_everybody_in(address.get_secret_value()):
-            yield f"{name} has a password that everybody knows: set your own"
+        if address is not None and _has_known_password(address.get_secret_value()):
+            yield f"{name} has a publicly known password: set your own"
 
 
-def _lets_everybody_in(broker: str) -> bool:
+def _has_known_password(broker: str) -> bool:
     password = _password(broker)
-    # RabbitMQ takes whoever names nobody for its `guest`; a Redis in a network of its own may do without.
+    # RabbitMQ treats a URL without a user as `guest`; a Redis in a private network may have no password.
     return password in PUBLIC_SECRETS or (password is None and broker.startswith("amqp"))
 
 
@@ -58,12 +58,12 @@ def _local_addresses(settings: Settings) -> Iterator[str]:
     signing = settings.s3_signing_url
     if signing is not None and signing != "aws" and _is_local(urlsplit(signing).hostname):
         yield (
-            "files would be handed out under an address of this machine: set S3_PUBLIC_URL to the one at which "
+            "file URLs would point to this machine: set S3_PUBLIC_URL to the address at which "
             "clients reach the S3 service, or S3_ENDPOINT_URL=aws"
         )
 
 
-def _open_doors(settings: Settings) -> Iterator[str]:
+def _private_access(settings: Settings) -> Iterator[str]:
     if settings.allow_private_addresses:
         yield "ALLOW_PRIVATE_ADDRESSES lets callers reach your network: unset it"
 

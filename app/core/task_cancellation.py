@@ -1,18 +1,18 @@
-"""Ending background tasks for certain."""
+"""Cancels background tasks reliably."""
 
 import asyncio
 
-_AGAIN_SECONDS = 1.0
+_REPEAT_SECONDS = 1.0
 
 
-async def end(*tasks: "asyncio.Task[None]") -> None:
+async def cancel_and_wait(*tasks: "asyncio.Task[None]") -> None:
     """Cancel tasks and wait until they are done, however they end.
 
-    Once is not enough: a library whose time-out fires in the same moment may take the cancellation for its own.
+    Once is not enough: a library whose time-out fires at the same moment may mistake the cancellation for it.
     """
     pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_AGAIN_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=_REPEAT_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,10 +15,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from app.core.database.pool import NOBODY, UNAVAILABLE, Change, DatabasePool
+from app.core.database.pool import NO_OWNER, UNAVAILABLE, Change, DatabasePool
 from app.core.database.text import storable
-from app.core.task_cancellation import end
-from app.core.telemetry.logging import Tap
+from app.core.task_cancellation import cancel_and_wait
+from app.core.telemetry.logging import Sinks
 from app.core.telemetry.metrics import LOGS_DROPPED
 
 MOST: Final = 10_000
@@ -54,15 +54,15 @@ class Recorder:
 
     def start(self) -> None:
         """Start to record whatever is logged with a `media_id`."""
-        Tap.record = self.record
+        Sinks.media_events = self.record
         self._writer = asyncio.create_task(self._write_regularly())
 
     async def stop(self) -> None:
         """Write what is queued, for at most a second, and stop."""
-        if Tap.record == self.record:
-            Tap.record = None
+        if Sinks.media_events == self.record:
+            Sinks.media_events = None
         if self._writer is not None:
-            await end(self._writer)
+            await cancel_and_wait(self._writer)
         with contextlib.suppress(TimeoutError, *UNAVAILABLE):
             async with asyncio.timeout(1):
                 while self._waiting:
@@ -97,7 +97,7 @@ class Recorder:
             # A batch that cannot be stored must not stop the recording of what follows.
             self._drop(len(events))
         else:
-            self._db.announce({Change(row.media_id, NOBODY) for row in rows}, posted=False)
+            self._db.on_change({Change(row.media_id, NO_OWNER) for row in rows}, deliveries_due=False)
 
     def _drop(self, number: int) -> None:
         self.dropped += number

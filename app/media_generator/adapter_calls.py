@@ -58,8 +58,8 @@ WHILE_REFUSED: Final = timedelta(seconds=10)
 class _Call(Timed):
     """Measures a call of an adapter."""
 
-    def word_for(self, error: BaseException) -> str:
-        return error.code if isinstance(error, ProviderError) else super().word_for(error)
+    def outcome_of(self, error: BaseException) -> str:
+        return error.code if isinstance(error, ProviderError) else super().outcome_of(error)
 
 
 @contextmanager

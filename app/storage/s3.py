@@ -138,10 +138,10 @@ async def _chained(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncItera
 class _Call(Timed):
     """Measures a call; for large objects this includes the time of their source."""
 
-    def word_for(self, error: BaseException) -> str:
+    def outcome_of(self, error: BaseException) -> str:
         if isinstance(error, FileNotFoundError):
             return "not_found"
-        return "unavailable" if isinstance(error, BaseError | OSError) else super().word_for(error)
+        return "unavailable" if isinstance(error, BaseError | OSError) else super().outcome_of(error)
 
 
 @contextmanager

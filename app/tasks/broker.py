@@ -1,6 +1,6 @@
-"""The broker: its queues, and Celery's own messages without Celery.
+"""The broker: its queues, and Celery messages without Celery.
 
-The API only sends. Celery takes 4 MiB and reads more than a hundred settings for that; a message is a few lines of
+The API only sends. Celery needs 4 MiB and reads more than a hundred settings for that; a message is a few lines of
 kombu, in a format that Celery keeps stable for senders in other languages.
 
 Source: Celery, Message Protocol, version 2.
@@ -31,21 +31,21 @@ TRANSPORT: Final[Mapping[str, Any]] = (
     if on_rabbitmq
     else {"socket_connect_timeout": 3, "socket_timeout": 5, "socket_keepalive": True}
 )
-# On RabbitMQ quorum queues: they live on several nodes, and 4 has no other kind that does.
+# On RabbitMQ quorum queues: the only replicated kind that version 4 has.
 _KIND: Final = {"x-queue-type": "quorum"} if on_rabbitmq else None
-CHORES: Final = Queue("fleek", routing_key="fleek", queue_arguments=_KIND)
-"""The queue of everything that is no bell."""
+MAINTENANCE: Final = Queue("fleek", routing_key="fleek", queue_arguments=_KIND)
+"""The queue of all tasks but the wake-up signals."""
 
 
 def bell_queue(queue: str) -> Queue:
-    """The Celery queue on which the bell of one queue of jobs rings."""
+    """The Celery queue for the wake-up signals of one queue of jobs."""
     name = f"fleek.bell.{queue}"
-    # A lost bell costs a second; acknowledging each costs twice the work.
+    # A lost signal costs a second; acknowledging each doubles the work.
     return Queue(name, routing_key=name, no_ack=True, queue_arguments=_KIND)
 
 
 def connection() -> Connection:
-    """A connection to the broker; nobody is called yet."""
+    """A connection to the broker, not opened yet."""
     return Connection(settings.broker_dsn, connect_timeout=CONNECT_SECONDS, transport_options=dict(TRANSPORT))
 
 
@@ -56,14 +56,14 @@ BROKER_ERRORS: Final[tuple[type[BaseException], ...]] = (
     KombuError,
     OSError,
 )
-"""What a broker that is away, slow or unwilling raises; each transport has exceptions of its own."""
+"""Raised for a broker that is down, slow or refusing; each transport has its own exceptions."""
 
 
 def reach() -> None:
     """Connect and open a channel; blocks, within the time-outs of `TRANSPORT`.
 
     Raises:
-        ConnectionError: There is no answer, or a refusal.
+        ConnectionError: The broker does not respond, or refuses.
     """
     broker = connection()
     try:
@@ -85,9 +85,9 @@ def send(
     headers: Mapping[str, str] | None = None,
     expires: datetime | None = None,
 ) -> None:
-    """Send the message of one task, which nobody runs after `expires`; `queue` is there already."""
+    """Send the message of one task, which is not run after `expires`; `queue` must exist."""
     task_id = str(new_id())
-    told = {
+    message_headers = {
         "lang": "py",
         "task": task,
         "id": task_id,
@@ -100,11 +100,11 @@ def send(
         **(headers or {}),
     }
     embedded = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
-    # To the default exchange, which leads to the queue of that name.
+    # To the default exchange, which routes to the queue of that name.
     Producer(channel).publish(
         (list(arguments), {}, embedded),
         routing_key=queue.name,
         serializer="json",
         correlation_id=task_id,
-        headers=told,
+        headers=message_headers,
     )

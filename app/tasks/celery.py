@@ -1,7 +1,7 @@
 """The Celery application: `celery -A app.tasks.celery worker`.
 
-Celery runs the fleet; the jobs are rows. Its messages are bells and small chores, all of them idempotent, none
-with an ETA or a countdown. A worker starts, and goes on working, while the broker is away.
+Celery runs the processes; the jobs are rows. Its messages are wake-up signals and small maintenance tasks, all
+idempotent, none with an ETA or a countdown. A worker starts and keeps working while the broker is down.
 """
 
 from typing import Any
@@ -11,18 +11,18 @@ from celery.signals import setup_logging
 
 from app.core.bell import WEBHOOKS
 from app.core.telemetry.logging import set_up_logging
-from app.tasks.broker import CHORES, TRANSPORT, bell_queue, settings
+from app.tasks.broker import MAINTENANCE, TRANSPORT, bell_queue, settings
 
 app = Celery("fleek", broker=settings.broker_dsn)
 app.conf.update(
-    task_queues=[CHORES, bell_queue("network"), bell_queue("local"), bell_queue(WEBHOOKS)],
-    task_default_queue=CHORES.name,
+    task_queues=[MAINTENANCE, bell_queue("network"), bell_queue("local"), bell_queue(WEBHOOKS)],
+    task_default_queue=MAINTENANCE.name,
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
     enable_utc=True,
     imports=["app.tasks.maintenance_tasks"],
-    # The runner keeps the jobs in flight; the pool is for chores, and threads share its memory.
+    # The runner keeps the jobs in flight; the pool is for maintenance tasks, and threads share its memory.
     worker_pool="threads",
     worker_concurrency=4,
     worker_prefetch_multiplier=1,
@@ -36,10 +36,10 @@ app.conf.update(
     broker_transport_options=dict(TRANSPORT),
     task_publish_retry=False,
 )
-# By name: what only looks at this application loads nothing of a worker.
+# By name: whoever only inspects this application loads nothing of a worker.
 app.steps["worker"].add("app.tasks.worker:RunnerStep")
 
 
 @setup_logging.connect(weak=False)
-def _log_our_way(**_arguments: Any) -> None:
+def _set_up_logging(**_arguments: Any) -> None:
     set_up_logging(level=settings.log_level)

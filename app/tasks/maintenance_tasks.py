@@ -1,4 +1,4 @@
-"""Small tasks of the worker's pool: an id or a key in, one use case, nothing else. The bell's is never run."""
+"""Small tasks of the worker's pool: an id or a key in, one use case. The wake-up signal's task is never run."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ PONG_SECONDS = 30
 
 
 class BellTask(Task[Any, Any]):
-    """Heard, not run; see `hearing.py`."""
+    """Consumed, not run; see `bell_consumer.py`."""
 
     name = BELL_TASK
-    Strategy = "app.tasks.bell_consumer:hear"
+    Strategy = "app.tasks.bell_consumer:wake_runner"
 
     def run(self, *_args: Any, **_kwargs: Any) -> None:
-        """Never called: the strategy takes the message."""
+        """Never called: the strategy consumes the message."""
 
 
 app.register_task(BellTask())
@@ -27,7 +27,7 @@ app.register_task(BellTask())
 
 @app.task(name=PING_TASK)
 def ping(reply_to: str) -> None:
-    """Answer on a list in Redis: proof that a message goes through broker, worker and pool."""
+    """Reply on a list in Redis: proof that a message passes through broker, worker and pool."""
     address = load_settings().redis_url.get_secret_value()
     with redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
         address, socket_timeout=3, socket_connect_timeout=3

@@ -1,4 +1,4 @@
-"""The runner's place in a Celery worker: started and stopped with it, in an event loop on a thread of its own."""
+"""Runs the runner in a Celery worker: started and stopped with it, in an event loop on its own thread."""
 
 import asyncio
 import os
@@ -18,15 +18,15 @@ from app.core.database.migrations import until_migrated
 from app.core.http_client.client import HttpClient
 from app.core.load_settings import load_settings
 from app.runtime import Runtime, open_runtime
-from app.worker import announcer, build_deliverer, build_runner, waker
+from app.worker import build_deliverer, build_runner, change_publisher, waker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = structlog.get_logger(__name__)
 
-# Celery has options for this on the command line only: workers here need not know of each other, and asking
-# around costs a second at each start.
+# Celery has only command-line options for this: workers need not know each other, and their discovery costs a second
+# at each start.
 Gossip.compatible_transports = Mingle.compatible_transports = set[str]()
 
 
@@ -34,7 +34,7 @@ def _never(self: DelayedDelivery, c: Any) -> bool:  # noqa: ARG001 - Celery's si
     return False
 
 
-# On RabbitMQ it would declare 28 quorum queues for countdowns, which nothing here has.
+# On RabbitMQ it would declare 28 quorum queues for countdowns, which are not used here.
 DelayedDelivery.include_if = _never  # type: ignore[method-assign]
 
 
@@ -45,7 +45,7 @@ class RunnerThread:
         self._thread = threading.Thread(target=self._main, name="fleek-runner", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._told_to_stop = False
+        self._stop_requested = False
         self._wake: Callable[[str], None] | None = None
 
     def start(self) -> None:
@@ -53,14 +53,14 @@ class RunnerThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Hand jobs back and end; bounded by SHUTDOWN_SECONDS."""
-        self._told_to_stop = True
+        """Release jobs and end; bounded by SHUTDOWN_SECONDS."""
+        self._stop_requested = True
         if self._loop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def wake(self, queue: str) -> None:
-        """Ring the bell of a queue, from any thread."""
+        """Wake the runner for a queue, from any thread."""
         if self._loop is not None and self._wake is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._wake, queue)
 
@@ -69,20 +69,20 @@ class RunnerThread:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
                 loop.run(self._serve())
         except Exception:
-            # A worker without a runner would look alive and do nothing.
-            log.exception("runner_broken")
+            # A worker without a runner would look healthy and do nothing.
+            log.exception("runner_crashed")
             os.kill(os.getpid(), signal.SIGTERM)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        if self._told_to_stop:
-            # Before there was a loop that could have been woken.
+        if self._stop_requested:
+            # Stopped before there was a loop to notify.
             return
         settings = load_settings()
         outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
         stopping = asyncio.create_task(self._stop.wait())
         async with open_runtime(settings, outgoing=outgoing, process="worker") as runtime:
-            # Code that comes before its schema would take what is missing there for defects of jobs.
+            # Without its schema, this code would take missing columns for bugs and fail jobs.
             migrated = asyncio.create_task(until_migrated(runtime.db))
             await asyncio.wait({stopping, migrated}, return_when=asyncio.FIRST_COMPLETED)
             if not migrated.done():
@@ -94,22 +94,22 @@ class RunnerThread:
     async def _run(self, runtime: Runtime, outgoing: HttpClient, stopping: asyncio.Task[bool]) -> None:
         runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
         self._wake = waker(runner, deliverer)
-        runtime.db.announce = announcer(runtime, deliverer)
+        runtime.db.on_change = change_publisher(runtime, deliverer)
         await deliverer.start()
         await runner.start()
         log.info("runner_started", worker_id=str(runner.worker_id))
-        process_memory.settle()
+        process_memory.trim()
         broken = asyncio.create_task(runner.watch())
         await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
         broken.cancel()
         await asyncio.gather(runner.stop(), deliverer.stop())
         if not stopping.done():
             stopping.cancel()
-            raise RuntimeError("the runner ceased to work")
+            raise RuntimeError("the runner stopped unexpectedly")
 
 
 class RunnerStep(bootsteps.StartStopStep):
-    """Hosts the runner; `ring` is how the bell's task reaches it."""
+    """Hosts the runner; wake-up signals reach it through `wake`."""
 
     running: RunnerThread | None = None
 
@@ -127,7 +127,7 @@ class RunnerStep(bootsteps.StartStopStep):
     terminate = stop
 
     @classmethod
-    def ring(cls, queue: str) -> None:
+    def wake(cls, queue: str) -> None:
         """Wake the runner of this process, if it has one."""
         if cls.running is not None:
             cls.running.wake(queue)

@@ -1,4 +1,4 @@
-"""Whether the parts that a process depends on answer; each check is bounded, and says what to do."""
+"""Health checks of everything a process depends on; each is bounded, and says what to do."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 from redis.exceptions import RedisError
 
-from app.core.database.migrations import Revisions, present_revision, revisions
+from app.core.database.migrations import Revisions, current_revision, revisions
 from app.core.database.pool import UNAVAILABLE
 from app.jobs.scheduling import model_pauses, provider_circuits
 from app.jobs.states import PAUSED_BY_OPERATOR
@@ -20,12 +20,12 @@ from app.tasks.broker import on_rabbitmq, reach
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS: Final = 3.0
+CHECK_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What came of one check; `detail` and `hint` hold no address and no secret."""
+    """The result of one check; `detail` and `hint` contain no address and no secret."""
 
     name: str
     ok: bool
@@ -34,7 +34,7 @@ class Check:
 
 
 async def check_all(runtime: Runtime) -> list[Check]:
-    """Ask database, migrations, broker, store and providers, all at once."""
+    """Check database, migrations, broker, store and providers, concurrently."""
     known = asyncio.to_thread(revisions)
     return list(
         await asyncio.gather(
@@ -47,28 +47,28 @@ async def check_all(runtime: Runtime) -> list[Check]:
             _bounded(
                 "broker",
                 _broker(runtime),
-                "is what REDIS_URL and BROKER_URL lead to running, and are they right?",
+                "are REDIS_URL and BROKER_URL right, and are those servers running?",
             ),
             _bounded("store", _store(runtime), "check S3_ENDPOINT_URL, BUCKET_NAME and the AWS_ keys"),
             _bounded(
                 "providers",
                 _providers(runtime),
-                "look after the settings, key and credit of what is named, replace a model that is gone (if it is not: "
+                "check the settings, key and credit of what is named, replace a model that is gone (if it is not: "
                 "fleek jobs resume NAME), reinstall or remove a plug-in, or set DEFAULT_MODEL to one of /models",
             ),
         )
     )
 
 
-class _FoundWrongError(Exception):
-    """A check's answer is bad."""
+class _CheckFailedError(Exception):
+    """A check found a problem."""
 
 
 async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(CHECK_SECONDS):
             return Check(name, ok=True, detail=await check)
-    except _FoundWrongError as error:
+    except _CheckFailedError as error:
         return Check(name, ok=False, detail=str(error), hint=hint)
     except StoreError as error:
         return Check(name, ok=False, detail=str(error), hint=hint)
@@ -76,7 +76,7 @@ async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
         log.warning("check_failed", check=name, error=repr(error))
         return Check(name, ok=False, detail=f"does not answer ({type(error).__name__})", hint=hint)
     except Exception as error:
-        # A wrong password, a database that is not there: the operator reads which in the log.
+        # A wrong password or a missing database: the log has the details.
         log.exception("check_failed", check=name)
         return Check(name, ok=False, detail=f"refuses us ({type(error).__name__})", hint=hint)
 
@@ -88,9 +88,9 @@ async def _database(runtime: Runtime) -> str:
 
 async def _migrations(runtime: Runtime, known: Awaitable[Revisions]) -> str:
     mine = await known
-    present = await present_revision(runtime.db)
-    if not mine.serve_on(present):
-        raise _FoundWrongError(f"the database is at revision {present}, this code wants {mine.newest}")
+    present = await current_revision(runtime.db)
+    if not mine.is_compatible_with(present):
+        raise _CheckFailedError(f"the database is at revision {present}, this code needs {mine.newest}")
     return f"at revision {present}" if present == mine.newest else f"at revision {present} of a newer release"
 
 
@@ -99,14 +99,14 @@ async def _broker(runtime: Runtime) -> str:
         await runtime.cache.get("fleek:ready")
         return "answers"
     name = "RabbitMQ" if on_rabbitmq else "the broker"
-    asked = await asyncio.gather(asyncio.to_thread(reach), runtime.cache.get("fleek:ready"), return_exceptions=True)
+    results = await asyncio.gather(asyncio.to_thread(reach), runtime.cache.get("fleek:ready"), return_exceptions=True)
     silent = [
         f"{who} does not answer ({type(error).__name__})"
-        for who, error in zip((name, "Redis"), asked, strict=True)
+        for who, error in zip((name, "Redis"), results, strict=True)
         if isinstance(error, Exception)
     ]
     if silent:
-        raise _FoundWrongError("; ".join(silent))
+        raise _CheckFailedError("; ".join(silent))
     return f"{name} and Redis answer"
 
 
@@ -117,33 +117,31 @@ async def _store(runtime: Runtime) -> str:
 
 async def _providers(runtime: Runtime) -> str:
     wrong = [f"{name}: {why}" for name, why in runtime.registry.broken.items()]
-    closed, paused = await _not_bought_from(runtime)
-    wrong += closed
+    unavailable, paused = await _unavailable(runtime)
+    wrong += unavailable
     if wrong:
-        raise _FoundWrongError("; ".join(wrong))
+        raise _CheckFailedError("; ".join(wrong))
     try:
         runtime.registry.wanted(runtime.settings.default_model)
     except UnknownModelError as error:
-        raise _FoundWrongError(f"DEFAULT_MODEL is {error.name!r}, which nobody offers") from None
+        raise _CheckFailedError(f"DEFAULT_MODEL is {error.name!r}, which no provider offers") from None
     offers = ", ".join(offer.full_name for offer in runtime.registry.offers())
     return f"{offers}; paused by the operator: {', '.join(paused)}" if paused else offers
 
 
-async def _not_bought_from(runtime: Runtime) -> tuple[list[str], list[str]]:
-    """Which providers are closed, which models are gone, and why; and what an operator has paused.
+async def _unavailable(runtime: Runtime) -> tuple[list[str], list[str]]:
+    """Which providers are unavailable and which models are gone, with the reasons; and what the operator has paused.
 
-    An operator's pause is no fault.
-
-    That the database cannot say is the finding of another check.
+    A pause by the operator is not a problem. An unreachable database is reported by another check.
     """
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        async with asyncio.timeout(CHECK_SECONDS / 2):
             tripped = await provider_circuits.tripped(runtime.db)
             paused = await model_pauses.paused(runtime.db)
     except (*UNAVAILABLE, asyncpg.PostgresError):
         return [], []
     reasons = [(row.provider, row.code, row.message) for row in tripped]
     reasons += [(row.model, row.code, row.message) for row in paused]
-    return [
-        f"nothing is bought from {name}: {message}" for name, code, message in reasons if code != PAUSED_BY_OPERATOR
-    ], [name for name, code, _ in reasons if code == PAUSED_BY_OPERATOR]
+    return [f"{name} is unavailable: {message}" for name, code, message in reasons if code != PAUSED_BY_OPERATOR], [
+        name for name, code, _ in reasons if code == PAUSED_BY_OPERATOR
+    ]

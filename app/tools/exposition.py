@@ -13,10 +13,10 @@ class Sample:
     """One number."""
 
     values: Sequence[str]
-    """Of the family's labels."""
+    """The values of the family's labels."""
     number: float
     suffix: str = ""
-    """Of the name: a histogram's `_bucket`, `_sum` or `_count`."""
+    """Appended to the name: a histogram's `_bucket`, `_sum` or `_count`."""
     bound: str | None = None
     """The `le` of a bucket."""
 
@@ -26,9 +26,9 @@ class Family:
     """All samples of one name."""
 
     name: str
-    """As it is published; a counter's ends with `_total`."""
+    """As published; a counter's ends with `_total`."""
     kind: Literal["counter", "gauge", "histogram"]
-    says: str
+    description: str
     labels: Sequence[str]
     samples: Sequence[Sample]
 
@@ -39,7 +39,7 @@ def text(families: Iterable[Family]) -> bytes:
 
 
 def _lines(family: Family) -> Iterator[str]:
-    yield f"# HELP {family.name} {family.says}"
+    yield f"# HELP {family.name} {family.description}"
     yield f"# TYPE {family.name} {family.kind}"
     for sample in family.samples:
         pairs = [*zip(family.labels, sample.values, strict=True)]

@@ -1,6 +1,6 @@
-"""What an operator watches, as Prometheus reads it. Any API process answers for all processes there are.
+"""The metrics page in Prometheus' text format. Any API process reports for all processes.
 
-Reading is bounded: scrapes that come close together share one read, and a read takes a tenth of the time at most.
+Reading is bounded: scrapes close together share one read, and reads take a tenth of the time at most.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ log = structlog.get_logger(__name__)
 Values: TypeAlias = Mapping[str, Sequence[tuple[tuple[str, ...], float]]]
 """By the name of a gauge: label values and number."""
 
-KEPT_SECONDS: Final = 2.0
-"""How long a page is handed out again."""
+CACHE_SECONDS: Final = 2.0
+"""How long a page is reused."""
 REST_PER_READ: Final = 10.0
-"""A page that took long to read is kept so many times as long."""
-PATIENCE_SECONDS: Final = 4.0
-"""For the database; Prometheus itself gives up after ten."""
+"""A page is kept at least so many times as long as reading it took."""
+READ_SECONDS: Final = 4.0
+"""Time-out for the database; Prometheus itself gives up after ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +35,23 @@ class Gauge:
     """A number that is read from the tables."""
 
     name: str
-    says: str
+    description: str
     labels: Sequence[str] = ()
 
 
 GAUGES: Final = (
-    Gauge("fleek_database_up", "Whether the database answers; if not, this is the only number."),
-    Gauge("fleek_queue_depth", "Jobs that wait, by model.", ("model",)),
-    Gauge("fleek_queue_oldest_seconds", "Wait of the oldest job that is due.", ("model",)),
-    Gauge("fleek_running", "Jobs in workers' hands, by model.", ("model",)),
-    Gauge("fleek_provider_closed", "Providers from which nothing is bought now, and why.", ("provider", "code")),
-    Gauge("fleek_model_paused", "Models from which nothing is bought now, and why.", ("model", "code")),
-    Gauge("fleek_workers", "Workers that report."),
-    Gauge("fleek_attempts_unknown", "Tries that may have been paid, held for a decision."),
-    Gauge("fleek_attempts_late", "Purchases looked after although their media is over."),
-    Gauge("fleek_webhook_deliveries_pending", "Deliveries that wait, by their endpoint's status.", ("endpoint",)),
-    Gauge("fleek_webhook_oldest_due_seconds", "For how long the oldest delivery that could be sent has been due."),
-    Gauge("fleek_webhook_endpoints", "Endpoints of webhooks, by status.", ("status",)),
+    Gauge("fleek_database_up", "Whether the database responds; if not, this is the only number."),
+    Gauge("fleek_queue_depth", "Waiting jobs, by model.", ("model",)),
+    Gauge("fleek_queue_oldest_seconds", "How long the oldest due job has waited.", ("model",)),
+    Gauge("fleek_running", "Jobs held by workers, by model.", ("model",)),
+    Gauge("fleek_provider_unavailable", "Providers to which nothing is submitted now, and why.", ("provider", "code")),
+    Gauge("fleek_model_paused", "Models to which nothing is submitted now, and why.", ("model", "code")),
+    Gauge("fleek_workers", "Workers that are reporting."),
+    Gauge("fleek_attempts_unknown", "Attempts that may have been charged, held for a decision."),
+    Gauge("fleek_attempts_late", "Purchases followed up although their media item is final."),
+    Gauge("fleek_webhook_deliveries_pending", "Pending deliveries, by their endpoint's status.", ("endpoint",)),
+    Gauge("fleek_webhook_oldest_due_seconds", "How long the oldest deliverable delivery has been due."),
+    Gauge("fleek_webhook_endpoints", "Webhook endpoints, by status.", ("status",)),
 )
 
 
@@ -65,18 +65,18 @@ class MetricsPage:
         self._reading = asyncio.Lock()
 
     async def read(self) -> bytes:
-        """Everything there is to watch; without a database only that."""
+        """All metrics; without a database only `fleek_database_up`."""
         async with self._reading:
             if time.monotonic() > self._good_until:
-                begun = time.monotonic()
-                self._page = await self._made_anew()
+                started = time.monotonic()
+                self._page = await self._render()
                 now = time.monotonic()
-                self._good_until = now + max(KEPT_SECONDS, (now - begun) * REST_PER_READ)
+                self._good_until = now + max(CACHE_SECONDS, (now - started) * REST_PER_READ)
             return self._page
 
-    async def _made_anew(self) -> bytes:
+    async def _render(self) -> bytes:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(READ_SECONDS):
                 media, webhooks = await gauges.read(self._db), await webhook_gauges.read(self._db)
         except UNAVAILABLE as error:
             log.warning("metrics_incomplete", error=type(error).__name__)
@@ -91,7 +91,7 @@ def _of_media(seen: gauges.Gauges) -> Values:
         "fleek_queue_depth": [((model,), numbers.waiting) for model, numbers in models],
         "fleek_queue_oldest_seconds": [((model,), numbers.oldest_seconds) for model, numbers in models],
         "fleek_running": [((model,), numbers.running) for model, numbers in models],
-        "fleek_provider_closed": [((provider, code), 1) for provider, code in seen.unavailable.items()],
+        "fleek_provider_unavailable": [((provider, code), 1) for provider, code in seen.unavailable.items()],
         "fleek_model_paused": [((model, code), 1) for model, code in seen.paused.items()],
         "fleek_workers": [((), seen.workers)],
         "fleek_attempts_unknown": [((), seen.attempts_unknown)],
@@ -111,4 +111,4 @@ def _gauges(values: Values) -> Iterator[Family]:
     for gauge in GAUGES:
         if gauge.name in values:
             samples = [Sample(labels, value) for labels, value in values[gauge.name]]
-            yield Family(gauge.name, "gauge", gauge.says, gauge.labels, samples)
+            yield Family(gauge.name, "gauge", gauge.description, gauge.labels, samples)

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, does a worker answer: for load balancers and for people."""
+"""Health checks and metrics, for load balancers and for people."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/tools", tags=["tools"])
 
 
 class NotReadyError(UnavailableError):
-    """A part of the service does not answer."""
+    """A part of the service does not respond."""
 
     code = "not_ready"
     title = "Not ready"
@@ -35,7 +35,7 @@ class StatusOut(BaseModel):
 
 
 class CheckOut(BaseModel):
-    """What came of one check."""
+    """The result of one check."""
 
     name: str = Field(examples=["database"])
     ok: bool
@@ -44,14 +44,14 @@ class CheckOut(BaseModel):
 
 
 class ReadyOut(BaseModel):
-    """Everything that is needed answers."""
+    """Everything that the API needs responds."""
 
     status: str = Field(examples=["ready"])
     checks: list[CheckOut]
 
 
 class CeleryStatusOut(BaseModel):
-    """A task went through a worker and came back."""
+    """A worker replied to a task."""
 
     status: str = Field(examples=["ok"])
     round_trip_milliseconds: float
@@ -71,15 +71,15 @@ def _out(check: Check) -> dict[str, Any]:
 
 @router.get("/status", summary="Is the process alive?")
 async def status(runtime: RuntimeDep) -> StatusOut:
-    """Asks nobody else."""
+    """Checks nothing but the process itself."""
     return StatusOut(status="ok", name=runtime.settings.project_name, environment=runtime.settings.environment)
 
 
-@router.get("/ready", response_model=ReadyOut, responses=problems(503), summary="Can it do its work?")
+@router.get("/ready", response_model=ReadyOut, responses=problems(503), summary="Is it ready?")
 async def ready(runtime: RuntimeDep) -> dict[str, Any]:
-    """Asks database, migrations, broker, store and providers; 503 names what is wrong."""
+    """Checks database, migrations, broker, store and providers; 503 names what is wrong."""
     checks = await check_all(runtime)
-    # A broken plug-in is reported, but the others serve on.
+    # A broken plug-in is reported, but the other providers keep working.
     wrong = [check for check in checks if not check.ok and check.name != "providers"]
     if wrong:
         detail = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
@@ -87,15 +87,15 @@ async def ready(runtime: RuntimeDep) -> dict[str, Any]:
     return {"status": "ready", "checks": [_out(check) for check in checks]}
 
 
-@router.get("/celery_status", responses=problems(503), summary="Does a worker answer?")
+@router.get("/celery_status", responses=problems(503), summary="Does a worker reply?")
 async def celery_status(runtime: RuntimeDep) -> CeleryStatusOut:
-    """Sends a task through broker and worker and waits for its answer, five seconds at most."""
+    """Sends a task through broker and worker and waits for its reply, five seconds at most."""
     trip = await round_trip(runtime)
     return CeleryStatusOut(status="ok", round_trip_milliseconds=trip.milliseconds)
 
 
-@router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
+@router.get("/metrics", response_class=PlainTextResponse, summary="Metrics for Prometheus")
 async def read_metrics(request: Request) -> Response:
-    """What waits, runs, takes long and goes wrong, over all processes, in Prometheus' text format."""
+    """Queues, durations, errors and costs over all processes, in Prometheus' text format."""
     page: MetricsPage = request.app.state.metrics
     return Response(await page.read(), headers={"content-type": CONTENT_TYPE})

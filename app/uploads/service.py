@@ -25,7 +25,7 @@ import structlog
 from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.core.errors import brief
-from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, Tail, inspect
+from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
 from app.core.ids import new_id
 from app.storage.store import Store, StoreError
 from app.uploads import queries
@@ -86,7 +86,7 @@ class Uploads:
                 kind = self._inspect(b"".join(head))
                 await self._wait_for_slot()
                 try:
-                    stream = _CheckedStream(self.limits.max_bytes, Tail(kind, b"".join(head)))
+                    stream = _CheckedStream(self.limits.max_bytes, EndDetector(kind, b"".join(head)))
                     return await self._store_as(_pending(owner_id, name, kind), stream, stream.chunks(head, chunks))
                 finally:
                     self._slots.release()
@@ -151,7 +151,7 @@ class Uploads:
         await queries.begin(self._db, pending)
         try:
             await self._store.put(pending.key, chunks, pending.media_type)
-            if not stream.tail.is_reached:
+            if not stream.tail.is_complete:
                 raise TruncatedFileError(f"the {pending.media_type} is truncated: its end is missing; upload all of it")  # noqa: TRY301 - handled like any other
             received = await queries.complete(
                 self._db,
@@ -237,7 +237,7 @@ async def _read_head(chunks: AsyncIterator[bytes]) -> list[bytes]:
 class _CheckedStream:
     """Counts and hashes the bytes of a stream, and looks for the end of the file's format."""
 
-    def __init__(self, max_bytes: int, tail: Tail) -> None:
+    def __init__(self, max_bytes: int, tail: EndDetector) -> None:
         self._max_bytes = max_bytes
         self.tail = tail
         self.digest = hashlib.sha256()
@@ -249,7 +249,7 @@ class _CheckedStream:
             yield self._check(chunk)
 
     def _check(self, chunk: bytes) -> bytes:
-        self.tail.see(chunk)
+        self.tail.feed(chunk)
         if self.tail.size > self._max_bytes:
             raise FileTooLargeError(f"the file is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)

@@ -24,8 +24,8 @@ from app.core import clock
 from app.core.database.group_commit import GroupCommit
 from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.database.text import storable
-from app.core.task_cancellation import end
-from app.core.telemetry.metrics import WEBHOOK_TRIES
+from app.core.task_cancellation import cancel_and_wait
+from app.core.telemetry.metrics import WEBHOOK_ATTEMPTS
 from app.webhooks import delivery_queries, retry_policy
 from app.webhooks.circuit_breakers import CircuitBreakers
 from app.webhooks.delivery_queries import OUTAGE, RETRY_WINDOW, ClaimedDelivery, Outcome
@@ -97,7 +97,7 @@ class Deliverer:
 
     async def stop(self) -> None:
         """Claim nothing more, wait for what is being sent (`shutdown_timeout`), and return the other claims."""
-        await end(*self._loops)
+        await cancel_and_wait(*self._loops)
         tasks = [task for _, task in self._sending.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=self._settings.shutdown_timeout.total_seconds())
@@ -161,7 +161,7 @@ class Deliverer:
         try:
             outcome = await self._attempt(delivery)
             await self._record_with_retries(outcome)
-            WEBHOOK_TRIES.observe(outcome.milliseconds / 1000, outcome.word)
+            WEBHOOK_ATTEMPTS.observe(outcome.milliseconds / 1000, outcome.word)
             await self._update_circuit(delivery, outcome)
         except UNAVAILABLE as error:
             # Sent again when its lease ends, under the same id.

@@ -36,7 +36,7 @@ from app.main import create_app
 from app.media_generator.dummy_media_generator.png import png_of_about
 from app.runtime import open_runtime
 from app.storage.s3 import S3Store
-from app.worker import announcer, build_deliverer, build_runner
+from app.worker import build_deliverer, build_runner, change_publisher
 from tests.migrations.providers import NEVER_ANSWERED, ROUTE, registry, signature
 from tests.receiver import Got, Receiver
 from tests.support import (
@@ -377,7 +377,7 @@ async def work() -> None:
     http_client = HttpClient(allow_private_addresses=True)
     async with open_runtime(settings, registry(silent=True), http_client, process="worker") as runtime:
         runner, deliverer = build_runner(runtime), build_deliverer(runtime, http_client)
-        runtime.db.announce = announcer(runtime, deliverer)
+        runtime.db.on_change = change_publisher(runtime, deliverer)
         await deliverer.start()
         await runner.start()
         await stopped.wait()

@@ -8,7 +8,7 @@ from alembic.config import Config
 from alembic.util.exc import CommandError
 
 from alembic import command
-from app.core.database.migrations import ROOT, present_revision, wanted_revision
+from app.core.database.migrations import ROOT, current_revision, newest_revision
 from app.tables import TABLES
 from tests.support import dsn_of, migrate, on_server
 
@@ -46,7 +46,7 @@ async def test_autogenerate_finds_no_difference(database, monkeypatch):
 
 
 async def test_the_newest_revision_is_found_without_alembic(db):
-    assert await present_revision(db) == wanted_revision()
+    assert await current_revision(db) == newest_revision()
 
 
 async def test_a_migration_waits_for_a_lock_only_so_long(database, monkeypatch):

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.core.http_client.client import HttpClient
 from app.runtime import open_runtime
-from app.worker import announcer, build_deliverer
+from app.worker import build_deliverer, change_publisher
 from tests.migrations.make_dump import RECEIVER, answers, fleek
 from tests.migrations.providers import registry as accounts_and_route
 from tests.migrations.providers import signature
@@ -133,7 +133,7 @@ async def runtime(settings):
 @pytest.fixture
 async def deliverer(runtime, bell):
     bell.deliverer = build_deliverer(runtime, runtime.outgoing)
-    runtime.db.announce = announcer(runtime, bell.deliverer)
+    runtime.db.on_change = change_publisher(runtime, bell.deliverer)
     await bell.deliverer.start()
     yield bell.deliverer
     await bell.deliverer.stop()

@@ -15,7 +15,7 @@ from app.cli.operator_runtime import DATABASE_HINT, settings_in_force, with_data
 from app.cli.prepare import command as prepare_command
 from app.cli.tables import Finding, plain_checks, show_checks, show_json
 from app.core.config import Settings
-from app.core.database.migrations import ROOT, Revisions, present_revision, revisions
+from app.core.database.migrations import ROOT, Revisions, current_revision, revisions
 from app.core.database.pool import DatabasePool
 
 app = typer.Typer(name="db", help="Migrate the database, and check it.", callback=tell, invoke_without_command=True)
@@ -78,7 +78,7 @@ async def _ask(settings: Settings) -> list[Finding]:
     db = DatabasePool(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
     try:
         (row,) = await db.fetch(_SHOWN)
-        present, mine = await present_revision(db), revisions()
+        present, mine = await current_revision(db), revisions()
     finally:
         await db.close()
     fixed = row["standby"] or row["read_only"] == "on"
@@ -98,7 +98,7 @@ async def _ask(settings: Settings) -> list[Finding]:
         ),
         Finding(
             "revision",
-            ok=mine.serve_on(present),
+            ok=mine.is_compatible_with(present),
             detail=_stands(present, mine),
             hint="run fleek db upgrade",
         ),
@@ -108,7 +108,7 @@ async def _ask(settings: Settings) -> list[Finding]:
 def _stands(present: str | None, mine: Revisions) -> str:
     if present == mine.newest:
         return f"at revision {present}"
-    if mine.serve_on(present):
+    if mine.is_compatible_with(present):
         return f"at revision {present} of a newer release, on which this one goes on"
     return f"at {f'revision {present}' if present else 'no revision'}, this code wants {mine.newest}"
 
@@ -130,7 +130,7 @@ def _revision(settings: Settings) -> str | None:
     async def ask() -> str | None:
         db = DatabasePool(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
         try:
-            return await present_revision(db)
+            return await current_revision(db)
         finally:
             await db.close()
 

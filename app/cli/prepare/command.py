@@ -18,7 +18,7 @@ from app.cli.environment import python, python_environment
 from app.cli.errors import CommandError
 from app.cli.prepare.bucket import prepare as make_bucket
 from app.core.config import Settings
-from app.core.database.migrations import ROOT, wanted_revision
+from app.core.database.migrations import ROOT, newest_revision
 from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
@@ -38,7 +38,7 @@ def run(patience: float) -> int:
         settings = load_settings()
         asyncio.run(patiently(lambda: reach_database(settings), patience))
         _migrate()
-        say(f"The schema is at revision {wanted_revision()}.")
+        say(f"The schema is at revision {newest_revision()}.")
         asyncio.run(patiently(make_bucket, patience))
         say(f"The bucket {settings.bucket_name} is there.")
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Which revision of the schema this code wants, and which one a database has."""
+"""The schema revision that this code needs, and the one that a database has."""
 
 import asyncio
 import re
@@ -18,28 +18,28 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 _REVISION: Final = re.compile(r"^(revision|down_revision)\b[^=]*= *[\"'](\w+)[\"']", re.MULTILINE)
 
 
-LOOK_SECONDS: Final = 1.0
-"""How often a worker looks whether its schema is there."""
+POLL_SECONDS: Final = 1.0
+"""How often a waiting worker checks the schema."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revisions:
-    """What this code knows of its schema."""
+    """The schema revisions that come with this code."""
 
     newest: str
     known: frozenset[str]
 
-    def serve_on(self, present: str | None) -> bool:
+    def is_compatible_with(self, present: str | None) -> bool:
         """Whether this code works on a database at revision `present`.
 
-        A revision that it does not know is of a newer release, whose first step only adds (docs/how-to/deploy.md): the
-        old one goes on until it is replaced.
+        An unknown revision is of a newer release, whose first step only adds (docs/how-to/deploy.md): the old release
+        keeps working until it is replaced.
         """
         return present is not None and (present == self.newest or present not in self.known)
 
 
 def revisions() -> Revisions:
-    """Read from the files that come with this code: Alembic costs 7 MB in memory."""
+    """Read the migration files directly: Alembic costs 7 MB of memory."""
     found: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
     for path in (ROOT / "alembic" / "versions").glob("*.py"):
         for name, value in _REVISION.findall(path.read_text()):
@@ -50,31 +50,31 @@ def revisions() -> Revisions:
     return Revisions(heads.pop(), frozenset(found["revision"]))
 
 
-def wanted_revision() -> str:
+def newest_revision() -> str:
     """The newest revision that comes with this code."""
     return revisions().newest
 
 
 async def until_migrated(db: DatabasePool) -> None:
-    """Return when the database has the schema that this code needs; whoever migrates it may come later."""
+    """Return when the database has the schema that this code needs; it may be migrated later."""
     mine = await asyncio.to_thread(revisions)
-    told = False
+    logged = False
     while True:
         try:
-            present = await present_revision(db)
+            present = await current_revision(db)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            reason = f"the database cannot be asked ({type(error).__name__})"
+            reason = f"the database does not respond ({type(error).__name__})"
         else:
-            if mine.serve_on(present):
+            if mine.is_compatible_with(present):
                 return
-            reason = f"the database is at revision {present}, this code wants {mine.newest}: run `fleek prepare`"
-        if not told:
+            reason = f"the database is at revision {present}, this code needs {mine.newest}: run `fleek prepare`"
+        if not logged:
             log.warning("waiting_for_schema", reason=reason)
-            told = True
-        await asyncio.sleep(LOOK_SECONDS)
+            logged = True
+        await asyncio.sleep(POLL_SECONDS)
 
 
-async def present_revision(db: DatabasePool) -> str | None:
+async def current_revision(db: DatabasePool) -> str | None:
     """The revision a database is at; None: it was never migrated."""
     try:
         row = await db.fetchrow("SELECT version_num FROM alembic_version")

@@ -1,7 +1,7 @@
-"""Connections for the hot statements: single statements in autocommit, straight through asyncpg.
+"""The pool of database connections: single statements in autocommit, directly through asyncpg.
 
-A plain stack without the reset round trip of a pool: no statement here leaves state in the session.
-A connection whose query was cut off half-way is thrown away.
+Without the reset round trip of asyncpg's own pool: no statement here leaves state in the session. A connection whose
+query was interrupted is discarded.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ UNAVAILABLE = (
     asyncpg.exceptions.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
-"""What asyncpg raises when the database is away, restarting, full or failing over, not the statement wrong."""
+"""What asyncpg raises when the database is down, restarting, full or failing over, rather than the statement wrong."""
 
 
 RETRYABLE = (*UNAVAILABLE, asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
@@ -45,26 +45,26 @@ RETRYABLE = (*UNAVAILABLE, asyncpg.TransactionRollbackError, asyncpg.LockNotAvai
 
 
 class Change(NamedTuple):
-    """A media that something has happened to."""
+    """A media item that has changed."""
 
     media_id: UUID
     owner_id: UUID
 
 
-NOBODY: Final = UUID(int=0)
-"""The owner in a change that only those are to hear of who wait for this one media."""
+NO_OWNER: Final = UUID(int=0)
+"""The owner in a change that only subscribers of this one media item receive."""
 
 
-class Announce(Protocol):
+class ChangeListener(Protocol):
     """Called after each commit that changed media."""
 
-    def __call__(self, changes: Collection[Change], *, posted: bool) -> None:
-        """Tell those who wait, without waiting; `posted`: webhook deliveries were written."""
+    def __call__(self, changes: Collection[Change], *, deliveries_due: bool) -> None:
+        """Notify subscribers, without waiting; `deliveries_due`: webhook deliveries were written."""
         ...
 
 
-def _keep_to_yourself(changes: Collection[Change], *, posted: bool) -> None:
-    """Nobody wants to know."""
+def _ignore_changes(changes: Collection[Change], *, deliveries_due: bool) -> None:
+    """Notify nobody."""
 
 
 class DatabasePool:
@@ -80,7 +80,7 @@ class DatabasePool:
         prepared: bool = True,
     ) -> None:
         self._dsn = dsn
-        # Without: a statement is sent along with its text each time, so it does not matter which session runs it.
+        # If 0, each statement is sent with its text, so any session can run it.
         self._statements_kept = STATEMENTS_KEPT if prepared else 0
         self._statement_seconds = statement_seconds
         self._connect_seconds = connect_seconds
@@ -88,15 +88,15 @@ class DatabasePool:
         self.size = size
         self._free = size
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self.announce: Announce = _keep_to_yourself
-        """Who is told; set by the process, see `news.py`."""
+        self.on_change: ChangeListener = _ignore_changes
+        """Notified of changes; set by the process, see `change_channel.py`."""
         self._group_commits = dict[Any, Any]()
         self.waits = 0
-        """Statements that found no connection free."""
+        """Statements that had to wait for a connection."""
 
     @property
     def in_use(self) -> int:
-        """Connections that a statement runs on now."""
+        """Connections that are running a statement."""
         return self.size - self._free
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
@@ -117,16 +117,16 @@ class DatabasePool:
         return None if record is None else _typed(row_type, record)
 
     async def execute(self, query: str, *args: Any) -> str:
-        """Run one statement; the answer is PostgreSQL's command tag."""
+        """Run one statement; returns PostgreSQL's command tag."""
         return await self._use(lambda connection: connection.execute(query, *args))
 
     async def fetch_in_turn(self, lock: int, query: str, *args: Any) -> list[asyncpg.Record]:
-        """All rows of one statement that sees what everybody before it under the same `lock` has written."""
+        """All rows of one statement that sees the writes of all earlier ones under the same `lock`."""
 
         async def in_turn(connection: "Connection") -> list[asyncpg.Record]:
             async with connection.transaction():
-                # Statements of their own: the next one's view of the data begins after the wait. Who is frozen
-                # with the lock in his hands loses it, and who waits for it does not wait long.
+                # Separate statements: the snapshot of the next one is taken after the wait. A frozen holder loses
+                # the lock, and waiting for it is bounded.
                 await connection.execute(
                     "SET LOCAL idle_in_transaction_session_timeout = '3s'; SET LOCAL lock_timeout = '2s'; "
                     f"SELECT pg_advisory_xact_lock({lock:d})"
@@ -149,7 +149,7 @@ class DatabasePool:
         return group
 
     async def close(self) -> None:
-        """Close what is idle; call it when nothing is in use any more."""
+        """Close idle connections; call it when none is in use any more."""
         while self._idle:
             await self._idle.pop().close(timeout=2)
 
@@ -161,7 +161,7 @@ class DatabasePool:
             if isinstance(error, asyncpg.PostgresError) and not isinstance(error, UNAVAILABLE):
                 self._give(connection)
                 raise
-            # The answer to a cut-off query could arrive as the answer to the next one.
+            # The result of an interrupted query could arrive as the result of the next one.
             connection.terminate()
             self._release()
             raise
@@ -190,7 +190,7 @@ class DatabasePool:
             raise
 
     async def _wait(self) -> None:
-        """Wait for a place; who releases one hands it over, so nobody can overtake."""
+        """Wait for a slot; it is passed on directly when released, so waiters are served in order."""
         self.waits += 1
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)

@@ -1,7 +1,7 @@
-"""The base of every table.
+"""The base class of every table.
 
-SQLAlchemy describes the schema, for migrations and for the test that compares them; processes at work speak SQL
-through `connections.py` and never load it.
+SQLAlchemy describes the schema for migrations and for the test that compares the two; running processes use SQL
+through `pool.py` and never load it.
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ TXID = text("((pg_current_xact_id())::text)::bigint")
 
 
 class Base(DeclarativeBase):
-    """Its naming rules make migrations name constraints alike everywhere."""
+    """Its naming rules give constraints the same names in every database."""
 
     metadata = MetaData(
         naming_convention={

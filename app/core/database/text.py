@@ -1,10 +1,10 @@
-"""What comes from outside, made fit to be stored: PostgreSQL takes no U+0000, and no half of a surrogate pair."""
+"""Makes foreign text storable: PostgreSQL accepts neither U+0000 nor half of a surrogate pair."""
 
 from typing import Any
 
 
 def storable(value: Any) -> Any:
-    """The same JSON value without characters that cannot be stored; keys included."""
+    """The same JSON value without characters that cannot be stored, keys included."""
     if isinstance(value, str):
         return value.replace("\x00", "").encode(errors="replace").decode()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Keeps connections to public addresses: what `outgoing.py` puts into aiohttp for calls that are guarded."""
+"""Keeps connections to public addresses: what `client.py` gives to aiohttp for guarded calls."""
 
 import socket
 from typing import Any
@@ -9,14 +9,14 @@ from app.core.http_client.addresses import is_public
 
 
 class NotPublicError(OSError):
-    """An address was refused; aiohttp hands it on inside an error of its own. Always the same text, so it does."""
+    """An address was refused; aiohttp wraps it in an error of its own, which needs a constant text."""
 
     def __init__(self) -> None:
         super().__init__("not a public address")
 
 
 class PublicOnly(AbstractResolver):
-    """Leaves out what is not public, so that a name with both kinds is reached where it may be."""
+    """Filters out addresses that are not public, so that a name with both kinds is reached at its public ones."""
 
     def __init__(self, names: AbstractResolver) -> None:
         self._names = names
@@ -27,8 +27,8 @@ class PublicOnly(AbstractResolver):
         """The public addresses of a name.
 
         Raises:
-            OSError: It has none at all.
-            NotPublicError: It has others only.
+            OSError: It has no address.
+            NotPublicError: It has only other addresses.
         """
         found = await self._names.resolve(host, port, family)
         public = [result for result in found if is_public(result["host"])]
@@ -37,14 +37,14 @@ class PublicOnly(AbstractResolver):
         return public
 
     async def close(self) -> None:
-        """Nothing: who made the resolver closes it."""
+        """Do nothing: whoever created the resolver closes it."""
 
 
 def public_socket(address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
-    """The socket for one address, just before it is connected to that address.
+    """Create the socket that is about to be connected to one address.
 
     Args:
-        address: Family, kind, protocol, name, and what the socket will be connected to: the address, then the port.
+        address: Family, kind, protocol, name, and the target: address, then port.
     """
     family, kind, protocol, _, place = address
     if not is_public(str(place[0])):

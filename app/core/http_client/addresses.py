@@ -1,7 +1,7 @@
-"""Which URLs and which network addresses others may send us to; nothing here resolves a name or opens a connection.
+"""Which URLs and network addresses given by others may be called; no name is resolved and no connection opened here.
 
-A URL is judged twice: `refusal` when a caller gives it, so that the caller is told what to change, and `is_public` on
-each address when a connection is opened (`outgoing.py`). Only the second one protects: a name may lead anywhere.
+A URL is checked twice: `refusal` when a caller gives it, so that the caller gets the reason, and `is_public` on each
+address when a connection is opened (`client.py`). Only the second check protects: a name may resolve to anything.
 """
 
 import re
@@ -10,8 +10,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, 
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-LONGEST_URL: Final = 2048
-"""Characters of a URL that a caller gives."""
+MAX_URL_CHARACTERS: Final = 2048
+"""The length of a URL that a caller gives."""
 ORIGINS_KEPT: Final = 1_000
 
 _NOT_PUBLIC_V4: Final = tuple(
@@ -22,7 +22,7 @@ _NOT_PUBLIC_V4: Final = tuple(
             "10.0.0.0/8",  # private
             "100.64.0.0/10",  # behind a carrier's NAT; the metadata of Alibaba Cloud
             "127.0.0.0/8",  # loopback
-            "168.63.129.16/32",  # a public number that leads to Azure's own host
+            "168.63.129.16/32",  # a public address that reaches Azure's own host
             "169.254.0.0/16",  # link-local; the metadata of most clouds
             "172.16.0.0/12",  # private
             "192.0.0.0/24",  # protocol assignments; the metadata of Oracle Cloud
@@ -38,7 +38,7 @@ _NOT_PUBLIC_V4: Final = tuple(
     )
 )
 _PUBLIC_V6: Final = IPv6Network("2000::/3")
-"""All that is assigned as global unicast; loopback, link-local, unique local, multicast and the like lie outside."""
+"""Global unicast; loopback, link-local, unique local, multicast and similar are outside."""
 _NOT_PUBLIC_V6: Final = tuple(
     map(
         IPv6Network,
@@ -51,19 +51,19 @@ _NOT_PUBLIC_V6: Final = tuple(
     )
 )
 _CARRIES_V4: Final = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
-"""IPv4-mapped addresses, and NAT64, which networks without IPv4 put before every public address."""
+"""IPv4-mapped addresses, and NAT64, the prefix of every public address in networks without IPv4."""
 
 _NOT_WRITTEN_OUT: Final = re.compile(r"[^!-~]|\\")
-"""What has to be percent-encoded: spaces, control characters, all beyond ASCII; and what some take for a slash."""
+"""What must be percent-encoded: spaces, control characters, everything beyond ASCII; and `\\`, a slash to some."""
 _NUMBER: Final = re.compile(r"(?:[0-9]+|0[xX][0-9a-fA-F]*)")
 _NAME: Final = re.compile(r"(?=.{1,253}\.?$)[0-9a-z_-]{1,63}(?:\.[0-9a-z_-]{1,63})*\.?")
-"""A host's name, in small letters; `%` would have to be decoded, and not everybody decodes it alike."""
+"""A host name in lower case; without `%`, which clients decode differently."""
 _NO_HOST: Final = "must have a host, by its name or address, and, if at all, a port between 1 and 65535"
 _SETTING: Final = "for development, set ALLOW_PRIVATE_ADDRESSES=true"
 
 
 def is_public(address: str) -> bool:
-    """Whether a numeric IPv4 or IPv6 address is a global unicast one; False for whatever is no address."""
+    """Whether a numeric IPv4 or IPv6 address is global unicast; False for anything that is not an address."""
     try:
         return _v6_is_public(IPv6Address(address)) if ":" in address else _v4_is_public(IPv4Address(address))
     except AddressValueError:
@@ -81,7 +81,7 @@ def _v6_is_public(address: IPv6Address) -> bool:
 
 
 def malformed(url: str) -> str | None:
-    """What is wrong with the spelling of a URL that is to be called; None if nothing is."""
+    """What is wrong with the syntax of a URL; None if nothing is."""
     if _NOT_WRITTEN_OUT.search(url):
         return (
             "must be written in ASCII without spaces and backslashes: percent-encode others, "
@@ -94,7 +94,7 @@ def malformed(url: str) -> str | None:
     return _fault_of_origin(parts.scheme, parts.netloc)
 
 
-# A provider is called at thousands of URLs of one host, and reading that one takes most of the time.
+# A provider is called at thousands of URLs of one host, and parsing the host takes most of the time.
 @lru_cache(maxsize=ORIGINS_KEPT)
 def _fault_of_origin(scheme: str, netloc: str) -> str | None:
     parts = SplitResult(scheme, netloc, "", "", "")
@@ -112,16 +112,16 @@ def _fault_of_origin(scheme: str, netloc: str) -> str | None:
 
 
 def refusal(url: str, *, allow_private: bool) -> str | None:
-    """Why a URL that a caller gives is not taken, as the end of a sentence that begins with its name; None: it is.
+    """Why a caller's URL is refused, as the end of a sentence that begins with the field's name; None: it is accepted.
 
-    A name that leads to a private address passes here and is refused when it is called.
+    A name that resolves to a private address passes here and is refused when it is called.
 
     Args:
-        url: As it was given.
+        url: As given.
         allow_private: The setting ALLOW_PRIVATE_ADDRESSES.
     """
-    if len(url) > LONGEST_URL:
-        return f"must have at most {LONGEST_URL} characters"
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"must have at most {MAX_URL_CHARACTERS} characters"
     fault = malformed(url)
     if fault is not None:
         return fault
@@ -137,7 +137,7 @@ def _is_host(host: str, *, bracketed: bool) -> bool:
 
 
 def _fault_of_number(host: str) -> str | None:
-    """Systems read 2130706433, 0x7f.1 and 127.1 as 127.0.0.1; we read none of them."""
+    """Some systems read 2130706433, 0x7f.1 and 127.1 as 127.0.0.1; all are refused here."""
     if ":" in host or not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         return None
     try:

@@ -1,18 +1,18 @@
-"""The product's one client for other services. It loads aiohttp, so only processes that make calls import it.
+"""The one HTTP client for other services. It loads aiohttp, so only processes that make calls import it.
 
-What becomes of a call:
+The steps of a call:
 
-1. The request is checked. Nothing was touched yet.
-2. The name is looked up, by queries that wait in no thread: however many names are slow, the others are not.
-3. Addresses that are not public are left out, if the call is guarded. The decision falls where the socket for an
-   address is made, so nothing gets past it: no number that skips the look-up, no second answer of a name server.
-4. The connection and TLS. Until it stands, every failure is a `NotSentError`.
+1. The request is checked, without side effects.
+2. The name is resolved without threads, so slow names do not delay others.
+3. If the call is guarded, addresses that are not public are filtered out. The check is made where the socket for an
+   address is created, so nothing bypasses it: neither a number that skips resolution nor a second DNS answer.
+4. The connection and TLS are established. Until then every failure is a `NotSentError`.
 5. The request is sent once. **From here on** every failure is a `MaybeSentError`.
-6. The answer is read up to `most_bytes`. A connection is used again only after a complete answer; however else a
-   call ends, cancelled included, its connection is closed.
+6. The answer is read up to `most_bytes`. A connection is reused only after a complete answer; if a call ends in any
+   other way, cancellation included, its connection is closed.
 
-Certificates are always verified, against the system's store (SSL_CERT_FILE and SSL_CERT_DIR move it). Proxies of the
-environment and netrc files are not read, cookies not kept.
+Certificates are always verified, against the system's store (SSL_CERT_FILE and SSL_CERT_DIR override it). Proxy
+variables and netrc files are ignored, and cookies are not kept.
 """
 
 import re
@@ -47,28 +47,28 @@ from yarl import URL
 from app.core.http_client import protocol
 from app.core.http_client.address_guard import PublicOnly, public_socket
 from app.core.http_client.addresses import malformed
-from app.core.http_client.failures import Phase, failure, late, lost
+from app.core.http_client.failures import Phase, connection_lost, failure, timed_out
 from app.core.http_client.protocol import Answer, Request, Stream
 
 MOST_CONNECTIONS: Final = 10_000
-"""Of each of the four kinds; those who call limit themselves, this only bounds what a defect can do."""
+"""For each of the four kinds of session; callers have limits of their own, this one bounds the damage of a bug."""
 MOST_PER_HOST: Final = 2_500
-"""More than a worker's slots by default: providers that answer late hold a connection for each job."""
+"""More than a worker's default slots: slow providers hold a connection for each job."""
 KEEP_SECONDS: Final = 4.0
-"""How long an idle connection is kept; many servers close theirs after 5, and one that is just closed loses a call."""
+"""How long an idle connection is kept; many servers close theirs after 5, and a call on it would be lost."""
 URLS_KEPT: Final = 1_000
 NO_LIMIT: Final = ClientTimeout(total=None)
-"""Ours is the one time-out: a second one could not say what it ended."""
+"""The only time-out is ours: a second one could not report which phase it ended."""
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
 _HEADERS: Final = {"User-Agent": f"Fleek/{version('fleek')}", "Accept-Encoding": "identity"}
 
 
-async def _looks_up(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
+async def _lookup_started(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
     context.trace_request_ctx.looking_up = True
 
 
-async def _looked_up(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
+async def _lookup_ended(_session: ClientSession, context: SimpleNamespace, _event: object) -> None:
     context.trace_request_ctx.looking_up = False
 
 
@@ -78,25 +78,25 @@ async def _connected(_session: ClientSession, context: SimpleNamespace, _event: 
 
 def _phases() -> TraceConfig:
     trace = TraceConfig()
-    trace.on_dns_resolvehost_start.append(_looks_up)
-    trace.on_dns_resolvehost_end.append(_looked_up)
+    trace.on_dns_resolvehost_start.append(_lookup_started)
+    trace.on_dns_resolvehost_end.append(_lookup_ended)
     trace.on_connection_create_end.append(_connected)
     trace.on_connection_reuseconn.append(_connected)
     return trace
 
 
 async def _once(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
-    """Aiohttp sends a GET, PUT or DELETE again when its connection is lost; that error it must not see."""
+    """Aiohttp resends a GET, PUT or DELETE when its connection is lost; hide that error from it."""
     try:
         return await send(request)
     except ClientConnectorError:
         raise
     except (ClientOSError, ServerDisconnectedError) as error:
-        raise lost(request.url.raw_host) from error
+        raise connection_lost(request.url.raw_host) from error
 
 
 class HttpClient:
-    """Calls to other services; one for each process that makes any. Nothing is made before the first call."""
+    """Calls other services; one for each process that does. Nothing is opened before the first call."""
 
     def __init__(
         self,
@@ -108,9 +108,9 @@ class HttpClient:
         """See `HttpClient`.
 
         Args:
-            allow_private_addresses: The setting; no call is guarded then.
-            resolver: Makes what looks names up, in the event loop of the first call.
-            tls: Whom to trust; None: the system's store.
+            allow_private_addresses: The setting; if set, no call is guarded.
+            resolver: Creates the DNS resolver, in the event loop of the first call.
+            tls: Trusted certificates; None: the system's store.
         """
         self._allow_private = allow_private_addresses
         self._make_resolver = resolver
@@ -133,7 +133,7 @@ class HttpClient:
             async with timeout(request.timeout):
                 return await _exchange(session, url, request, phase)
         except TimeoutError as error:
-            raise late(url.raw_host, phase) from error
+            raise timed_out(url.raw_host, phase) from error
         except (ClientError, OSError, RuntimeError) as error:
             raise failure(url.raw_host, phase, error) from error
 
@@ -152,17 +152,17 @@ class HttpClient:
             async with timeout(request.timeout):
                 response = await _begin(session, url, request, phase)
         except TimeoutError as error:
-            raise late(url.raw_host, phase) from error
+            raise timed_out(url.raw_host, phase) from error
         except (ClientError, OSError, RuntimeError) as error:
             raise failure(url.raw_host, phase, error) from error
         try:
             yield Stream(status=response.status, headers=response.headers, chunks=_body(response, url, phase))
         finally:
-            # After the whole body the connection is free already; else it is of no more use.
+            # After a complete body the connection is already released; otherwise it must not be reused.
             response.close()
 
     async def close(self) -> None:
-        """End all connections, those of calls that still run included."""
+        """Close all connections, including those of running calls."""
         self._closed = True
         for session in self._sessions.values():
             await session.close()
@@ -170,7 +170,7 @@ class HttpClient:
             await self._names.close()
 
     def _session(self, *, guarded: bool, keep_alive: bool) -> ClientSession:
-        """Each kind has connections of its own: one that was opened unguarded never serves a guarded call."""
+        """Each kind has its own connections: one that was opened unguarded never serves a guarded call."""
         if self._closed:
             raise RuntimeError("the client for other services is closed")
         session = self._sessions.get((guarded, keep_alive))
@@ -184,7 +184,7 @@ class HttpClient:
         connector = TCPConnector(
             resolver=PublicOnly(self._names) if guarded else self._names,
             socket_factory=public_socket if guarded else None,
-            ssl=self._tls or True,  # aiohttp's own context is made once for each process
+            ssl=self._tls or True,  # aiohttp creates its own context once for each process
             force_close=not keep_alive,
             keepalive_timeout=KEEP_SECONDS if keep_alive else None,
             limit=MOST_CONNECTIONS,
@@ -216,7 +216,7 @@ def _checked(request: Request) -> URL:
     return url
 
 
-# A receiver of webhooks is called at the same URL again and again, and reading it costs a tenth of a call.
+# A webhook receiver is called at the same URL repeatedly, and parsing it costs a tenth of a call.
 @lru_cache(maxsize=URLS_KEPT)
 def _read(url: str) -> URL:
     fault = malformed(url)
@@ -262,5 +262,5 @@ async def _exchange(session: ClientSession, url: URL, request: Request, phase: P
             headers=response.headers,
             body=bytes(body),
             truncated=truncated,
-            seconds=monotonic() - phase.begun,
+            seconds=monotonic() - phase.started,
         )

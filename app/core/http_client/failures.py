@@ -1,4 +1,4 @@
-"""What a failed call of `outgoing.py` means: foreign errors end here, and each says how far the call had come."""
+"""Translates aiohttp's errors into ours, by how far the call of `client.py` had come."""
 
 import os
 import ssl
@@ -13,17 +13,17 @@ from app.core.http_client.address_guard import NotPublicError
 class Phase:
     """How far a call has come."""
 
-    __slots__ = ("begun", "connected", "looking_up")
+    __slots__ = ("connected", "looking_up", "started")
 
     def __init__(self) -> None:
-        self.begun = monotonic()
+        self.started = monotonic()
         self.looking_up = False
         self.connected = False
 
 
-def late(host: str | None, phase: Phase) -> protocol.OutgoingError:
-    """What the time-out has ended."""
-    seconds = f"{monotonic() - phase.begun:.1f} s"
+def timed_out(host: str | None, phase: Phase) -> protocol.OutgoingError:
+    """The error for a time-out in this phase."""
+    seconds = f"{monotonic() - phase.started:.1f} s"
     if phase.connected:
         return protocol.AnswerTimeoutError(f"{host} gave no complete answer within {seconds}")
     if phase.looking_up:
@@ -31,24 +31,24 @@ def late(host: str | None, phase: Phase) -> protocol.OutgoingError:
     return protocol.ConnectError(f"no connection to {host} within {seconds}")
 
 
-def lost(host: str | None) -> protocol.ConnectionLostError:
-    """The connection ended in the middle."""
+def connection_lost(host: str | None) -> protocol.ConnectionLostError:
+    """The error for a connection that ended during the call."""
     return protocol.ConnectionLostError(f"the connection to {host} was lost before its answer was complete")
 
 
 def failure(host: str | None, phase: Phase, error: Exception) -> protocol.OutgoingError:
-    """Foreign errors end here."""
+    """The error for one that aiohttp raised."""
     if isinstance(error, ClientConnectorError):
         return _not_connected(host, error, error.os_error)
     if not phase.connected:
         return protocol.ConnectError(f"no connection to {host}: {error}")
     if isinstance(error, ClientResponseError):
         return protocol.InvalidAnswerError(f"what {host} answered is not HTTP")
-    return lost(host)
+    return connection_lost(host)
 
 
 def _not_connected(host: str | None, error: ClientConnectorError, cause: OSError) -> protocol.OutgoingError:
-    """Most specific first; a cause's own text may name addresses that are nobody's business."""
+    """Most specific first; a cause's own text may contain private addresses, so it is not repeated."""
     if isinstance(cause, NotPublicError):
         return protocol.RefusedAddressError(
             f"{host} leads to a private or loopback address; for development, set ALLOW_PRIVATE_ADDRESSES=true"

@@ -1,18 +1,18 @@
-"""What a call to another service is made of and how it may fail; the client that makes it is in `outgoing.py`.
+"""Request and answer of a call to another service, and its errors; the client itself is in `client.py`.
 
-This module loads no client: processes that describe calls and never make any stay 8 MiB smaller.
+This module loads no client: processes that never make calls stay 8 MiB smaller.
 
 OutgoingError
-├── NotSentError                nothing of the request reached the other side; it may be sent again
-│   ├── InvalidRequestError     it cannot be sent as it is
-│   ├── RefusedAddressError     it leads to an address that is not public
-│   ├── NameResolutionError     the host's name has no address, or nobody says it in time
-│   ├── ConnectError            nobody accepts a connection, or not in time
-│   └── TlsError                the other side does not prove who it is
+├── NotSentError                nothing of the request reached the server; it may be sent again
+│   ├── InvalidRequestError     it cannot be sent
+│   ├── RefusedAddressError     its address is not public
+│   ├── NameResolutionError     the host name was not resolved, or not in time
+│   ├── ConnectError            no connection was accepted, or not in time
+│   └── TlsError                the server's identity was not proven
 └── MaybeSentError              the request may have arrived and had its effect
     ├── AnswerTimeoutError      no complete answer in time
     ├── ConnectionLostError     the connection ended before the answer did
-    └── InvalidAnswerError      what came is not HTTP
+    └── InvalidAnswerError      the answer is not HTTP
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -27,29 +27,29 @@ class Request:
 
     method: str
     url: str
-    """Written out: ASCII, percent-encoded. It is sent as it stands, so that signatures in it stay valid."""
+    """ASCII, percent-encoded. It is sent unchanged, so that signatures in it stay valid."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = None
     timeout: float = 30.0
-    """Seconds for all of it: looking the name up, connecting, TLS, sending, and reading to the end of the answer."""
+    """Seconds for everything: resolving the name, connecting, TLS, sending, and reading the whole answer."""
     most_bytes: int = 1024 * 1024
-    """Bytes of the answer's body that are read; what is longer is cut, and the connection closed."""
+    """Bytes of the answer's body that are read; a longer one is truncated, and the connection closed."""
     keep_alive: bool = False
-    """Whether a connection may be used again. Never for what spends money: one that the other side is just
-    closing loses the request, and nobody can say whether it was read."""
+    """Whether a connection may be reused. Never for a billable request: on a connection that the server is just
+    closing it is lost, and nothing tells whether it was processed."""
     guarded: bool = True
-    """Whether the connection must lead to a public address. False is for addresses that the operator has set."""
+    """Whether the connection must go to a public address. False is for addresses that the operator has set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back, whatever its status."""
+    """A complete answer, whatever its status."""
 
     status: int
     headers: Mapping[str, str]
-    """Names in any case; of a repeated header the first."""
+    """Case-insensitive; of a repeated header the first."""
     body: bytes
-    """As it was sent: nothing is decompressed, and none is asked to compress."""
+    """As it was sent: compression is not requested, and nothing is decompressed."""
     truncated: bool
     """Whether there was more than `most_bytes`."""
     seconds: float
@@ -58,17 +58,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """The head of an answer, and its body as it comes."""
+    """The head of an answer, and its body as it arrives."""
 
     status: int
     headers: Mapping[str, str]
-    """Names in any case; of a repeated header the first."""
+    """Case-insensitive; of a repeated header the first."""
     chunks: AsyncIterator[bytes]
-    """Of the body, as it was sent; an OutgoingError if it breaks off before its end. Nothing limits its time."""
+    """The body, as it was sent; an OutgoingError if it ends early. No time-out applies."""
 
 
 class Http(Protocol):
-    """What makes calls: `HttpClient`, or in a process that calls nobody `NoCalls`."""
+    """Makes calls: `HttpClient`, or `NoCalls` in a process that makes none."""
 
     async def send(self, request: Request) -> Answer:
         """Send a request and read the answer, whatever its status.
@@ -104,14 +104,14 @@ def _refuse(request: Request) -> NoReturn:
 
 
 class OutgoingError(Exception):
-    """A call brought no answer; the message says what happened, without the URL's path, which may hold secrets."""
+    """A call without an answer; the message gives the reason, without the URL's path, which may contain secrets."""
 
     may_have_arrived: ClassVar[bool]
-    """Whether the request may have reached the other side; only where it has not may it be repeated blindly."""
+    """Whether the request may have reached the server; if not, it may be repeated safely."""
 
 
 class NotSentError(OutgoingError):
-    """Nothing of the request reached the other side."""
+    """Nothing of the request reached the server."""
 
     may_have_arrived = False
 
@@ -121,7 +121,7 @@ class InvalidRequestError(NotSentError):
 
 
 class RefusedAddressError(NotSentError):
-    """The host is, or its name leads to, an address that is not public, and the call was guarded."""
+    """The host is, or resolves to, an address that is not public, and the call was guarded."""
 
 
 class NameResolutionError(NotSentError):
@@ -129,21 +129,21 @@ class NameResolutionError(NotSentError):
 
 
 class ConnectError(NotSentError):
-    """No connection came about; TLS is part of it."""
+    """No connection was established; this includes TLS."""
 
 
 class TlsError(NotSentError):
-    """The other side speaks no TLS, or its certificate is not trusted."""
+    """The server does not use TLS, or its certificate is not trusted."""
 
 
 class MaybeSentError(OutgoingError):
-    """A connection stood; whether the request arrived is not known."""
+    """There was a connection; whether the request arrived is unknown."""
 
     may_have_arrived = True
 
 
 class AnswerTimeoutError(MaybeSentError):
-    """The time was over before the answer was complete."""
+    """The time-out ended before the answer was complete."""
 
 
 class ConnectionLostError(MaybeSentError):

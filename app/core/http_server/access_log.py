@@ -1,4 +1,4 @@
-"""A request id for every request, in its logs and its answer; one log line and one measurement. Pure ASGI."""
+"""A request id for every request, in its logs and its response; one log line and one measurement. Pure ASGI."""
 
 import re
 import time
@@ -14,15 +14,15 @@ from app.core.telemetry.metrics import REQUESTS
 log = structlog.get_logger("app.access")
 
 HEADER: Final = b"x-request-id"
-ASKED_TO_WAIT: Final = "fleek.asked_to_wait"
-"""Set in the scope of a request that is answered when there is news."""
+WAIT_REQUESTED: Final = "fleek.wait_requested"
+"""Set in the scope of a request that waits for a change (`Prefer: wait`)."""
 _WELL_FORMED: Final = re.compile(rb"[\w.:-]{8,80}")
 _CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class AccessLog:
-    """Takes over the caller's `X-Request-ID` where it is well-formed."""
+    """Uses the caller's `X-Request-ID` where it is well-formed."""
 
     def __init__(self, app: ASGIApp, *, lines: bool) -> None:
         self._app = app
@@ -36,13 +36,13 @@ class AccessLog:
         given = next((value for name, value in scope["headers"] if name == HEADER), b"")
         request_id = given.decode() if _WELL_FORMED.fullmatch(given) else new_id().hex
         status = 0
-        begun = time.perf_counter()
+        started = time.perf_counter()
         answered = 0.0
 
         async def answer(message: Message) -> None:
             nonlocal status, answered
             if message["type"] == "http.response.start":
-                # How long the rest takes is up to the client's line.
+                # How long the rest takes depends on the client's connection.
                 status, answered = message["status"], time.perf_counter()
                 message["headers"] = [*message["headers"], (HEADER, request_id.encode())]
             await send(message)
@@ -55,9 +55,9 @@ class AccessLog:
             raise
         finally:
             now = time.perf_counter()
-            _measure(scope, status, (answered or now) - begun)
+            _measure(scope, status, (answered or now) - started)
             if self._lines:
-                took = round((now - begun) * 1000, 1)
+                took = round((now - started) * 1000, 1)
                 log.info("request", method=scope["method"], path=scope["path"], status=status, milliseconds=took)
             structlog.contextvars.unbind_contextvars("request_id")
 
@@ -70,11 +70,11 @@ class AccessLog:
                 status = message["status"]
             await send(message)
 
-        with tracing.request(scope) as tell:
+        with tracing.request(scope) as finish:
             try:
                 await self._app(scope, receive, answer)
             finally:
-                tell(_route(scope), status)
+                finish(_route(scope), status)
 
 
 def _route(scope: Scope) -> str:
@@ -89,5 +89,5 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
         method if method in _METHODS else "other",
         _route(scope),
         _CLASSES[status // 100],
-        "asked" if ASKED_TO_WAIT in scope else "no",
+        "yes" if WAIT_REQUESTED in scope else "no",
     )

@@ -1,4 +1,4 @@
-"""Noticing that a client has gone while its request waits for something."""
+"""Detects that a client has disconnected while its request waits for something."""
 
 import asyncio
 import contextlib
@@ -8,16 +8,16 @@ from starlette.types import Receive
 
 
 @contextlib.contextmanager
-def noticing(receive: Receive, leave: Callable[[], None]) -> Generator[None]:
-    """Inside the block `leave` is called when the client has gone; the request's body must have been read."""
-    listening = asyncio.create_task(_listen(receive, leave))
+def on_disconnect(receive: Receive, callback: Callable[[], None]) -> Generator[None]:
+    """Inside the block call `callback` when the client disconnects; the request's body must have been read."""
+    listening = asyncio.create_task(_listen(receive, callback))
     try:
         yield
     finally:
         listening.cancel()
 
 
-async def _listen(receive: Receive, leave: Callable[[], None]) -> None:
+async def _listen(receive: Receive, callback: Callable[[], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    leave()
+    callback()

@@ -13,7 +13,7 @@ ASSETS: Final = "/docs/assets"
 
 
 def add_docs_page(app: FastAPI) -> None:
-    """Serve the page and lead `/` to it; the distribution of Swagger UI comes with the package fastapi-swagger."""
+    """Serve the page and redirect `/` to it; the files of Swagger UI come with the package fastapi-swagger."""
     app.mount(ASSETS, StaticFiles(directory=str(files("fastapi_swagger.resources"))), name="docs-assets")
 
     @app.get("/docs", include_in_schema=False)

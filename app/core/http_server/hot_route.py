@@ -1,8 +1,8 @@
-"""A FastAPI route that runs as lean as Starlette: for the few operations that carry the load.
+"""A FastAPI route that is as lean as Starlette's, for the few operations that carry the load.
 
-Declared like any other, so OpenAPI knows all about it; its parameters are read by FastAPI's own fields. What
-it leaves out: dependencies, response models at run time, forms, cookies, headers as parameters. The endpoint
-takes `request` first and answers with a Response.
+Declared like any other, so OpenAPI describes it; its parameters are parsed by FastAPI's own fields. Not supported:
+dependencies, response models at run time, forms, cookies, headers as parameters. The endpoint takes `request` first
+and returns a Response.
 """
 
 import re
@@ -37,7 +37,7 @@ class UnsupportedMediaTypeError(FleekError):
 
 
 class ContentTooLargeError(FleekError):
-    """The body is larger than any request needs to be."""
+    """The body is larger than any request may be."""
 
     status = 413
     code = "content_too_large"
@@ -84,7 +84,7 @@ class HotRoute(APIRoute):
 
 async def _read(request: Request, adapter: TypeAdapter[Any], annotation: Any) -> Any:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    # Exactly: what a browser sends from any page without asking first, such as text/plain, must not pass.
+    # Strictly: types that a browser sends cross-origin without a preflight, such as text/plain, must not pass.
     if not _IS_JSON.fullmatch(media_type):
         raise UnsupportedMediaTypeError("send the body as JSON, with the header Content-Type: application/json")
     try:
@@ -95,16 +95,16 @@ async def _read(request: Request, adapter: TypeAdapter[Any], annotation: Any) ->
 
 
 def _fault_of_body(fault: Mapping[str, Any], annotation: Any) -> dict[str, Any]:
-    """As FastAPI has it; where a field is not known, those that are, and where it may belong."""
-    told = {**fault, "loc": ("body", *fault["loc"])}
+    """As FastAPI reports it; for an unknown field also the known ones, and what may be meant."""
+    entry = {**fault, "loc": ("body", *fault["loc"])}
     fields: Mapping[str, Any] = getattr(annotation, "model_fields", {})
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 and fields:
-        # A name may be as long as the body; comparing all of it would take seconds.
+        # A name may be as long as the body, and comparing all of it would take seconds.
         near = get_close_matches(str(fault["loc"][0])[:_LONGEST_NAME], fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else getattr(annotation, "UNKNOWN_FIELD_HINT", "")
         words = f"there is no such field; {hint}" if hint else "there is no such field"
-        told |= {"type": "unknown_field", "msg": words, "fields": list(fields)}
-    return told
+        entry |= {"type": "unknown_field", "msg": words, "fields": list(fields)}
+    return entry
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -117,10 +117,10 @@ async def read_body(request: Request, most: int) -> bytes:
 
 
 async def limited(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
-    """The same, as long as they are no more than `most` bytes.
+    """The same chunks, up to `most` bytes in all.
 
     Raises:
-        ContentTooLargeError: They are.
+        ContentTooLargeError: There are more.
     """
     size = 0
     async for chunk in chunks:
@@ -131,18 +131,18 @@ async def limited(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[byte
 
 
 class HotPaths:
-    """Answers the hot routes before FastAPI's own machinery, which costs more than the work they do.
+    """Serves the hot routes before FastAPI's own machinery, which costs more than their work.
 
-    What they cannot answer, such as a method that is not theirs, goes on to the application.
+    Every other request, such as one with another method, is passed on to the application.
     """
 
     def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute], explain: Explain) -> None:
-        """Take over the hot ones among `routes`.
+        """Serve the hot ones among `routes`.
 
         Args:
-            app: What comes behind.
-            routes: In the order in which they are tried.
-            explain: Makes the answer to an error of a caller; None: it is not one.
+            app: The application behind this middleware.
+            routes: In the order in which they are matched.
+            explain: Makes the response to an error of the caller; None: it is a bug.
         """
         self._app = app
         self._explain = explain
@@ -157,7 +157,7 @@ class HotPaths:
         """Handle one request."""
         if scope["type"] == "http":
             path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-            # HEAD is answered as GET; the server leaves out the body.
+            # HEAD is handled as GET; the server leaves out the body.
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             for wanted, route, pattern, handler in self._routes:
                 if wanted == method and (match := pattern.match(path)):
@@ -174,7 +174,7 @@ class HotPaths:
         try:
             response = await handler(request)
         except ClientDisconnect:
-            return  # nobody is there to be answered
+            return  # there is no client to respond to
         except Exception as error:
             explained = await self._explain(request, error)
             if explained is None:

@@ -1,4 +1,4 @@
-"""Every error answer is a problem document (RFC 9457) with a stable `code`; nothing internal is in it."""
+"""Every error response is a problem document (RFC 9457) with a stable `code` and no internal details."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 _IN_OUR_WORDS: Final = {"missing": "is required", "extra_forbidden": "there is no such field"}
-"""Where Pydantic's own words do not help a caller."""
+"""Replaces Pydantic's messages that do not help a caller."""
 CODES: Final = {
     400: ("bad_request", "Bad request"),
     401: ("unauthorized", "Unauthorized"),
@@ -44,7 +44,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error answer."""
+    """An error response."""
 
     type: str = Field(description="Names the kind of problem.", examples=["urn:fleek:problem:invalid_input"])
     title: str = Field(description="The kind of problem in words.", examples=["Invalid input"])
@@ -55,7 +55,7 @@ class Problem(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The entries of `responses=` for the error answers of an endpoint."""
+    """The entries of `responses=` for the error responses of an endpoint."""
     return {
         status: {
             "description": CODES.get(status, ("", _TITLES.get(status, "Error")))[1],
@@ -69,7 +69,7 @@ _TITLES: Final = {409: "Conflict", 500: "Internal error", 503: "Temporarily unav
 
 
 class DocumentedApp(FastAPI):
-    """An application whose documentation knows what a problem is."""
+    """An application whose OpenAPI document contains the schema `Problem`."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
@@ -82,17 +82,17 @@ class DocumentedApp(FastAPI):
 
 
 def add_problem_answers(app: FastAPI) -> None:
-    """Make the application answer every error as a problem."""
+    """Make the application return every error as a problem document."""
     app.add_exception_handler(FleekError, _fleek_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     for error in UNAVAILABLE:
         app.add_exception_handler(error, _unavailable)
-    app.add_exception_handler(Exception, _defect)
+    app.add_exception_handler(Exception, _internal_error)
 
 
 async def explain(request: Request, error: Exception) -> Response | None:
-    """The problem that tells a caller of an error; None: it is a defect of ours."""
+    """The problem document for an error; None: it is a bug in Fleek."""
     if isinstance(error, FleekError):
         return await _fleek_error(request, error)
     if isinstance(error, RequestValidationError):
@@ -134,7 +134,7 @@ def _field_problem(fault: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "field": ".".join(place[1:] or place),
         "message": _IN_OUR_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, "),
-        # Of what is missing, or is no JSON at all, Pydantic repeats the whole around it.
+        # For a missing field or invalid JSON, Pydantic repeats everything around it.
         "given": None if fault["type"] in {"missing", "json_invalid"} else brief(fault.get("input")),
         "allowed": fault.get("fields")
         or {name: value for name, value in fault.get("ctx", {}).items() if name != "error"}
@@ -158,7 +158,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of all routes with this path; the router names those of the first alone."""
+    """The methods of all routes with this path; the router names only those of the first."""
     app: FastAPI = request.app
     path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     return ", ".join(
@@ -173,10 +173,10 @@ def _allowed(request: Request) -> str:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     log.error("database_unavailable", error=repr(error))
-    away = DatabaseUnavailableError("the database does not answer; try again soon", headers={"Retry-After": "2"})
-    return await _fleek_error(request, away)
+    unavailable = DatabaseUnavailableError("the database does not answer; try again soon", headers={"Retry-After": "2"})
+    return await _fleek_error(request, unavailable)
 
 
-async def _defect(_request: Request, error: Exception) -> Response:
+async def _internal_error(_request: Request, error: Exception) -> Response:
     log.error("request_failed", exc_info=error)
     return answer(500, "internal_error", "Internal error", "something went wrong on our side; it has been logged", {})

@@ -1,7 +1,7 @@
-"""Learning that the process is told to stop, while requests that wait can still be answered.
+"""Notifies of a stop signal while waiting requests can still be answered.
 
-The server waits for open requests before it ends the application, so a request that waits for something must hear
-of it earlier, from the signal itself.
+The server waits for open requests before it shuts the application down, so long-polling requests must be ended by
+the signal itself.
 """
 
 import signal
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from types import FrameType
 
 
-def on_stop_signal(tell: Callable[[], None]) -> None:
-    """Call `tell` at SIGTERM and SIGINT, before the handler that is there already; outside the main thread never."""
+def on_stop_signal(callback: Callable[[], None]) -> None:
+    """Call `callback` at SIGTERM and SIGINT, before the existing handler; never outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
-        before = signal.getsignal(number)
-        if not callable(before):
+        existing = signal.getsignal(number)
+        if not callable(existing):
             continue
 
-        def handle(number: int, frame: FrameType | None, before: Callable[..., object] = before) -> None:
-            tell()
-            before(number, frame)
+        def handle(number: int, frame: FrameType | None, existing: Callable[..., object] = existing) -> None:
+            callback()
+            existing(number, frame)
 
         signal.signal(number, handle)

@@ -1,7 +1,7 @@
-"""How events are logged: constant names with fields, one JSON object a line outside a terminal.
+"""Structured logging: constant event names with fields, one JSON object a line outside a terminal.
 
-`media_id` and `request_id` are bound once and ride along. Whatever carries a `media_id` is also handed to
-the recorder, which puts it into the database.
+`media_id` and `request_id` are bound once as context. Events with a `media_id` are also passed to the recorder, which
+writes them to the database.
 """
 
 import logging
@@ -15,22 +15,22 @@ import structlog
 from app.core.database.text import storable
 
 SECRET_WORDS: Final = ("password", "secret", "token", "authorization", "api_key", "dsn", "signature")
-"""A field whose name holds one of these is never written out."""
+"""The value of a field whose name contains one of these is masked."""
 
-Record = Callable[[dict[str, Any]], None]
+Sink = Callable[[dict[str, Any]], None]
 
 
-class Tap:
-    """Where events are also sent to; set by the process once it has a recorder."""
+class Sinks:
+    """Further receivers of events, set by the process when it has them."""
 
-    record: Record | None = None
-    """For what carries a `media_id`."""
-    alarm: Record | None = None
-    """For errors; see `reporting.py`."""
+    media_events: Sink | None = None
+    """Gets events with a `media_id`."""
+    errors: Sink | None = None
+    """Gets errors; see `sentry.py`."""
 
 
 def set_up_logging(*, level: str, json: bool | None = None) -> None:
-    """Configure structlog and the standard library's logging to write alike.
+    """Configure structlog and the standard library's logging to write the same format.
 
     Args:
         level: The least severe level.
@@ -47,7 +47,7 @@ def set_up_logging(*, level: str, json: bool | None = None) -> None:
     structlog.configure(
         processors=[
             *shared,
-            _tap,
+            _pass_on,
             *([structlog.processors.format_exc_info] if as_json else []),
             renderer,
         ],
@@ -73,7 +73,7 @@ def _dumps(event: object, **_options: Any) -> str:
     try:
         return msgspec.json.encode(event, enc_hook=repr).decode()
     except UnicodeEncodeError:
-        # Half a surrogate pair, as it comes when somebody cuts a text inside an emoji.
+        # Half a surrogate pair, as left by a text truncated within an emoji.
         return msgspec.json.encode(storable(event), enc_hook=repr).decode()
 
 
@@ -84,9 +84,9 @@ def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
-def _tap(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if Tap.record is not None and "media_id" in event:
-        Tap.record(dict(event))
-    if Tap.alarm is not None and event.get("level") in {"error", "critical"}:
-        Tap.alarm(dict(event))
+def _pass_on(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if Sinks.media_events is not None and "media_id" in event:
+        Sinks.media_events(dict(event))
+    if Sinks.errors is not None and event.get("level") in {"error", "critical"}:
+        Sinks.errors(dict(event))
     return event

@@ -1,4 +1,4 @@
-"""Traces through OpenTelemetry; loaded by `tracing.py` when they are wanted, and by nobody else."""
+"""Tracing with OpenTelemetry; loaded only by `tracing.py`, and only if it is configured."""
 
 from collections.abc import Callable, Generator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,18 +18,18 @@ from app.core.telemetry.tracer import Attribute, Tracer
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _FAILED = 500
-PATIENCE_SECONDS: Final = 3
-"""For a collector; a stopping process waits no longer for one that does not answer."""
+EXPORT_SECONDS: Final = 3
+"""Time-out for the collector; a stopping process waits no longer for it."""
 
 
 def open_tracer(settings: Settings, exporter: SpanExporter | None = None) -> Tracer:
     """A tracer that sends to OTEL_EXPORTER_OTLP_ENDPOINT.
 
-    Whatever else OpenTelemetry reads from the environment counts, too: headers, service name, sampler.
+    OpenTelemetry's own environment variables apply as well: headers, service name, sampler.
 
     Args:
-        settings: Of this process.
-        exporter: Where spans go; None: over HTTP to the endpoint.
+        settings: The settings of this process.
+        exporter: Receives the spans; None: over HTTP to the endpoint.
     """
     named = Resource({SERVICE_NAME: "fleek", SERVICE_VERSION: version("fleek")}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(
@@ -37,7 +37,7 @@ def open_tracer(settings: Settings, exporter: SpanExporter | None = None) -> Tra
     )
     endpoint = (settings.otel_exporter_otlp_endpoint or "").rstrip("/")
     provider.add_span_processor(
-        BatchSpanProcessor(exporter or OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=PATIENCE_SECONDS))
+        BatchSpanProcessor(exporter or OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS))
     )
     return _Otel(provider)
 
@@ -55,22 +55,22 @@ class _Otel:
     @contextmanager
     def request(self, scope: MutableMapping[str, Any]) -> Generator[Callable[[str, int], None]]:
         method = str(scope["method"])
-        above = _PROPAGATOR.extract(scope["headers"], getter=_Headers())
-        asked = {"http.request.method": method, "url.path": str(scope["path"])}
-        with self._tracer.start_as_current_span(method, above, SpanKind.SERVER, attributes=asked) as span:
+        parent = _PROPAGATOR.extract(scope["headers"], getter=_Headers())
+        requested = {"http.request.method": method, "url.path": str(scope["path"])}
+        with self._tracer.start_as_current_span(method, parent, SpanKind.SERVER, attributes=requested) as span:
 
-            def answered(route: str, status: int) -> None:
+            def finish(route: str, status: int) -> None:
                 span.update_name(f"{method} {route}")
                 span.set_attributes({"http.route": route, "http.response.status_code": status})
                 if status >= _FAILED:
                     span.set_status(Status(StatusCode.ERROR))
 
-            yield answered
+            yield finish
 
-    def note(self, attributes: dict[str, Attribute]) -> None:
+    def set_attributes(self, attributes: dict[str, Attribute]) -> None:
         get_current_span().set_attributes(_named(attributes))
 
-    def carried(self) -> str | None:
+    def traceparent(self) -> str | None:
         carrier = dict[str, str]()
         _PROPAGATOR.inject(carrier)
         return carrier.get("traceparent")
@@ -94,6 +94,6 @@ def _named(attributes: dict[str, Attribute]) -> dict[str, Attribute]:
     return {f"fleek.{name}": value for name, value in attributes.items()}
 
 
-def _links(carried: str) -> list[Link]:
-    context = get_current_span(_PROPAGATOR.extract({"traceparent": carried})).get_span_context()
+def _links(traceparent: str) -> list[Link]:
+    context = get_current_span(_PROPAGATOR.extract({"traceparent": traceparent})).get_span_context()
     return [Link(context)] if context.is_valid else []

@@ -1,6 +1,6 @@
-"""Errors reported to Sentry, where the operator wants it; the SDK is an extra, loaded only then.
+"""Reports errors to Sentry if SENTRY_DSN is set; the SDK is an extra, loaded only then.
 
-What is logged as an error is reported, with its fields; the values of variables are not, nor are requests' bodies.
+Events logged as errors are reported with their fields; values of variables and request bodies are not.
 """
 
 import sys
@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from app.core.config import Settings
 from app.core.errors import SettingsError
-from app.core.telemetry.logging import Tap
+from app.core.telemetry.logging import Sinks
 
 WINDOW_SECONDS: Final = 60.0
-MOST_IN_WINDOW: Final = 10
-"""Reports of one event in a window: an outage is worth no report for each request."""
+MAX_IN_WINDOW: Final = 10
+"""Reports of one event in a window, so that an outage is not reported for each request."""
 
 
 def report_errors(settings: Settings) -> None:
-    """Begin to report what is logged as an error, if SENTRY_DSN is set.
+    """Report errors from now on, if SENTRY_DSN is set.
 
     Raises:
-        SettingsError: It is set, but the SDK is not installed, or it is no DSN.
+        SettingsError: It is set, but invalid, or the SDK is not installed.
     """
     if settings.sentry_dsn is None:
         return
@@ -37,18 +37,18 @@ def report_errors(settings: Settings) -> None:
             settings.sentry_dsn.get_secret_value(),
             environment=settings.environment,
             release=f"fleek@{version('fleek')}",
-            # What we log says more than what could be hung into frameworks, and costs nothing at each request.
+            # Our log events are more specific than framework integrations, and cost nothing per request.
             auto_enabling_integrations=False,
             include_local_variables=False,
             max_request_body_size="never",
         )
     except sentry.utils.BadDsn as error:
         raise SettingsError(f"SENTRY_DSN: {error}; it looks like https://key@host/project") from None
-    Tap.alarm = Alarm(sentry)
+    Sinks.errors = SentryReporter(sentry)
 
 
-class Alarm:
-    """Hands events on to Sentry; may be called from any thread."""
+class SentryReporter:
+    """Passes events to Sentry; may be called from any thread."""
 
     def __init__(self, sentry: Any) -> None:
         self._sentry = sentry
@@ -56,7 +56,7 @@ class Alarm:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Report one event."""
-        if not self._worth(event["event"]):
+        if not self._is_within_limit(event["event"]):
             return
         error = event.pop("exc_info", None)
         error = sys.exc_info()[1] if error is True else error
@@ -70,10 +70,10 @@ class Alarm:
             else:
                 self._sentry.capture_message(event["event"], level=event["level"])
 
-    def _worth(self, name: str) -> bool:
+    def _is_within_limit(self, name: str) -> bool:
         now = time.monotonic()
-        begun, number = self._seen.get(name, (now, 0))
-        if now - begun > WINDOW_SECONDS:
-            begun, number = now, 0
-        self._seen[name] = begun, number + 1
-        return number < MOST_IN_WINDOW
+        started, number = self._seen.get(name, (now, 0))
+        if now - started > WINDOW_SECONDS:
+            started, number = now, 0
+        self._seen[name] = started, number + 1
+        return number < MAX_IN_WINDOW

@@ -1,7 +1,7 @@
-"""Traces, where the operator wants them: from a request over the queue to worker, provider and store.
+"""Traces of requests and jobs: from the API through the queue to worker, provider and store.
 
-Off by default, and then nothing is loaded and nothing is done. The one module that knows OpenTelemetry is
-`otel.py`. A trace crosses the queue as a text in the media's row; the worker's trace links to it.
+Off by default; then nothing is loaded or recorded. Only `otel.py` imports OpenTelemetry. A trace crosses the queue as
+a `traceparent` in the media item's row; the worker's trace links to it.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -14,22 +14,22 @@ from app.core.errors import SettingsError
 from app.core.telemetry.tracer import Attribute, Tracer
 
 
-class _On:
-    """The tracer of this process."""
+class _State:
+    """The tracer of this process; None: tracing is off."""
 
     tracer: Tracer | None = None
 
 
-_NOTHING: Final = nullcontext()
+_NO_SPAN: Final = nullcontext()
 
 
-def begin(settings: Settings) -> None:
+def start(settings: Settings) -> None:
     """Trace from now on, if OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
     Raises:
         SettingsError: It is set, but the SDK is not installed.
     """
-    if settings.otel_exporter_otlp_endpoint is None or _On.tracer is not None:
+    if settings.otel_exporter_otlp_endpoint is None or _State.tracer is not None:
         return
     try:
         otel: Any = import_module("app.core.telemetry.otel")
@@ -37,12 +37,12 @@ def begin(settings: Settings) -> None:
         raise SettingsError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is missing: install fleek[otel], or unset it"
         ) from error
-    _On.tracer = otel.open_tracer(settings)
+    _State.tracer = otel.open_tracer(settings)
 
 
-def end() -> None:
-    """Send what waits, and trace no more."""
-    tracer, _On.tracer = _On.tracer, None
+def stop() -> None:
+    """Send pending spans, and stop tracing."""
+    tracer, _State.tracer = _State.tracer, None
     if tracer is not None:
         tracer.close()
 
@@ -51,31 +51,31 @@ def span(name: str, *, link: str | None = None, **attributes: Attribute) -> Abst
     """A span around a block, child of the one around it.
 
     Args:
-        name: What is done; few different ones.
-        link: A `carried` text: then it begins a trace of its own that points there.
-        attributes: Of the span.
+        name: The operation; few different names.
+        link: A `traceparent`: then the span starts a new trace that links to it.
+        attributes: Attributes of the span.
     """
-    return _NOTHING if _On.tracer is None else _On.tracer.span(name, link, attributes)
+    return _NO_SPAN if _State.tracer is None else _State.tracer.span(name, link, attributes)
 
 
 def active() -> bool:
-    """Whether anything is traced."""
-    return _On.tracer is not None
+    """Whether tracing is on."""
+    return _State.tracer is not None
 
 
 def request(scope: MutableMapping[str, Any]) -> AbstractContextManager[Callable[[str, int], None]]:
-    """The span of an HTTP request; what it gives is told the route and the status. Only while tracing is active."""
-    if _On.tracer is None:
-        raise RuntimeError("nothing is traced")
-    return _On.tracer.request(scope)
+    """The span of an HTTP request; call its value with route and status at the end. Only while tracing is on."""
+    if _State.tracer is None:
+        raise RuntimeError("tracing is off")
+    return _State.tracer.request(scope)
 
 
-def note(**attributes: Attribute) -> None:
+def set_attributes(**attributes: Attribute) -> None:
     """Add attributes to the current span."""
-    if _On.tracer is not None:
-        _On.tracer.note(attributes)
+    if _State.tracer is not None:
+        _State.tracer.set_attributes(attributes)
 
 
-def carried() -> str | None:
-    """The current span as a W3C `traceparent`; None: nothing is traced."""
-    return None if _On.tracer is None else _On.tracer.carried()
+def traceparent() -> str | None:
+    """The current span as a W3C `traceparent`; None: tracing is off."""
+    return None if _State.tracer is None else _State.tracer.traceparent()

@@ -50,7 +50,7 @@ class CallbackListener:
         def pass_on(changes: Collection[Change]) -> None:
             on_callback([change.media_id for change in changes])
 
-        await self._channel.listen(pass_on)
+        await self._channel.subscribe(pass_on)
 
     async def take_callbacks(self, worker_id: UUID) -> list[UUID]:
         """The media held by a worker whose providers have called back since the last time."""

@@ -138,7 +138,7 @@ class CallbackReceiver:
             return False
         if row.unbound and reference is not None:
             await self._bind(attempt_id, reference)
-        self._channel.tell([Change(row.media_id, row.owner_id)])
+        self._channel.publish([Change(row.media_id, row.owner_id)])
         return True
 
     async def _verified(self, provider: MediaGeneratorModel, callback: Callback) -> Reference | None:

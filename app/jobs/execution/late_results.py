@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from app.core.database.pool import DatabasePool
-from app.core.task_cancellation import end
+from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import tracing
 from app.jobs.billing import attempt_cost
 from app.jobs.callbacks.urls import CallbackUrls
@@ -77,7 +77,7 @@ class LateResults:
 
     async def close(self) -> None:
         """Stop checking; another worker continues."""
-        await end(*self._checks.values())
+        await cancel_and_wait(*self._checks.values())
 
     async def _check(self, row: LateAttempt) -> None:
         structlog.contextvars.bind_contextvars(media_id=str(row.id), attempt=row.attempt_number)

@@ -189,7 +189,7 @@ class Submitter:
         except asyncpg.UniqueViolationError as error:
             raise AlreadyPurchasedError from error
         structlog.contextvars.bind_contextvars(attempt=number)
-        tracing.note(attempt=number)
+        tracing.set_attributes(attempt=number)
         return OpenAttempt(attempt_id, number, None, job.created_at, begun)
 
     async def _submission(self, job: Job, offer: Offer, attempt: OpenAttempt, given: Mapping[str, Any]) -> Submission:

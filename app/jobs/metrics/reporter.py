@@ -14,7 +14,7 @@ import structlog
 
 from app.core.change_channel import ChangeChannel
 from app.core.database.pool import UNAVAILABLE, DatabasePool
-from app.core.task_cancellation import end
+from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import metrics
 from app.jobs.metrics import counters
 
@@ -49,7 +49,7 @@ class MetricsReporter:
             # What is being entered at this moment comes to its end: cut off, it might count twice.
             self._stopping.set()
             await asyncio.wait([self._beating], timeout=STOP_SECONDS)
-            await end(self._beating)
+            await cancel_and_wait(self._beating)
         with contextlib.suppress(*UNAVAILABLE):
             async with asyncio.timeout(1):
                 await self.enter()
@@ -92,9 +92,9 @@ class MetricsReporter:
         if waits := self._since("waits", self._db.waits):
             metrics.POOL_WAITS.add(self._process, number=waits)
         if failures := self._since("news", self._news.failures):
-            metrics.NEWS_FAILURES.add(number=failures)
+            metrics.CHANGE_PUBLISH_FAILURES.add(number=failures)
         if self._process == "api" and not self._news.connected:
-            metrics.NEWS_UNHEARD.add(number=BEAT_SECONDS)
+            metrics.CHANGE_CHANNEL_DOWN.add(number=BEAT_SECONDS)
 
     def _since(self, name: str, now: int) -> int:
         before, self._seen[name] = self._seen[name], now

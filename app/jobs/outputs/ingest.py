@@ -21,7 +21,7 @@ from uuid import UUID
 
 import structlog
 
-from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, Tail, inspect
+from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
 from app.core.ids import new_id
 from app.core.telemetry import tracing
 from app.jobs.outputs.probe import OutputProbe
@@ -169,7 +169,7 @@ class _Passage:
     def __init__(self, kind: Kind, head: bytes, max_bytes: int) -> None:
         self._kind = kind
         self._max_bytes = max_bytes
-        self._ending = Tail(kind, head)
+        self._ending = EndDetector(kind, head)
         self.digest = hashlib.sha256()
         self._text = codecs.getincrementaldecoder("utf-8")() if kind.is_text else None
 
@@ -180,7 +180,7 @@ class _Passage:
         async for chunk in rest:
             self._pass(chunk)
             yield chunk
-        if not self._ending.is_reached:
+        if not self._ending.is_complete:
             raise OutputError(f"the provider's {self._kind.media_type} is cut off after {self.size} bytes")
 
     @property
@@ -188,7 +188,7 @@ class _Passage:
         return self._ending.size
 
     def _pass(self, chunk: bytes) -> None:
-        self._ending.see(chunk)
+        self._ending.feed(chunk)
         if self.size > self._max_bytes:
             raise OutputError(f"the provider's result is larger than {self._max_bytes} bytes")
         self.digest.update(chunk)

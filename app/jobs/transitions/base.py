@@ -68,7 +68,7 @@ def announce(db: DatabasePool, rows: list[ChangedRow]) -> list[ChangedRow]:
     """
     if rows:
         changes = [Change(row.id, row.owner_id) for row in rows]
-        db.announce(changes, posted=any(row.posted for row in rows))
+        db.on_change(changes, deliveries_due=any(row.posted for row in rows))
     return rows
 
 

@@ -144,5 +144,5 @@ async def request(db: DatabasePool, new: NewMedia, once: Once | None = None) -> 
         key = (once.key.name, once.key.fingerprint, once.lifetime)
         accepted = await db.fetchrow_as(Accepted, _REQUEST_ONCE, *values, *key)
     if accepted is not None:
-        db.announce((Change(new.id, new.owner_id),), posted=accepted.posted)
+        db.on_change((Change(new.id, new.owner_id),), deliveries_due=accepted.posted)
     return accepted

@@ -17,7 +17,7 @@ import structlog
 
 from app.core.database.pool import RETRYABLE, DatabasePool
 from app.core.ids import new_id
-from app.core.task_cancellation import end
+from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import tracing
 from app.jobs import queries
 from app.jobs.callbacks.listener import CallbackListener
@@ -129,7 +129,7 @@ class Runner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.patience.total_seconds()), self._claiming:
                 pass  # a claim that is cut off would be committed without our knowing
-        await end(*self._loops)
+        await cancel_and_wait(*self._loops)
         held = self._leases
         await self._parts.late_results.close()
         await self._drop_jobs()
@@ -314,4 +314,4 @@ class Runner:
 
     async def _drop_jobs(self) -> None:
         """Let go of every job; calls that are spending money go on by themselves."""
-        await end(*(task for slots in self._queues.values() for _, task in slots.jobs.values()))
+        await cancel_and_wait(*(task for slots in self._queues.values() for _, task in slots.jobs.values()))

@@ -9,8 +9,8 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.types import Receive
 
-from app.core.http_server.access_log import ASKED_TO_WAIT
-from app.core.http_server.disconnect import noticing
+from app.core.http_server.access_log import WAIT_REQUESTED
+from app.core.http_server.disconnect import on_disconnect
 from app.core.http_server.prefer import HEADER, applied, wanted_wait
 from app.jobs.states import FINAL
 from app.media.api import render
@@ -37,7 +37,7 @@ class Wait:
         seconds = wanted_wait(request.headers.get(HEADER))
         if seconds is None:
             return None
-        request.scope[ASKED_TO_WAIT] = True
+        request.scope[WAIT_REQUESTED] = True
         return cls(seconds, request.headers.get("if-none-match", ""), request.receive)
 
     @property
@@ -61,7 +61,7 @@ class Wait:
         until = asyncio.get_running_loop().time() + self.seconds
         subscriber = Subscriber(row.updated_at)
         # A client that asks, goes and asks again must leave nothing behind that waits.
-        with dependencies.subscriptions.on(media_id, subscriber), noticing(self.receive, subscriber.leave):
+        with dependencies.subscriptions.on(media_id, subscriber), on_disconnect(self.receive, subscriber.leave):
             while True:
                 # Once more, now that no change can be missed.
                 row = await read()

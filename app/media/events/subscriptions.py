@@ -15,7 +15,7 @@ import structlog
 
 from app.core.change_channel import ChangeChannel
 from app.core.database.pool import UNAVAILABLE, Change, DatabasePool
-from app.core.task_cancellation import end
+from app.core.task_cancellation import cancel_and_wait
 from app.media import queries
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class Subscriptions:
 
     def start(self) -> None:
         """Begin to listen and to look."""
-        self._loops = [asyncio.create_task(self._news.listen(self._heard)), asyncio.create_task(self._look_on())]
+        self._loops = [asyncio.create_task(self._news.subscribe(self._heard)), asyncio.create_task(self._look_on())]
 
     def leave(self) -> None:
         """Let nobody wait any longer; may be called from a signal handler."""
@@ -95,7 +95,7 @@ class Subscriptions:
     async def stop(self) -> None:
         """End."""
         self._let_go()
-        await end(*self._loops)
+        await cancel_and_wait(*self._loops)
 
     @contextlib.contextmanager
     def on(self, of: UUID, watcher: Subscriber) -> Generator[Subscriber]:

@@ -63,7 +63,7 @@ async def request_media(services: MediaServices, owner_id: UUID, asked: MediaReq
         if first is None or asked.key is None or first.fingerprint != asked.key.fingerprint:
             raise
         return Requested(first, replayed=True)
-    tracing.note(media_id=str(new.id), model=new.model)
+    tracing.set_attributes(media_id=str(new.id), model=new.model)
     once = None if asked.key is None else Once(asked.key, services.key_lifetime)
     accepted = await request(services.db, new, once)
     if accepted is None:
@@ -90,7 +90,7 @@ async def _checked(services: MediaServices, owner_id: UUID, asked: MediaRequest)
         route_input=None if route is None else route.input,
         time_limit=asked.time_limit or order.time_limit,
         webhook=await _receiver(services, owner_id, asked),
-        trace=tracing.carried(),
+        trace=tracing.traceparent(),
     )
 
 

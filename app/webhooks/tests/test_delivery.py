@@ -12,7 +12,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.core.telemetry.metrics import WEBHOOK_TRIES, tally_name
+from app.core.telemetry.metrics import WEBHOOK_ATTEMPTS, counter_key
 from app.jobs.metrics import counters
 from app.jobs.transitions import cancellation
 from app.webhooks import http_request
@@ -134,7 +134,7 @@ async def test_request_can_name_its_own_receiver(client, delivering, receiver):
 async def test_failed_delivery_is_logged_and_retried_until_it_succeeds(
     client, db, delivering, receiver, answer, reason
 ):
-    WEBHOOK_TRIES.take()
+    WEBHOOK_ATTEMPTS.take()
     webhook = await register(client, receiver.url)
     if answer is None:
         await receiver.close()
@@ -155,12 +155,12 @@ async def test_failed_delivery_is_logged_and_retried_until_it_succeeds(
     assert {got.id for got in receiver.got} == {delivery["id"]}
     assert len({got.body for got in receiver.got}) == 1
     await eventually(lambda: asyncio.sleep(0, delivering.in_flight), lambda number: number == 0)
-    await counters.add_all(db, WEBHOOK_TRIES.take())
+    await counters.add_all(db, WEBHOOK_ATTEMPTS.take())
     await asyncio.sleep(0.3)  # the reporter may be writing what it has just taken
     counted = await counters.read(db)
     outcome = {"answered 500": "5xx", "redirects are not followed": "3xx"}.get(reason, "unanswered")
     for word in (outcome, "ok"):
-        name = tally_name(WEBHOOK_TRIES.name, [word], "sum")
+        name = counter_key(WEBHOOK_ATTEMPTS.name, [word], "sum")
         assert name in counted
 
 

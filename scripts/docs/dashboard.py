@@ -1,4 +1,4 @@
-"""Writes deploy/grafana/fleek.json, the dashboard, from the panels below: `python scripts/dashboard.py`.
+"""Writes deploy/grafana/fleek.json, the dashboard, from the panels below: `python scripts/docs/dashboard.py`.
 
 Each number is counted once, however many APIs are scraped: hence `max by (...)` inside each sum.
 """
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-TARGET: Final = Path(__file__).resolve().parents[1] / "deploy" / "grafana" / "fleek.json"
+ROOT: Final = Path(__file__).resolve().parents[2]
+TARGET: Final = ROOT / "deploy" / "grafana" / "fleek.json"
 COLUMNS: Final = 24
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -20,7 +21,7 @@ class Panel:
     """One graph, or one big number."""
 
     title: str
-    says: str
+    description: str
     queries: Sequence[tuple[str, str]]
     """PromQL, and the legend."""
     unit: str = "short"
@@ -46,7 +47,7 @@ HTTP: Final = ("fleek_http_request_duration_seconds", "method, route, status, wa
 CALLS: Final = ("fleek_provider_call_duration_seconds", "provider, operation, outcome")
 STORE: Final = ("fleek_store_call_duration_seconds", "operation, outcome")
 MEDIA: Final = ("fleek_media_duration_seconds", "provider, model")
-RECEIVERS: Final = ("fleek_webhook_try_duration_seconds", "outcome")
+RECEIVERS: Final = ("fleek_webhook_attempt_duration_seconds", "outcome")
 LAG: Final = ("fleek_event_loop_lag_seconds", "process")
 POOL: Final = ("fleek_database_pool_use_ratio", "process")
 TRIES: Final = ("fleek_attempts_total", "provider, outcome, code")
@@ -59,8 +60,8 @@ def _counted(histogram: tuple[str, str]) -> str:
     return _rate(f"{metric}_count", labels)
 
 
-def _number(title: str, says: str, query: str, *, unit: str = "short", bad_from: float | None = None) -> Panel:
-    return Panel(title, says, [(query, "")], unit, "stat", 3, bad_from)
+def _number(title: str, description: str, query: str, *, unit: str = "short", bad_from: float | None = None) -> Panel:
+    return Panel(title, description, [(query, "")], unit, "stat", 3, bad_from)
 
 
 def _latency(quantile: float) -> tuple[str, str]:
@@ -77,7 +78,7 @@ NOW: Final = [
     _number("Unknown", "Attempts that may have been charged, and wait for a decision.", "max(fleek_attempts_unknown)",
             bad_from=1),
     _number("Providers unavailable", "Nothing is submitted to them; an operator's pause does not count.",
-            'count(max by (provider) (fleek_provider_closed{code!="paused"})) or vector(0)', bad_from=1),
+            'count(max by (provider) (fleek_provider_unavailable{code!="paused"})) or vector(0)', bad_from=1),
     _number("Cost, 24 h", "As reported by providers for the last day.",
             "sum(max by (provider, model) (increase(fleek_cost_dollars_total[24h]))) or vector(0)", unit="currencyUSD"),
 ]  # fmt: skip
@@ -112,7 +113,7 @@ PROVIDERS: Final = [
           [(f"sum by (provider) ({_rate(*TRIES, FAILING)}) / sum by (provider) ({_rate(*TRIES)})", "{{provider}}")],
           "percentunit"),
     Panel("Unavailable and paused", "Providers and models to which nothing is submitted, and why.",
-          [("max by (provider, code) (fleek_provider_closed)", "{{provider}} {{code}}"),
+          [("max by (provider, code) (fleek_provider_unavailable)", "{{provider}} {{code}}"),
            ("max by (model, code) (fleek_model_paused)", "{{model}} {{code}}")]),
     Panel("Store", "p95 of call duration, by operation.",
           [(_quantile(0.95, STORE, "operation"), "{{operation}}")], "s"),
@@ -127,8 +128,8 @@ TROUBLE: Final = [
           [("max(fleek_attempts_unknown)", "unknown"), ("max(fleek_attempts_late)", "late")]),
     Panel("Lost signals", "Wake-ups, change notifications and log events, in five minutes: no job depends on them.",
           [("max(increase(fleek_broker_publish_failures_total[5m]))", "wake-up signals"),
-           ("max(increase(fleek_news_failures_total[5m]))", "change notifications"),
-           ("max(increase(fleek_news_unheard_seconds_total[5m]))", "seconds without change notifications"),
+           ("max(increase(fleek_change_publish_failures_total[5m]))", "change notifications"),
+           ("max(increase(fleek_change_channel_down_seconds_total[5m]))", "seconds without change notifications"),
            ("max(increase(fleek_log_events_dropped_total[5m]))", "log events")]),
     Panel("Event loops", "p99 of lag, by process.",
           [(_quantile(0.99, LAG, "process"), "{{process}}")], "s"),
@@ -179,7 +180,7 @@ def _panel(number: int, panel: Panel, place: tuple[int, int]) -> dict[str, Any]:
         "id": number,
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.says,
+        "description": panel.description,
         "datasource": SOURCE,
         "gridPos": {"x": place[0], "y": place[1], "w": panel.width, "h": 4 if panel.kind == "stat" else 8},
         "fieldConfig": {"defaults": field, "overrides": []},
@@ -229,7 +230,7 @@ def dashboard() -> str:
 def main() -> int:
     """Write it."""
     TARGET.write_text(dashboard())
-    print(TARGET.relative_to(Path.cwd()))
+    print(TARGET.relative_to(ROOT))
     return 0
 
 

@@ -1,6 +1,6 @@
-"""Writes docs/reference and the generated parts of docs/architecture from the code: `python scripts/reference.py`.
+"""Writes docs/reference and the generated parts of docs/architecture from the code.
 
-A test compares them, so they cannot grow stale.
+Run `uv run python scripts/docs/reference.py`; a test fails when a page is stale.
 """
 
 import sys
@@ -16,7 +16,7 @@ from app.cli.operator_runtime import INTERRUPTED
 from app.core.config import Settings
 from app.core.errors import FleekError
 from app.core.http_server import problems
-from app.core.telemetry.metrics import MEASURES
+from app.core.telemetry.metrics import METRICS
 from app.jobs.job_errors import JOB_ERRORS
 from app.jobs.metrics.counters import PersistedCounter
 from app.jobs.states import TRANSITIONS, AttemptStatus, MediaEvent, MediaStatus, chart
@@ -25,19 +25,19 @@ from app.media_generator.errors import ProviderError
 from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
 from app.tools.metrics import GAUGES
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTE = "<!-- Written by scripts/reference.py from the code; a change by hand is lost. -->\n\n"
+ROOT = Path(__file__).resolve().parents[2]
+NOTE = "<!-- Written by scripts/docs/reference.py from the code; manual changes are lost. -->\n\n"
 
 
 def settings_page() -> str:
-    """Every setting with its default and its sentence."""
+    """Every setting with its default and its description."""
     lines = [
         "# Settings",
         "",
         "Read from the environment, then from `.env.local`, then from `.env`. An invalid one is reported at startup.",
         "`fleek doctor` shows the effective values and where each comes from.",
         "",
-        "| Setting | Default | What it is |",
+        "| Setting | Default | Description |",
         "| --- | --- | --- |",
     ]
     for name, field in Settings.model_fields.items():
@@ -96,7 +96,7 @@ def endpoints_page() -> str:
         "",
         "The complete description, with schemas and a form to try each, is at `/docs` of a running API.",
         "",
-        "| Operation | What it does | Answers |",
+        "| Operation | What it does | Responses |",
         "| --- | --- | --- |",
     ]
     for path, operations in document["paths"].items():
@@ -107,7 +107,7 @@ def endpoints_page() -> str:
 
 
 def states_page() -> str:
-    """The state chart and what each word means."""
+    """The state chart and what each state means."""
     source = (ROOT / "app" / "jobs" / "states.py").read_text().splitlines()
 
     def meaning(member: Any) -> str:
@@ -141,8 +141,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def metrics_page() -> str:
     """Every metric with its labels."""
-    counts = [(*LEASES_EXPIRED, ()), (*SWEEP_FOUND, ("what",)), *((m.name, m.says, m.labels) for m in MEASURES)]
-    histograms = {measure.name for measure in MEASURES if measure.bounds}
+    counts = [(*LEASES_EXPIRED, ()), (*SWEEP_FOUND, ("what",)), *((m.name, m.description, m.labels) for m in METRICS)]
+    histograms = {metric.name for metric in METRICS if metric.bounds}
     lines = [
         "# Metrics",
         "",
@@ -150,7 +150,7 @@ def metrics_page() -> str:
         "",
         "| Read from tables | Labels | What it measures |",
         "| --- | --- | --- |",
-        *(f"| `{gauge.name}` | {_listed(gauge.labels)} | {gauge.says} |" for gauge in GAUGES),
+        *(f"| `{gauge.name}` | {_listed(gauge.labels)} | {gauge.description} |" for gauge in GAUGES),
         "",
         "What processes count is at most five seconds old. A counter's name ends with `_total`; a histogram has",
         "`_bucket`, `_count` and `_sum`.",
@@ -177,25 +177,25 @@ def command_line_page() -> str:
         "",
         "| Exit status | Meaning |",
         "| --- | --- |",
-        "| 0 | done, and all is well |",
-        f"| {FAULT} | a check failed, something does not answer, or a job was refused; the output says what |",
-        f"| {USAGE} | the command line says what cannot be done; nothing was done |",
+        "| 0 | success |",
+        f"| {FAULT} | a check failed, a server does not respond, or a job was refused; the output says which |",
+        f"| {USAGE} | the command line is invalid; nothing was done |",
         f"| {INTERRUPTED} | Ctrl-C |",
         "",
-        "What goes wrong is one line on standard error. With `--json`, standard output holds JSON and nothing else:",
-        "one document, or one object a line where a command speaks of many jobs (`jobs list`, `jobs retry`,",
-        "`jobs cancel`). Output to a file or a pipe has all columns, uncut.",
+        "An error is one line on standard error. With `--json`, standard output contains JSON and nothing else:",
+        "one document, or one object per line for commands about many jobs (`jobs list`, `jobs retry`,",
+        "`jobs cancel`). Output to a file or a pipe has all columns, not shortened.",
         "",
         "`jobs`, `db`, `store`, `serve` and `worker` use the engines of your environment, `.env.local` or `.env`.",
-        "Where a `fleek up` runs in the same folder, and no real environment variable says where an engine is, they",
-        "use its engines.",
+        "While `fleek up` runs in the same folder, they use its engines, unless a real environment variable names an",
+        "engine.",
         "",
-        "`fleek --install-completion` teaches your shell the commands, options, statuses, models and providers.",
+        "`fleek --install-completion` adds shell completion for commands, options, statuses, models and providers.",
     ]
     for path, command in _commands("fleek", typer.main.get_command(cli)):
         lines += ["", f"## `{path}`", "", (command.help or "").replace("\b", "").strip()]
         rows = [row for parameter in command.params if (row := _parameter_row(parameter))]
-        lines += ["", "| Argument or option | Default | What it is |", "| --- | --- | --- |", *rows] if rows else []
+        lines += ["", "| Argument or option | Default | Description |", "| --- | --- | --- |", *rows] if rows else []
     return NOTE + "\n".join(lines) + "\n"
 
 

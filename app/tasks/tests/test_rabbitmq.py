@@ -1,4 +1,4 @@
-"""The product with RabbitMQ as its broker, and Redis only for news and caches. The bell on Redis: test_bell."""
+"""The product with RabbitMQ as its broker, and Redis only for change messages and caches; Redis: test_bell."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tests.system_servers import RabbitMQ
 
 NETWORK = "fleek.bell.network"
 ONLY_BY_BELL = {"CLAIM_INTERVAL_SECONDS": "60"}
-"""A worker that looks for jobs so seldom finds them in time only if it is rung for."""
+"""A worker that polls this rarely finds jobs in time only if a signal wakes it."""
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +41,17 @@ async def client(on_rabbitmq, tmp_path):
 
 
 async def round_trip(client):
-    """What the API says once a worker has answered it through the broker."""
+    """The API's answer once a worker has replied through the broker."""
     return await eventually(lambda: client.api.get("/tools/celery_status"), lambda answer: answer.status_code == 200)
 
 
 def waiting(broker):
-    """Bells in the broker that nobody has heard."""
+    """Signals in the broker that no worker has consumed."""
     with Connection(broker.url) as connection:
         return connection.default_channel.queue_declare(NETWORK, passive=True).message_count
 
 
-async def test_a_worker_hears_the_bell_and_answers(client, on_rabbitmq, tmp_path):
+async def test_worker_is_woken_through_rabbitmq_and_replies(client, on_rabbitmq, tmp_path):
     with worker(on_rabbitmq, tmp_path / "worker.log", **ONLY_BY_BELL) as running:
         trip = await eventually(
             lambda: client.api.get("/tools/celery_status"), lambda answer: answer.status_code == 200
@@ -59,7 +59,7 @@ async def test_a_worker_hears_the_bell_and_answers(client, on_rabbitmq, tmp_path
         for _ in range(3):
             assert (await client.until(await client.faulty()))["status"] == "COMPLETED"
         ready = (await client.api.get("/tools/ready")).json()
-        # longer than the time-outs of its connection: silence is no failure
+        # longer than the connection's time-outs: an idle connection is no failure
         await asyncio.sleep(6)
         assert (await client.until(await client.faulty()))["status"] == "COMPLETED"
 
@@ -68,15 +68,15 @@ async def test_a_worker_hears_the_bell_and_answers(client, on_rabbitmq, tmp_path
     assert "Connection to broker lost" not in running.output
 
 
-async def test_rings_that_nobody_hears_do_not_pile_up_in_rabbitmq(client, broker):
-    begun = time.monotonic()
-    while time.monotonic() - begun < 3:
+async def test_unread_signals_do_not_pile_up_in_rabbitmq(client, broker):
+    started = time.monotonic()
+    while time.monotonic() - started < 3:
         await asyncio.gather(*(client.faulty() for _ in range(20)))
 
     assert 1 <= waiting(broker) <= 8 + 60
 
 
-async def test_every_queue_lives_on_several_nodes(client, broker):
+async def test_every_queue_is_a_quorum_queue(client, broker):
     await client.faulty()
     await eventually(lambda: asyncio.to_thread(waiting, broker))
 
@@ -84,15 +84,15 @@ async def test_every_queue_lives_on_several_nodes(client, broker):
         Queue(NETWORK, channel=connection.default_channel, queue_arguments={"x-queue-type": "classic"}).declare()
 
 
-async def test_a_dead_rabbitmq_holds_up_nobody_and_is_heard_again(client, broker, on_rabbitmq, tmp_path):
+async def test_jobs_complete_while_rabbitmq_is_down_and_signals_resume(client, broker, on_rabbitmq, tmp_path):
     with worker(on_rabbitmq, tmp_path / "worker.log", CLAIM_INTERVAL_SECONDS="0.5"):
         assert (await client.until(await client.faulty()))["status"] == "COMPLETED"
         broker.kill()
         async with asyncio.timeout(10):
-            asked = [await client.faulty() for _ in range(20)]
-        done = [await client.until(media) for media in asked]
+            requested = [await client.faulty() for _ in range(20)]
+        done = [await client.until(media) for media in requested]
         unready = await client.api.get("/tools/ready")
-    # started while it is away, this one works all the same
+    # a worker started while RabbitMQ is down works as well
     with worker(on_rabbitmq, tmp_path / "second.log", "w2", CLAIM_INTERVAL_SECONDS="0.5"):
         assert (await client.until(await client.faulty()))["status"] == "COMPLETED"
         broker.forget()

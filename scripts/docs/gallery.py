@@ -1,4 +1,4 @@
-"""Paints a contact sheet of twenty pictures of `dummy/painter`: `python scripts/gallery.py OUT.webp`."""
+"""Paints a contact sheet of twenty pictures of `dummy/painter`: `python scripts/docs/gallery.py OUT.webp`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RENDERED: Final = 640
 def main() -> None:
     """Write the sheet to the path that is given, in the format its ending names."""
     if len(sys.argv) != 2:  # noqa: PLR2004 - the script and its one argument
-        raise SystemExit("usage: uv run python scripts/gallery.py OUT.webp")
+        raise SystemExit("usage: uv run python scripts/docs/gallery.py OUT.webp")
     rows = -(-len(PROMPTS) // COLUMNS)
     size = (COLUMNS * (SIDE + GAP) - GAP, rows * (SIDE + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")

@@ -1,4 +1,4 @@
-"""The bell on a real broker: coalesced, bounded, and never in anybody's way."""
+"""Wake-up signals on a real broker: coalesced, bounded, and no request waits for them."""
 
 import asyncio
 import os
@@ -38,38 +38,38 @@ async def api_on(broker, engines, database, tmp_path):
             yield Client(api)
 
 
-async def test_rings_that_nobody_hears_do_not_pile_up(api_on, broker):
-    begun = time.monotonic()
-    while time.monotonic() - begun < 3:
+async def test_unread_signals_do_not_pile_up(api_on, broker):
+    started = time.monotonic()
+    while time.monotonic() - started < 3:
         await asyncio.gather(*(api_on.faulty() for _ in range(20)))
 
     with redis.Redis.from_url(broker.url) as client:
         waiting = client.llen(NETWORK)
-    # A look each second at most, and fifty rings a second between two looks.
+    # The backlog is checked once a second, and at most fifty signals are sent between two checks.
     assert 1 <= waiting <= 8 + 60
 
 
-async def test_a_frozen_broker_holds_up_no_request(api_on, broker):
+async def test_frozen_broker_delays_no_request(api_on, broker):
     await api_on.faulty()
     os.kill(broker.pid, signal.SIGSTOP)
     try:
         async with asyncio.timeout(10):
-            asked = [await api_on.faulty() for _ in range(50)]
+            requested = [await api_on.faulty() for _ in range(50)]
     finally:
         os.kill(broker.pid, signal.SIGCONT)
 
-    assert {(await api_on.media(media))["status"] for media in asked} == {"IN_QUEUE"}
+    assert {(await api_on.media(media))["status"] for media in requested} == {"IN_QUEUE"}
 
 
-async def test_a_broker_that_comes_back_is_rung_again(api_on, broker):
+async def test_signals_resume_when_the_broker_is_back(api_on, broker):
     await api_on.faulty()
     broker.stop()
     await api_on.faulty()
     broker.start()
 
-    async def heard():
+    async def signal_arrives():
         await api_on.faulty()
         with redis.Redis.from_url(broker.url) as client:
             return client.llen(NETWORK)
 
-    assert await eventually(heard)
+    assert await eventually(signal_arrives)

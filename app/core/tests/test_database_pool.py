@@ -1,0 +1,91 @@
+"""The connection pool on a real PostgreSQL: its limit, cancelled queries, connections that the server ends."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from app.core.database.pool import UNAVAILABLE, DatabasePool
+
+
+async def test_pool_never_opens_more_connections_than_its_size(settings):
+    few = DatabasePool(settings.database_dsn, size=3)
+
+    await asyncio.gather(*(few.fetch("SELECT pg_sleep(0.01)") for _ in range(30)))
+    rows = await few.fetch("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+
+    assert rows[0][0] <= 3
+    await few.close()
+
+
+async def test_result_of_a_cancelled_query_never_reaches_the_next_query(settings):
+    one = DatabasePool(settings.database_dsn, size=1)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await one.fetch("SELECT pg_sleep(0.1), 'old'")
+        assert (await one.fetchrow("SELECT 'new'"))[0] == "new"
+    await one.close()
+
+
+async def test_sql_error_keeps_the_connection_open(settings):
+    one = DatabasePool(settings.database_dsn, size=1)
+    before = (await one.fetchrow("SELECT pg_backend_pid()"))[0]
+
+    with pytest.raises(asyncpg.PostgresError):
+        await one.fetch("SELECT 1/0")
+
+    assert (await one.fetchrow("SELECT pg_backend_pid()"))[0] == before
+    await one.close()
+
+
+async def test_connection_closed_by_the_server_is_replaced(settings, base_settings):
+    one = DatabasePool(settings.database_dsn, size=2)
+    pid = (await one.fetchrow("SELECT pg_backend_pid()"))[0]
+    killer = await asyncpg.connect(base_settings.database_dsn)
+    await killer.execute("SELECT pg_terminate_backend($1)", pid)
+    await killer.close()
+    await asyncio.sleep(0.2)
+
+    assert (await one.fetchrow("SELECT 1"))[0] == 1
+    await one.close()
+
+
+async def test_cancelled_waiter_does_not_leak_its_pool_slot(settings):
+    one = DatabasePool(settings.database_dsn, size=1)
+    slow = asyncio.create_task(one.fetch("SELECT pg_sleep(0.2)"))
+    await asyncio.sleep(0.05)
+    waiter = asyncio.create_task(one.fetch("SELECT 1"))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    await asyncio.gather(slow, waiter, return_exceptions=True)
+
+    assert (await one.fetchrow("SELECT 1"))[0] == 1
+    await one.close()
+
+
+async def test_connection_terminated_by_the_server_is_never_reused(settings, base_settings):
+    few = DatabasePool(settings.database_dsn, size=5)
+    killer = await asyncpg.connect(base_settings.database_dsn)
+    name = settings.database_dsn.rpartition("/")[2]
+    seen = []
+
+    async def use():
+        for _ in range(150):
+            try:
+                await few.fetch("SELECT pg_sleep(0.001)")
+            except Exception as error:  # noqa: BLE001 - any other than UNAVAILABLE is the defect that is looked for
+                seen.append(error)
+
+    async def kill():
+        for _ in range(20):
+            await asyncio.sleep(0.02)
+            await killer.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+
+    await asyncio.gather(kill(), *(use() for _ in range(8)))
+    await killer.close()
+
+    assert seen, "nothing was cut off"
+    assert [error for error in seen if not isinstance(error, UNAVAILABLE)] == []
+    assert (await few.fetchrow("SELECT 1"))[0] == 1
+    await few.close()

@@ -1,0 +1,64 @@
+"""Group commit: concurrent writes share a round, and one bad item fails alone."""
+
+import asyncio
+
+from app.core.database.group_commit import GroupCommit
+
+
+async def test_concurrent_writes_share_a_round():
+    rounds = []
+
+    async def write(items):
+        rounds.append(list(items))
+        await asyncio.sleep(0.01)
+        return [item * 10 for item in items]
+
+    batch = GroupCommit(write)
+
+    assert await asyncio.gather(*(batch(number) for number in range(5))) == [0, 10, 20, 30, 40]
+    assert [item for items in rounds for item in items] == [0, 1, 2, 3, 4]
+    assert len(rounds) <= 2
+
+
+async def test_invalid_item_fails_alone():
+    async def write(items):
+        if 3 in items:
+            raise ValueError("three")
+        return list(items)
+
+    batch = GroupCommit(write, shared=(OSError,))
+    results = await asyncio.gather(*(batch(number) for number in range(5)), return_exceptions=True)
+
+    assert [result for result in results if not isinstance(result, ValueError)] == [0, 1, 2, 4]
+    assert isinstance(results[3], ValueError)
+
+
+async def test_shared_error_fails_every_caller_without_single_retries():
+    calls = []
+
+    async def write(items):
+        calls.append(items)
+        raise OSError("away")
+
+    batch = GroupCommit(write, shared=(OSError,))
+    results = await asyncio.gather(*(batch(number) for number in range(5)), return_exceptions=True)
+
+    assert all(isinstance(result, OSError) for result in results)
+    assert len(calls) <= 2
+
+
+async def test_cancelled_caller_does_not_cancel_the_write():
+    written = []
+
+    async def write(items):
+        await asyncio.sleep(0.02)
+        written.extend(items)
+        return list(items)
+
+    batch = GroupCommit(write)
+    first = asyncio.create_task(batch(1))
+    await asyncio.sleep(0.01)
+    first.cancel()
+
+    assert await batch(2) == 2
+    assert written == [1, 2]
