@@ -28,22 +28,16 @@ from fleek.providers import (
     Failed,
     OutputError,
     Running,
-    Submission,
     Succeeded,
     VoidError,
 )
 from fleek.testing import open_http
+from tests.providers.cog import GOOD, account, health, new_submission
 from tests.providers.cog_server import cog_program
 from tests.providers.server import Server, saying
 from tests.support import Client, attempts_of, eventually, pieces
 
 KEY = "knownOnlyToTheContainer"
-GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
-
-
-def account(url, http, vault, **variables):
-    settings = {"base_url": url, "callback_url": "http://api.test", **variables}
-    return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
 
 
 @asynccontextmanager
@@ -258,15 +252,11 @@ async def test_a_stopped_one_says_so(vault):
     assert isinstance(await provider.poll(reference), Canceled)
 
 
-def health(status="READY", start="first"):
-    return saying(json.dumps({"status": status, "setup": {"started_at": start}}).encode())
-
-
 async def test_while_nothing_comes_the_servers_health_tells_what_became_of_it(vault, monkeypatch):
     async with Server() as server, open_http() as http:
         server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault)
-        submission = _submission()
+        submission = new_submission()
         reference = await provider.submit(submission)
 
         assert isinstance(await provider.poll(reference), Running)
@@ -294,10 +284,6 @@ async def test_with_more_than_one_slot_a_free_one_says_nothing(vault, monkeypatc
     async with Server() as server, open_http() as http:
         server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault, concurrency="2")
-        reference = await provider.submit(_submission())
+        reference = await provider.submit(new_submission())
 
         assert isinstance(await provider.poll(reference), Running)
-
-
-def _submission():
-    return Submission(new_id(), 1, "model", "a lighthouse", {}, callback_url="http://api.test/x")

@@ -6,8 +6,8 @@ from app.jobs.callbacks import signing_keys
 from app.media_generator import adapter_calls
 from fleek.providers import CancelAnswer, Reference, Running
 from fleek.testing import open_http
+from tests.providers.cog import GOOD, account, health, new_submission
 from tests.providers.server import Server, saying
-from tests.providers.test_cog_callbacks import GOOD, _submission, account, health
 from tests.support import pieces
 
 
@@ -15,7 +15,7 @@ async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault)
     async with Server() as server, open_http() as http:
         server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault)
-        submission = _submission()
+        submission = new_submission()
         reference = await provider.submit(submission)
         server.answers["/predictions"] = saying(b"{}", status=404)
 
@@ -32,7 +32,7 @@ async def test_a_proxy_that_finds_no_container_does_not_end_a_purchase(vault):
     async with Server() as server, open_http() as http:
         server.answers["/health-check"] = saying(json.dumps("nothing here").encode(), status=404)
         provider = account(server.url, http, vault)
-        submission = _submission()
+        submission = new_submission()
 
         outcome = await adapter_calls.poll(provider, Reference(str(submission.attempt_id), {"server": "first"}))
 

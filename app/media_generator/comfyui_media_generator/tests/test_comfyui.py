@@ -3,11 +3,11 @@
 import asyncio
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import pytest
 
+from app.core.database.migrations import ROOT
 from app.core.errors import SettingsError
 from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
@@ -41,7 +41,7 @@ from app.media_generator.media_generator_model import (
 from tests.providers.comfyui_server import ComfyUIServer
 from tests.support import eventually
 
-SAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "comfyui"
+SAMPLE = ROOT / "deploy" / "comfyui"
 
 
 @pytest.fixture

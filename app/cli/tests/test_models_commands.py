@@ -1,0 +1,85 @@
+"""`fleek models`: list, show, and refresh of the catalogue file."""
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.errors import CommandError
+from app.cli.main import app as cli
+from app.cli.models import refresh as models_refreshed
+from app.media_generator.catalogue import read_catalogue
+from app.media_generator.errors import BusyError, ModelGoneError
+from app.media_generator.model_card import ModelStatus, Price, PriceUnit
+from app.media_generator.registry import Registry
+from tests.providers.catalogue import SOME_DAY, Shop, card, written
+
+
+class Fresh(Shop):
+    """Its provider says what it is told to."""
+
+    def __init__(self, *cards):
+        super().__init__(*cards)
+        self.said = {}
+
+    async def refresh(self, card):
+        answer = self.said.get(card.name, card)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_what_providers_say_today_gets_into_the_operators_file(tmp_path):
+    file = written(tmp_path, '# by hand\n[models."shop/one"]\nprice = { amount = "1" } # a secret\n')
+    shop = Fresh(card("one"), card("two"), card("three"), card("four"))
+    dearer = Price(Decimal("0.5"), PriceUnit.SECOND)
+    shop.said = {
+        "one": card("one", price=dearer, time_limit=timedelta(minutes=2), retired_at=SOME_DAY),
+        "two": ModelGoneError("404"),
+        "three": BusyError("429"),
+    }
+
+    changes, silent = await models_refreshed.asked(Registry([shop]).offers())
+    models_refreshed.write_changes(file, changes)
+
+    entries = read_catalogue(file).entries
+    assert silent == {"shop/three": "429"}
+    assert sorted(entries) == ["shop/one", "shop/two"]
+    assert entries["shop/one"].apply(card("one")) == shop.said["one"]
+    assert entries["shop/two"].status is ModelStatus.RETIRED
+    assert file.read_text().startswith("# by hand")
+    assert [path.name for path in tmp_path.iterdir()] == ["catalogue.toml"]
+
+
+async def test_a_file_that_would_not_be_understood_stays_as_it_is(tmp_path):
+    file = written(tmp_path, "[strange]\n")
+
+    with pytest.raises(CommandError, match="stays as it is"):
+        models_refreshed.write_changes(file, {"shop/one": {"title": "x"}})
+
+    assert file.read_text() == "[strange]\n"
+
+
+def test_models_are_listed_and_shown(tmp_path, monkeypatch):
+    file = written(tmp_path, '[models."dummy/faulty"]\nhidden = true\n')
+    monkeypatch.setenv("CATALOGUE_FILE", str(file))
+
+    listed = json.loads(CliRunner().invoke(cli, ["models", "list", "--json"]).output)["items"]
+    shown = CliRunner().invoke(cli, ["models", "show", "dummy/painter"]).output
+
+    assert {model["name"]: model["hidden"] for model in listed if model["name"].startswith("dummy/")} == {
+        "dummy/faulty": True,
+        "dummy/painter": False,
+    }
+    assert "Procedural painter" in shown
+
+
+@pytest.mark.parametrize("group", [[], ["models"], ["jobs"], ["db"], ["store"]])
+def test_a_group_of_commands_tells_what_there_is(group):
+    told = CliRunner().invoke(cli, group)
+
+    assert told.exit_code == 0
+    assert "Usage:" in told.output
+    assert "Commands" in told.output

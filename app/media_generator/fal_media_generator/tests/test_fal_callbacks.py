@@ -1,0 +1,122 @@
+"""Callbacks of fal: signatures, keys, and purchases whose answer was lost."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import pytest
+from nacl.encoding import URLSafeBase64Encoder
+from nacl.signing import SigningKey
+
+from app.core.ids import new_id
+from app.jobs.callbacks import signing_keys
+from app.media_generator.accounts import Account, Setup
+from app.media_generator.callbacks import Callback, CallbackRefusedError
+from app.media_generator.errors import NotReachedError
+from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
+from app.media_generator.media_generator_model import Reference
+from tests.providers.fal import PROMPT, SCHNELL, finished, picture
+from tests.providers.server import Server, saying
+from tests.support import eventually
+
+KEY = SigningKey.generate()
+
+
+def jwk(key):
+    return {"kty": "OKP", "crv": "Ed25519", "x": key.verify_key.encode(URLSafeBase64Encoder).decode().rstrip("=")}
+
+
+def signed(body, *, key=KEY, at=None, **changes):
+    """A callback as fal sends it."""
+    told = str(int((at or datetime.now(UTC)).timestamp()))
+    message = "\n".join(("req-1", "user-1", told, hashlib.sha256(body).hexdigest())).encode()
+    headers = {
+        "x-fal-webhook-request-id": "req-1",
+        "x-fal-webhook-user-id": "user-1",
+        "x-fal-webhook-timestamp": told,
+        "x-fal-webhook-signature": key.sign(message).signature.hex(),
+    }
+    given = {name: value for name, value in {**headers, **changes.pop("headers", {})}.items() if value is not None}
+    sent = changes.pop("sent", body)
+    return Callback(new_id(), given, sent, datetime.now(UTC), changes.pop("query", {"model": SCHNELL}))
+
+
+BODY = b'{"request_id": "req-1", "gateway_request_id": "req-2", "status": "OK", "payload": {"images": []}}'
+
+
+async def test_a_signed_callback_names_its_purchase(provider, server):
+    keys_url = Server(**{"/keys": saying(msgspec.json.encode({"keys": [jwk(SigningKey.generate()), jwk(KEY)]}))})
+    async with keys_url as told:
+        asking_keys = FalMediaGeneratorModel.open_account(
+            Setup(Account("fal", {"key": "k", "jwks_url": f"{told.url}/keys"}), provider._http)
+        )
+        keys = await asking_keys.callback_keys()
+
+    assert provider.read_callback(signed(BODY), keys) == Reference("req-1", {"model": SCHNELL})
+    assert server.came == []
+
+
+@pytest.mark.usefixtures("product")
+async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working, make, server, db):
+    server.answers[f"/{SCHNELL}"] = server.drop
+    server.answers["/keys"] = saying(msgspec.json.encode({"keys": [jwk(KEY)]}))
+    server.answers["/picture.png"] = saying(picture())
+    finished(server, {"images": [{"url": f"{server.url}/picture.png"}]})
+    provider = make(server.url, jwks_url=f"{server.url}/keys")
+    await working(provider, callback_url="https://fleek.example", reconcile_seconds=300)
+    await eventually(lambda: signing_keys.keys_of(db, "fal"))
+    media = await client.generate(model=f"fal/{SCHNELL}", prompt=PROMPT)
+
+    async def bought():
+        return [urlsplit(came.path) for came in server.came if came.path.startswith(f"/{SCHNELL}")]
+
+    (order,) = await eventually(bought)
+    told = urlsplit(parse_qs(order.query)["fal_webhook"][0])
+    unsigned = await client.api.post(f"{told.path}?{told.query}", content=BODY)
+    answer = await client.api.post(f"{told.path}?{told.query}", content=BODY, headers=signed(BODY).headers)
+    done = await client.until(media)
+
+    assert (unsigned.status_code, answer.status_code) == (401, 204)
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+    assert len(await bought()) == 1
+
+
+@pytest.mark.parametrize("query", [{}, {"model": "fal-ai/unheard-of"}])
+def test_a_callback_that_does_not_tell_its_model_rings_and_binds_nothing(provider, query):
+    assert provider.read_callback(signed(BODY, query=query), [jwk(KEY)["x"]]) is None
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        signed(BODY, key=SigningKey.generate()),
+        signed(BODY, sent=BODY + b" "),
+        signed(BODY, at=datetime.now(UTC) - timedelta(minutes=6)),
+        signed(BODY, at=datetime.now(UTC) + timedelta(minutes=6)),
+        signed(BODY, headers={"x-fal-webhook-user-id": "user-2"}),
+        signed(BODY, headers={"x-fal-webhook-request-id": None}),
+        signed(BODY, headers={"x-fal-webhook-signature": "zz"}),
+        signed(BODY, headers={"x-fal-webhook-signature": "00" * 64}),
+        signed(BODY, headers={"x-fal-webhook-timestamp": "soon"}),
+        signed(b"[", sent=b"["),
+    ],
+    ids=["stranger", "changed", "old", "early", "other user", "no id", "no hex", "zeros", "no time", "no body"],
+)
+def test_a_callback_that_is_not_of_fal_or_not_fresh_is_refused(provider, callback):
+    with pytest.raises(CallbackRefusedError):
+        provider.read_callback(callback, [jwk(KEY)["x"], "no key", "AAAA"])
+
+
+def test_without_keys_nothing_is_believed(provider):
+    with pytest.raises(CallbackRefusedError, match="no keys"):
+        provider.read_callback(signed(BODY), [])
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"keys": []}', b'{"keys": [{"kty": "RSA", "n": "AAAA"}]}'])
+async def test_keys_that_cannot_be_read_replace_none(http, server, body):
+    server.answers["/keys"] = saying(body)
+    account = Account("fal", {"key": "k", "jwks_url": f"{server.url}/keys"})
+
+    with pytest.raises(NotReachedError):
+        await FalMediaGeneratorModel.open_account(Setup(account, http)).callback_keys()

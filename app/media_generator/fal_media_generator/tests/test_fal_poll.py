@@ -1,0 +1,231 @@
+"""Polling, canceling and fetching a request at fal."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from app.core.http_client.client import HttpClient
+from app.media_generator.errors import (
+    BusyError,
+    ContentStoppedError,
+    GenerationFailedError,
+    NotReachedError,
+    OutputError,
+    Sent,
+)
+from app.media_generator.fal_media_generator.results import files, progress
+from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
+    Failed,
+    Output,
+    Reference,
+    Running,
+    Succeeded,
+)
+from tests.providers.fal import asking, bought, bytes_of, finished, picture, says
+from tests.providers.server import breaking_off, saying
+from tests.support import eventually
+
+
+async def test_units_are_told_in_the_words_of_the_catalogue(at_aimock):
+    reference = await at_aimock.submit(asking())
+
+    async def look():
+        return await at_aimock.poll(reference)
+
+    outcome = await eventually(look, lambda seen: isinstance(seen, Succeeded))
+
+    assert outcome.units == {"megapixel": 0.79}
+    assert outcome.log == "Job enqueued.\nJob started processing.\nJob completed."
+
+
+async def test_a_request_that_waits_can_be_canceled_at_aimock(at_aimock):
+    reference = await at_aimock.submit(asking())
+
+    assert await at_aimock.cancel(reference) is CancelAnswer.CANCELED
+    assert isinstance(await at_aimock.poll(reference), Canceled)
+
+
+async def test_what_waits_and_what_runs_says_how_far_it_is(provider, server):
+    server.answers["/fal-ai/flux/requests/req-1/status"] = says(status="IN_QUEUE", queue_position=4)
+    waits = await provider.poll(bought())
+    bars = [{"message": "loading"}, {"message": " 25%|##   | 7/28 [00:01<00:03]\r 50%|#####     | 14/28"}]
+    server.answers["/fal-ai/flux/requests/req-1/status"] = saying(
+        msgspec.json.encode({"status": "IN_PROGRESS", "logs": bars}), status=202
+    )
+    runs = await provider.poll(bought())
+
+    assert (waits, waits.wait) == (Running(None, timedelta(seconds=3)), timedelta(seconds=3))
+    assert (runs.progress, runs.wait) == (0.5, None)
+    assert runs.log.startswith("loading\n")
+    assert server.came[0].path == "/fal-ai/flux/requests/req-1/status?logs=1"
+
+
+@pytest.mark.parametrize("fault", ["drop", "silence", "500", "503", "page"])
+async def test_a_status_that_cannot_be_had_is_asked_for_again(make, server, fault):
+    answers = {"500": saying(b"", status=500), "503": saying(b"", status=503), "page": saying(b"<html>")}
+    server.answers["/fal-ai/"] = answers.get(fault) or getattr(server, fault)
+
+    with pytest.raises((NotReachedError, BusyError)):
+        await make(server.url, timeout="1").poll(bought())
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html>", b"{", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{", "latin-1", "nested"]
+)
+async def test_a_result_that_cannot_be_read_is_asked_for_again(provider, server, page):
+    server.answers["/fal-ai/"] = saying(page)
+    server.answers["/fal-ai/flux/requests/req-1/status"] = says(status="COMPLETED")
+
+    with pytest.raises(NotReachedError):
+        await provider.poll(bought())
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "kind"),
+    [
+        (422, [{"loc": ["body", "prompt"], "msg": "flagged", "type": "content_policy_violation"}], ContentStoppedError),
+        (422, [{"loc": ["body", "seed"], "msg": "too large", "type": "less_than"}], GenerationFailedError),
+        (422, "odd", GenerationFailedError),
+        (400, "odd", GenerationFailedError),
+        (500, [{"msg": "out of memory", "type": "internal_server_error"}], GenerationFailedError),
+        (404, "gone", OutputError),
+    ],
+)
+async def test_a_failure_at_the_result_was_taken(provider, server, status, detail, kind):
+    finished(server, {"detail": detail}, status=status)
+
+    outcome = await provider.poll(bought())
+
+    assert isinstance(outcome, Failed)
+    assert type(outcome.error) is kind
+    assert outcome.error.sent is Sent.YES
+
+
+async def test_a_failure_that_the_queue_tells_is_final_and_one_that_nobody_tells_is_not(provider, server):
+    finished(server, {}, status=504, state={"error": "timed out", "error_type": "request_timeout"})
+    told = await provider.poll(bought())
+    finished(server, {}, status=504)
+
+    assert isinstance(told, Failed)
+    assert "timed out" in told.error.message
+    with pytest.raises(NotReachedError):
+        await provider.poll(bought())
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"seed": 1}', b'"text"'])
+async def test_a_result_without_a_file_is_a_failure(provider, server, body):
+    finished(server, {})
+    server.answers["/fal-ai/flux/requests/req-1"] = saying(body)
+
+    outcome = await provider.poll(bought())
+
+    assert isinstance(outcome, Failed)
+    assert outcome.error.sent is Sent.YES
+
+
+async def test_what_was_canceled_by_the_queue_is_canceled(provider, server):
+    finished(server, {"detail": "canceled"}, status=499, state={"error": "gone", "error_type": "client_cancelled"})
+
+    assert isinstance(await provider.poll(bought()), Canceled)
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "answer"),
+    [
+        (202, "CANCELLATION_REQUESTED", CancelAnswer.REQUESTED),
+        (400, "ALREADY_COMPLETED", CancelAnswer.TOO_LATE),
+        (404, "NOT_FOUND", CancelAnswer.TOO_LATE),
+    ],
+)
+async def test_each_answer_to_a_cancel_is_understood(provider, server, status, told, answer):
+    server.answers["/fal-ai/"] = saying(msgspec.json.encode({"status": told}), status=status)
+
+    assert await provider.cancel(bought()) is answer
+    assert (server.came[0].method, server.came[0].path) == ("PUT", "/fal-ai/flux/requests/req-1/cancel")
+
+
+async def test_a_cancel_that_nobody_answers_is_asked_for_again(provider, server):
+    server.answers["/fal-ai/"] = saying(b"", status=503)
+
+    with pytest.raises(BusyError):
+        await provider.cancel(bought())
+
+
+async def test_another_process_goes_on_with_the_stored_reference(make, server, cdn):
+    server.answers["/fal-ai/flux/schnell"] = says(request_id="req-1")
+    reference = await make(server.url).submit(asking())
+    stored = msgspec.json.decode(msgspec.json.encode(reference), type=Reference)
+    finished(server, {"images": [{"url": f"{cdn.url}/files/picture.png"}]}, x_fal_billable_units="1.5")
+
+    other = make(server.url)
+    outcome = await other.poll(stored)
+
+    assert outcome.units == {"megapixel": 1.5}
+    assert await bytes_of(other, outcome.outputs[0]) == picture()
+    assert "authorization" not in cdn.came[0].headers
+
+
+@pytest.mark.parametrize("told", ["", "many", "nan", "-1", "inf"])
+async def test_units_that_make_no_sense_cost_nobody_the_file(provider, server, cdn, told):
+    finished(server, {"images": [{"url": f"{cdn.url}/files/picture.png"}]}, x_fal_billable_units=told)
+
+    outcome = await provider.poll(bought())
+
+    assert isinstance(outcome, Succeeded)
+    assert outcome.units == {}
+
+
+async def test_an_output_that_is_gone_cut_off_or_private_is_told_apart(make, provider, cdn):
+    cdn.answers["/files/cut.png"] = breaking_off(picture()[:20], promised=500)
+    careful = HttpClient(allow_private_addresses=False)
+    guarded = make("https://queue.example", careful)
+
+    with pytest.raises(OutputError):
+        await bytes_of(provider, Output(f"{cdn.url}/files/gone.png"))
+    with pytest.raises(NotReachedError):
+        await bytes_of(provider, Output(f"{cdn.url}/files/cut.png"))
+    with pytest.raises(OutputError, match="private or loopback"):
+        await bytes_of(guarded, Output(f"{cdn.url}/files/picture.png"))
+    await careful.close()
+
+
+@pytest.mark.parametrize(
+    ("result", "urls"),
+    [
+        ({"images": [{"url": "https://a/1"}, {"url": "https://a/2"}]}, ["https://a/1", "https://a/2"]),
+        ({"image": {"url": "https://a/1"}, "mask": {"url": "https://a/1"}}, ["https://a/1"]),
+        ({"video": {"url": "https://a/v"}, "seed": 1, "prompt": "see https://b/x"}, ["https://a/v"]),
+        ({"data": {"layers": [[{"url": "https://a/1"}], [{"url": "https://a/2"}]]}}, ["https://a/1", "https://a/2"]),
+        ({"audio_url": "https://a/s", "prompt": "https://b/x and more"}, ["https://a/s"]),
+        ("https://a/1", ["https://a/1"]),
+        ({"image": {"url": "data:image/png;base64,AAAA"}}, []),
+        ({"image": {"url": None}}, []),
+    ],
+)
+def test_files_are_found_in_any_shape(result, urls):
+    assert files(result) == urls
+
+
+def test_progress_is_the_last_bar_in_a_log():
+    assert progress(["10%|#", "nothing", " 30%|##  \r 40%|###"]) == 0.4
+    assert progress(["100% cotton", "120%|######"]) == 1.0
+    assert progress([]) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "app"),
+    [
+        ("fal-ai/flux-pro/v1.1", "fal-ai/flux-pro"),
+        ("google/nano-banana-2.1", "google/nano-banana-2.1"),
+        ("workflows/me/mine/deep", "workflows/me/mine"),
+    ],
+)
+async def test_requests_are_kept_under_the_app_without_its_path(provider, server, model, app):
+    server.answers["/"] = says(status="IN_QUEUE")
+
+    await provider.poll(bought(model))
+
+    assert server.came[0].path.startswith(f"/{app}/requests/req-1/status")

@@ -1,0 +1,143 @@
+"""Submitting to fal: the request that is sent, and what each answer means for the money."""
+
+import asyncio
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from app.core.errors import SettingsError
+from app.media_generator.accounts import Account, Setup
+from app.media_generator.errors import (
+    AnswerLostError,
+    BusyError,
+    ContentRefusedError,
+    CreditError,
+    InputRefusedError,
+    ModelGoneError,
+    NotReachedError,
+    RefusedError,
+    Sent,
+    UnauthorizedError,
+)
+from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
+from app.media_generator.media_generator_model import Reference
+from tests.providers.fal import PROMPT, SCHNELL, asking, says
+from tests.providers.server import Server, breaking_off, saying
+
+
+async def test_what_is_sent_says_all_that_fal_must_know(provider, server):
+    server.answers["/fal-ai/"] = says(request_id="req-1")
+    submission = asking(
+        given={"num_images": 2}, callback_url="https://api.test/cb/fal/1", time_left=timedelta(seconds=90.7)
+    )
+
+    reference = await provider.submit(submission)
+
+    (came,) = server.came
+    where = urlsplit(came.path)
+    assert (came.method, where.path) == ("POST", f"/{SCHNELL}")
+    (webhook,) = parse_qs(where.query)["fal_webhook"]
+    assert parse_qs(urlsplit(webhook).query) == {"model": [SCHNELL]}
+    assert webhook.startswith("https://api.test/cb/fal/1?")
+    assert msgspec.json.decode(came.body) == {"prompt": PROMPT, "num_images": 2}
+    assert came.headers["authorization"] == "Key id:secret"
+    assert (came.headers["x-fal-no-retry"], came.headers["x-fal-request-timeout"]) == ("1", "90")
+    assert reference == Reference("req-1", {"model": SCHNELL})
+
+
+async def test_what_a_gateway_says_is_told_without_its_wrapping(provider, server):
+    server.answers["/fal-ai/"] = saying(b'{"error": {"message": "Not found", "type": "not_found"}}', status=404)
+
+    with pytest.raises(ModelGoneError, match=r"^fal answered 404: Not found$"):
+        await provider.submit(asking())
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "kind", "sent"),
+    [
+        (400, "bad", InputRefusedError, Sent.NO),
+        (401, "no key", UnauthorizedError, Sent.NO),
+        (402, "pay", CreditError, Sent.NO),
+        (403, "User is locked. Reason: Exhausted balance.", CreditError, Sent.NO),
+        (403, "not yours", UnauthorizedError, Sent.NO),
+        (404, "no such app", ModelGoneError, Sent.NO),
+        (409, "odd", RefusedError, Sent.NO),
+        (413, "too long", InputRefusedError, Sent.NO),
+        (422, [{"loc": ["body", "seed"], "msg": "not a number", "type": "int_type"}], InputRefusedError, Sent.NO),
+        (422, [{"msg": "flagged", "type": "content_policy_violation"}], ContentRefusedError, Sent.NO),
+        (429, "slow down", BusyError, Sent.NO),
+        (503, "later", BusyError, Sent.NO),
+        (408, "late", AnswerLostError, Sent.UNKNOWN),
+        (500, "oops", AnswerLostError, Sent.UNKNOWN),
+        (502, "", AnswerLostError, Sent.UNKNOWN),
+        (504, "", AnswerLostError, Sent.UNKNOWN),
+    ],
+)
+async def test_each_refusal_says_what_it_means_for_the_money(provider, server, status, detail, kind, sent):
+    body = msgspec.json.encode({"detail": detail})
+    server.answers["/fal-ai/"] = saying(body, status=status, Retry_After="9")
+
+    with pytest.raises(kind) as refused:
+        await provider.submit(asking())
+
+    assert type(refused.value) is kind
+    assert refused.value.sent is sent
+    assert len(server.came) == 1
+    if kind is BusyError:
+        assert refused.value.retry_after == timedelta(seconds=9)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"queue_position": 1}'])
+async def test_a_success_that_does_not_name_the_request_is_unknown(provider, server, body):
+    server.answers["/fal-ai/"] = saying(body)
+
+    with pytest.raises(AnswerLostError):
+        await provider.submit(asking())
+
+
+@pytest.mark.parametrize("fault", ["drop", "silence", "cut"])
+async def test_an_answer_that_is_lost_is_unknown_and_asked_for_once(make, server, fault):
+    cut = breaking_off(b'{"request_id": "req', promised=100)
+    server.answers["/fal-ai/"] = cut if fault == "cut" else getattr(server, fault)
+    provider = make(server.url, timeout="1")
+
+    with pytest.raises(AnswerLostError) as lost:
+        await provider.submit(asking())
+
+    assert lost.value.sent is Sent.UNKNOWN
+    assert len(server.came) == 1
+
+
+async def test_nobody_listening_is_known_to_have_cost_nothing(make):
+    async with Server() as gone:
+        url = gone.url
+
+    with pytest.raises(NotReachedError):
+        await make(url).submit(asking())
+
+
+async def test_a_refusal_in_other_letters_is_a_refusal(provider, server):
+    server.answers["/fal-ai/"] = saying(b'{"detail": "caf\xe9"}', status=401)
+
+    with pytest.raises(UnauthorizedError):
+        await provider.submit(asking())
+
+
+async def test_many_at_once_keep_apart(provider, server):
+    async def answer(request):
+        body = msgspec.json.decode(await request.read())
+        return web.json_response({"request_id": f"req-{body['prompt']}"})
+
+    server.answers["/fal-ai/"] = answer
+
+    references = await asyncio.gather(*(provider.submit(asking(str(number))) for number in range(20)))
+
+    assert [reference.external_id for reference in references] == [f"req-{number}" for number in range(20)]
+
+
+def test_an_account_without_a_key_is_told_which_variable_is_missing():
+    with pytest.raises(SettingsError, match="FAL_KEY"):
+        FalMediaGeneratorModel.open_account(Setup(Account("fal")))

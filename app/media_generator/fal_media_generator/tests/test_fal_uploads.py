@@ -1,0 +1,52 @@
+"""Input files in fal's storage."""
+
+import json
+
+import pytest
+
+from app.media_generator.errors import NotReachedError
+from app.media_generator.media_generator_model import InputFile
+from tests.providers.server import saying
+
+
+async def test_a_file_too_large_for_a_request_goes_to_the_storage(make, server):
+    place = {"upload_url": f"{server.url}/put/1?signed=yes", "file_url": "https://v3.fal.media/files/1.png"}
+    server.answers |= {"/storage/upload/initiate": saying(json.dumps(place).encode()), "/put": saying(b"")}
+    provider = make(server.url, storage_url=server.url)
+
+    async def chunks():
+        yield b"some "
+        yield b"bytes"
+
+    url = await provider.upload(InputFile("image/png", 10, "a.png", chunks))
+
+    asked, put = server.came
+    assert url == place["file_url"]
+    assert json.loads(asked.body) == {"content_type": "image/png", "file_name": "a.png"}
+    assert (asked.path, asked.headers["authorization"]) == (
+        "/storage/upload/initiate?storage_type=fal-cdn-v3",
+        "Key id:secret",
+    )
+    assert (put.method, put.body, put.headers["content-type"]) == ("PUT", b"some bytes", "image/png")
+    assert "authorization" not in put.headers, "the place is not told the key"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (saying(b'{"detail": "no"}', status=500), saying(b"")),
+        (saying(b"{}"), saying(b"")),
+        (saying(b"no json"), saying(b"")),
+        (saying(b'{"upload_url": "file:///etc/passwd", "file_url": "x"}'), saying(b"")),
+        (None, saying(b"", status=403)),
+    ],
+)
+async def test_a_file_that_the_storage_does_not_take_costs_nothing(make, server, first, second):
+    place = json.dumps({"upload_url": f"{server.url}/put/1", "file_url": "https://v3.fal.media/1"}).encode()
+    server.answers |= {"/storage/upload/initiate": first or saying(place), "/put": second}
+
+    async def chunks():
+        yield b"bytes"
+
+    with pytest.raises(NotReachedError):
+        await make(server.url, storage_url=server.url).upload(InputFile("image/png", 5, "a.png", chunks))

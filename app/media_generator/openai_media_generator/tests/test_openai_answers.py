@@ -1,0 +1,222 @@
+"""Reading an answer of the Images API from the vault: outcomes, costs and pictures."""
+
+import asyncio
+import base64
+import tracemalloc
+from decimal import Decimal
+from io import BytesIO
+
+import msgspec
+import pytest
+from aiohttp import web
+from PIL import Image
+
+from app.media_generator.accounts import Account, Setup
+from app.media_generator.errors import ContentStoppedError, GenerationFailedError, OutputError, Sent
+from app.media_generator.media_generator_model import Failed, Output, Reference, Succeeded
+from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
+from tests.providers.openai import FLARE, answer_with, asking, base64_of, bytes_of, picture
+from tests.providers.server import Server, saying
+
+
+async def test_another_process_goes_on_with_the_stored_reference(make, lab, server):
+    content = picture()
+    server.answers["/v1/"] = saying(answer_with(content))
+    bought = await lab.submit(asking(model="sdxl"))
+    stored = msgspec.json.decode(msgspec.json.encode(bought), type=Reference)
+    server.answers["/v1/"] = server.drop
+
+    other = make("lab", base_url=f"{server.url}/v1", models="sdxl")
+    outcome = await other.poll(stored)
+
+    assert await bytes_of(other, outcome.outputs[0]) == content
+    assert len(server.came) == 1
+
+
+async def test_a_settled_purchase_leaves_nothing_in_the_vault(lab, server):
+    server.answers["/v1/"] = saying(answer_with(picture()))
+    bought = await lab.submit(asking(model="sdxl"))
+    outcome = await lab.poll(bought)
+
+    await lab.settled(bought)
+    await lab.settled(bought)
+
+    gone = await lab.poll(bought)
+    assert isinstance(gone, Failed)
+    assert isinstance(gone.error, OutputError)
+    with pytest.raises(OutputError):
+        await bytes_of(lab, outcome.outputs[0])
+
+
+async def test_tokens_are_told_and_priced(make, aimock, server, vault, http):
+    usage = {
+        "total_tokens": 1600,
+        "input_tokens": 600,
+        "output_tokens": 1000,
+        "input_tokens_details": {"text_tokens": 100, "image_tokens": 500},
+    }
+    server.answers["/v1/"] = saying(answer_with(picture(), usage=usage))
+    provider = make(base_url=f"{server.url}/v1", models=FLARE)
+
+    outcome = await provider.poll(await provider.submit(asking()))
+
+    assert outcome.units["token"] == 1600
+    assert outcome.units["output_token"] == 1000
+    # 100 words at 5, 500 of pictures at 8 and 1000 out at 30 dollars a million
+    assert outcome.cost == Decimal("0.0345")
+
+
+@pytest.mark.parametrize("usage", [None, [], {"total_tokens": "many"}, {"output_tokens": -1}, {"output_tokens": True}])
+async def test_a_usage_that_makes_no_sense_costs_nobody_the_picture(make, server, usage):
+    server.answers["/v1/"] = saying(answer_with(picture(), usage=usage))
+    provider = make(base_url=f"{server.url}/v1", models=FLARE)
+
+    outcome = await provider.poll(await provider.submit(asking()))
+
+    assert isinstance(outcome, Succeeded)
+    assert outcome.cost is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"data": []}', GenerationFailedError),
+        (b'{"created": 1}', GenerationFailedError),
+        (b'{"data": null}', GenerationFailedError),
+        (b'{"data": [{"b64_json": ""}]}', GenerationFailedError),
+        (b'{"error": {"message": "no", "code": "content_filter"}}', ContentStoppedError),
+        (b'{"error": "out of memory"}', GenerationFailedError),
+        (b'{"data": 7}', OutputError),
+        (b'{"data": [}', OutputError),
+        (b'{"data": [], "long": "' + b"x" * 1_100_000 + b'"}', OutputError),
+    ],
+)
+async def test_an_answer_without_a_picture_was_paid_and_failed(lab, server, body, kind):
+    server.answers["/v1/"] = saying(body)
+
+    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+
+    assert isinstance(outcome, Failed)
+    assert type(outcome.error) is kind
+    assert outcome.error.sent is Sent.YES
+
+
+async def test_a_picture_that_is_no_base64_is_an_invalid_output(lab, server):
+    server.answers["/v1/"] = saying(b'{"data": [{"b64_json": "' + b"*" * 400 + b'"}]}')
+
+    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+
+    with pytest.raises(OutputError):
+        await bytes_of(lab, outcome.outputs[0])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: text,
+        lambda text: text.replace("/", "\\/"),
+        lambda text: text.replace("+", "\\u002b").replace("/", "\\u002F").replace("=", "\\u003d"),
+        lambda text: "\\n".join(text[at : at + 76] for at in range(0, len(text), 76)),
+        lambda text: "data:image\\/png;base64," + text,
+        lambda text: text.rstrip("="),
+    ],
+    ids=["plain", "escaped slashes", "escaped everything", "lines", "data URI", "no padding"],
+)
+@pytest.mark.parametrize("spaced", [False, True])
+async def test_base64_is_read_however_it_is_written(lab, server, written, spaced):
+    contents = [picture("png", (64, 48), (n, 7 * n, 255 - n)) + bytes(range(256)) * n for n in (1, 2, 300)]
+    key = '"b64_json" :\n "' if spaced else '"b64_json":"'
+    items = ",".join("{" + key + written(base64_of(content)) + '"}' for content in contents)
+    server.answers["/v1/"] = saying(('{"note": "a \\"b64_json\\":\\" in words", "data": [' + items + "]}\n").encode())
+
+    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+
+    assert [await bytes_of(lab, output) for output in outcome.outputs] == contents
+
+
+class FileVault:
+    """A vault in a folder: it holds nothing in memory itself, as a store's client may for a while."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    async def keep(self, attempt_id, chunks):
+        with (self.folder / str(attempt_id)).open("wb") as file:
+            async for chunk in chunks:
+                file.write(chunk)
+        return str(attempt_id)
+
+    async def open(self, name):
+        with (self.folder / name).open("rb") as file:
+            while chunk := file.read(256 * 1024):
+                yield chunk
+
+    async def drop(self, name):
+        (self.folder / name).unlink(missing_ok=True)
+
+
+async def test_a_huge_picture_passes_with_flat_memory(http, server, tmp_path):
+    megabyte, count = base64.b64encode(bytes(3 * 256 * 1024)), 64
+
+    async def answer(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"data": [{"b64_json": "')
+        for _ in range(count):
+            await response.write(megabyte)
+        await response.write(b'"}]}')
+        return response
+
+    server.answers["/v1/"] = answer
+    account = Account("lab", {"base_url": f"{server.url}/v1"})
+    provider = OpenAIMediaGeneratorModel.open_account(Setup(account, http, (), FileVault(tmp_path)))
+    tracemalloc.start()
+    try:
+        outcome = await provider.poll(await provider.submit(asking(model="images")))
+        size = 0
+        async for chunk in provider.open(outcome.outputs[0]):
+            size += len(chunk)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert size == count * 3 * 256 * 1024
+    assert peak < 8 * 1024 * 1024, f"{peak / 2**20:.0f} MiB for an answer of {count} MiB"
+
+
+async def test_a_picture_at_a_url_is_fetched_and_the_key_goes_to_nobody_else(lab, make, server):
+    content = picture()
+    server.answers["/v1/"] = saying(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
+    server.answers["/made/"] = saying(content)
+
+    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+
+    assert await bytes_of(lab, outcome.outputs[0]) == content
+    assert server.came[-1].headers["authorization"] == "Bearer sk-test"
+    async with Server() as elsewhere:
+        with pytest.raises(OutputError, match="private or loopback"):
+            await bytes_of(lab, Output(f"{elsewhere.url}/made/1.webp"))
+        assert elsewhere.came == []
+
+
+async def test_an_output_that_is_gone_is_an_invalid_output(lab, server):
+    server.answers["/v1/"] = saying(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
+    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+    server.answers["/made/"] = saying(b"", status=404)
+
+    with pytest.raises(OutputError):
+        await bytes_of(lab, outcome.outputs[0])
+
+
+async def test_many_at_once_keep_apart(lab, server):
+    async def by_prompt(request):
+        body = msgspec.json.decode(await request.read())
+        return web.Response(body=answer_with(picture("png", (64, int(body["prompt"])))))
+
+    server.answers["/v1/"] = by_prompt
+    bought = await asyncio.gather(*(lab.submit(asking(str(lines), "sdxl")) for lines in range(20, 40)))
+
+    for lines, reference in zip(range(20, 40), bought, strict=True):
+        outcome = await lab.poll(reference)
+        content = await bytes_of(lab, outcome.outputs[0])
+        assert Image.open(BytesIO(content)).height == lines

@@ -1,0 +1,122 @@
+"""Jobs at OpenAI through API and worker, lost answers included."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from app.media_generator.accounts import Account, Setup
+from app.media_generator.errors import AnswerLostError
+from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
+from app.storage.raw_answers import StoredRawAnswers
+from app.storage.s3 import S3Store
+from tests.providers.openai import FLARE, FORBIDDEN, PROMPT, answer_with, base64_of, picture
+from tests.support import attempts_of, eventually
+
+
+async def test_a_request_ends_with_its_pictures_in_the_bucket(aimock, product):
+    prompt = "two boats in a harbour"
+    shown = [picture("png", (96, 64)), picture("webp", (64, 64))]
+    await aimock.answers(prompt, {"images": [{"b64Json": base64_of(content)} for content in shown]})
+
+    media = await product.generate(model=f"openai/{FLARE}", prompt=prompt, input={"n": 2, "quality": "low"})
+    done = await product.until(media)
+
+    assert done["status"] == "COMPLETED", done
+    assert [(file["media_type"], file["width"]) for file in done["files"]] == [("image/png", 96), ("image/webp", 64)]
+    (arrived,) = await aimock.arrived("POST", "/v1/images/generations", prompt)
+    assert arrived["headers"]["authorization"] != ""
+
+
+class Forgetful(OpenAIMediaGeneratorModel):
+    """Knows nothing of an answer that is in the vault, as after a crash or a lost answer of the store."""
+
+    async def submit(self, submission):
+        await super().submit(submission)
+        raise AnswerLostError("nobody knows")
+
+
+async def test_an_answer_that_had_come_is_found_by_who_goes_on(aimock, set_up, client, working, make):
+    await working(make(kind=Forgetful, base_url=f"{aimock.url}/v1", models=FLARE))
+    prompt = "a mill that turns"
+    await aimock.answers(prompt, {"images": [{"b64Json": base64_of(picture())}]})
+
+    done = await client.until(await client.generate(model=f"openai/{FLARE}", prompt=prompt))
+
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+    assert len(await aimock.arrived("POST", "/v1/images/generations", prompt)) == 1
+
+
+class Cut(StoredRawAnswers):
+    """Nobody can say what is in it, as while the store is away."""
+
+    away = True
+
+    async def find(self, attempt_id):
+        if self.away:
+            raise OSError("the store is away")
+        return await super().find(attempt_id)
+
+
+@pytest.fixture
+def own_server(monkeypatch, server, http):
+    """What an operator sets for a server of his own."""
+    variables = {"base_url": f"{server.url}/v1", "models": "sdxl", "submit_timeout": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OPENAI_{name.upper()}", value)
+    return partial(Setup, Account("openai", variables), http, ())
+
+
+@pytest.fixture
+async def held(base_settings, server, own_server, client, working, monkeypatch):
+    """A media whose answer was lost while the store was away, and the vault."""
+    monkeypatch.setattr("app.jobs.execution.late_results.PAUSE", timedelta(seconds=0.1))
+    vault = Cut(S3Store(base_settings))
+    server.answers["/v1/"] = server.drop
+    await working(OpenAIMediaGeneratorModel.open_account(own_server(vault)))
+    media = await client.until(await client.generate(model="openai/sdxl", prompt=PROMPT))
+    assert (media["status"], media["error"]["code"]) == ("ERROR", "outcome_unknown")
+    return media, vault
+
+
+async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_completes_a_retry_for_nothing(
+    held, server, client, vault, db
+):
+    media, cut = held
+    (attempt,) = await attempts_of(client, media)
+    await db.execute("UPDATE attempts SET look_at = now()")
+
+    # A worker that was cut off in the middle of the call writes it down when it is back.
+    async def chunks():
+        yield answer_with(picture())
+
+    await cut.keep(attempt["id"], chunks())
+    cut.away = False
+    late = await eventually(lambda: client.media(media), lambda seen: seen["files"])
+    await client.api.post(f"/media/{media['id']}/retry")
+    done = await client.until(media, "COMPLETED")
+
+    assert (attempt["status"], late["status"], late["files"][0]["media_type"]) == ("UNKNOWN", "ERROR", "image/webp")
+    assert (done["number_of_tries"], len(server.came)) == (1, 1)
+    assert [one["status"] for one in await attempts_of(client, done)] == ["SUCCEEDED"]
+    assert await vault.find(attempt["id"]) is None
+
+
+async def test_an_answer_that_never_came_is_looked_for_once_the_store_is_back_and_no_more(held, server, client, db):
+    media, cut = held
+    cut.away = False
+    await db.execute("UPDATE attempts SET look_at = now()")
+
+    await eventually(lambda: db.fetch("SELECT FROM attempts WHERE look_at IS NULL"))
+
+    (attempt,) = await attempts_of(client, media)
+    assert (attempt["status"], await client.media(media), len(server.came)) == ("UNKNOWN", media, 1)
+
+
+async def test_a_refusal_by_moderation_says_so_and_is_asked_for_once(aimock, product):
+    media = await product.generate(model=f"openai/{FLARE}", prompt=FORBIDDEN)
+    done = await product.until(media)
+
+    assert (done["status"], done["error"]["code"]) == ("ERROR", "content_refused")
+    (attempt,) = await attempts_of(product, media)
+    assert attempt["sent"] == "NO"

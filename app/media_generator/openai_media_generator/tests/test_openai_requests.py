@@ -1,0 +1,98 @@
+"""The requests that are sent to the Images API, and the models that each account offers."""
+
+from email import message_from_bytes
+from email.policy import HTTP
+
+import msgspec
+import pytest
+
+from app.core.errors import SettingsError
+from app.media_generator.accounts import Account, Setup
+from app.media_generator.errors import InputRefusedError
+from app.media_generator.media_generator_model import Succeeded
+from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
+from tests.providers.openai import FLARE, PROMPT, answer_with, asking, base64_of, picture
+from tests.providers.server import saying
+
+
+async def test_pictures_to_go_by_make_an_edit_of_it(lab, server):
+    server.answers["/v1/images/edits"] = saying(answer_with(picture()))
+    first, second, mask = picture("png"), picture("jpeg"), picture("png", colour="red")
+    uris = [f"data:image/{kind};base64,{base64_of(content)}" for kind, content in (("png", first), ("jpeg", second))]
+    given = {"image": uris, "mask": f"data:image/png;base64,{base64_of(mask)}", "n": 2, "size": "512x512"}
+
+    outcome = await lab.poll(await lab.submit(asking("gîte, \r\nby night", "sdxl", **given)))
+
+    assert isinstance(outcome, Succeeded)
+    (came,) = server.came
+    head = f"Content-Type: {came.headers['content-type']}\r\n\r\n".encode()
+    parts = list(message_from_bytes(head + came.body, policy=HTTP).iter_parts())
+    texts = {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+        for part in parts
+        if part.get_filename() is None
+    }
+    files = [
+        (part.get_param("name", header="content-disposition"), part.get_content_type(), part.get_payload(decode=True))
+        for part in parts
+        if part.get_filename() is not None
+    ]
+    assert texts["prompt"].decode() == "gîte, \r\nby night"
+    assert (texts["n"], texts["size"], texts["model"]) == (b"2", b"512x512", b"sdxl")
+    assert files == [
+        ("image[]", "image/png", first),
+        ("image[]", "image/jpeg", second),
+        ("mask", "image/png", mask),
+    ]
+
+
+async def test_an_edit_is_understood_by_aimock(aimock, make):
+    provider = make(base_url=f"{aimock.url}/v1", models=FLARE)
+    uri = f"data:image/png;base64,{base64_of(picture('png'))}"
+
+    outcome = await provider.poll(await provider.submit(asking(image=[uri])))
+
+    assert isinstance(outcome, Succeeded)
+    (arrived,) = await aimock.arrived("POST", "/v1/images/edits", PROMPT)
+    assert arrived["body"]["model"] == FLARE
+
+
+@pytest.mark.parametrize("uri", ["https://example.com/a.png", "data:image/png;base64,*", "data:text", ""])
+async def test_a_picture_that_cannot_be_read_is_refused_before_anything_is_sent(lab, server, uri):
+    with pytest.raises(InputRefusedError):
+        await lab.submit(asking(model="sdxl", image=[uri]))
+
+    assert server.came == []
+
+
+async def test_what_goes_along_is_what_each_server_takes(lab, make, server):
+    server.answers["/v1/"] = saying(answer_with(picture()))
+    unnamed = make("lab", base_url=f"{server.url}/v1")
+
+    await lab.submit(asking(model="sdxl", seed=7))
+    await unnamed.submit(asking(model="images"))
+
+    named, plain = (msgspec.json.decode(came.body) for came in server.came)
+    assert named == {"prompt": PROMPT, "model": "sdxl", "seed": 7, "response_format": "b64_json"}
+    assert plain == {"prompt": PROMPT, "response_format": "b64_json"}
+
+
+def test_each_account_offers_what_its_server_has(make):
+    openai = {card.name: card for card in make(models="gpt-image-3").models()}
+    second = make("openai-eu").models()
+    gateway = make("lab", base_url="http://gateway/v1", models=f" {FLARE} , flux").models()
+
+    assert {FLARE, "gpt-image-1", "gpt-image-3"} <= openai.keys()
+    assert "response_format" not in str(openai["gpt-image-3"].options)
+    assert [card.name for card in gateway] == [FLARE, "flux"]
+    assert "background" in gateway[0].input_schema["properties"]
+    assert not [card.name for card in (*second, *gateway) if card.aliases]
+
+
+def test_openai_itself_needs_a_key_and_others_need_none():
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY"):
+        OpenAIMediaGeneratorModel.open_account(Setup(Account("openai")))
+
+    lab = OpenAIMediaGeneratorModel.open_account(Setup(Account("lab", {"base_url": "http://127.0.0.1:1/v1"})))
+
+    assert [card.name for card in lab.models()] == ["images"]

@@ -1,0 +1,157 @@
+"""Submitting to the Images API: what each answer means for the money, and answers that are lost."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.core.ids import new_id
+from app.media_generator.accounts import Account, Setup
+from app.media_generator.errors import (
+    AnswerLostError,
+    BusyError,
+    ContentRefusedError,
+    CreditError,
+    InputRefusedError,
+    ModelGoneError,
+    NotReachedError,
+    RefusedError,
+    Sent,
+    UnauthorizedError,
+)
+from app.media_generator.media_generator_model import Output, Succeeded
+from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
+from tests.providers.openai import answer_with, asking, base64_of, bytes_of, picture
+from tests.providers.server import Server, breaking_off, saying
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "sent"),
+    [
+        (400, {"code": "moderation_blocked"}, ContentRefusedError, Sent.NO),
+        (400, {"code": "content_policy_violation"}, ContentRefusedError, Sent.NO),
+        (400, {"code": "unknown_parameter"}, InputRefusedError, Sent.NO),
+        (400, {"code": "billing_hard_limit_reached"}, CreditError, Sent.NO),
+        (401, {"code": "invalid_api_key"}, UnauthorizedError, Sent.NO),
+        (402, {}, CreditError, Sent.NO),
+        (403, {}, UnauthorizedError, Sent.NO),
+        (404, {"code": "model_not_found"}, ModelGoneError, Sent.NO),
+        (409, {}, RefusedError, Sent.NO),
+        (413, {}, InputRefusedError, Sent.NO),
+        (422, {}, InputRefusedError, Sent.NO),
+        (429, {"code": "rate_limit_exceeded"}, BusyError, Sent.NO),
+        (429, {"code": "insufficient_quota"}, CreditError, Sent.NO),
+        (501, {}, RefusedError, Sent.NO),
+        (503, {}, BusyError, Sent.NO),
+        (408, {}, AnswerLostError, Sent.UNKNOWN),
+        (500, {}, AnswerLostError, Sent.UNKNOWN),
+        (500, {"code": "moderation_blocked"}, AnswerLostError, Sent.UNKNOWN),
+        (502, {}, AnswerLostError, Sent.UNKNOWN),
+        (504, {}, AnswerLostError, Sent.UNKNOWN),
+    ],
+)
+async def test_each_refusal_says_what_it_means_for_the_money(aimock, make, status, error, kind, sent):
+    provider = make(base_url=f"{aimock.url}/v1")
+    prompt = f"refused {new_id()}"
+    await aimock.answers(prompt, {"error": {"message": "told you so", **error}, "status": status})
+
+    with pytest.raises(kind) as refused:
+        await provider.submit(asking(prompt, "images"))
+
+    assert type(refused.value) is kind
+    assert refused.value.sent is sent
+    assert "told you so" in refused.value.message
+    assert len(await aimock.arrived("POST", "/v1/images/generations", prompt)) == 1
+
+
+async def test_a_busy_server_says_for_how_long(aimock, make):
+    provider = make(base_url=f"{aimock.url}/v1")
+    await aimock.answers("in a hurry", {"error": {"message": "slow down"}, "status": 429, "retryAfter": 7})
+
+    with pytest.raises(BusyError) as busy:
+        await provider.submit(asking("in a hurry", "images"))
+
+    assert busy.value.retry_after == timedelta(seconds=7)
+
+
+async def test_a_connection_dropped_after_it_was_taken_is_unknown_and_asked_for_once(aimock, make):
+    provider = make(base_url=f"{aimock.url}/v1")
+    response = {"images": [{"b64Json": base64_of(picture())}]}
+    await aimock.answers("a dropped call", response, chaos={"disconnectRate": 1})
+
+    with pytest.raises(AnswerLostError) as lost:
+        await provider.submit(asking("a dropped call", "images"))
+
+    assert lost.value.sent is Sent.UNKNOWN
+    assert len(await aimock.arrived("POST", "/v1/images/generations", "a dropped call")) == 1
+
+
+async def test_silence_after_it_was_taken_is_unknown(make, server):
+    server.answers["/v1/"] = server.silence
+    provider = make("lab", base_url=f"{server.url}/v1", submit_timeout="1")
+
+    with pytest.raises(AnswerLostError):
+        await provider.submit(asking(model="images"))
+
+    assert len(server.came) == 1
+
+
+@pytest.mark.parametrize("size", [1000, 12_000_000], ids=["small", "in parts"])
+async def test_a_success_that_breaks_off_is_unknown_and_leaves_nothing_behind(lab, server, vault, size):
+    body = b'{"data": [{"b64_json": "' + b"A" * size
+    server.answers["/v1/"] = breaking_off(body, promised=size * 2)
+    submission = asking(model="sdxl")
+
+    with pytest.raises(AnswerLostError):
+        await lab.submit(submission)
+
+    with pytest.raises(FileNotFoundError):
+        await anext(vault.open(f"answers/{submission.attempt_id}"))
+
+
+@pytest.mark.parametrize("body", [b"", b'{"data": [{"b64_json": "AAAA', b"<html>"], ids=["empty", "half", "page"])
+async def test_a_success_that_is_no_whole_answer_is_unknown(lab, server, body):
+    server.answers["/v1/"] = saying(body)
+
+    with pytest.raises(AnswerLostError):
+        await lab.submit(asking(model="sdxl"))
+
+
+async def test_nobody_listening_is_known_to_have_cost_nothing(make):
+    async with Server() as gone:
+        url = gone.url
+
+    with pytest.raises(NotReachedError) as error:
+        await make("lab", base_url=f"{url}/v1").submit(asking(model="images"))
+
+    assert error.value.sent is Sent.NO
+
+
+class Broken:
+    """A store that is out of order."""
+
+    async def keep(self, attempt_id, chunks):
+        async for _ in chunks:
+            pass
+        raise OSError("the store is away")
+
+    async def open(self, name):
+        raise OSError("the store is away")
+        yield b""
+
+    async def drop(self, name):
+        raise OSError("the store is away")
+
+
+async def test_while_the_store_is_away_nothing_that_was_paid_is_given_up(http, server, lab):
+    server.answers["/v1/"] = saying(answer_with(picture()))
+    bought = await lab.submit(asking(model="sdxl"))
+    account = Account("lab", {"base_url": f"{server.url}/v1"})
+    cut_off = OpenAIMediaGeneratorModel.open_account(Setup(account, http, (), Broken()))
+
+    with pytest.raises(AnswerLostError):
+        await cut_off.submit(asking(model="images"))
+    with pytest.raises(NotReachedError):
+        await cut_off.poll(bought)
+    with pytest.raises(NotReachedError):
+        await bytes_of(cut_off, Output(f"{bought.data['answer']}#0-4"))
+    assert isinstance(await lab.poll(bought), Succeeded)
