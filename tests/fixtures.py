@@ -34,7 +34,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 _SLOWEST = ("test_openapi", "test_up", "test_points", "test_local_pipeline", "test_cog_callbacks", "test_replicate")
-_SLOW = ("test_fleet", "test_poison", "test_cli_engines", "test_cog", "test_fal_contract", "test_outages", "test_streams")
+_SLOW = ("test_fleet", "test_poison", "test_cli_engines", "test_cog", "test_outages", "test_streams")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -110,7 +110,7 @@ def _in_words(fault: "ErrorDetails") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class ProviderSetup:
     """Everything a provider is made from."""
 
     account: Account

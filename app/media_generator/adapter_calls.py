@@ -45,13 +45,13 @@ from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
 
-PATIENCE: Final = timedelta(seconds=60)
+CALL_TIMEOUT: Final = timedelta(seconds=60)
 """For an answer, or for the next chunk of an output."""
-LONGEST_UPLOAD: Final = timedelta(minutes=10)
+UPLOAD_TIMEOUT: Final = timedelta(minutes=10)
 """For an input file."""
-MOST_OUTPUTS: Final = 256
+MAX_OUTPUTS: Final = 256
 """Of one purchase, whatever the provider tells: each is an object and a row."""
-WHILE_REFUSED: Final = timedelta(seconds=10)
+REFUSED_POLL_INTERVAL: Final = timedelta(seconds=10)
 """Between two questions while the provider does not let us in: what was bought is not lost with a key."""
 
 
@@ -63,7 +63,7 @@ class _Call(Timed):
 
 
 @contextmanager
-def _watched(provider: MediaGeneratorModel, operation: str) -> Generator[None]:
+def _measured(provider: MediaGeneratorModel, operation: str) -> Generator[None]:
     with tracing.span(f"provider {operation}", provider=provider.name), _Call(PROVIDER_CALLS, provider.name, operation):
         yield
 
@@ -77,15 +77,15 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, patie
     if patience <= timedelta(0):
         raise NotReachedError("writing the intent down took so long that it was not sent")
     try:
-        with _watched(provider, "submit"):
+        with _measured(provider, "submit"):
             async with asyncio.timeout(patience.total_seconds()):
-                return _whole(await provider.submit(submission))
+                return _storable_reference(await provider.submit(submission))
     except ProviderError:
         raise
     except TimeoutError as error:
         raise AnswerLostError(f"{provider.name} did not answer in time") from error
     except Exception as error:
-        raise _defect(provider, error) from error
+        raise _adapter_bug(provider, error) from error
 
 
 async def find(provider: MediaGeneratorModel, submission: Submission, since: datetime) -> Reference | None:
@@ -95,16 +95,16 @@ async def find(provider: MediaGeneratorModel, submission: Submission, since: dat
         ProviderError: It cannot be said now.
     """
     try:
-        with _watched(provider, "find"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+        with _measured(provider, "find"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 found = await provider.find(submission, since)
-            return None if found is None else _whole(found)
+            return None if found is None else _storable_reference(found)
     except ProviderError:
         raise
     except TimeoutError as error:
         raise NotReachedError(f"{provider.name} did not answer in time") from error
     except Exception as error:
-        raise _defect(provider, error) from error
+        raise _adapter_bug(provider, error) from error
 
 
 async def upload(provider: MediaGeneratorModel, file: InputFile) -> str:
@@ -114,8 +114,8 @@ async def upload(provider: MediaGeneratorModel, file: InputFile) -> str:
         ProviderError: It could not be; nothing was bought.
     """
     try:
-        with _watched(provider, "upload"):
-            async with asyncio.timeout(LONGEST_UPLOAD.total_seconds()):
+        with _measured(provider, "upload"):
+            async with asyncio.timeout(UPLOAD_TIMEOUT.total_seconds()):
                 return str(await provider.upload(file))
     except ProviderError as error:
         if error.sent is Sent.NO:
@@ -125,10 +125,10 @@ async def upload(provider: MediaGeneratorModel, file: InputFile) -> str:
     except TimeoutError as error:
         raise NotReachedError(f"{provider.name} did not take {file.name} in time") from error
     except Exception as error:
-        raise NotReachedError(_defect(provider, error).message) from error
+        raise NotReachedError(_adapter_bug(provider, error).message) from error
 
 
-class AdapterDefectError(OutputError):
+class AdapterBugError(OutputError):
     """The adapter failed in a way that it does not explain; it may be better next time."""
 
 
@@ -136,26 +136,26 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
     """What became of a purchase; a provider that cannot be asked now counts as still at work.
 
     Raises:
-        AdapterDefectError: The adapter is broken, or what it got from the provider is.
+        AdapterBugError: The adapter is broken, or what it got from the provider is.
     """
     try:
-        with _watched(provider, "poll"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
-                return _of_a_purchase(await provider.poll(reference))
+        with _measured(provider, "poll"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
+                return _checked_outcome(await provider.poll(reference))
     except (NotReachedError, BusyError, AnswerLostError) as error:
         log.info("poll_delayed", error=error.message)
         return Running(wait=error.retry_after)
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
-        return Running(wait=WHILE_REFUSED)
+        return Running(wait=REFUSED_POLL_INTERVAL)
     except ProviderError as error:
-        return _of_a_purchase(Failed(error))
+        return _checked_outcome(Failed(error))
     except TimeoutError:
         log.info("poll_delayed", error="no answer in time")
         return Running()
     except Exception as error:
         log.exception("provider_defect", provider=provider.name)
-        raise AdapterDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
+        raise AdapterBugError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
 
 
 async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelAnswer | None:
@@ -163,8 +163,8 @@ async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelA
     if not provider.capabilities.cancel:
         return CancelAnswer.TOO_LATE
     try:
-        with _watched(provider, "cancel"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+        with _measured(provider, "cancel"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 return await provider.cancel(reference)
     except (NotReachedError, BusyError, TimeoutError) as error:
         log.info("cancel_delayed", error=str(error))
@@ -187,13 +187,13 @@ async def chunks(provider: MediaGeneratorModel, output: Output) -> AsyncGenerato
     try:
         source = aiter(provider.open(output))
         while True:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 chunk = await anext(source)
             yield chunk
     except StopAsyncIteration:
         return
     except Exception as error:
-        raise _of_bytes(provider, error) from error
+        raise _download_error(provider, error) from error
     finally:
         if isinstance(source, AsyncGenerator):
             await source.aclose()
@@ -202,7 +202,7 @@ async def chunks(provider: MediaGeneratorModel, output: Output) -> AsyncGenerato
 async def settled(provider: MediaGeneratorModel, reference: Reference) -> None:
     """Let a provider's adapter tidy up; whatever goes wrong there changes nothing."""
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
+        async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
             await provider.settled(reference)
     except Exception as error:  # noqa: BLE001 - what is left behind is swept up some day
         log.warning("not_tidied_up", provider=provider.name, error=repr(error))
@@ -211,8 +211,8 @@ async def settled(provider: MediaGeneratorModel, reference: Reference) -> None:
 async def callback_keys(provider: MediaGeneratorModel) -> Sequence[str] | None:
     """What signatures are checked with; None: the provider does not say now."""
     try:
-        with _watched(provider, "callback_keys"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+        with _measured(provider, "callback_keys"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 return [str(key) for key in await provider.callback_keys()]
     except Exception as error:  # noqa: BLE001 - polls go on, and there is a next time
         log.warning("callback_keys_missing", provider=provider.name, error=repr(error))
@@ -223,18 +223,18 @@ def estimate(offer: Offer, given: Mapping[str, Any]) -> Decimal | None:
     """What a complete input is expected to cost; None: not known, and nothing waits for a price."""
     try:
         told = offer.provider.estimate(offer.card, given)
-        return costs.storable(None if told is None else Decimal(told))
+        return costs.storable_amount(None if told is None else Decimal(told))
     except Exception:
         log.exception("provider_defect", provider=offer.provider.name)
         return None
 
 
-def _defect(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
+def _adapter_bug(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
     log.error("provider_defect", provider=provider.name, exc_info=error)
     return ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
 
 
-def _of_bytes(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
+def _download_error(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
     """What an error means for bytes that were paid for: to be had later, or not at all."""
     if isinstance(error, NotReachedError | BusyError | OutputError):
         return error
@@ -248,7 +248,7 @@ def _of_bytes(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
     return OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}")
 
 
-def _whole(reference: Any) -> Reference:
+def _storable_reference(reference: Any) -> Reference:
     """The reference, if another process can read what will be stored of it.
 
     Raises:
@@ -257,7 +257,7 @@ def _whole(reference: Any) -> Reference:
     return msgspec.json.decode(msgspec.json.encode(storable(msgspec.to_builtins(reference))), type=Reference)
 
 
-def _of_a_purchase(outcome: Any) -> Outcome:
+def _checked_outcome(outcome: Any) -> Outcome:
     """The outcome, if it is one.
 
     What was bought was bought: an error that says that it was not sent is about the question, unless it is VoidError.
@@ -271,18 +271,18 @@ def _of_a_purchase(outcome: Any) -> Outcome:
         return outcome if knows else Failed(GenerationFailedError(error.message))
     if isinstance(outcome, Running):
         progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
-        return Running(progress, outcome.wait, _words(outcome.log))
+        return Running(progress, outcome.wait, _log_text(outcome.log))
     if isinstance(outcome, Canceled):
         return replace(outcome, cost=_cost(outcome.cost))
     if isinstance(outcome, Succeeded):
-        if len(outcome.outputs) > MOST_OUTPUTS:
-            log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MOST_OUTPUTS)
-        outputs, units = tuple(outcome.outputs[:MOST_OUTPUTS]), costs.sound(outcome.units)
-        return replace(outcome, outputs=outputs, cost=_cost(outcome.cost), units=units, log=_words(outcome.log))
+        if len(outcome.outputs) > MAX_OUTPUTS:
+            log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MAX_OUTPUTS)
+        outputs, units = tuple(outcome.outputs[:MAX_OUTPUTS]), costs.valid_units(outcome.units)
+        return replace(outcome, outputs=outputs, cost=_cost(outcome.cost), units=units, log=_log_text(outcome.log))
     raise TypeError(f"{type(outcome).__name__} is no outcome")
 
 
-def _words(told: Any) -> str | None:
+def _log_text(told: Any) -> str | None:
     """A log that can be shown; what is none is left out, the result is worth more."""
     return told if isinstance(told, str) else None
 
@@ -293,7 +293,7 @@ def _cost(told: Any) -> Decimal | None:
         return None
     cost = None
     with suppress(ArithmeticError, TypeError, ValueError):
-        cost = costs.storable(Decimal(told))
+        cost = costs.storable_amount(Decimal(told))
     if cost is None:
         log.warning("cost_not_stored", cost=repr(told)[:100])
     return cost

@@ -34,7 +34,7 @@ class _Shipped(msgspec.Struct, forbid_unknown_fields=True):
     models: list[ModelCard]
 
 
-class Entry(msgspec.Struct, forbid_unknown_fields=True):
+class ModelOverride(msgspec.Struct, forbid_unknown_fields=True):
     """What the operator's file says of one model; what it leaves out stays as it is."""
 
     title: str | UnsetType = UNSET
@@ -76,13 +76,13 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
 class Catalogue:
     """Everything that files say of models."""
 
-    entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
+    entries: Mapping[str, ModelOverride] = field(default_factory=dict[str, ModelOverride])
     """By full name."""
     routes: Sequence[Route] = ()
 
     def models(self, kind: str, account: str) -> Sequence[ModelCard]:
         """The models of an account of this kind: those that are shipped, as the operator wants them, and his own."""
-        shipped = [self.changed(f"{account}/{card.name}", card) for card in _shipped(kind)]
+        shipped = [self.with_overrides(f"{account}/{card.name}", card) for card in _shipped(kind)]
         known = {card.name for card in shipped}
         own = (
             entry.card(name.partition("/")[2])
@@ -91,12 +91,12 @@ class Catalogue:
         )
         return [*shipped, *(card for card in own if card is not None)]
 
-    def changed(self, full_name: str, card: ModelCard) -> ModelCard:
+    def with_overrides(self, full_name: str, card: ModelCard) -> ModelCard:
         """A card as the operator's file has it; to change it twice changes nothing more."""
         entry = self.entries.get(full_name)
         return card if entry is None else entry.apply(card)
 
-    def hidden(self, full_name: str) -> bool:
+    def is_hidden(self, full_name: str) -> bool:
         """Whether the operator does not want it to be asked for."""
         entry = self.entries.get(full_name)
         return entry is not None and entry.hidden
@@ -116,78 +116,78 @@ def read_catalogue(file: Path | None) -> Catalogue:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise _wrong(file, error.strerror or type(error).__name__) from None
+        raise _error(file, error.strerror or type(error).__name__) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _wrong(file, f"is no TOML: {error}") from None
+        raise _error(file, f"is no TOML: {error}") from None
     strange = sorted(document.keys() - {"models", "routes"})
     if strange:
-        raise _wrong(file, f"has no table {strange[0]!r}; there are: models, routes")
+        raise _error(file, f"has no table {strange[0]!r}; there are: models, routes")
     models: Mapping[str, Any] = document.get("models", {})
     routes: Sequence[Any] = document.get("routes", [])
     if not isinstance(models, dict) or not isinstance(routes, list):  # pyright: ignore[reportUnnecessaryIsInstance] - a file may say anything
-        raise _wrong(file, 'is written like [models."provider/name"] and [[routes]]')
+        raise _error(file, 'is written like [models."provider/name"] and [[routes]]')
     entries = {name: _entry(file, name, entry) for name, entry in models.items()}
     made = [_route(file, index, route) for index, route in enumerate(routes, 1)]
     double = {route.name for route in made if sum(other.name == route.name for other in made) > 1}
     if double:
-        raise _wrong(file, f"defines {min(double)!r} more than once")
+        raise _error(file, f"defines {min(double)!r} more than once")
     return Catalogue(entries, made)
 
 
-def _entry(file: Path, name: str, written: Any) -> Entry:
+def _entry(file: Path, name: str, written: Any) -> ModelOverride:
     if not _NAME.fullmatch(name):
-        raise _wrong(file, f'[models."{name}"]: the name must look like provider/name')
-    entry = _understood(file, f'[models."{name}"]', written, Entry)
+        raise _error(file, f'[models."{name}"]: the name must look like provider/name')
+    entry = _convert(file, f'[models."{name}"]', written, ModelOverride)
     # Cards are plain values for adapters too, so their decoder takes no offence at a word that it does not know.
     if strange := set(written.get("price", {})) - {"amount", "per", "currency"}:
-        raise _wrong(file, f'[models."{name}"] price: there is no field {min(strange)!r}')
+        raise _error(file, f'[models."{name}"] price: there is no field {min(strange)!r}')
     if entry.price is not UNSET and not (entry.price.amount.is_finite() and entry.price.amount >= 0):
-        raise _wrong(file, f'[models."{name}"] price.amount: must be 0 or more')
+        raise _error(file, f'[models."{name}"] price.amount: must be 0 or more')
     if entry.time_limit is not UNSET and not 0 < entry.time_limit < timedelta(days=3650).total_seconds():
-        raise _wrong(file, f'[models."{name}"] time_limit: must be seconds, above 0')
+        raise _error(file, f'[models."{name}"] time_limit: must be seconds, above 0')
     if entry.input_schema is not UNSET:
-        _be_schema(file, f'[models."{name}"]', entry.input_schema)
+        _check_schema(file, f'[models."{name}"]', entry.input_schema)
     return entry
 
 
 def _route(file: Path, number: int, written: Any) -> Route:
     shown = f"number {number}"
-    route = _understood(file, f"[[routes]] {shown}", written, Route)
+    route = _convert(file, f"[[routes]] {shown}", written, Route)
     if not route.name.startswith(PREFIX) or not _NAME.fullmatch(route.name):
-        raise _wrong(file, f"[[routes]] {shown} name: must look like {PREFIX}name")
+        raise _error(file, f"[[routes]] {shown} name: must look like {PREFIX}name")
     models = [target.model for target in route.targets]
     if not models:
-        raise _wrong(file, f"[[routes]] {route.name} targets: name at least one model")
+        raise _error(file, f"[[routes]] {route.name} targets: name at least one model")
     if len(set(models)) < len(models):
-        raise _wrong(file, f"[[routes]] {route.name} targets: each model may stand there once")
+        raise _error(file, f"[[routes]] {route.name} targets: each model may stand there once")
     if nested := [model for model in models if model.startswith(PREFIX)]:
-        raise _wrong(file, f"[[routes]] {route.name} targets: {nested[0]} is a route itself")
+        raise _error(file, f"[[routes]] {route.name} targets: {nested[0]} is a route itself")
     if route.time_limit is not None and not route.time_limit > 0:
-        raise _wrong(file, f"[[routes]] {route.name} time_limit: must be seconds, above 0")
+        raise _error(file, f"[[routes]] {route.name} time_limit: must be seconds, above 0")
     if route.input_schema is not None:
-        _be_schema(file, f"[[routes]] {route.name}", route.input_schema)
+        _check_schema(file, f"[[routes]] {route.name}", route.input_schema)
     return route
 
 
-def _understood(file: Path, entry: str, written: Any, kind: type[Kind]) -> Kind:
+def _convert(file: Path, entry: str, written: Any, kind: type[Kind]) -> Kind:
     try:
         return msgspec.convert(written, kind)
     except msgspec.ValidationError as error:
         place = _PLACE.search(str(error))
         at = f" {place[1]}" if place else ""
-        raise _wrong(file, f"{entry}{at}: {_PLACE.sub('', str(error))}") from None
+        raise _error(file, f"{entry}{at}: {_PLACE.sub('', str(error))}") from None
 
 
-def _be_schema(file: Path, entry: str, schema: Mapping[str, Json]) -> None:
+def _check_schema(file: Path, entry: str, schema: Mapping[str, Json]) -> None:
     try:
         jsonschema_rs.Draft202012Validator(dict(schema))
     except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise _wrong(file, f"{entry} input_schema: is no JSON Schema: {error!s:.200}") from None
+        raise _error(file, f"{entry} input_schema: is no JSON Schema: {error!s:.200}") from None
     if schema.get("type") != "object":
-        raise _wrong(file, f'{entry} input_schema: must be of type "object"')
+        raise _error(file, f'{entry} input_schema: must be of type "object"')
 
 
-def _wrong(file: Path, what: str) -> SettingsError:
+def _error(file: Path, what: str) -> SettingsError:
     return SettingsError(f"CATALOGUE_FILE {file}: {what}")
 
 

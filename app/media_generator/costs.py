@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from app.core.database.text import storable as as_text
+from app.core.database.text import storable as storable_text
 from app.media_generator.model_card import ModelCard, Price, PriceUnit
 
 Units: TypeAlias = Mapping[str, float]
@@ -19,13 +19,13 @@ SECONDS: Final = ("duration", "seconds", "duration_seconds")
 """Likewise for the length of a video or a sound."""
 SIZES: Final = ("size", "image_size", "resolution")
 """Likewise for a size in one word, `1024x768`, or as an object with `width` and `height`."""
-DIGITS: Final = Decimal("0.000001")
+PRECISION: Final = Decimal("0.000001")
 """To what a cost is rounded, up or down."""
-MOST: Final = Decimal(10) ** 11
+MAX_AMOUNT: Final = Decimal(10) ** 11
 """Beyond what is stored of a cost."""
-LARGEST: Final = sys.float_info.max
-LONGEST_UNIT: Final = 64
-MOST_UNITS: Final = 20
+LARGEST_FLOAT: Final = sys.float_info.max
+MAX_UNIT_CHARS: Final = 64
+MAX_UNITS: Final = 20
 
 
 class CostBasis(StrEnum):
@@ -89,22 +89,22 @@ def charge(
     return None if amount is None else Charge(amount, card.price.currency, CostBasis.COMPUTED)
 
 
-def sound(units: Any) -> dict[str, float]:
+def valid_units(units: Any) -> dict[str, float]:
     """The units that can be stored and shown; what an adapter tells beyond that is left out."""
     told: dict[Any, Any] = dict(units) if isinstance(units, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
-    named = {as_text(str(name)[:LONGEST_UNIT]): value for name, value in list(told.items())[:MOST_UNITS]}
+    named = {storable_text(str(name)[:MAX_UNIT_CHARS]): value for name, value in list(told.items())[:MAX_UNITS]}
     return {name: float(value) for name, value in named.items() if _is_amount(value)}
 
 
-def storable(amount: Decimal | None) -> Decimal | None:
+def storable_amount(amount: Decimal | None) -> Decimal | None:
     """An amount to the digits that are stored; None: it is none that could be."""
-    if amount is None or not amount.is_finite() or not 0 <= amount < MOST:
+    if amount is None or not amount.is_finite() or not 0 <= amount < MAX_AMOUNT:
         return None
-    return amount.quantize(DIGITS)
+    return amount.quantize(PRECISION)
 
 
 def _priced(price: Price, units: float) -> Decimal | None:
-    return storable(price.amount * Decimal(str(units))) if _is_amount(units) else None
+    return storable_amount(price.amount * Decimal(str(units))) if _is_amount(units) else None
 
 
 def _number(given: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
@@ -133,4 +133,4 @@ def _product(width: Any, height: Any) -> float | None:
 
 def _is_amount(value: Any) -> bool:
     # A whole number may be too large for a float, and for `isfinite`.
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST_FLOAT

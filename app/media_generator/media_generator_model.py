@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 from uuid import UUID
 
 from app.media_generator import costs
-from app.media_generator.accounts import Setup
+from app.media_generator.accounts import ProviderSetup
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import ProviderError
 from app.media_generator.model_card import Json, ModelCard, defaults
@@ -176,7 +176,7 @@ class MediaGeneratorModel(ABC):
     """The address of our API as this account's provider reaches it; None: CALLBACK_URL, which all have in common."""
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:  # noqa: ARG003 - what needs no settings
+    def open_account(cls, setup: ProviderSetup) -> Self:  # noqa: ARG003 - what needs no settings
         """Make the provider for one account. Called once in every process, the API too: nothing is asked of it yet.
 
         Raises:

@@ -77,7 +77,7 @@ class ModelCard:
     """What its adapter alone needs, such as the address of a container or the nodes of a workflow."""
 
     @property
-    def standing(self) -> ModelStatus:
+    def current_status(self) -> ModelStatus:
         """Its status today: the day on which it retires comes by itself."""
         gone = self.retired_at is not None and self.retired_at <= datetime.now(UTC).date()
         return ModelStatus.RETIRED if gone else self.status

@@ -15,7 +15,7 @@ from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.model_card import Json, ModelCard, defaults
 from app.media_generator.routes import PREFIX, Route, Target
 
-MOST_NEAR: Final = 3
+MAX_SUGGESTIONS: Final = 3
 """Names that are told for one that nobody has."""
 LIMITS: Final = ("type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern")
 """What of a schema is shown as `allowed`."""
@@ -32,7 +32,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Routed(Listing):
+class RouteListing(Listing):
     """A route; its card is made from the operator's words and its first target."""
 
     targets: tuple[tuple[Target, "Offer"], ...]
@@ -71,10 +71,10 @@ class Fault:
 class UnknownModelError(LookupError):
     """Nobody offers a model of this name."""
 
-    def __init__(self, name: str, near: list[str]) -> None:
+    def __init__(self, name: str, suggestions: list[str]) -> None:
         super().__init__(name)
         self.name = name
-        self.near = near
+        self.suggestions = suggestions
         """Names that were perhaps meant; all names where none is near."""
 
 
@@ -84,19 +84,19 @@ class Registry:
     def __init__(
         self,
         providers: Iterable[MediaGeneratorModel],
-        broken: Mapping[str, str] | None = None,
+        load_errors: Mapping[str, str] | None = None,
         catalogue: Catalogue | None = None,
     ) -> None:
         chosen = catalogue or Catalogue()
         self.providers = {provider.name: provider for provider in providers}
-        self.broken = dict(broken or {})
+        self.load_errors = dict(load_errors or {})
         """Plug-ins that could not be loaded and routes that lead nowhere, and why."""
-        self.asleep: Mapping[str, Callable[[], str]] = {}
+        self.unconfigured: Mapping[str, Callable[[], str]] = {}
         """Kinds of providers that are installed and not set up: what tells which variables would do that."""
         offers = [_offer(chosen, provider, card) for provider in self.providers.values() for card in provider.models()]
         self._offers = {offer.full_name: offer for offer in offers}
         self._aliases = {alias: offer for offer in reversed(offers) for alias in offer.card.aliases}
-        self._routes = dict[str, Routed]()
+        self._routes = dict[str, RouteListing]()
         for route in chosen.routes:
             self._add(route)
 
@@ -105,27 +105,27 @@ class Registry:
             (target, self._offers[target.model]) for target in route.targets if target.model in self._offers
         )
         if not targets:
-            self.broken[route.name] = f"nobody offers {', '.join(target.model for target in route.targets)}"
+            self.load_errors[route.name] = f"nobody offers {', '.join(target.model for target in route.targets)}"
             return
-        wrong = [fault for target, offer in targets for fault in target.faults(offer.card.input_schema)]
+        wrong = [fault for target, offer in targets for fault in target.mapping_errors(offer.card.input_schema)]
         if wrong:
-            self.broken[route.name] = "; ".join(wrong[:MOST_FAULTS])
+            self.load_errors[route.name] = "; ".join(wrong[:MOST_FAULTS])
             return
-        self._routes[route.name] = _routed(route, targets)
+        self._routes[route.name] = _route_listing(route, targets)
 
     def offers(self, *, hidden: bool = False) -> list[Offer]:
         """All models that can be asked for, by name; with `hidden` those too that the operator has hidden."""
         return [offer for _, offer in sorted(self._offers.items()) if hidden or not offer.hidden]
 
-    def routes(self) -> list[Routed]:
+    def routes(self) -> list[RouteListing]:
         """All routes, by name."""
         return [self._routes[name] for name in sorted(self._routes)]
 
-    def route(self, name: str) -> Routed | None:
+    def route(self, name: str) -> RouteListing | None:
         """The route of that name; None: there is none."""
         return self._routes.get(name)
 
-    def wanted(self, name: str) -> Offer | Routed:
+    def resolve(self, name: str) -> Offer | RouteListing:
         """What a request may ask for under that name: a model, by its alias too, or a route.
 
         Raises:
@@ -150,13 +150,13 @@ class Registry:
             raise self._unknown(name)
         return offer
 
-    def near(self, name: str) -> list[str]:
+    def suggestions(self, name: str) -> list[str]:
         """Names like this one that can be asked for; all of them where none is near."""
         names = sorted({*self._routes, *(offer.full_name for offer in self.offers())} - {name})
-        return get_close_matches(name, names, n=MOST_NEAR, cutoff=0.4) or names
+        return get_close_matches(name, names, n=MAX_SUGGESTIONS, cutoff=0.4) or names
 
     def _unknown(self, name: str) -> UnknownModelError:
-        return UnknownModelError(name, self.near(name))
+        return UnknownModelError(name, self.suggestions(name))
 
     async def close(self) -> None:
         """Close every provider."""
@@ -166,12 +166,12 @@ class Registry:
 
 def _offer(catalogue: Catalogue, provider: MediaGeneratorModel, card: ModelCard) -> Offer:
     full_name = f"{provider.name}/{card.name}"
-    changed = catalogue.changed(full_name, card)
+    changed = catalogue.with_overrides(full_name, card)
     validator = jsonschema_rs.Draft202012Validator(dict(changed.input_schema))
-    return Offer(full_name, changed, validator, provider, catalogue.hidden(full_name))
+    return Offer(full_name, changed, validator, provider, catalogue.is_hidden(full_name))
 
 
-def _routed(route: Route, targets: tuple[tuple[Target, Offer], ...]) -> Routed:
+def _route_listing(route: Route, targets: tuple[tuple[Target, Offer], ...]) -> RouteListing:
     first = targets[0][1].card
     schema = first.input_schema if route.input_schema is None else route.input_schema
     made = {kind: None for _, offer in targets for kind in offer.card.output_types}
@@ -185,7 +185,7 @@ def _routed(route: Route, targets: tuple[tuple[Target, Offer], ...]) -> Routed:
         example=usual if route.example is None else route.example,
         time_limit=None if route.time_limit is None else timedelta(seconds=route.time_limit),
     )
-    return Routed(route.name, card, jsonschema_rs.Draft202012Validator(dict(schema)), targets)
+    return RouteListing(route.name, card, jsonschema_rs.Draft202012Validator(dict(schema)), targets)
 
 
 def faults(offer: Listing, given: Mapping[str, Any]) -> list[Fault]:
@@ -194,7 +194,7 @@ def faults(offer: Listing, given: Mapping[str, Any]) -> list[Fault]:
     return list(islice(found, MOST_FAULTS))
 
 
-def whole_numbers(offer: Listing, given: Mapping[str, Any]) -> dict[str, Any]:
+def normalize_integers(offer: Listing, given: Mapping[str, Any]) -> dict[str, Any]:
     """An input that fits the schema, with 1.0 as 1 where the schema says integer: JSON makes no difference."""
     rules: Mapping[str, Any] = offer.card.input_schema.get("properties", {})
     return {

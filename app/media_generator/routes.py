@@ -26,7 +26,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default: Mapping[str, Json] = {}
     """Parameters of the model where the request says nothing else."""
 
-    def mapped(self, given: Mapping[str, Json], schema: Mapping[str, Json]) -> dict[str, Json]:
+    def map_input(self, given: Mapping[str, Json], schema: Mapping[str, Json]) -> dict[str, Json]:
         """The model's input: what it does not know is left out.
 
         Args:
@@ -38,7 +38,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kept = {name: value for name, value in renamed.items() if name in known}
         return {**self.default, **kept, **self.constant}
 
-    def faults(self, schema: Mapping[str, Json]) -> list[str]:
+    def mapping_errors(self, schema: Mapping[str, Json]) -> list[str]:
         """What of the mapping the model does not know."""
         known: Mapping[str, Json] = schema.get("properties", {})
         meant = (("rename", self.rename.values()), ("constant", self.constant), ("default", self.default))

@@ -116,13 +116,13 @@ async def _store(runtime: Runtime) -> str:
 
 
 async def _providers(runtime: Runtime) -> str:
-    wrong = [f"{name}: {why}" for name, why in runtime.registry.broken.items()]
+    wrong = [f"{name}: {why}" for name, why in runtime.registry.load_errors.items()]
     closed, paused = await _not_bought_from(runtime)
     wrong += closed
     if wrong:
         raise _FoundWrongError("; ".join(wrong))
     try:
-        runtime.registry.wanted(runtime.settings.default_model)
+        runtime.registry.resolve(runtime.settings.default_model)
     except UnknownModelError as error:
         raise _FoundWrongError(f"DEFAULT_MODEL is {error.name!r}, which nobody offers") from None
     offers = ", ".join(offer.full_name for offer in runtime.registry.offers())

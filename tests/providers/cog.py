@@ -3,7 +3,7 @@
 import json
 
 from app.core.ids import new_id
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
 from fleek.providers import Submission
 from tests.providers.server import saying
@@ -13,7 +13,7 @@ GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGV
 
 def account(url, http, vault, **variables):
     settings = {"base_url": url, "callback_url": "http://api.test", **variables}
-    return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
+    return CogMediaGeneratorModel.open_account(ProviderSetup(Account("cog", settings), http, (), vault))
 
 
 def health(status="READY", start="first"):

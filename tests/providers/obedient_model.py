@@ -4,11 +4,11 @@ import os
 import sys
 import time
 
-from app.media_generator.local_media_generator.computing import UnfitError, serve
+from app.media_generator.local_media_generator.computing import UnsafeContentError, serve
 
 ERRORS = {
     "fail": ArithmeticError("no such colour"),
-    "make what must not be seen": UnfitError("it shows too much"),
+    "make what must not be seen": UnsafeContentError("it shows too much"),
 }
 
 

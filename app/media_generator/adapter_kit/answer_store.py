@@ -17,11 +17,11 @@ class AnswerTooLongError(AnswerLostError):
     """An answer has more bytes than are kept of one."""
 
 
-class KeptAnswers:
+class AnswerStore:
     """Those of one account, each a JSON object."""
 
     def __init__(self, provider: str, vault: RawAnswers | None, *, most_bytes: int) -> None:
-        """See `KeptAnswers`.
+        """See `AnswerStore`.
 
         Args:
             provider: The account's name, for messages.
@@ -29,7 +29,7 @@ class KeptAnswers:
             most_bytes: Of an answer.
         """
         self._provider = provider
-        self._vault_or_none = vault
+        self._optional_vault = vault
         self._most_bytes = most_bytes
 
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
@@ -39,7 +39,7 @@ class KeptAnswers:
             AnswerLostError: It is not whole, or cannot be stored.
         """
         try:
-            return await self._vault.keep(attempt_id, self._whole(chunks))
+            return await self._vault.keep(attempt_id, self._checked_complete(chunks))
         except OSError as error:
             said = f"{self._provider} has answered, and the answer could not be stored: {error}"
             raise AnswerLostError(said) from error
@@ -61,7 +61,7 @@ class KeptAnswers:
         Raises:
             NotReachedError: It cannot be said now.
         """
-        with self._told():
+        with self._translated_errors():
             return await self._vault.find(attempt_id)
 
     async def read(self, name: str) -> AsyncGenerator[bytes]:
@@ -71,7 +71,7 @@ class KeptAnswers:
             OutputError: It is not kept any more.
             NotReachedError: It cannot be had now.
         """
-        with self._told():
+        with self._translated_errors():
             async for chunk in self._vault.open(name):
                 yield chunk
 
@@ -81,16 +81,16 @@ class KeptAnswers:
         Raises:
             NotReachedError: It lies there still.
         """
-        with self._told():
+        with self._translated_errors():
             await self._vault.drop(name)
 
     @property
     def _vault(self) -> RawAnswers:
-        if self._vault_or_none is None:
+        if self._optional_vault is None:
             raise RuntimeError(f"{self._provider} works on jobs only where answers can be kept")
-        return self._vault_or_none
+        return self._optional_vault
 
-    async def _whole(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _checked_complete(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Pass it on; what is no whole object is lost, though the connection ended as it should."""
         size, end = 0, b""
         async for chunk in chunks:
@@ -103,7 +103,7 @@ class KeptAnswers:
             raise AnswerLostError(f"the answer of {self._provider} is cut off after {size} bytes")
 
     @contextmanager
-    def _told(self) -> Generator[None]:
+    def _translated_errors(self) -> Generator[None]:
         try:
             yield
         except FileNotFoundError as error:

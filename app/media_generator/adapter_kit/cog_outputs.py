@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from app.media_generator.errors import OutputError
 
-LONGEST_FAILURE: Final = 2_000
+MAX_FAILURE_CHARS: Final = 2_000
 """Characters."""
 _PROGRESS: Final = re.compile(r"(\d{1,3})%\s*\|")
 _FILE: Final = re.compile(r"(?:https?://|data:)", re.IGNORECASE)
@@ -28,7 +28,7 @@ def failure(error: Any, status: str) -> str:
     while colon and rest.startswith(head + colon):
         words = rest
         rest = words.removeprefix(head + colon)
-    return words[:LONGEST_FAILURE]
+    return words[:MAX_FAILURE_CHARS]
 
 
 def files(output: Any) -> list[str]:
@@ -53,7 +53,7 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(one)
 
 
-def data_of(uri: str) -> bytes:
+def decode_data_uri(uri: str) -> bytes:
     """The bytes of a data URI.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-DEEPEST: Final = 12
+MAX_DEPTH: Final = 12
 _KEPT: Final = (
     *("type", "title", "description", "default", "enum", "format", "minimum", "maximum", "items", "anyOf"),
     *("minLength", "maxLength", "pattern", "minItems", "maxItems", "exclusiveMinimum", "exclusiveMaximum"),
@@ -22,7 +22,7 @@ def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     schemas: Mapping[str, Any] = document["components"]["schemas"]
     given: Mapping[str, Any] = schemas["Input"]
     in_order = sorted(given.get("properties", {}).items(), key=lambda item: item[1].get("x-order", 0))
-    properties = {name: _plain(rule, schemas, DEEPEST) for name, rule in in_order if name != "prompt"}
+    properties = {name: _resolve(rule, schemas, MAX_DEPTH) for name, rule in in_order if name != "prompt"}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
@@ -38,7 +38,7 @@ def takes_prompt(document: Mapping[str, Any]) -> bool:
     return "prompt" in document["components"]["schemas"]["Input"].get("properties", {})
 
 
-def _plain(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
+def _resolve(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
     """One rule without references."""
     if not isinstance(rule, Mapping) or deep == 0:
         return {}
@@ -48,9 +48,9 @@ def _plain(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
     nullable = merged.pop("nullable", False)
     plain = {name: merged[name] for name in _KEPT if name in merged}
     if "items" in plain:
-        plain["items"] = _plain(plain["items"], schemas, deep - 1)
+        plain["items"] = _resolve(plain["items"], schemas, deep - 1)
     if "anyOf" in plain:
-        plain["anyOf"] = [_plain(one, schemas, deep - 1) for one in plain["anyOf"]]
+        plain["anyOf"] = [_resolve(one, schemas, deep - 1) for one in plain["anyOf"]]
     if nullable and isinstance(plain.get("type"), str):
         plain["type"] = [plain["type"], "null"]
     return plain

@@ -23,12 +23,12 @@ from app.media_generator.errors import (
     UnauthorizedError,
 )
 
-MOST_REDIRECTS: Final = 5
-LONGEST_WAIT: Final = timedelta(hours=1)
+MAX_REDIRECTS: Final = 5
+MAX_RETRY_AFTER: Final = timedelta(hours=1)
 """Of what a provider may ask for in Retry-After."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BUSY: Final = frozenset({429, 503, 529})
-_UNSURE: Final = frozenset({408, 500, 502, 504})
+_OUTCOME_UNKNOWN: Final = frozenset({408, 500, 502, 504})
 _BY_STATUS: Final[Mapping[int, type[ProviderError]]] = {
     400: InputRefusedError,
     401: UnauthorizedError,
@@ -84,7 +84,7 @@ def from_answer(
         return BusyError(text, retry_after=retry_after(headers))
     if status in _BY_STATUS:
         return _BY_STATUS[status](text)
-    if status in _UNSURE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _OUTCOME_UNKNOWN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return AnswerLostError(text) if spending else NotReachedError(text, retry_after=retry_after(headers))
     return RefusedError(text)
 
@@ -93,10 +93,10 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     """How long the provider wants to be left alone; None: it does not say, or not so that it can be read."""
     given = headers.get("retry-after", "").strip()
     if given.isascii() and given.replace(".", "", 1).isdigit() and len(given) < len("1000000000"):
-        return min(timedelta(seconds=float(given)), LONGEST_WAIT)
+        return min(timedelta(seconds=float(given)), MAX_RETRY_AFTER)
     with suppress(ValueError, OverflowError, TypeError):
         wait = parsedate_to_datetime(given) - datetime.now(UTC)
-        return min(max(wait, timedelta(0)), LONGEST_WAIT)
+        return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)
     return None
 
 
@@ -109,7 +109,7 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
         NotReachedError, BusyError: Fetch it again later.
         OutputError: It is gone for good, or cannot be fetched from there.
     """
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         try:
             async with http.stream(request) as answer:
                 if answer.status == HTTPStatus.OK:
@@ -117,7 +117,7 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
                         yield chunk
                     return
                 if answer.status not in _REDIRECTS:
-                    raise _no_output(provider, answer.status, answer.headers)
+                    raise _download_refusal(provider, answer.status, answer.headers)
                 target = urljoin(request.url, answer.headers.get("location", ""))
         except (RefusedAddressError, ValueError) as error:
             raise OutputError(f"{provider}: {error}") from error
@@ -128,9 +128,9 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
     raise OutputError(f"{provider} sends us on and on for a result")
 
 
-def _no_output(provider: str, status: int, headers: Mapping[str, str]) -> ProviderError:
+def _download_refusal(provider: str, status: int, headers: Mapping[str, str]) -> ProviderError:
     if status in _BUSY:
         return BusyError(f"{provider} answered {status} for a result", retry_after=retry_after(headers))
-    if status in _UNSURE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _OUTCOME_UNKNOWN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NotReachedError(f"{provider} answered {status} for a result")
     return OutputError(f"{provider} answered {status} for a result: it is gone, or not ours")

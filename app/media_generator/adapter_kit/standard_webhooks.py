@@ -12,9 +12,9 @@ from typing import Final
 from app.media_generator.callbacks import TOLERANCE, Callback, CallbackRefusedError
 
 PREFIX: Final = "whsec_"
-SHORTEST_KEY: Final = 16
+MIN_KEY_BYTES: Final = 16
 """Bytes; the specification asks for 24."""
-_LONGEST_NUMBER: Final = 12
+_MAX_TIMESTAMP_DIGITS: Final = 12
 
 
 def verify(callback: Callback, secrets: Sequence[str]) -> None:
@@ -29,7 +29,7 @@ def verify(callback: Callback, secrets: Sequence[str]) -> None:
     """
     names = ("webhook-id", "webhook-timestamp", "webhook-signature")
     webhook_id, timestamp, given = (callback.headers.get(name, "") for name in names)
-    if not (webhook_id and timestamp.isascii() and timestamp.isdigit() and len(timestamp) < _LONGEST_NUMBER):
+    if not (webhook_id and timestamp.isascii() and timestamp.isdigit() and len(timestamp) < _MAX_TIMESTAMP_DIGITS):
         raise CallbackRefusedError("it carries no signature")
     signed_at = datetime.fromtimestamp(int(timestamp), UTC)
     if abs(callback.received_at - signed_at) > TOLERANCE:
@@ -48,7 +48,7 @@ def _key(secret: str) -> bytes:
         key = b64decode(secret.removeprefix(PREFIX), validate=True)
     except ValueError as error:
         raise CallbackRefusedError("the key to check it with is not base64") from error
-    if len(key) < SHORTEST_KEY:
+    if len(key) < MIN_KEY_BYTES:
         # As of an empty setting, or of an answer that holds null: anybody could sign with it.
-        raise CallbackRefusedError(f"the key to check it with has less than {SHORTEST_KEY} bytes")
+        raise CallbackRefusedError(f"the key to check it with has less than {MIN_KEY_BYTES} bytes")
     return key

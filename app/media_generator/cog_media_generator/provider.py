@@ -34,15 +34,22 @@ from uuid import UUID
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request, Stream
-from app.media_generator.accounts import Setup
-from app.media_generator.adapter_kit.answer_store import AnswerTooLongError, KeptAnswers
-from app.media_generator.adapter_kit.cog_outputs import data_of, failure, files
+from app.media_generator.accounts import ProviderSetup
+from app.media_generator.adapter_kit.answer_store import AnswerStore, AnswerTooLongError
+from app.media_generator.adapter_kit.cog_outputs import decode_data_uri, failure, files
 from app.media_generator.adapter_kit.cog_schema import input_schema
 from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
 from app.media_generator.callbacks import CallbackRefusedError, SentFile
 from app.media_generator.cog_media_generator.server import CogServer
 from app.media_generator.cog_media_generator.settings import CogSettings
-from app.media_generator.cog_media_generator.wire import AT_WORK, Answer, is_url, place_of, prediction, read_answer
+from app.media_generator.cog_media_generator.wire import (
+    UNFINISHED,
+    Answer,
+    file_location,
+    is_url,
+    prediction,
+    read_answer,
+)
 from app.media_generator.errors import (
     BusyError,
     GenerationFailedError,
@@ -66,16 +73,16 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.model_card import ModelCard
 
 CHUNK_BYTES: Final = 64 * 1024
-MOST_BYTES: Final = 256 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """Of an answer, which is held while it is read."""
-MOST_WORDS: Final = 64 * 1024
+MAX_MESSAGE_BYTES: Final = 64 * 1024
 """Bytes of a refusal that are read, and of a callback that only says how far it is."""
-LONGEST: Final = 1e9
+MAX_SECONDS: Final = 1e9
 """Seconds of a prediction that are believed."""
 IDLE_SECONDS: Final = 600.0
 """How long a server may idle before we believe that its callback is lost; it repeats one for some minutes."""
 
-ANY_MODEL: Final = ModelCard(
+GENERIC_MODEL: Final = ModelCard(
     name="model",
     title="A Cog model",
     description="Whatever the container at this address predicts. Its parameters are checked there alone; with a card "
@@ -98,7 +105,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         data_uri_bytes=20 * 1024 * 1024,
     )
 
-    def __init__(self, setup: Setup, settings: CogSettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: CogSettings) -> None:
         self.name = setup.account.name
         can = type(self).capabilities
         if settings.callback_url is None:
@@ -108,15 +115,15 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             self.callback_base = settings.callback_url.rstrip("/")
         self.capabilities = can  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
         self._upload_key = settings.upload_key
-        self._runs_one = settings.concurrency == 1
+        self._single_slot = settings.concurrency == 1
         self._idle_since = dict[str, float]()
         self._http = setup.http
-        self._answers = KeptAnswers(self.name, setup.vault, most_bytes=MOST_BYTES)
+        self._answers = AnswerStore(self.name, setup.vault, most_bytes=MAX_ANSWER_BYTES)
         self._server = CogServer(self.name, settings.base_url.rstrip("/"), setup.http)
-        self._cards = tuple(setup.models) or (ANY_MODEL,)
+        self._cards = tuple(setup.models) or (GENERIC_MODEL,)
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class."""
         settings = setup.account.read(CogSettings)
         if settings.upload_key is not None and settings.callback_url is None:
@@ -140,7 +147,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
                 if answer.status == HTTPStatus.ACCEPTED and submission.callback_url is not None:
                     return Reference(str(submission.attempt_id), {"server": server})
                 if answer.status != HTTPStatus.OK:
-                    await self._refuse(answer)
+                    await self._raise_refusal(answer)
                 kept = await self._keep(submission.attempt_id, answer.chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
@@ -156,13 +163,13 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         beginning = b""
         async for chunk in chunks:
             beginning += chunk
-            if len(beginning) > MOST_WORDS:
+            if len(beginning) > MAX_MESSAGE_BYTES:
                 break
         else:
             with suppress(OutputError):
-                if read_answer(beginning, of=self.name).status in AT_WORK:
+                if read_answer(beginning, of=self.name).status in UNFINISHED:
                     return None
-        return _reference(attempt_id, await self._keep(attempt_id, _chained(beginning, chunks)))
+        return _reference(attempt_id, await self._keep(attempt_id, _chain(beginning, chunks)))
 
     async def take_file(self, file: SentFile) -> str:
         """See the base class; two files of one answer have different names."""
@@ -176,9 +183,9 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class; the answer lies in the vault, or the server is still at work."""
         try:
-            name = await self._name_of(reference)
+            name = await self._answer_name(reference)
             if name is None:
-                return await self._at_work(reference)
+                return await self._pending_outcome(reference)
             answer = await self._read(name)
         except OutputError as error:
             return Failed(error)
@@ -188,15 +195,15 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         if answer.status != "succeeded":
             return Failed(GenerationFailedError(failure(answer.error, answer.status)))
         seconds = (answer.metrics or {}).get("predict_time")
-        units = {"second": float(seconds)} if isinstance(seconds, int | float) and abs(seconds) < LONGEST else {}
+        units = {"second": float(seconds)} if isinstance(seconds, int | float) and abs(seconds) < MAX_SECONDS else {}
         found = files(answer.output)
-        outputs = [place_of(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
+        outputs = [file_location(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
         return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
         """See the base class; that it has stopped comes as a callback, unless the server has lost it."""
         answer = await self._server.cancel(reference.external_id)
-        lost = answer is CancelAnswer.TOO_LATE and isinstance(await self._at_work(reference), Failed)
+        lost = answer is CancelAnswer.TOO_LATE and isinstance(await self._pending_outcome(reference), Failed)
         return CancelAnswer.CANCELED if lost else answer
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
@@ -212,7 +219,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
                 yield chunk
             return
         name, _, index = output.location.rpartition("#")
-        content = data_of(files((await self._read(name)).output)[int(index)])
+        content = decode_data_uri(files((await self._read(name)).output)[int(index)])
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
 
@@ -222,29 +229,29 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     async def settled(self, reference: Reference) -> None:
         """See the base class."""
-        name = await self._name_of(reference)
+        name = await self._answer_name(reference)
         if name is None:
             return
         if self._upload_key is not None:
             for one in files((await self._read(name)).output):
-                place = place_of(one, name)
+                place = file_location(one, name)
                 if place is not None and not is_url(place):
                     await self._answers.drop(place)
         await self._answers.drop(name)
 
-    async def _name_of(self, reference: Reference) -> str | None:
+    async def _answer_name(self, reference: Reference) -> str | None:
         named: str | None = reference.data.get("answer")
         return named or await self._answers.find(UUID(reference.external_id))
 
-    async def _at_work(self, reference: Reference) -> Outcome:
+    async def _pending_outcome(self, reference: Reference) -> Outcome:
         """What became of a prediction whose answer has not come."""
         health, server = await self._server.health(), reference.data.get("server")
         if None not in {health.start, server} and health.start != server:
             # It may have called back just before it ended.
-            if await self._name_of(reference) is not None:
+            if await self._answer_name(reference) is not None:
                 return Running(wait=timedelta(0))
             return Failed(VoidError(f"{self.name} was started anew and has lost this prediction"))
-        if not self._runs_one or health.status != "READY":
+        if not self._single_slot or health.status != "READY":
             self._idle_since.pop(reference.external_id, None)
             return Running()
         if monotonic() - self._idle_since.setdefault(reference.external_id, monotonic()) < IDLE_SECONDS:
@@ -261,14 +268,14 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         except AnswerTooLongError as error:
             # It would be as long the next time.
             said = json.dumps({"status": "failed", "error": error.message}).encode()
-            return await self._answers.keep(attempt_id, _chained(said, None))
+            return await self._answers.keep(attempt_id, _chain(said, None))
 
-    async def _refuse(self, answer: Stream) -> None:
+    async def _raise_refusal(self, answer: Stream) -> None:
         """Raise what an answer means that is no result."""
         body = b""
         async for chunk in answer.chunks:
             body += chunk
-            if len(body) > MOST_WORDS:
+            if len(body) > MAX_MESSAGE_BYTES:
                 break
         words = body[:500].decode(errors="replace")
         if answer.status in {HTTPStatus.CONFLICT, HTTPStatus.ACCEPTED}:
@@ -284,7 +291,7 @@ def _reference(attempt_id: UUID, kept: str) -> Reference:
     return Reference(str(attempt_id), {"answer": kept})
 
 
-async def _chained(beginning: bytes, rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+async def _chain(beginning: bytes, rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
     yield beginning
     if rest is not None:
         async for chunk in rest:

@@ -12,11 +12,11 @@ from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import OutputError
 from app.media_generator.media_generator_model import Submission
 
-AT_WORK: Final = frozenset({"starting", "processing"})
+UNFINISHED: Final = frozenset({"starting", "processing"})
 """The statuses of a prediction that is not over."""
 
 
-_HANDED_OVER: Final = re.compile(r"/media/callbacks/[^/]+/files/(?P<attempt>[0-9a-f-]{36})\.(?P<part>[0-9a-f]{32})$")
+_UPLOADED: Final = re.compile(r"/media/callbacks/[^/]+/files/(?P<attempt>[0-9a-f-]{36})\.(?P<part>[0-9a-f]{32})$")
 
 
 class Answer(msgspec.Struct):
@@ -29,7 +29,7 @@ class Answer(msgspec.Struct):
     metrics: dict[str, Any] | None = None
 
 
-class _SetUp(msgspec.Struct):
+class _ServerSetup(msgspec.Struct):
     started_at: str | None = None
 
 
@@ -38,7 +38,7 @@ class Health(msgspec.Struct):
 
     status: str = ""
     """READY: it has a slot that is free. BUSY: it has none."""
-    setup: _SetUp | None = None
+    setup: _ServerSetup | None = None
 
     @property
     def start(self) -> str | None:
@@ -80,11 +80,11 @@ def is_url(location: str) -> bool:
     return location[:8].lower().startswith(("http://", "https://"))
 
 
-def place_of(file: str, answer: str) -> str | None:
+def file_location(file: str, answer: str) -> str | None:
     """Where a file of an answer lies: at its URL, or in the vault if it was handed over; None: within the answer."""
     if not is_url(file):
         return None
-    staged = _HANDED_OVER.search(file)
+    staged = _UPLOADED.search(file)
     # Of other attempts nothing is read, whatever an answer names.
     ours = staged is not None and answer.endswith(staged["attempt"])
     return f"{answer}.{staged['part']}" if staged is not None and ours else file

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import Field
 
 from app.core.http_client.protocol import Http
-from app.media_generator.accounts import ProviderSettings, Setup
-from app.media_generator.comfyui_media_generator.server import Server, failure_in, files_in, named_by
+from app.media_generator.accounts import ProviderSettings, ProviderSetup
+from app.media_generator.comfyui_media_generator.server import Server, belongs_to, failure_message, output_files
 from app.media_generator.comfyui_media_generator.workflows import LARGEST_SEED, fill_in, graph_of, read_folder
 from app.media_generator.errors import GenerationFailedError, InputRefusedError, ModelGoneError, OutputError
 from app.media_generator.media_generator_model import (
@@ -72,7 +72,7 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         self._cards = {card.name: card for card in read_folder(settings.workflows)}
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class; the folder is read once."""
         return cls(setup.account.name, setup.http, setup.account.read(ComfyUISettings))
 
@@ -106,13 +106,13 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         card = self._cards.get(submission.model)
         outputs = graph_of(card).outputs if card is not None else []
         ours = str(submission.attempt_id)
-        standing = await self._server.standing(ours)
-        if standing is not None:
-            return _reference(standing.external_id, outputs)
+        queued = await self._server.queue_entry(ours)
+        if queued is not None:
+            return _reference(queued.external_id, outputs)
         if await self._server.history(ours) is not None:
             return _reference(ours, outputs)
-        for external_id, entry in (await self._server.recent()).items():
-            if named_by(entry, ours):
+        for external_id, entry in (await self._server.recent_history()).items():
+            if belongs_to(entry, ours):
                 return _reference(external_id, outputs)
         return None
 
@@ -122,10 +122,10 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         entry = await self._server.history(wanted)
         if entry is not None:
             return self._result(entry, reference)
-        standing = await self._server.standing(wanted)
-        if standing is not None and standing.ahead is not None:
-            return Running(0.0, log=f"waits in the queue, {standing.ahead} before it")
-        if standing is not None:
+        queued = await self._server.queue_entry(wanted)
+        if queued is not None and queued.ahead is not None:
+            return Running(0.0, log=f"waits in the queue, {queued.ahead} before it")
+        if queued is not None:
             return Running(log="is running")
         # It may have ended between the two questions.
         entry = await self._server.history(wanted)
@@ -136,8 +136,8 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
     async def cancel(self, reference: Reference) -> CancelAnswer:
         """See the base class: out of the queue if it waits, interrupted if it runs."""
         wanted = reference.external_id
-        await self._server.take_out(wanted)
-        if await self._server.standing(wanted) is not None:
+        await self._server.dequeue(wanted)
+        if await self._server.queue_entry(wanted) is not None:
             await self._server.interrupt(wanted)
             return CancelAnswer.REQUESTED
         if await self._server.history(wanted) is not None:
@@ -160,13 +160,13 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         return await self._server.upload(name, file.media_type, bytes(content))
 
     def _result(self, entry: Mapping[str, Any], reference: Reference) -> Outcome:
-        failure = failure_in(entry)
+        failure = failure_message(entry)
         if failure is not None:
             kind, said = failure
             if kind == "execution_interrupted":
                 return Canceled()
-            return Failed(GenerationFailedError(f"{self.name}: {_blame(said)}"))
-        outputs = tuple(Output(place) for place in files_in(entry, reference.data["outputs"]))
+            return Failed(GenerationFailedError(f"{self.name}: {_node_error(said)}"))
+        outputs = tuple(Output(place) for place in output_files(entry, reference.data["outputs"]))
         if not outputs:
             return Failed(OutputError(f"{self.name}: no node of the workflow has saved a file"))
         return Succeeded(outputs[: self.capabilities.max_outputs])
@@ -176,7 +176,7 @@ def _reference(external_id: str, outputs: Sequence[str]) -> Reference:
     return Reference(external_id, {"outputs": list(outputs)})
 
 
-def _blame(said: Mapping[str, Any]) -> str:
+def _node_error(said: Mapping[str, Any]) -> str:
     """Which node failed, and its words; its traceback and inputs are not for a media's owner."""
     message = str(said.get("exception_message", "the workflow failed")).strip()
     if "node_id" not in said:

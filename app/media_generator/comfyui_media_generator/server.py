@@ -15,9 +15,9 @@ from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import AnswerLostError, BusyError, NotReachedError, UnauthorizedError
 from app.media_generator.model_card import Json
 
-MOST_BYTES: Final = 32 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 """Of an answer: a history repeats the whole workflow."""
-RECENT: Final = 64
+RECENT_JOBS: Final = 64
 """Entries of the history that are looked through for a job of a server that gives names of its own."""
 ATTEMPT: Final = "fleek_attempt"
 """Under which our name travels in a job's `extra_data`, which queue and history repeat."""
@@ -32,7 +32,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueueEntry:
     """Where a job stands in the queue."""
 
     external_id: str
@@ -59,7 +59,7 @@ class Server:
         body = {"prompt": nodes, "prompt_id": attempt_id, "extra_data": {ATTEMPT: attempt_id}}
         answer = await self._send("POST", "/prompt", msgspec.json.encode(body), spending=True)
         if answer.status != HTTPStatus.OK:
-            said = _complaint(answer.body)
+            said = _refusal_text(answer.body)
             raise from_answer(self._name, answer.status, answer.headers, said, spending=True)
         try:
             return str(msgspec.json.decode(answer.body)["prompt_id"])
@@ -71,24 +71,24 @@ class Server:
         found = await self._get(f"/history/{quote(external_id, safe='')}")
         return found.get(external_id)
 
-    async def recent(self) -> dict[str, Any]:
+    async def recent_history(self) -> dict[str, Any]:
         """The last jobs that are over, by name."""
-        return await self._get(f"/history?max_items={RECENT}")
+        return await self._get(f"/history?max_items={RECENT_JOBS}")
 
-    async def standing(self, wanted: str) -> Standing | None:
+    async def queue_entry(self, wanted: str) -> QueueEntry | None:
         """Where a job stands, by its name or by ours; None: it does not wait and is not running."""
         queue = await self._get("/queue")
         for item in queue["queue_running"]:
             if wanted in _names(item):
-                return Standing(str(item[1]), None)
+                return QueueEntry(str(item[1]), None)
         running = len(queue["queue_running"])
         # The server keeps a heap, so the list is not in order.
         for place, item in enumerate(sorted(queue["queue_pending"], key=lambda item: item[0])):
             if wanted in _names(item):
-                return Standing(str(item[1]), place + running)
+                return QueueEntry(str(item[1]), place + running)
         return None
 
-    async def take_out(self, external_id: str) -> None:
+    async def dequeue(self, external_id: str) -> None:
         """Take a job out of the queue if it still waits there."""
         await self._post("/queue", {"delete": [external_id]})
 
@@ -116,17 +116,17 @@ class Server:
     async def _post(self, path: str, body: Json) -> None:
         answer = await self._send("POST", path, msgspec.json.encode(body))
         if answer.status != HTTPStatus.OK:
-            self._complain(answer)
+            self._raise_refusal(answer)
 
     def _read(self, answer: Answer) -> dict[str, Any]:
         if answer.status != HTTPStatus.OK:
-            self._complain(answer)
+            self._raise_refusal(answer)
         try:
             return msgspec.json.decode(answer.body, type=dict[str, Any])
         except UNREADABLE as error:
             raise NotReachedError(f"{self._name}: its answer cannot be read") from error
 
-    def _complain(self, answer: Answer) -> NoReturn:
+    def _raise_refusal(self, answer: Answer) -> NoReturn:
         """Whatever else a call that costs nothing is answered, it says nothing of the job and may be made again."""
         error = from_answer(self._name, answer.status, answer.headers, "", spending=False)
         if isinstance(error, NotReachedError | BusyError | UnauthorizedError):
@@ -163,13 +163,13 @@ class Server:
             headers={**self._headers, **({"Content-Type": content_type} if body is not None else {})},
             body=body,
             timeout=self._timeout,
-            most_bytes=MOST_BYTES,
+            most_bytes=MAX_ANSWER_BYTES,
             keep_alive=keep_alive,
             guarded=False,  # the operator has set the address
         )
 
 
-def files_in(entry: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
+def output_files(entry: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
     """Where the files are viewed that a job has saved, of whatever kind: `images`, `gifs`, `audio`, ...
 
     Args:
@@ -188,12 +188,12 @@ def files_in(entry: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
     return [urlencode(msgspec.structs.asdict(file), quote_via=quote) for file in chosen]
 
 
-def named_by(entry: Mapping[str, Any], attempt_id: str) -> bool:
+def belongs_to(entry: Mapping[str, Any], attempt_id: str) -> bool:
     """Whether an entry of the history is of our attempt."""
     return attempt_id in _names(entry.get("prompt", []))
 
 
-def failure_in(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+def failure_message(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     """The message that ended a job badly: its kind and what it says; None: it went well."""
     status: Mapping[str, Any] = entry.get("status") or {}
     if status.get("status_str") != "error":
@@ -223,7 +223,7 @@ def _names(item: Any) -> tuple[str, ...]:
             return ()
 
 
-def _complaint(body: bytes) -> str:
+def _refusal_text(body: bytes) -> str:
     """The words of a refusal: what is wrong as a whole, and with which nodes."""
     try:
         said: Any = msgspec.json.decode(body)

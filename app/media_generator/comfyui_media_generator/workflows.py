@@ -79,10 +79,10 @@ def fill_in(graph: Graph, prompt: str, given: Mapping[str, Json]) -> dict[str, J
     """The nodes of a workflow with a prompt and inputs in their places."""
     nodes = deepcopy(graph.nodes)
     for place in graph.prompt:
-        _put(nodes, place, prompt)
+        _set_field(nodes, place, prompt)
     for name, value in given.items():
         for place in graph.places.get(name, []):
-            _put(nodes, place, value)
+            _set_field(nodes, place, value)
     return nodes
 
 
@@ -121,8 +121,8 @@ def _graph(sheet: _Sheet, nodes: Any) -> Graph:
         raise ValueError("its .json is saved for the editor; export it with Workflow > Export (API)")
     graph = Graph(
         nodes=nodes,  # pyright: ignore[reportUnknownArgumentType] - the nodes are ComfyUI's affair
-        prompt=_listed(sheet.prompt),
-        places={name: _listed(rule.to) for name, rule in sheet.inputs.items()},
+        prompt=_as_list(sheet.prompt),
+        places={name: _as_list(rule.to) for name, rule in sheet.inputs.items()},
         random=[name for name, rule in sheet.inputs.items() if rule.random],
         outputs=sheet.outputs,
     )
@@ -142,7 +142,7 @@ def _all_places(graph: Graph) -> Iterator[str]:
         yield from places
 
 
-def _listed(places: str | Sequence[str]) -> list[str]:
+def _as_list(places: str | Sequence[str]) -> list[str]:
     return [places] if isinstance(places, str) else list(places)
 
 
@@ -150,12 +150,12 @@ def _schema(rule: _Rule, nodes: Mapping[str, Json]) -> dict[str, Json]:
     """The schema of an input; what the workflow has in its place is the default where that can be told."""
     if rule.required or rule.random or "default" in rule.schema or rule.schema.get("format") == "uri":
         return rule.schema
-    node, _, field = _listed(rule.to)[0].rpartition(".")
-    standing = nodes[node].get("inputs", {}).get(field)
+    node, _, field = _as_list(rule.to)[0].rpartition(".")
+    current = nodes[node].get("inputs", {}).get(field)
     # A list is a link to another node.
-    return rule.schema if standing is None or isinstance(standing, list) else {**rule.schema, "default": standing}
+    return rule.schema if current is None or isinstance(current, list) else {**rule.schema, "default": current}
 
 
-def _put(nodes: dict[str, Json], place: str, value: Json) -> None:
+def _set_field(nodes: dict[str, Json], place: str, value: Json) -> None:
     node, _, field = place.rpartition(".")
     nodes[node].setdefault("inputs", {})[field] = value

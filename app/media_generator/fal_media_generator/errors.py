@@ -17,11 +17,11 @@ from app.media_generator.errors import (
 
 _CONTENT: Final = frozenset({"content_policy_violation"})
 _CREDIT: Final = ("exhausted balance", "insufficient balance", "top up your balance")
-_MOST: Final = 1000
+_MAX_MESSAGE_CHARS: Final = 1000
 """Characters of a message."""
 
 
-class Told(msgspec.Struct):
+class ErrorBody(msgspec.Struct):
     """The body of a refusal; `detail` is a sentence, or a list with an entry for each thing that is wrong."""
 
     detail: Any = None
@@ -41,7 +41,7 @@ class Told(msgspec.Struct):
         told = "; ".join(self._sentence(one) for one in self._details())
         plain = self.detail if isinstance(self.detail, str) else self.error or self.message or ""
         # A gateway before fal may say `{"error": {"message": ...}}`.
-        return (told or str(members(plain).get("message", plain)))[:_MOST]
+        return (told or str(members(plain).get("message", plain)))[:_MAX_MESSAGE_CHARS]
 
     def _details(self) -> list[Mapping[str, Any]]:
         return [found for one in entries(self.detail) if (found := members(one))]
@@ -52,17 +52,17 @@ class Told(msgspec.Struct):
         return f"{where}: {one.get('msg', '')}" if where else str(one.get("msg", ""))
 
 
-def told_by(body: bytes) -> Told:
+def parse_error(body: bytes) -> ErrorBody:
     """What a refusal says, as far as it can be read."""
     try:
-        return msgspec.json.decode(body, type=Told)
+        return msgspec.json.decode(body, type=ErrorBody)
     except UNREADABLE:
-        return Told(detail=body[:200].decode(errors="replace").strip())
+        return ErrorBody(detail=body[:200].decode(errors="replace").strip())
 
 
 def refusal(provider: str, status: int, headers: Mapping[str, str], body: bytes, *, spending: bool) -> ProviderError:
     """What an answer means that is no success."""
-    told = told_by(body)
+    told = parse_error(body)
     text = f"{provider} answered {status}: {told.words}"
     if status in {400, 422} and told.kinds & _CONTENT:
         return ContentRefusedError(text)
@@ -71,7 +71,7 @@ def refusal(provider: str, status: int, headers: Mapping[str, str], body: bytes,
     return from_answer(provider, status, headers, told.words, spending=spending)
 
 
-def failure(provider: str, told: Told) -> GenerationFailedError:
+def failure(provider: str, told: ErrorBody) -> GenerationFailedError:
     """What a model says that has taken the request and brought no result."""
     kind = ContentStoppedError if told.kinds & _CONTENT else GenerationFailedError
     kinds = ", ".join(sorted(told.kinds))

@@ -18,7 +18,7 @@ import msgspec
 from pydantic import Field, SecretStr
 
 from app.core.http_client.protocol import Answer, OutgoingError, Request
-from app.media_generator.accounts import ProviderSettings, Setup
+from app.media_generator.accounts import ProviderSettings, ProviderSetup
 from app.media_generator.adapter_kit.http import ask, download, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.callbacks import Callback, CallbackRefusedError
@@ -48,9 +48,9 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.model_card import ModelCard
 
 QUEUE: Final = "https://queue.fal.run"
-MOST_BYTES: Final = 4 * 1024 * 1024
+MAX_RESULT_BYTES: Final = 4 * 1024 * 1024
 """Of a result: it names files, it does not hold them."""
-LONGEST_WAIT: Final = 10.0
+MAX_POLL_WAIT: Final = 10.0
 """Seconds until a request far back in the queue is asked about again."""
 _CANCELED: Final = frozenset({"CANCELED", "CANCELLED"})
 _CANCELED_TYPES: Final = frozenset({"client_cancelled", "request_cancelled"})
@@ -79,7 +79,7 @@ class _Line(msgspec.Struct):
     message: str = ""
 
 
-class _Status(errors.Told):
+class _Status(errors.ErrorBody):
     status: str = ""
     queue_position: int | None = None
     logs: list[_Line] | None = None
@@ -100,7 +100,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         submit_timeout=timedelta(seconds=60),
     )
 
-    def __init__(self, setup: Setup, settings: FalSettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: FalSettings) -> None:
         self.name = setup.account.name
         self._http = setup.http
         self._settings = settings
@@ -110,7 +110,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         self._cards = {card.name: card for card in setup.models}
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class."""
         return cls(setup, setup.account.read(FalSettings))
 
@@ -226,7 +226,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             url=f"{self._base_url}/{app}/requests/{quote(reference.external_id, safe='')}{what}",
             headers=self._headers,
             timeout=self._settings.timeout,
-            most_bytes=MOST_BYTES,
+            most_bytes=MAX_RESULT_BYTES,
             keep_alive=True,
             guarded=False,
         )
@@ -239,7 +239,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         if answer.status != HTTPStatus.OK:
             return self._no_result(answer, now)
         if answer.truncated:
-            return Failed(OutputError(f"the result of {self.name} is longer than {MOST_BYTES} bytes"))
+            return Failed(OutputError(f"the result of {self.name} is longer than {MAX_RESULT_BYTES} bytes"))
         try:
             result: Any = msgspec.json.decode(answer.body)
         except UNREADABLE as error:
@@ -252,7 +252,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
 
     def _no_result(self, answer: Answer, now: _Status) -> Outcome:
         """The result's status is the model's own; only where the queue itself speaks there may be one later."""
-        told = errors.told_by(answer.body)
+        told = errors.parse_error(answer.body)
         if answer.headers.get("x-fal-error-type"):
             told.error_type = told.error_type or answer.headers["x-fal-error-type"]
         if told.kinds & _CANCELED_TYPES:
@@ -285,4 +285,4 @@ def _wait(now: _Status) -> timedelta | None:
     """The further back in the queue, the longer; None: it is at work, the engine decides."""
     if now.queue_position is None or now.queue_position <= 0:
         return None
-    return timedelta(seconds=min(1 + now.queue_position / 2, LONGEST_WAIT))
+    return timedelta(seconds=min(1 + now.queue_position / 2, MAX_POLL_WAIT))

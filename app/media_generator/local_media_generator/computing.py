@@ -14,12 +14,12 @@ from typing import BinaryIO, Protocol
 from app.media_generator.local_media_generator.messages import (
     LENGTH_BYTES,
     READ_TO,
+    Aborted,
+    Completed,
     FromProcess,
-    Made,
     Order,
-    Stopped,
-    Told,
-    Wrong,
+    OrderFailed,
+    Progress,
     frame,
 )
 
@@ -35,20 +35,20 @@ class Model(Protocol):
             tell: To be called between steps with the share that is done; what it raises ends the order.
 
         Raises:
-            UnfitError: It must not be seen.
+            UnsafeContentError: It must not be seen.
         """
         ...
 
 
-class UnfitError(Exception):
+class UnsafeContentError(Exception):
     """The model's checker says that its result must not be seen; the message is for the media's owner."""
 
 
-class _GivenUpError(Exception):
+class _CanceledError(Exception):
     """Nobody wants the file any more."""
 
 
-class _NotLoadedError(Exception):
+class _ModelLoadError(Exception):
     """There is no model."""
 
 
@@ -63,41 +63,41 @@ def serve(load: Callable[[], Model]) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     stop = Event()
     orders: SimpleQueue[Order] = SimpleQueue()
-    Thread(target=_listen, args=(orders, stop), daemon=True).start()
+    Thread(target=_read_orders, args=(orders, stop), daemon=True).start()
     model: Model | None = None
 
     def tell(share: float) -> None:
         if stop.is_set():
-            raise _GivenUpError
-        _say(answers, Told(share))
+            raise _CanceledError
+        _send(answers, Progress(share))
 
     while True:
         order = orders.get()
         try:
-            model = model or _loaded(load)
+            model = model or _load_model(load)
             tell(0.05)
-            answer: FromProcess = Made(model.make(order, tell))
-        except _GivenUpError:
-            answer = Stopped()
-        except _NotLoadedError as error:
-            answer = Wrong(str(error))
-        except UnfitError as error:
-            answer = Wrong(str(error), content=True)
+            answer: FromProcess = Completed(model.make(order, tell))
+        except _CanceledError:
+            answer = Aborted()
+        except _ModelLoadError as error:
+            answer = OrderFailed(str(error))
+        except UnsafeContentError as error:
+            answer = OrderFailed(str(error), content=True)
         except Exception as error:  # noqa: BLE001 - libraries fail in any way, and the next order may be better
-            answer = Wrong(f"{type(error).__name__}: {error}")
-        _say(answers, answer)
+            answer = OrderFailed(f"{type(error).__name__}: {error}")
+        _send(answers, answer)
 
 
-def _loaded(load: Callable[[], Model]) -> Model:
+def _load_model(load: Callable[[], Model]) -> Model:
     """The model; why there is none is told to the operator alone, for it names folders."""
     try:
         return load()
     except Exception as error:
         traceback.print_exc()
-        raise _NotLoadedError(f"the model cannot be loaded ({type(error).__name__}): see the worker's log") from error
+        raise _ModelLoadError(f"the model cannot be loaded ({type(error).__name__}): see the worker's log") from error
 
 
-def _listen(orders: "SimpleQueue[Order]", stop: Event) -> None:
+def _read_orders(orders: "SimpleQueue[Order]", stop: Event) -> None:
     source = sys.stdin.buffer
     while head := source.read(LENGTH_BYTES):
         message = READ_TO.decode(source.read(int.from_bytes(head, "big")))
@@ -110,6 +110,6 @@ def _listen(orders: "SimpleQueue[Order]", stop: Event) -> None:
     os._exit(0)
 
 
-def _say(answers: BinaryIO, message: FromProcess) -> None:
+def _send(answers: BinaryIO, message: FromProcess) -> None:
     answers.write(frame(message))
     answers.flush()

@@ -1,4 +1,4 @@
-"""What a worker and the process that computes for it say to each other: frames of a length and a message.
+"""What a worker and the process that computes for it send to each other: frames of a length and a message.
 
 Nothing is said to a process that is not an order or a wish to stop; when its input ends, it ends.
 """
@@ -26,24 +26,24 @@ class Stop(msgspec.Struct, tag="stop"):
     """Give the order up that is worked on; it is answered all the same."""
 
 
-class Told(msgspec.Struct, tag="told"):
+class Progress(msgspec.Struct, tag="progress"):
     """So far is it."""
 
     share: float
     """0 to 1."""
 
 
-class Made(msgspec.Struct, tag="made"):
+class Completed(msgspec.Struct, tag="completed"):
     """The file; ends the order."""
 
     file: bytes
 
 
-class Stopped(msgspec.Struct, tag="stopped"):
+class Aborted(msgspec.Struct, tag="aborted"):
     """Given up as wished; ends the order."""
 
 
-class Wrong(msgspec.Struct, tag="wrong"):
+class OrderFailed(msgspec.Struct, tag="failed"):
     """It cannot be made; ends the order."""
 
     message: str
@@ -52,7 +52,7 @@ class Wrong(msgspec.Struct, tag="wrong"):
 
 
 ToProcess = Order | Stop
-FromProcess = Told | Made | Stopped | Wrong
+FromProcess = Progress | Completed | Aborted | OrderFailed
 READ_TO: Final = msgspec.msgpack.Decoder(ToProcess)
 READ_FROM: Final = msgspec.msgpack.Decoder(FromProcess)
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from app.media_generator.accounts import ProviderSettings
 from app.media_generator.model_card import Json, ModelCard
 
-MOST_PIXELS: Final = 64_000_000
+MAX_PIXELS: Final = 64_000_000
 """Of a picture that is handed in; a small file may hold very many."""
 STYLES: Final = (
     "ochre",
@@ -109,7 +109,7 @@ class LocalSettings(ProviderSettings):
     """After how long without orders a model's process ends and gives its memory back, in seconds."""
 
 
-def is_here(*packages: str) -> bool:
+def is_installed(*packages: str) -> bool:
     """Whether packages can be imported; none is."""
     return all(find_spec(package) is not None for package in packages)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from app.media_generator.local_media_generator.computing import UnfitError, serve
+from app.media_generator.local_media_generator.computing import UnsafeContentError, serve
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import LocalSettings
 
@@ -19,7 +19,7 @@ class Pipeline:
     """The loaded pipeline."""
 
     def __init__(self, settings: LocalSettings) -> None:
-        _keep_to_itself(offline=settings.local_files_only)
+        _disable_hub_calls(offline=settings.local_files_only)
         self._torch: Any = import_module("torch")  # an extra
         diffusers: Any = import_module("diffusers")
         for library in (diffusers, import_module("transformers")):
@@ -65,16 +65,16 @@ def picture_of(result: Any) -> Image.Image:
     """The picture that a pipeline has made.
 
     Raises:
-        UnfitError: Its safety checker has put a black one in its place.
+        UnsafeContentError: Its safety checker has put a black one in its place.
     """
     flags = getattr(result, "nsfw_content_detected", None)
     if flags is not None and flags[0]:
-        raise UnfitError("the pipeline's safety checker does not show what it has made")
+        raise UnsafeContentError("the pipeline's safety checker does not show what it has made")
     picture: Image.Image = result.images[0]
     return picture
 
 
-def _keep_to_itself(*, offline: bool) -> None:
+def _disable_hub_calls(*, offline: bool) -> None:
     """Before the libraries are imported: they tell their hub what is used, and ask it for what is here."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if offline:

@@ -19,22 +19,34 @@ from app.media_generator.errors import ContentStoppedError, GenerationFailedErro
 from app.media_generator.local_media_generator.messages import (
     LENGTH_BYTES,
     READ_FROM,
+    Completed,
     FromProcess,
-    Made,
     Order,
+    OrderFailed,
+    Progress,
     Stop,
-    Told,
     ToProcess,
-    Wrong,
     frame,
 )
 
 STOP_SECONDS: Final = 10.0
 """How long a process may take to give an order up, before it is killed."""
-DEATHS: Final = 3
+MAX_DEATHS: Final = 3
 """How many processes may die at one order: trying again costs nothing, but the others must not wait for ever."""
-_PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_", "TMP", "TEMP", "PYTHON", "VIRTUAL_ENV", "XDG_", "LD_", "SYSTEMROOT")
-_OF_LIBRARIES: Final = ("CUDA", "NVIDIA", "HIP_", "ROC", "HF_", "TORCH", "PYTORCH", "OMP_", "MKL_", "ORT_")
+_SYSTEM_VARIABLES: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_",
+    "TMP",
+    "TEMP",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "XDG_",
+    "LD_",
+    "SYSTEMROOT",
+)
+_LIBRARY_VARIABLES: Final = ("CUDA", "NVIDIA", "HIP_", "ROC", "HF_", "TORCH", "PYTORCH", "OMP_", "MKL_", "ORT_")
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +63,7 @@ class _Child:
         self._size: int | None = None
         """Of the frame that is being read: a reader may be canceled between the two parts."""
 
-    async def say(self, message: ToProcess) -> None:
+    async def send(self, message: ToProcess) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
             self._process.stdin.write(frame(message))
@@ -59,7 +71,7 @@ class _Child:
         except OSError as error:
             raise _Died from error
 
-    async def hear(self) -> FromProcess:
+    async def receive(self) -> FromProcess:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         try:
             if self._size is None:
@@ -84,15 +96,15 @@ class _Child:
         return self._process.returncode is None
 
     @property
-    def number(self) -> int:
+    def pid(self) -> int:
         return self._process.pid
 
 
-class Computing:
+class ComputeProcess:
     """One model's process, and whoever waits for it."""
 
     def __init__(self, module: str, arguments: Sequence[str] = (), *, idle_seconds: float) -> None:
-        """See `Computing`; nothing is started yet.
+        """See `ComputeProcess`; nothing is started yet.
 
         Args:
             module: Run with `python -m`; it ends in `serve`.
@@ -108,9 +120,9 @@ class Computing:
         self._idle: asyncio.Task[None] | None = None
 
     @property
-    def number(self) -> int | None:
+    def pid(self) -> int | None:
         """The process's id; None: there is none."""
-        return self._child.number if self._child is not None else None
+        return self._child.pid if self._child is not None else None
 
     async def make(self, order: Order, tell: Callable[[float], None]) -> bytes:
         """The file of an order, when its turn has come. Canceled, it is given up, and the process goes on.
@@ -119,23 +131,23 @@ class Computing:
             GenerationFailedError: The model failed, or its process died again and again.
         """
         async with self._turn:
-            self._rest(None)
+            self._schedule_idle_end(None)
             try:
-                return await self._insist(order, tell)
+                return await self._make_with_restarts(order, tell)
             finally:
-                self._rest(self._idle_seconds)
+                self._schedule_idle_end(self._idle_seconds)
 
-    async def _insist(self, order: Order, tell: Callable[[float], None]) -> bytes:
+    async def _make_with_restarts(self, order: Order, tell: Callable[[float], None]) -> bytes:
         """Have it made by one process after the other, until one survives it."""
         # One that is there may have died at rest, of no order: that is seen only when somebody speaks to it.
-        left = DEATHS if self._child is None else DEATHS + 1
+        left = MAX_DEATHS if self._child is None else MAX_DEATHS + 1
         while True:
             try:
                 return await self._try(order, tell)
             except _Died:
                 left -= 1
                 if left == 0:
-                    raise GenerationFailedError(_obituary(self._last_code)) from None
+                    raise GenerationFailedError(_death_message(self._last_code)) from None
                 tell(0)
 
     async def _try(self, order: Order, tell: Callable[[float], None]) -> bytes:
@@ -152,12 +164,12 @@ class Computing:
             log.warning("computing_died", command=self._command[2], exit_code=self._last_code)
             raise
         except asyncio.CancelledError:
-            await self._give_up(child)
+            await self._cancel_order(child)
             raise
 
     async def close(self) -> None:
         """End the process, whatever it does."""
-        self._rest(None)
+        self._schedule_idle_end(None)
         await self._end()
 
     async def _running(self) -> _Child:
@@ -173,12 +185,12 @@ class Computing:
         log.info("computing_started", command=self._command[2], pid=process.pid)
         return _Child(process)
 
-    async def _give_up(self, child: _Child) -> None:
+    async def _cancel_order(self, child: _Child) -> None:
         given_up = False
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                await child.say(Stop())
-                while isinstance(await child.hear(), Told):
+                await child.send(Stop())
+                while isinstance(await child.receive(), Progress):
                     pass
             given_up = True
         except (_Died, TimeoutError):
@@ -191,7 +203,7 @@ class Computing:
         child, self._child = self._child, None
         return await child.end() if child is not None else 0
 
-    def _rest(self, seconds: float | None) -> None:
+    def _schedule_idle_end(self, seconds: float | None) -> None:
         """End the process after a while without orders; None: there is an order."""
         if self._idle is not None:
             self._idle.cancel()
@@ -204,14 +216,14 @@ class Computing:
 
 
 async def _answer(child: _Child, order: Order, tell: Callable[[float], None]) -> bytes:
-    await child.say(order)
+    await child.send(order)
     while True:
-        match await child.hear():
-            case Told(share):
+        match await child.receive():
+            case Progress(share):
                 tell(share)
-            case Made(file):
+            case Completed(file):
                 return file
-            case Wrong(message, content):
+            case OrderFailed(message, content):
                 raise (ContentStoppedError if content else GenerationFailedError)(message)
             case _:
                 raise GenerationFailedError("it was given up")
@@ -219,10 +231,10 @@ async def _answer(child: _Child, order: Order, tell: Callable[[float], None]) ->
 
 def _environment(given: Mapping[str, str]) -> dict[str, str]:
     """What concerns Python and the libraries; no addresses and no secrets of ours."""
-    wanted = (*_PASSED_ON, *_OF_LIBRARIES)
+    wanted = (*_SYSTEM_VARIABLES, *_LIBRARY_VARIABLES)
     return {name: value for name, value in given.items() if name.upper().startswith(wanted)}
 
 
-def _obituary(code: int) -> str:
+def _death_message(code: int) -> str:
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return f"the process that computes died ({how}); the machine may be short of memory"

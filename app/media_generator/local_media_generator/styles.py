@@ -19,7 +19,7 @@ from app.media_generator.dummy_media_generator.orders import Painting
 from app.media_generator.dummy_media_generator.painter import paint
 from app.media_generator.local_media_generator.computing import serve
 from app.media_generator.local_media_generator.messages import Order
-from app.media_generator.local_media_generator.offers import MOST_PIXELS, STYLES
+from app.media_generator.local_media_generator.offers import MAX_PIXELS, STYLES
 
 _FILE: Final = "multistyle26.onnx"
 _SHA256: Final = "0a2a0c9436a935cd1d4279cd06e171475b06222cb37c8c8d4afc53a9a7a1885e"
@@ -76,8 +76,8 @@ def read_picture(file: bytes, longest: int) -> Image.Image:
     """
     try:
         picture: Image.Image = Image.open(io.BytesIO(file))
-        if picture.width * picture.height > MOST_PIXELS:
-            raise ValueError(f"the picture has more than {MOST_PIXELS} pixels")
+        if picture.width * picture.height > MAX_PIXELS:
+            raise ValueError(f"the picture has more than {MAX_PIXELS} pixels")
         picture.draft("RGB", (longest, longest))
         picture = ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

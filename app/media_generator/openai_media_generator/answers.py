@@ -16,7 +16,7 @@ import msgspec
 
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
 
-MOST_TEXT: Final = 1024 * 1024
+MAX_TEXT_BYTES: Final = 1024 * 1024
 """Bytes of an answer beside its pictures."""
 _PICTURE: Final = re.compile(rb'"b64_json"\s*:\s*"$')
 _ENDS: Final = re.compile(rb'["\\]')
@@ -106,8 +106,8 @@ class _Outline:
         while at < len(chunk):
             at = self._string(chunk, at) if self._in_string else self._between(chunk, at)
         self._passed += len(chunk)
-        if len(self.text) > MOST_TEXT:
-            raise UnreadableAnswerError(f"it has more than {MOST_TEXT} bytes beside its pictures")
+        if len(self.text) > MAX_TEXT_BYTES:
+            raise UnreadableAnswerError(f"it has more than {MAX_TEXT_BYTES} bytes beside its pictures")
 
     def _between(self, chunk: bytes, at: int) -> int:
         """Pass what is outside of strings."""

@@ -10,13 +10,13 @@ from app.media_generator.adapter_kit.http import from_answer
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
 from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError
 
-MOST_WORDS: Final = 64 * 1024
+MAX_MESSAGE_BYTES: Final = 64 * 1024
 """Bytes of a refusal that are read."""
 CONTENT: Final = frozenset({"moderation_blocked", "content_policy_violation", "content_filter"})
 _CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
-class _Told(msgspec.Struct):
+class _ErrorBody(msgspec.Struct):
     """`error` is an object, or with some servers a string; FastAPI says `detail`."""
 
     error: Any = None
@@ -39,11 +39,11 @@ async def refusal(
     try:
         async for chunk in chunks:
             body += chunk
-            if len(body) > MOST_WORDS:
+            if len(body) > MAX_MESSAGE_BYTES:
                 break
     except OutgoingError:
         body.clear()
-    codes, message = words(bytes(body))
+    codes, message = parse_refusal(bytes(body))
     text = f"{provider} answered {status}: {message}"
     certain = status < 500  # noqa: PLR2004 - the server's own failures may have cost money, whatever they say
     if certain and codes & CONTENT:
@@ -53,16 +53,16 @@ async def refusal(
     return from_answer(provider, status, headers, message, spending=True)
 
 
-def words(body: bytes) -> tuple[set[str], str]:
+def parse_refusal(body: bytes) -> tuple[set[str], str]:
     """The codes of a refusal and its message, as far as they can be read."""
     try:
-        told = msgspec.json.decode(body, type=_Told)
+        told = msgspec.json.decode(body, type=_ErrorBody)
     except UNREADABLE:
         return set(), body[:200].decode(errors="replace").strip()
-    return explained(told.error or told.detail or told.message)
+    return codes_and_message(told.error or told.detail or told.message)
 
 
-def explained(error: Any) -> tuple[set[str], str]:
+def codes_and_message(error: Any) -> tuple[set[str], str]:
     """The same of an `error` that is decoded already."""
     told = members(error)
     if told:

@@ -6,11 +6,11 @@ from typing import Final
 
 from app.media_generator.model_card import ModelCard
 
-WHATEVER_IT_HAS: Final = "images"
+UNNAMED_MODEL: Final = "images"
 """The model where none is named; the server is asked without a name then."""
 
 _CARD: Final = ModelCard(
-    name=WHATEVER_IT_HAS,
+    name=UNNAMED_MODEL,
     title="Pictures of an OpenAI-compatible server",
     description="Whatever the server at this address makes of a prompt; it may ignore parameters.",
     output_types=("image/png", "image/jpeg", "image/webp"),
@@ -52,10 +52,10 @@ def cards(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
         known: What the catalogue has; a gateway may sell models that it knows.
     """
     by_name = {card.name: replace(card, aliases=(), price=None) for card in known}
-    return [by_name.get(name) or replace(_CARD, name=name) for name in names or (WHATEVER_IT_HAS,)]
+    return [by_name.get(name) or replace(_CARD, name=name) for name in names or (UNNAMED_MODEL,)]
 
 
-def further(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
+def extra_cards(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
     """Cards for models of OpenAI that the catalogue does not know yet; it takes no `response_format`."""
     there = {card.name for card in known}
     return [replace(_CARD, name=name, title=name, options={}) for name in names if name not in there]

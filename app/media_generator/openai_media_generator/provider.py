@@ -23,8 +23,8 @@ from pydantic import Field, SecretStr
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request
-from app.media_generator.accounts import ProviderSettings, Setup
-from app.media_generator.adapter_kit.answer_store import KeptAnswers
+from app.media_generator.accounts import ProviderSettings, ProviderSetup
+from app.media_generator.adapter_kit.answer_store import AnswerStore
 from app.media_generator.adapter_kit.http import download, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import members
 from app.media_generator.errors import (
@@ -44,10 +44,10 @@ from app.media_generator.media_generator_model import (
 )
 from app.media_generator.model_card import ModelCard
 from app.media_generator.openai_media_generator import answers, own_servers, requests, usage
-from app.media_generator.openai_media_generator.errors import CONTENT, explained, refusal
+from app.media_generator.openai_media_generator.errors import CONTENT, codes_and_message, refusal
 
 OPENAI: Final = "https://api.openai.com/v1"
-MOST_BYTES: Final = 1024 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 1024 * 1024 * 1024
 """Of an answer; ten pictures of the largest kind are a tenth of it."""
 
 
@@ -59,7 +59,7 @@ class OpenAISettings(ProviderSettings):
     base_url: str = Field(default=OPENAI, pattern="^https?://[^/]+")
     """Where the API lies, its version included; set it for a server of your own."""
     models: str = ""
-    """Names of models, separated by commas: those of a server of your own, or further ones of OpenAI."""
+    """Names of models, separated by commas: those of a server of your own, or extra_cards ones of OpenAI."""
     submit_timeout: float = Field(default=180, ge=1, le=3600)
     """Seconds that a generation may take: it is one request, and its answer is the result."""
 
@@ -75,7 +75,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         submit_timeout=timedelta(seconds=180),
     )
 
-    def __init__(self, setup: Setup, settings: OpenAISettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: OpenAISettings) -> None:
         self.name = setup.account.name
         # The one capability that depends on the account: a server without a graphics card needs minutes.
         self.capabilities = replace(  # type: ignore[misc]
@@ -83,7 +83,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             submit_timeout=timedelta(seconds=settings.submit_timeout),
         )
         self._http = setup.http
-        self._answers = KeptAnswers(self.name, setup.vault, most_bytes=MOST_BYTES)
+        self._answers = AnswerStore(self.name, setup.vault, most_bytes=MAX_ANSWER_BYTES)
         self._base_url = settings.base_url.rstrip("/")
         key = settings.api_key.get_secret_value() if settings.api_key is not None else ""
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -91,7 +91,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         self._cards = {card.name: card for card in _cards(setup, self._base_url, named)}
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class.
 
         Raises:
@@ -133,7 +133,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         except OutputError as error:
             return Failed(error)
         if not answer.pictures:
-            return Failed(self._without_pictures(answer.error))
+            return Failed(self._no_pictures_error(answer.error))
         places = (
             f"{name}#{place.start}-{place.end}" if isinstance(place, answers.Span) else place
             for place in answer.pictures
@@ -161,7 +161,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
     def _request(self, submission: Submission) -> Request:
         card = self._cards.get(submission.model)
         fixed: dict[str, Any] = dict(card.options.get("request", {})) if card is not None else {}
-        if submission.model != own_servers.WHATEVER_IT_HAS:
+        if submission.model != own_servers.UNNAMED_MODEL:
             fixed["model"] = submission.model
         edit = requests.is_edit(submission)
         media_type, body = (requests.as_form if edit else requests.as_json)(submission, fixed)
@@ -174,8 +174,8 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             guarded=False,
         )
 
-    def _without_pictures(self, error: Any) -> GenerationFailedError:
-        codes, message = explained(error)
+    def _no_pictures_error(self, error: Any) -> GenerationFailedError:
+        codes, message = codes_and_message(error)
         kind = ContentStoppedError if codes & CONTENT else GenerationFailedError
         return kind(f"{self.name} answered without a picture" + (f": {message}" if message else ""))
 
@@ -202,10 +202,10 @@ def _reference(submission: Submission, kept: str, number: str | None) -> Referen
     return Reference(number or str(submission.attempt_id), {"answer": kept, "model": submission.model})
 
 
-def _cards(setup: Setup, base_url: str, named: Sequence[str]) -> list[ModelCard]:
+def _cards(setup: ProviderSetup, base_url: str, named: Sequence[str]) -> list[ModelCard]:
     """What an account offers: OpenAI what the catalogue has, a server of the operator's own what he names."""
     if base_url != OPENAI:
         return own_servers.cards(named, setup.models)
-    cards = [*setup.models, *own_servers.further(named, setup.models)]
+    cards = [*setup.models, *own_servers.extra_cards(named, setup.models)]
     # Of several accounts only the first answers to names without an account.
     return cards if setup.account.name == "openai" else [replace(card, aliases=()) for card in cards]

@@ -16,7 +16,7 @@ from app.media_generator.replicate_media_generator.wire import wait_in_text
 
 Kind = TypeVar("Kind")
 
-MOST_BYTES: Final = 16 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """Of an answer."""
 
 
@@ -45,7 +45,7 @@ class Api:
         self.base = settings.base_url.rstrip("/")
         self.authorization = {"Authorization": f"Bearer {settings.api_token}"}
 
-    def is_ours(self, url: str) -> bool:
+    def is_same_origin(self, url: str) -> bool:
         """Whether it leads to this API itself, so that the key may go along."""
         return urlsplit(url)[:2] == urlsplit(self.base)[:2]
 
@@ -87,7 +87,7 @@ class Api:
             headers={**self.authorization, **(headers or {})},
             body=body,
             timeout=self._settings.submit_seconds if spending else self._settings.answer_seconds,
-            most_bytes=MOST_BYTES,
+            most_bytes=MAX_ANSWER_BYTES,
             keep_alive=not spending,
             guarded=False,
         )

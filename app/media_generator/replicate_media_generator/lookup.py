@@ -24,12 +24,12 @@ class Fit(IntEnum):
     """How far what is there is what was asked for; of several parts the least counts."""
 
     NO = 0
-    BUT_FILES = 1  # a file is handed over under another name each time
+    EXCEPT_FILES = 1  # a file is handed over under another name each time
     SAME = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SubmittedPrediction:
     """What was submitted."""
 
     model: str
@@ -39,7 +39,7 @@ class Wanted:
     latest: datetime
     """When it was made, if it was."""
 
-    def choose(self, listed: Sequence[Prediction]) -> Prediction | None:
+    def match(self, listed: Sequence[Prediction]) -> Prediction | None:
         """The only one that it can be; None: it is none of them.
 
         Raises:
@@ -52,7 +52,7 @@ class Wanted:
         same = [one for fit, one in fits if fit is Fit.SAME]
         if len(same) > 1:
             raise AnswerLostError("more than one prediction may be this one")
-        if not same and any(fit is Fit.BUT_FILES for fit, _ in fits):
+        if not same and any(fit is Fit.EXCEPT_FILES for fit, _ in fits):
             raise AnswerLostError("a prediction may be this one: nobody can say whether its files are the same")
         return same[0] if same else None
 
@@ -70,7 +70,7 @@ def _fit(asked: Any, given: Any) -> Fit:
     if asked == given:
         return Fit.SAME
     if isinstance(asked, str):
-        return Fit.BUT_FILES if isinstance(given, str) and _FILE.match(asked) else Fit.NO
+        return Fit.EXCEPT_FILES if isinstance(given, str) and _FILE.match(asked) else Fit.NO
     if isinstance(asked, Mapping) and isinstance(given, Mapping):
         wanted, there = cast("Mapping[str, Any]", asked), cast("Mapping[str, Any]", given)
         # Null and nothing are one, and what Replicate fills in by itself is not asked for.

@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from app.core.http_client.protocol import Answer, Request
-from app.media_generator.accounts import Setup
+from app.media_generator.accounts import ProviderSetup
 from app.media_generator.adapter_kit import standard_webhooks
-from app.media_generator.adapter_kit.cog_outputs import data_of
+from app.media_generator.adapter_kit.cog_outputs import decode_data_uri
 from app.media_generator.adapter_kit.cog_schema import input_schema
 from app.media_generator.adapter_kit.http import download
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
@@ -35,14 +35,14 @@ from app.media_generator.media_generator_model import (
 )
 from app.media_generator.model_card import ModelCard
 from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
-from app.media_generator.replicate_media_generator.lookup import Wanted
-from app.media_generator.replicate_media_generator.wire import STOPPED, UNDER_WAY, Prediction
+from app.media_generator.replicate_media_generator.lookup import SubmittedPrediction
+from app.media_generator.replicate_media_generator.wire import CANCELED, UNFINISHED, Prediction
 
-MOST_PAGES: Final = 20
+MAX_PAGES: Final = 20
 """Pages of the list of predictions that are read to find one, 100 on each."""
 SKEW: Final = timedelta(seconds=10)
 """How far Replicate's clock may be from ours."""
-SHORTEST_LIFE: Final = 5
+MIN_SECONDS: Final = 5
 """Seconds that a prediction gets at least."""
 CHUNK_BYTES: Final = 64 * 1024
 
@@ -77,7 +77,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         submit_timeout=timedelta(seconds=60),
     )
 
-    def __init__(self, setup: Setup, settings: ReplicateSettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: ReplicateSettings) -> None:
         self.name = setup.account.name
         self._http = setup.http
         self._settings = settings
@@ -85,7 +85,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         self._cards = tuple(setup.models)
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class."""
         return cls(setup, setup.account.read(ReplicateSettings))
 
@@ -104,7 +104,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             body |= {"webhook": submission.callback_url, "webhook_events_filter": ["completed"]}
         headers: dict[str, str] = {}
         if submission.time_left is not None:
-            headers["Cancel-After"] = f"{max(int(submission.time_left.total_seconds()), SHORTEST_LIFE)}s"
+            headers["Cancel-After"] = f"{max(int(submission.time_left.total_seconds()), MIN_SECONDS)}s"
         answer = await self._api.call("POST", path, body, headers=headers, spending=True)
         return _reference(_prediction(answer, spending=True))
 
@@ -116,14 +116,14 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         """See the base class; what had begun to run is billed for as long as it ran."""
         answer = await self._api.call("POST", f"/predictions/{reference.external_id}/cancel")
         prediction = _prediction(answer)
-        if prediction.status in STOPPED:
+        if prediction.status in CANCELED:
             return CancelAnswer.CANCELED
-        return CancelAnswer.REQUESTED if prediction.status in UNDER_WAY else CancelAnswer.TOO_LATE
+        return CancelAnswer.REQUESTED if prediction.status in UNFINISHED else CancelAnswer.TOO_LATE
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:
         """See the base class: among the predictions of that time, the only one of the same model and input."""
         card = self._card(submission.model)
-        wanted = Wanted(
+        submitted = SubmittedPrediction(
             card.name.partition(":")[0],
             None if card.version is None else card.version.rpartition(":")[2],
             self._input(card, submission),
@@ -132,7 +132,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             latest=since + 2 * self.capabilities.submit_timeout,
         )
         try:
-            found = wanted.choose(await self._listed(wanted))
+            found = submitted.match(await self._listed(submitted))
         except AnswerLostError as error:
             raise AnswerLostError(f"{self.name}: {error.message}") from error
         return None if found is None else _reference(found)
@@ -140,11 +140,11 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
         if output.location[:5].lower() == "data:":
-            content = data_of(output.location)
+            content = decode_data_uri(output.location)
             for start in range(0, len(content), CHUNK_BYTES):
                 yield content[start : start + CHUNK_BYTES]
             return
-        ours = self._api.is_ours(output.location)
+        ours = self._api.is_same_origin(output.location)
         request = Request(
             method="GET",
             url=output.location,
@@ -197,17 +197,17 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         prompt = card.options.get("prompt", "prompt")
         return {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
 
-    async def _listed(self, wanted: Wanted) -> list[Prediction]:
+    async def _listed(self, submitted: SubmittedPrediction) -> list[Prediction]:
         """All predictions of that time."""
-        window = {"created_after": wanted.earliest, "created_before": wanted.latest}
+        window = {"created_after": submitted.earliest, "created_before": submitted.latest}
         query = urlencode({name: at.astimezone(UTC).isoformat() for name, at in window.items()})
         found, url = list[Prediction](), f"{self._api.base}/predictions?{query}"
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             page = decode(await self._api.send("GET", url), _Page)
             found += page.results
             if page.next is None:
                 return found
-            if not self._api.is_ours(page.next):
+            if not self._api.is_same_origin(page.next):
                 break
             url = page.next
         raise AnswerLostError("its list of predictions is too long to look through")

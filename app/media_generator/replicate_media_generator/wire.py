@@ -18,9 +18,9 @@ from app.media_generator.media_generator_model import (
     Succeeded,
 )
 
-UNDER_WAY: Final = frozenset({"starting", "processing"})
-STOPPED: Final = frozenset({"canceled", "aborted"})
-LOG_KEPT: Final = 8_000
+UNFINISHED: Final = frozenset({"starting", "processing"})
+CANCELED: Final = frozenset({"canceled", "aborted"})
+MAX_LOG_CHARS: Final = 8_000
 """Characters of a prediction's log that are handed on, the last ones."""
 
 _RESETS_IN: Final = re.compile(r"resets in\s*~?\s*(\d{1,6})\s*s", re.IGNORECASE)
@@ -44,10 +44,10 @@ class Prediction(msgspec.Struct):
 
     def outcome(self) -> Outcome:
         """What became of it."""
-        log = None if not self.logs else self.logs[-LOG_KEPT:]
-        if self.status in UNDER_WAY:
+        log = None if not self.logs else self.logs[-MAX_LOG_CHARS:]
+        if self.status in UNFINISHED:
             return Running(progress(self.logs or ""), log=log)
-        if self.status in STOPPED:
+        if self.status in CANCELED:
             return Canceled()
         if self.status != "succeeded":
             return Failed(GenerationFailedError(failure(self.error, self.status)))

@@ -7,7 +7,7 @@ import pytest
 
 from app.core.errors import SettingsError
 from app.media_generator.catalogue import read_catalogue
-from app.media_generator.loading import Plan, load_registry
+from app.media_generator.loading import ProviderConfig, load_registry
 from app.media_generator.model_card import Price, PriceUnit
 from tests.providers.catalogue import SOME_DAY, written
 
@@ -26,17 +26,17 @@ def test_the_operators_file_changes_what_it_names_and_nothing_else(tmp_path):
         """,
     )
 
-    registry = load_registry(Plan(catalogue=read_catalogue(file)))
+    registry = load_registry(ProviderConfig(catalogue=read_catalogue(file)))
 
     (painter,) = (offer for offer in registry.offers() if offer.provider.name == "dummy")
     assert painter.full_name == "dummy/painter"
     assert painter.card.price == Price(Decimal("0.003"), PriceUnit.MEGAPIXEL)
     assert (painter.card.time_limit, painter.card.retired_at) == (timedelta(minutes=1), SOME_DAY)
     assert painter.card.title == "Procedural painter"
-    assert registry.wanted("easel") is registry.find("dummy/painter")
+    assert registry.resolve("easel") is registry.find("dummy/painter")
     assert registry.find("dummy/faulty").hidden
     with pytest.raises(LookupError):
-        registry.wanted("dummy/faulty")
+        registry.resolve("dummy/faulty")
 
 
 def test_a_model_that_only_the_operator_knows_reaches_its_account(tmp_path):
@@ -107,7 +107,7 @@ async def test_an_operators_own_schema_fills_its_defaults_for_a_model_of_the_ada
         input_schema = { type = "object", properties = { mood = { default = "calm" }, width = { default = 320 } } }
         """,
     )
-    painter = load_registry(Plan(catalogue=read_catalogue(file))).find("dummy/painter")
+    painter = load_registry(ProviderConfig(catalogue=read_catalogue(file))).find("dummy/painter")
 
     complete = painter.complete({"width": 640})
 

@@ -84,7 +84,7 @@ def test_what_was_billed_and_the_price_make_the_cost(per, units, expected):
 
 @pytest.mark.parametrize("units", [{"second": float("nan")}, {"second": "much"}, {"second": -1.0}])
 def test_units_that_are_no_amounts_are_left_out(units):
-    assert costs.sound({**units, "token": 3}) == {"token": 3.0}
+    assert costs.valid_units({**units, "token": 3}) == {"token": 3.0}
 
 
 async def test_a_cost_that_the_provider_reports_is_told_everywhere(client, working):

@@ -13,7 +13,7 @@ from app.core.http_client.client import HttpClient
 from app.core.http_client.protocol import Request
 from app.core.ids import new_id
 from app.jobs.execution.failures import LONGEST_MESSAGE
-from app.media_generator.adapter_calls import MOST_OUTPUTS
+from app.media_generator.adapter_calls import MAX_OUTPUTS
 from app.media_generator.adapter_kit.http import download
 from app.media_generator.adapter_kit.standard_webhooks import verify
 from app.media_generator.callbacks import Callback, CallbackRefusedError
@@ -62,11 +62,11 @@ async def test_what_is_told_beside_a_result_does_not_cost_it(client, working, to
 
 
 async def test_so_many_outputs_and_no_more(client, working):
-    await working(Tells(lambda outcome: replace(outcome, outputs=outcome.outputs * (MOST_OUTPUTS + 2))))
+    await working(Tells(lambda outcome: replace(outcome, outputs=outcome.outputs * (MAX_OUTPUTS + 2))))
 
     done = await client.until(await client.faulty(size=1_000))
 
-    assert (done["status"], len(done["files"])) == ("COMPLETED", MOST_OUTPUTS)
+    assert (done["status"], len(done["files"])) == ("COMPLETED", MAX_OUTPUTS)
 
 
 class Drips(DummyMediaGeneratorModel):

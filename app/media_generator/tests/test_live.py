@@ -10,7 +10,7 @@ import pytest
 
 from app.core import config
 from app.core.http_client.client import HttpClient
-from app.media_generator.loading import Plan, load_registry
+from app.media_generator.loading import ProviderConfig, load_registry
 from app.media_generator.registry import Registry
 from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(400), pytest.mark.enable_soc
 @pytest.fixture
 async def registry(base_settings):
     outgoing = HttpClient(allow_private_addresses=True)
-    plan = Plan(config.variables())
+    plan = ProviderConfig(config.variables())
     loaded = load_registry(plan, outgoing, StoredRawAnswers(S3Store(base_settings)))
     yield loaded
     await loaded.close()
@@ -45,7 +45,8 @@ def cost(offer):
 async def test_a_picture_from_the_real_service(registry, client, working, name):
     provider = registry.providers.get(name)
     if provider is None:
-        pytest.skip(f"no account: {registry.asleep[name]() if name in registry.asleep else registry.broken.get(name)}")
+        reason = registry.unconfigured.get(name, lambda: registry.load_errors.get(name))()
+        pytest.skip(f"no account: {reason}")
     offer = registry.find(MODELS[name])
     limit = Decimal(os.environ.get("LIVE_COST_LIMIT", "0.05"))
     if cost(offer) > limit:

@@ -16,8 +16,8 @@ def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
     loaded = loading.load_registry()
 
     assert set(loaded.providers) == {"dummy"}
-    assert set(loaded.broken) == {"gone", "odd"}
-    assert "ModuleNotFoundError" in loaded.broken["gone"]
+    assert set(loaded.load_errors) == {"gone", "odd"}
+    assert "ModuleNotFoundError" in loaded.load_errors["gone"]
 
 
 def test_the_installed_entry_point_leads_to_the_dummy_provider():

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from app.media_generator.accounts import Account, Setup
-from app.media_generator.cog_media_generator.provider import ANY_MODEL, CogMediaGeneratorModel
+from app.media_generator.accounts import Account, ProviderSetup
+from app.media_generator.cog_media_generator.provider import GENERIC_MODEL, CogMediaGeneratorModel
 from app.media_generator.registry import Registry
 from fleek.providers import AnswerLostError, BusyError, Failed, OutputError, Reference, Succeeded
 from fleek.testing import ProviderContract, Trouble, open_http
@@ -22,7 +22,7 @@ GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGV
 
 def account(url, http, vault, **variables):
     settings = {"base_url": url, "submit_timeout": "8", **variables}
-    return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
+    return CogMediaGeneratorModel.open_account(ProviderSetup(Account("cog", settings), http, (), vault))
 
 
 class TestCog(ProviderContract):
@@ -133,7 +133,7 @@ async def test_while_it_works_on_an_attempt_it_starts_no_second_one(cog_address,
 async def test_its_schema_is_read_where_the_container_has_one(vault):
     async with Server() as server, open_http() as http:
         server.answers["/openapi.json"] = saying(json.dumps(DOCUMENT).encode())
-        card = await account(server.url, http, vault).refresh(ANY_MODEL)
+        card = await account(server.url, http, vault).refresh(GENERIC_MODEL)
 
     assert list(card.input_schema["properties"]) == ["image", "scheduler", "seed", "width"]
 

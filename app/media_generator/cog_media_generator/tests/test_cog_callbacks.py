@@ -16,7 +16,7 @@ from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.jobs.callbacks.urls import key_name, secret_part
 from app.main import create_app
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.callbacks import SentFile
 from app.media_generator.cog_media_generator import provider as adapter
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
@@ -126,7 +126,7 @@ async def test_it_can_be_stopped(whole, working):
 def test_files_are_sent_for_an_answer_that_comes_as_a_callback():
     settings = {"base_url": "http://127.0.0.1:9", "upload_key": KEY}
     with pytest.raises(SettingsError, match="COG_UPLOAD_KEY needs COG_CALLBACK_URL"):
-        CogMediaGeneratorModel.open_account(Setup(Account("cog", settings)))
+        CogMediaGeneratorModel.open_account(ProviderSetup(Account("cog", settings)))
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

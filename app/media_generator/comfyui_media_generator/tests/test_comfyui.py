@@ -11,7 +11,7 @@ from app.core.database.migrations import ROOT
 from app.core.errors import SettingsError
 from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.comfyui_media_generator.provider import LARGEST_UPLOAD, ComfyUIMediaGeneratorModel
 from app.media_generator.comfyui_media_generator.workflows import read_folder
 from app.media_generator.contract.provider_contract import ProviderContract
@@ -27,7 +27,7 @@ from app.media_generator.errors import (
     Sent,
     UnauthorizedError,
 )
-from app.media_generator.loading import Plan, load_registry
+from app.media_generator.loading import ProviderConfig, load_registry
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -57,7 +57,7 @@ async def opened(server):
 
     def make(**variables):
         usual = {"base_url": server.url + "/", "workflows": str(SAMPLE)}
-        return ComfyUIMediaGeneratorModel.open_account(Setup(Account("comfyui", {**usual, **variables}), http))
+        return ComfyUIMediaGeneratorModel.open_account(ProviderSetup(Account("comfyui", {**usual, **variables}), http))
 
     yield make
     await http.close()
@@ -388,10 +388,13 @@ def test_a_workflow_that_cannot_be_used_is_named(tmp_path, sheet, workflow, comp
 def test_the_account_is_found_by_its_variables_and_a_missing_folder_is_reported(tmp_path):
     variables = {"COMFYUI_BASE_URL": "http://127.0.0.1:8188", "COMFYUI_WORKFLOWS": str(SAMPLE)}
 
-    assert "comfyui" in load_registry(Plan(variables)).providers
-    assert "no folder" in load_registry(Plan({**variables, "COMFYUI_WORKFLOWS": str(tmp_path / "x")})).broken["comfyui"]
+    assert "comfyui" in load_registry(ProviderConfig(variables)).providers
+    assert (
+        "no folder"
+        in load_registry(ProviderConfig({**variables, "COMFYUI_WORKFLOWS": str(tmp_path / "x")})).load_errors["comfyui"]
+    )
     del variables["COMFYUI_WORKFLOWS"]
-    assert "COMFYUI_WORKFLOWS" in load_registry(Plan(variables)).broken["comfyui"]
+    assert "COMFYUI_WORKFLOWS" in load_registry(ProviderConfig(variables)).load_errors["comfyui"]
 
 
 @pytest.fixture

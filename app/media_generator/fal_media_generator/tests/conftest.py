@@ -3,7 +3,7 @@
 import pytest
 
 from app.core.http_client.client import HttpClient
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
 from tests.providers.aimock import Aimock
@@ -53,7 +53,9 @@ def make(http):
 
     def open_account(base_url, client=None, **variables):
         account = Account("fal", {"key": "id:secret", "base_url": base_url, **variables})
-        return FalMediaGeneratorModel.open_account(Setup(account, client or http, Catalogue().models("fal", "fal")))
+        return FalMediaGeneratorModel.open_account(
+            ProviderSetup(account, client or http, Catalogue().models("fal", "fal"))
+        )
 
     return open_account
 

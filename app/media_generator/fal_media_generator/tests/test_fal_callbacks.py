@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 
 from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.errors import NotReachedError
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
@@ -49,7 +49,7 @@ async def test_a_signed_callback_names_its_purchase(provider, server):
     keys_url = Server(**{"/keys": saying(msgspec.json.encode({"keys": [jwk(SigningKey.generate()), jwk(KEY)]}))})
     async with keys_url as told:
         asking_keys = FalMediaGeneratorModel.open_account(
-            Setup(Account("fal", {"key": "k", "jwks_url": f"{told.url}/keys"}), provider._http)
+            ProviderSetup(Account("fal", {"key": "k", "jwks_url": f"{told.url}/keys"}), provider._http)
         )
         keys = await asking_keys.callback_keys()
 
@@ -119,4 +119,4 @@ async def test_keys_that_cannot_be_read_replace_none(http, server, body):
     account = Account("fal", {"key": "k", "jwks_url": f"{server.url}/keys"})
 
     with pytest.raises(NotReachedError):
-        await FalMediaGeneratorModel.open_account(Setup(account, http)).callback_keys()
+        await FalMediaGeneratorModel.open_account(ProviderSetup(account, http)).callback_keys()

@@ -3,7 +3,7 @@
 import pytest
 from aiohttp import web
 
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.contract.failure_contract import Trouble
 from app.media_generator.contract.provider_contract import ProviderContract
@@ -48,7 +48,7 @@ class TestFalInTrouble(ProviderContract):
         server.answers["/fal-ai/flux/requests/"] = self._tell
         self.result = {"images": [{"url": f"{cdn.url}/files/picture.png"}]}
         account = Account("fal", {"key": "k", "base_url": server.url, "timeout": "2"})
-        return OneModel.open_account(Setup(account, http, Catalogue().models("fal", "fal")))
+        return OneModel.open_account(ProviderSetup(account, http, Catalogue().models("fal", "fal")))
 
     async def _take(self, request):
         self.taken += 1

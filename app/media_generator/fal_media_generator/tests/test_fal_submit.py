@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from app.core.errors import SettingsError
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -140,4 +140,4 @@ async def test_many_at_once_keep_apart(provider, server):
 
 def test_an_account_without_a_key_is_told_which_variable_is_missing():
     with pytest.raises(SettingsError, match="FAL_KEY"):
-        FalMediaGeneratorModel.open_account(Setup(Account("fal")))
+        FalMediaGeneratorModel.open_account(ProviderSetup(Account("fal")))

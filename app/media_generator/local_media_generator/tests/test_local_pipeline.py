@@ -25,7 +25,7 @@ from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.local_media_generator import pipeline
 from app.media_generator.local_media_generator import provider as providing
 from app.media_generator.local_media_generator.messages import Order
-from app.media_generator.local_media_generator.offers import LocalSettings, is_here, pipeline_card
+from app.media_generator.local_media_generator.offers import LocalSettings, is_installed, pipeline_card
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Running, Submission, Succeeded
 from tests.support import Client, attempts_of, eventually, served
@@ -41,7 +41,7 @@ LONG = {**SMALL, "steps": 200}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where the pipeline lies. Its process reads this machine's environment."""
-    if not is_here("accelerate", "diffusers", "torch", "transformers"):
+    if not is_installed("accelerate", "diffusers", "torch", "transformers"):
         reason = "PyTorch or Diffusers is not installed: uv sync --extra diffusers (several GB)"
         if os.environ.get("CI") == "true" and os.environ.get("WITHOUT_PYTORCH") != "true":
             pytest.fail(reason)
@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
 async def provider(folder):
     """One for all tests, at work already; it has no other model, as if no other extra were installed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(providing, "is_here", lambda *packages: "torch" in packages)
+        patch.setattr(providing, "is_installed", lambda *packages: "torch" in packages)
         made = LocalMediaGeneratorModel("local", LocalSettings(pipeline=str(folder), pipeline_size=64), None)
     await made_by(made)
     yield made
@@ -132,7 +132,7 @@ async def test_progress_rises_with_each_step(provider):
 
 
 async def test_it_stops_between_two_steps_and_the_pipeline_stays_loaded(provider):
-    before = process_of(provider).number
+    before = process_of(provider).pid
     whole = await made_by(provider)
     reference = await submitted(provider, **LONG)
     await at_work(provider, reference)
@@ -141,7 +141,7 @@ async def test_it_stops_between_two_steps_and_the_pipeline_stays_loaded(provider
 
     assert isinstance(await provider.poll(reference), Canceled)
     assert (await made_by(provider)).tobytes() == whole.tobytes()
-    assert process_of(provider).number == before
+    assert process_of(provider).pid == before
 
 
 async def test_a_pipeline_that_cannot_make_it_says_why_and_goes_on(provider):
@@ -184,7 +184,7 @@ async def test_a_job_shows_its_steps_survives_its_process_and_holds_the_one_devi
                 continue
             shares.append(data["progress"])
             if killed is None and data["progress"] > 0.1:
-                killed = process_of(provider).number
+                killed = process_of(provider).pid
                 psutil.Process(killed).kill()
                 assert (await client.media(waiting))["status"] == "IN_QUEUE"
     fall = next(place for place, (one, next_) in enumerate(pairwise(shares)) if next_ < one) + 1
@@ -192,7 +192,7 @@ async def test_a_job_shows_its_steps_survives_its_process_and_holds_the_one_devi
     assert len(shares[fall:]) > 2
 
     assert await over(client, media) == "COMPLETED"
-    assert process_of(provider).number != killed
+    assert process_of(provider).pid != killed
     [attempt] = await attempts_of(client, media)
     assert (attempt["status"], float(attempt["cost"])) == ("SUCCEEDED", 0)
 

@@ -11,10 +11,10 @@ import pytest
 from app.core.database.migrations import ROOT
 from app.media_generator.errors import ContentStoppedError, GenerationFailedError
 from app.media_generator.local_media_generator import process
-from app.media_generator.local_media_generator.computing import UnfitError
+from app.media_generator.local_media_generator.computing import UnsafeContentError
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.pipeline import picture_of
-from app.media_generator.local_media_generator.process import Computing
+from app.media_generator.local_media_generator.process import ComputeProcess
 from tests.support import eventually
 
 MODEL = "tests.providers.obedient_model"
@@ -23,7 +23,7 @@ MODEL = "tests.providers.obedient_model"
 @pytest.fixture
 async def computing(monkeypatch):
     monkeypatch.chdir(ROOT)  # from where `tests` can be imported
-    made = Computing(MODEL, idle_seconds=600)
+    made = ComputeProcess(MODEL, idle_seconds=600)
     yield made
     await made.close()
 
@@ -49,10 +49,10 @@ async def gone(pid):
 
 
 async def test_nothing_is_started_before_there_is_an_order(computing):
-    assert computing.number is None
+    assert computing.pid is None
 
     assert await made_by(computing, "a") == "a {} 0"
-    assert computing.number is not None
+    assert computing.pid is not None
 
 
 async def test_one_process_works_on_one_order_after_the_other(computing):
@@ -71,12 +71,12 @@ async def test_what_libraries_print_does_not_get_between_the_answers(computing):
 
 async def test_a_model_that_fails_says_so_and_goes_on(computing):
     await made_by(computing, "a")
-    before = computing.number
+    before = computing.pid
     with pytest.raises(GenerationFailedError, match="ArithmeticError: no such colour"):
         await made_by(computing, "fail")
 
     assert await made_by(computing, "b") == "b {} 0"
-    assert computing.number == before
+    assert computing.pid == before
 
 
 async def test_what_the_models_own_checker_stops_is_told_as_such(computing):
@@ -93,7 +93,7 @@ def test_a_picture_that_no_checker_flags_is_the_result(flags):
 
 
 def test_a_black_picture_of_a_safety_checker_is_no_result():
-    with pytest.raises(UnfitError):
+    with pytest.raises(UnsafeContentError):
         picture_of(SimpleNamespace(images=["all black"], nsfw_content_detected=[True]))
 
 
@@ -107,12 +107,12 @@ async def test_a_process_that_dies_takes_one_order_along(computing):
 
 async def killed(computing, shares):
     """Kill the process at work; back when the next one is at work on the same order, from its beginning."""
-    before = computing.number
+    before = computing.pid
     shares.clear()
     psutil.Process(before).kill()
     # What it said last may still be on its way: only what follows the 0 is of the next one.
     await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0 in told and told[-1] == 0.5)
-    assert computing.number != before
+    assert computing.pid != before
 
 
 async def test_an_order_whose_process_is_killed_is_begun_anew_in_another(computing):
@@ -131,10 +131,10 @@ async def test_an_order_at_which_one_process_after_the_other_dies_is_given_up(co
     shares = []
     order = asyncio.create_task(made_by(computing, "go on for ever", shares.append))
     await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
-    for _ in range(process.DEATHS - 1):
+    for _ in range(process.MAX_DEATHS - 1):
         await killed(computing, shares)
 
-    psutil.Process(computing.number).kill()
+    psutil.Process(computing.pid).kill()
 
     with pytest.raises(GenerationFailedError, match="signal 9"):
         await order
@@ -143,7 +143,7 @@ async def test_an_order_at_which_one_process_after_the_other_dies_is_given_up(co
 
 async def test_why_a_model_cannot_be_loaded_is_for_the_operator(monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
-    computing = Computing(MODEL, ("unwilling",), idle_seconds=600)
+    computing = ComputeProcess(MODEL, ("unwilling",), idle_seconds=600)
 
     for _ in range(2):
         with pytest.raises(GenerationFailedError, match=r"^the model cannot be loaded \(FileNotFoundError\)") as failed:
@@ -156,7 +156,7 @@ async def test_why_a_model_cannot_be_loaded_is_for_the_operator(monkeypatch, cap
 
 async def test_a_process_killed_at_rest_costs_no_order(computing):
     await made_by(computing, "a")
-    before = computing.number
+    before = computing.pid
     psutil.Process(before).kill()
     await gone(before)
 
@@ -165,14 +165,14 @@ async def test_a_process_killed_at_rest_costs_no_order(computing):
 
 async def test_an_order_is_given_up_between_two_steps_and_the_process_stays(computing):
     order = await begun(computing, "go on for ever")
-    before = computing.number
+    before = computing.pid
 
     order.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await order
     assert await made_by(computing, "a") == "a {} 0"
-    assert computing.number == before
+    assert computing.pid == before
 
 
 async def test_an_order_that_waits_for_its_turn_is_given_up_at_once(computing):
@@ -192,7 +192,7 @@ async def test_an_order_that_waits_for_its_turn_is_given_up_at_once(computing):
 async def test_a_process_that_does_not_listen_is_killed(computing, monkeypatch):
     monkeypatch.setattr(process, "STOP_SECONDS", 0.1)
     order = await begun(computing, "be deaf")
-    before = computing.number
+    before = computing.pid
 
     order.cancel()
 
@@ -203,10 +203,10 @@ async def test_a_process_that_does_not_listen_is_killed(computing, monkeypatch):
 
 async def test_a_process_without_orders_gives_its_memory_back(monkeypatch):
     monkeypatch.chdir(ROOT)
-    computing = Computing(MODEL, idle_seconds=0.05)
+    computing = ComputeProcess(MODEL, idle_seconds=0.05)
     await made_by(computing, "a")
 
-    await eventually(lambda: asyncio.sleep(0, computing.number is None))
+    await eventually(lambda: asyncio.sleep(0, computing.pid is None))
     assert await made_by(computing, "b") == "b {} 0"
     await computing.close()
 
@@ -225,13 +225,13 @@ async def test_the_process_learns_no_secrets(computing, monkeypatch):
 WORKER = f"""
 import asyncio
 from app.media_generator.local_media_generator.messages import Order
-from app.media_generator.local_media_generator.process import Computing
+from app.media_generator.local_media_generator.process import ComputeProcess
 
 async def work():
-    computing = Computing("{MODEL}", idle_seconds=600)
+    computing = ComputeProcess("{MODEL}", idle_seconds=600)
     def tell(share):
         if share == 0.5:
-            print(computing.number, flush=True)
+            print(computing.pid, flush=True)
     await computing.make(Order("be deaf", {{}}), tell)
 
 asyncio.run(work())

@@ -3,7 +3,7 @@
 import pytest
 
 from app.core.http_client.client import HttpClient
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
 from tests.providers.aimock import Aimock
@@ -33,7 +33,7 @@ def make(http, vault):
 
     def open_account(name="openai", kind=OpenAIMediaGeneratorModel, **variables):
         account = Account(name, {"api_key": "sk-test", **variables})
-        setup = Setup(account, http, Catalogue().models("openai", name), vault)
+        setup = ProviderSetup(account, http, Catalogue().models("openai", name), vault)
         return kind.open_account(setup)
 
     return open_account

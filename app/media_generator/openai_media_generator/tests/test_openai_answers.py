@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.errors import ContentStoppedError, GenerationFailedError, OutputError, Sent
 from app.media_generator.media_generator_model import Failed, Output, Reference, Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
@@ -169,7 +169,7 @@ async def test_a_huge_picture_passes_with_flat_memory(http, server, tmp_path):
 
     server.answers["/v1/"] = answer
     account = Account("lab", {"base_url": f"{server.url}/v1"})
-    provider = OpenAIMediaGeneratorModel.open_account(Setup(account, http, (), FileVault(tmp_path)))
+    provider = OpenAIMediaGeneratorModel.open_account(ProviderSetup(account, http, (), FileVault(tmp_path)))
     tracemalloc.start()
     try:
         outcome = await provider.poll(await provider.submit(asking(model="images")))

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.errors import AnswerLostError
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
 from app.storage.raw_answers import StoredRawAnswers
@@ -64,7 +64,7 @@ def own_server(monkeypatch, server, http):
     variables = {"base_url": f"{server.url}/v1", "models": "sdxl", "submit_timeout": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(f"OPENAI_{name.upper()}", value)
-    return partial(Setup, Account("openai", variables), http, ())
+    return partial(ProviderSetup, Account("openai", variables), http, ())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from app.core.errors import SettingsError
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.errors import InputRefusedError
 from app.media_generator.media_generator_model import Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
@@ -91,8 +91,8 @@ def test_each_account_offers_what_its_server_has(make):
 
 def test_openai_itself_needs_a_key_and_others_need_none():
     with pytest.raises(SettingsError, match="OPENAI_API_KEY"):
-        OpenAIMediaGeneratorModel.open_account(Setup(Account("openai")))
+        OpenAIMediaGeneratorModel.open_account(ProviderSetup(Account("openai")))
 
-    lab = OpenAIMediaGeneratorModel.open_account(Setup(Account("lab", {"base_url": "http://127.0.0.1:1/v1"})))
+    lab = OpenAIMediaGeneratorModel.open_account(ProviderSetup(Account("lab", {"base_url": "http://127.0.0.1:1/v1"})))
 
     assert [card.name for card in lab.models()] == ["images"]

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from app.core.ids import new_id
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
@@ -146,7 +146,7 @@ async def test_while_the_store_is_away_nothing_that_was_paid_is_given_up(http, s
     server.answers["/v1/"] = saying(answer_with(picture()))
     bought = await lab.submit(asking(model="sdxl"))
     account = Account("lab", {"base_url": f"{server.url}/v1"})
-    cut_off = OpenAIMediaGeneratorModel.open_account(Setup(account, http, (), Broken()))
+    cut_off = OpenAIMediaGeneratorModel.open_account(ProviderSetup(account, http, (), Broken()))
 
     with pytest.raises(AnswerLostError):
         await cut_off.submit(asking(model="images"))

@@ -14,7 +14,7 @@ import uvicorn
 from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.main import create_app
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.callbacks import Callback
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.registry import Registry
@@ -64,7 +64,7 @@ VERSIONED = replace(PAINTER, name="a/versioned", version="7" * 64)
 
 def account(gateway, http, **variables):
     settings = {"api_token": TOKEN, "base_url": f"{gateway.url}/v1", "submit_seconds": "1.5", "answer_seconds": "5"}
-    return Setup(Account("replicate", settings | variables), http, (PAINTER, VERSIONED))
+    return ProviderSetup(Account("replicate", settings | variables), http, (PAINTER, VERSIONED))
 
 
 @pytest.fixture
@@ -166,7 +166,9 @@ async def test_an_answer_that_cannot_be_read_says_nothing_of_what_was_bought(pag
     async with open_http() as http, Server() as odd:
         odd.answers["/v1/"] = saying(page)
         settings = {"api_token": TOKEN, "base_url": f"{odd.url}/v1"}
-        provider = ReplicateMediaGeneratorModel.open_account(Setup(Account("replicate", settings), http, (PAINTER,)))
+        provider = ReplicateMediaGeneratorModel.open_account(
+            ProviderSetup(Account("replicate", settings), http, (PAINTER,))
+        )
 
         with pytest.raises(NotReachedError):
             await provider.poll(Reference("bought"))
@@ -449,7 +451,7 @@ async def test_a_callback_of_somebody_else_or_of_long_ago_is_refused(whole, secr
 
 def test_a_secret_of_the_operators_serves_without_any_fetched():
     variables = {"api_token": TOKEN, "webhook_secret": SECRET}
-    provider = ReplicateMediaGeneratorModel.open_account(Setup(Account("replicate", variables)))
+    provider = ReplicateMediaGeneratorModel.open_account(ProviderSetup(Account("replicate", variables)))
     with pytest.raises(CallbackRefusedError, match="no signature"):
         provider.read_callback(Callback(new_id(), {}, b"", datetime.now(UTC)), ())
 
