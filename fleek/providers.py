@@ -1,4 +1,4 @@
-"""All that the author of a provider imports: the interface, its values and its errors."""
+"""The public API for authors of providers: the interface, its values and its errors."""
 
 from app.core.http_client.protocol import Answer, Http, OutgoingError, Request, Stream
 from app.media_generator.accounts import Account, ProviderSettings, RawAnswers

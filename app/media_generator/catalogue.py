@@ -1,8 +1,8 @@
-"""The catalogue: models as data. What a provider's adapter does not know by itself stands in files.
+"""The catalogue: models as data, read from files.
 
-Each kind of provider may bring `models.json` in its package. The operator's file (CATALOGUE_FILE, TOML) changes those,
-adds to them, and defines routes. A process with a file that cannot be understood does not start: half a catalogue would
-sell at wrong prices, or not at all, and nobody would see why.
+Each kind of provider may ship a `models.json` in its package. The operator's file (CATALOGUE_FILE, TOML) overrides
+those models, adds others, and defines routes. A process does not start with an invalid file: half a catalogue would
+mean wrong prices or missing models, with no visible cause.
 """
 
 import re
@@ -24,7 +24,7 @@ from app.media_generator.routes import PREFIX, Route
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[\w.:/-]+")
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
-"""Where msgspec puts the path of what is wrong."""
+"""How msgspec's messages name the path of the invalid value."""
 
 
 Kind = TypeVar("Kind")
@@ -35,7 +35,7 @@ class _Shipped(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ModelOverride(msgspec.Struct, forbid_unknown_fields=True):
-    """What the operator's file says of one model; what it leaves out stays as it is."""
+    """The operator's changes to one model; fields that are left out stay as they are."""
 
     title: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
@@ -53,12 +53,12 @@ class ModelOverride(msgspec.Struct, forbid_unknown_fields=True):
     aliases: tuple[str, ...] | UnsetType = UNSET
     options: dict[str, Json] | UnsetType = UNSET
     hidden: bool = False
-    """Not listed, and not to be asked for; what was asked for before goes on."""
+    """Not listed and refused in new requests; existing jobs go on."""
 
     def apply(self, card: ModelCard) -> ModelCard:
-        """The card with everything that is said here; of `options` only those that are named change."""
-        said = {name: getattr(self, name) for name in self.__struct_fields__ if name != "hidden"}
-        changes: dict[str, Any] = {name: value for name, value in said.items() if value is not UNSET}
+        """The card with these changes; of `options` only the named ones change."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__ if name != "hidden"}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not UNSET}
         if "time_limit" in changes:
             changes["time_limit"] = timedelta(seconds=changes["time_limit"])
         if "options" in changes:
@@ -66,7 +66,7 @@ class ModelOverride(msgspec.Struct, forbid_unknown_fields=True):
         return replace(card, **changes)
 
     def card(self, name: str) -> ModelCard | None:
-        """A model that only the operator's file knows; None: this is not enough for one."""
+        """A model defined by the operator's file alone; None: the entry is too incomplete for one."""
         if self.input_schema is UNSET or self.output_types is UNSET:
             return None
         return self.apply(ModelCard(name, name, "", self.output_types, self.input_schema, {}))
@@ -74,14 +74,14 @@ class ModelOverride(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything that files say of models."""
+    """All models and routes that are defined in files."""
 
     entries: Mapping[str, ModelOverride] = field(default_factory=dict[str, ModelOverride])
     """By full name."""
     routes: Sequence[Route] = ()
 
     def models(self, kind: str, account: str) -> Sequence[ModelCard]:
-        """The models of an account of this kind: those that are shipped, as the operator wants them, and his own."""
+        """The models of an account of this kind: the shipped ones, with the operator's changes and additions."""
         shipped = [self.with_overrides(f"{account}/{card.name}", card) for card in _shipped(kind)]
         known = {card.name for card in shipped}
         own = (
@@ -92,12 +92,12 @@ class Catalogue:
         return [*shipped, *(card for card in own if card is not None)]
 
     def with_overrides(self, full_name: str, card: ModelCard) -> ModelCard:
-        """A card as the operator's file has it; to change it twice changes nothing more."""
+        """A card with the operator's changes; applying them twice changes nothing more."""
         entry = self.entries.get(full_name)
         return card if entry is None else entry.apply(card)
 
     def is_hidden(self, full_name: str) -> bool:
-        """Whether the operator does not want it to be asked for."""
+        """Whether the operator has hidden it from new requests."""
         entry = self.entries.get(full_name)
         return entry is not None and entry.hidden
 
@@ -106,10 +106,10 @@ def read_catalogue(file: Path | None) -> Catalogue:
     """The catalogue with the operator's file.
 
     Args:
-        file: None: there is none.
+        file: None: the operator has none.
 
     Raises:
-        SettingsError: It cannot be read, or what it says cannot be; the message names file, entry and field.
+        SettingsError: It cannot be read or is invalid; the message names file, entry and field.
     """
     if file is None:
         return Catalogue()
@@ -118,19 +118,19 @@ def read_catalogue(file: Path | None) -> Catalogue:
     except OSError as error:
         raise _error(file, error.strerror or type(error).__name__) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _error(file, f"is no TOML: {error}") from None
-    strange = sorted(document.keys() - {"models", "routes"})
-    if strange:
-        raise _error(file, f"has no table {strange[0]!r}; there are: models, routes")
+        raise _error(file, f"is not valid TOML: {error}") from None
+    unknown = sorted(document.keys() - {"models", "routes"})
+    if unknown:
+        raise _error(file, f"has an unknown table {unknown[0]!r}; known are: models, routes")
     models: Mapping[str, Any] = document.get("models", {})
     routes: Sequence[Any] = document.get("routes", [])
     if not isinstance(models, dict) or not isinstance(routes, list):  # pyright: ignore[reportUnnecessaryIsInstance] - a file may say anything
-        raise _error(file, 'is written like [models."provider/name"] and [[routes]]')
+        raise _error(file, 'must be written like [models."provider/name"] and [[routes]]')
     entries = {name: _entry(file, name, entry) for name, entry in models.items()}
     made = [_route(file, index, route) for index, route in enumerate(routes, 1)]
-    double = {route.name for route in made if sum(other.name == route.name for other in made) > 1}
-    if double:
-        raise _error(file, f"defines {min(double)!r} more than once")
+    duplicates = {route.name for route in made if sum(other.name == route.name for other in made) > 1}
+    if duplicates:
+        raise _error(file, f"defines {min(duplicates)!r} more than once")
     return Catalogue(entries, made)
 
 
@@ -138,9 +138,9 @@ def _entry(file: Path, name: str, written: Any) -> ModelOverride:
     if not _NAME.fullmatch(name):
         raise _error(file, f'[models."{name}"]: the name must look like provider/name')
     entry = _convert(file, f'[models."{name}"]', written, ModelOverride)
-    # Cards are plain values for adapters too, so their decoder takes no offence at a word that it does not know.
-    if strange := set(written.get("price", {})) - {"amount", "per", "currency"}:
-        raise _error(file, f'[models."{name}"] price: there is no field {min(strange)!r}')
+    # Adapters create cards too, so their type does not forbid unknown fields.
+    if unknown := set(written.get("price", {})) - {"amount", "per", "currency"}:
+        raise _error(file, f'[models."{name}"] price: unknown field {min(unknown)!r}')
     if entry.price is not UNSET and not (entry.price.amount.is_finite() and entry.price.amount >= 0):
         raise _error(file, f'[models."{name}"] price.amount: must be 0 or more')
     if entry.time_limit is not UNSET and not 0 < entry.time_limit < timedelta(days=3650).total_seconds():
@@ -159,7 +159,7 @@ def _route(file: Path, number: int, written: Any) -> Route:
     if not models:
         raise _error(file, f"[[routes]] {route.name} targets: name at least one model")
     if len(set(models)) < len(models):
-        raise _error(file, f"[[routes]] {route.name} targets: each model may stand there once")
+        raise _error(file, f"[[routes]] {route.name} targets: each model may appear only once")
     if nested := [model for model in models if model.startswith(PREFIX)]:
         raise _error(file, f"[[routes]] {route.name} targets: {nested[0]} is a route itself")
     if route.time_limit is not None and not route.time_limit > 0:
@@ -182,7 +182,7 @@ def _check_schema(file: Path, entry: str, schema: Mapping[str, Json]) -> None:
     try:
         jsonschema_rs.Draft202012Validator(dict(schema))
     except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise _error(file, f"{entry} input_schema: is no JSON Schema: {error!s:.200}") from None
+        raise _error(file, f"{entry} input_schema: is not a valid JSON Schema: {error!s:.200}") from None
     if schema.get("type") != "object":
         raise _error(file, f'{entry} input_schema: must be of type "object"')
 

@@ -1,8 +1,8 @@
-"""Loads the providers: which kinds are installed, which accounts the operator has set up, one provider for each.
+"""Loads the providers: one for each account that the operator has configured.
 
-Kinds are entry points. Those of the group `fleek.providers` need no settings and are opened under their own name.
-Those of `fleek.services` are loaded only for accounts: one of the kind's own name if one of its variables is set
-(REPLICATE_API_TOKEN, COG_BASE_URL), and those that PROVIDER_ACCOUNTS names.
+Kinds of providers are entry points. Those in the group `fleek.providers` need no settings and are opened under their
+own name. Those in `fleek.services` are loaded only for accounts: one with the kind's own name if one of its variables
+is set (REPLICATE_API_TOKEN, COG_BASE_URL), and those that PROVIDER_ACCOUNTS names.
 """
 
 import re
@@ -25,23 +25,23 @@ from app.media_generator.registry import Registry
 PROVIDERS: Final = "fleek.providers"
 SERVICES: Final = "fleek.services"
 ACCOUNT_VARIABLES: Final = ("API_TOKEN", "API_KEY", "KEY", "BASE_URL")
-"""Variables of an account, one of which says that there is one."""
+"""Variables that define an account; one of them is enough."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
-    """What the operator has set up."""
+    """The provider accounts and the catalogue that the operator has configured."""
 
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """All environment variables, those of the .env files included."""
+    """All environment variables, including those from .env files."""
     accounts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Further accounts: the kind of each, by name."""
+    """Additional accounts: the kind of each, by name."""
     catalogue: Catalogue = field(default_factory=Catalogue)
 
     def account(self, name: str) -> Account:
-        """An account with its settings."""
+        """The account of that name with its settings."""
         prefix = Account(name).variable("")
         found = {
             key.removeprefix(prefix).lower(): value for key, value in self.variables.items() if key.startswith(prefix)
@@ -49,27 +49,27 @@ class ProviderConfig:
         return Account(name, found)
 
     def has(self, name: str) -> bool:
-        """Whether an account of this name is set up by its variables."""
+        """Whether the variables define an account of this name."""
         account = Account(name)
         return any(self.variables.get(account.variable(setting)) for setting in ACCOUNT_VARIABLES)
 
     def models(self, kind: str, account: str) -> Sequence[ModelCard]:
-        """What the catalogue has for an account."""
+        """The models that the catalogue lists for an account."""
         return self.catalogue.models(kind, account)
 
 
 def load_registry(
     config: ProviderConfig | None = None, http: Http | None = None, vault: RawAnswers | None = None
 ) -> Registry:
-    """Make every provider; one that cannot be made is reported and left out, not fatal.
+    """Create every provider; one that cannot be created is reported and left out, not fatal.
 
     Args:
-        config: What is set up; None: only what needs no settings.
-        http: The client for other services; None: this process makes no calls.
-        vault: Where raw answers are kept; None: this process works on no jobs.
+        config: The configured accounts; None: only providers that need no settings.
+        http: The client for outgoing calls; None: this process makes none.
+        vault: Store of raw answers; None: this process executes no jobs.
     """
     chosen = config or ProviderConfig()
-    installed = entry_points()  # once: each time it reads a file of every package
+    installed = entry_points()  # once: each call reads a file of every installed package
     always = {entry.name: entry for entry in installed.select(group=PROVIDERS)}
     services = {entry.name: entry for entry in installed.select(group=SERVICES)}
     providers: list[MediaGeneratorModel] = []
@@ -80,11 +80,11 @@ def load_registry(
             setup = ProviderSetup(chosen.account(name), http or NoCalls(), chosen.models(entry.name, name), vault)
             made = kind.open_account(setup)
             if not isinstance(made, MediaGeneratorModel):  # pyright: ignore[reportUnnecessaryIsInstance] - a plug-in may be anything
-                raise TypeError(f"{entry.value} is no MediaGeneratorModel")  # noqa: TRY301 - handled like any other
+                raise TypeError(f"{entry.value} is not a MediaGeneratorModel")  # noqa: TRY301 - handled like any other
             Registry([made], catalogue=chosen.catalogue)
         except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
             load_errors[name] = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
-            log.warning("provider_broken", provider=name, error=load_errors[name])
+            log.warning("provider_load_failed", provider=name, error=load_errors[name])
         else:
             providers.append(made)
     registry = Registry(providers, load_errors, chosen.catalogue)
@@ -94,14 +94,14 @@ def load_registry(
     }
     for name, why in registry.load_errors.items():
         if name not in load_errors:
-            log.warning("route_broken", route=name, error=why)
+            log.warning("route_invalid", route=name, error=why)
     return registry
 
 
 def _required_variables(entry: EntryPoint) -> str:
-    """The variables that set an account of this kind up, in words; asked by opening one that has nothing.
+    """The variables that an account of this kind requires, for messages: found by opening one without settings.
 
-    Only when somebody wants to know: an adapter that is not used is not loaded.
+    Called only when a message needs it, because it loads the adapter.
     """
     account = Account(entry.name)
     try:
@@ -111,7 +111,7 @@ def _required_variables(entry: EntryPoint) -> str:
         if missing:
             return " and ".join(missing)
     except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
-        log.warning("provider_broken", provider=entry.name, error=f"{type(error).__name__}: {error}")
+        log.warning("provider_load_failed", provider=entry.name, error=f"{type(error).__name__}: {error}")
     *first, last = (account.variable(setting) for setting in ACCOUNT_VARIABLES)
     return f"{', '.join(first)} or {last}"
 
@@ -130,7 +130,7 @@ def _configured_accounts(
             load_errors[name] = (
                 f"there is no kind of provider {kind!r}; there are: {', '.join(sorted({*services, *always}))}"
             )
-            log.warning("provider_broken", provider=name, error=load_errors[name])
+            log.warning("provider_load_failed", provider=name, error=load_errors[name])
         else:
             accounts[name] = entry
     return accounts.items()

@@ -1,4 +1,4 @@
-"""Searching what can be asked for: models and routes."""
+"""Search over models and routes."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -9,7 +9,7 @@ from app.media_generator.registry import Offer, Registry, RouteListing
 
 @dataclass(frozen=True, slots=True)
 class ModelQuery:
-    """Which models; what is None does not matter."""
+    """Filters of a search; None: no restriction."""
 
     provider: str | None = None
     output_type: str | None = None
@@ -17,17 +17,17 @@ class ModelQuery:
     status: ModelStatus | None = None
     words: str | None = None
     after: str = ""
-    """Only names that come after this one."""
+    """Only names that sort after this one."""
 
 
 def search(registry: Registry, filters: ModelQuery, *, limit: int) -> list[Offer | RouteListing]:
-    """Up to `limit` of what can be asked for, by name."""
+    """Up to `limit` matching models and routes, by name."""
     listed: list[Offer | RouteListing] = [*registry.offers(), *registry.routes()]
     listed.sort(key=lambda one: one.full_name)
-    return list(islice((one for one in listed if one.full_name > filters.after and _fits(one, filters)), limit))
+    return list(islice((one for one in listed if one.full_name > filters.after and _matches(one, filters)), limit))
 
 
-def _fits(listed: Offer | RouteListing, filters: ModelQuery) -> bool:
+def _matches(listed: Offer | RouteListing, filters: ModelQuery) -> bool:
     card = listed.card
     kinds = {*card.output_types, *(kind.partition("/")[0] for kind in card.output_types)}
     text = " ".join((listed.full_name, *card.aliases, card.title, card.description)).casefold()

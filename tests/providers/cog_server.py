@@ -33,7 +33,7 @@ class Predictor(BasePredictor):
             time.sleep(delay / 4)
             print(f"{step * 25}%|####      | {step}/4")
         if fail:
-            raise ValueError("as planned")
+            raise ValueError("simulated failure")
         files = []
         for _ in range(count):
             file = tempfile.mkstemp(suffix=".png")[1]

@@ -160,7 +160,7 @@ class Gateway:
         prediction = self.sold[number]
         prediction["status"] = "processing"
         if self.trouble == "failed_later":
-            found: dict[str, Any] = {"status": "failed", "error": "CUDA out of memory, as planned"}
+            found: dict[str, Any] = {"status": "failed", "error": "CUDA out of memory (simulated)"}
         else:
             found = await self.predictor(prediction["input"])
         found["output"] = self.output or self._located(number, found.get("output"))

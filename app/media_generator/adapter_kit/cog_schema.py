@@ -1,4 +1,4 @@
-"""The input schema of a model: from the OpenAPI document that Cog writes to JSON Schema 2020-12 as we show it."""
+"""Converts a Cog model's OpenAPI document to our input schema, JSON Schema 2020-12."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,13 +8,13 @@ _KEPT: Final = (
     *("type", "title", "description", "default", "enum", "format", "minimum", "maximum", "items", "anyOf"),
     *("minLength", "maxLength", "pattern", "minItems", "maxItems", "exclusiveMinimum", "exclusiveMaximum"),
 )
-"""Everything else is of no use to a caller, such as the order in which Replicate shows the fields."""
+"""Keywords that callers can use; the others are dropped, such as Replicate's display order."""
 
 
 def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of `input`: references written out, `nullable` as a type, unknown parameters refused.
+    """The schema of `input`: references resolved, `nullable` as a type, unknown parameters refused.
 
-    `prompt` is left out: it is a field of every request. Where the model requires none, it is not sent.
+    `prompt` is left out: it is a field of every request. It is not sent to a model that has none.
 
     Args:
         document: The `openapi_schema` of a version, or Cog's own `/openapi.json`.
@@ -34,12 +34,12 @@ def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def takes_prompt(document: Mapping[str, Any]) -> bool:
-    """Whether the model knows a parameter `prompt`."""
+    """Whether the model has a parameter `prompt`."""
     return "prompt" in document["components"]["schemas"]["Input"].get("properties", {})
 
 
 def _resolve(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
-    """One rule without references."""
+    """One rule with its references resolved."""
     if not isinstance(rule, Mapping) or deep == 0:
         return {}
     merged: dict[str, Any] = {}
@@ -57,7 +57,7 @@ def _resolve(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
 
 
 def _parts(rule: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a rule is put together from, the most general first: `$ref`, `allOf`, then its own words."""
+    """The parts of a rule, the most general first: `$ref`, `allOf`, then its own keywords."""
     parts: list[Mapping[str, Any]] = []
     if isinstance(name := rule.get("$ref"), str):
         parts += _parts(schemas.get(name.rpartition("/")[2], {}), {})

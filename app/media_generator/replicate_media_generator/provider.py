@@ -1,7 +1,7 @@
-"""Replicate: any of its models, by the name that it has there.
+"""Replicate: any of its models, by its name there.
 
-A model that Replicate keeps running is asked for by its name, any other by its version (`ModelCard.version`). A lost
-answer is looked for in the list of predictions; it is believed only where exactly one fits.
+Models that Replicate keeps running are called by name, others by version (`ModelCard.version`). If an answer is lost,
+the list of predictions is searched; a prediction counts only if it is the only match.
 """
 
 import json
@@ -39,11 +39,11 @@ from app.media_generator.replicate_media_generator.lookup import SubmittedPredic
 from app.media_generator.replicate_media_generator.wire import CANCELED, UNFINISHED, Prediction
 
 MAX_PAGES: Final = 20
-"""Pages of the list of predictions that are read to find one, 100 on each."""
+"""Pages of the list of predictions that are searched, with 100 predictions each."""
 SKEW: Final = timedelta(seconds=10)
-"""How far Replicate's clock may be from ours."""
+"""Largest assumed difference between Replicate's clock and ours."""
 MIN_SECONDS: Final = 5
-"""Seconds that a prediction gets at least."""
+"""Shortest deadline of a prediction, in seconds."""
 CHUNK_BYTES: Final = 64 * 1024
 
 
@@ -61,7 +61,7 @@ class _Described(msgspec.Struct):
 
 
 class ReplicateMediaGeneratorModel(MediaGeneratorModel):
-    """Submits predictions, polls them, is called back."""
+    """Submits and polls predictions, and receives callbacks."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         webhook=True,
@@ -113,7 +113,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         return (await self._get(reference)).outcome()
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class; what had begun to run is billed for as long as it ran."""
+        """See the base class; a prediction that was running is billed for that time."""
         answer = await self._api.call("POST", f"/predictions/{reference.external_id}/cancel")
         prediction = _prediction(answer)
         if prediction.status in CANCELED:
@@ -121,14 +121,14 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         return CancelAnswer.REQUESTED if prediction.status in UNFINISHED else CancelAnswer.TOO_LATE
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:
-        """See the base class: among the predictions of that time, the only one of the same model and input."""
+        """See the base class: the only prediction of that time with the same model and input."""
         card = self._card(submission.model)
         submitted = SubmittedPrediction(
             card.name.partition(":")[0],
             None if card.version is None else card.version.rpartition(":")[2],
             self._input(card, submission),
             earliest=since - SKEW,
-            # `submit` ends within its time of the intent; what is made of it may come a little later.
+            # `submit` ends within its time limit; the prediction may be created a little later.
             latest=since + 2 * self.capabilities.submit_timeout,
         )
         try:
@@ -177,10 +177,10 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         try:
             return _reference(msgspec.json.decode(callback.body, type=Prediction))
         except UNREADABLE as error:
-            raise CallbackRefusedError("it holds no prediction") from error
+            raise CallbackRefusedError("its body is not a prediction") from error
 
     async def refresh(self, card: ModelCard) -> ModelCard:
-        """See the base class; the schema of the newest version, or of the card's own."""
+        """See the base class; reads the schema of the newest version, or of the card's version."""
         name = card.name.partition(":")[0]
         path = f"/models/{name}" if card.version is None else f"/models/{name}/versions/{card.version}"
         found = decode(await self._api.call("GET", path), _Described)
@@ -193,12 +193,12 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         return next(card for card in self._cards if card.name == name)
 
     def _input(self, card: ModelCard, submission: Submission) -> dict[str, Any]:
-        """What the model gets: the prompt under the name that it has there; `options.prompt` null: under none."""
+        """The model's input, with the prompt under the name in `options.prompt`; null: without the prompt."""
         prompt = card.options.get("prompt", "prompt")
         return {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
 
     async def _listed(self, submitted: SubmittedPrediction) -> list[Prediction]:
-        """All predictions of that time."""
+        """All predictions of that time window."""
         window = {"created_after": submitted.earliest, "created_before": submitted.latest}
         query = urlencode({name: at.astimezone(UTC).isoformat() for name, at in window.items()})
         found, url = list[Prediction](), f"{self._api.base}/predictions?{query}"
@@ -210,7 +210,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             if not self._api.is_same_origin(page.next):
                 break
             url = page.next
-        raise AnswerLostError("its list of predictions is too long to look through")
+        raise AnswerLostError("its list of predictions is too long to search")
 
     async def _get(self, reference: Reference) -> Prediction:
         return _prediction(await self._api.call("GET", f"/predictions/{reference.external_id}"))
@@ -224,5 +224,5 @@ def _prediction(answer: Answer, *, spending: bool = False) -> Prediction:
     try:
         return decode(answer, Prediction)
     except NotReachedError as error:
-        # It said that it has taken it, in words that nobody understands.
+        # It was accepted, but the answer cannot be parsed.
         raise (AnswerLostError(error.message) if spending else error) from error

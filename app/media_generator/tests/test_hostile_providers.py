@@ -105,7 +105,7 @@ def test_a_key_that_anybody_could_guess_checks_nothing(secret):
     signature = b64encode(hmac.digest(guessed, f"1.{stamp}.{{}}".encode(), "sha256")).decode()
     names = {"webhook-id": "1", "webhook-timestamp": stamp, "webhook-signature": f"v1,{signature}"}
 
-    with pytest.raises(CallbackRefusedError, match="the key to check it with"):
+    with pytest.raises(CallbackRefusedError, match="the key to verify it with"):
         verify(Callback(new_id(), names, b"{}", now), [secret])
 
 

@@ -33,9 +33,9 @@ class TestCog(ProviderContract):
             yield account(cog_address, http, vault)
 
     # Its server takes whatever the model takes, and nobody knows that without asking it.
-    test_each_schema_is_valid_and_accepts_its_example = None
+    test_schemas_are_valid_and_accept_their_example = None
     # One slot: the second is told to come again.
-    test_jobs_do_not_mix = None
+    test_concurrent_submissions_have_their_own_references = None
 
     async def troubled(self, provider, trouble):
         answers = {

@@ -84,7 +84,7 @@ async def test_the_result_comes_as_a_callback(whole, working):
 
     assert [file["width"] for file in done["files"]] == [90, 90]
     assert failed["error"]["code"] == "generation_failed"
-    assert "as planned" in failed["error"]["message"]
+    assert "simulated failure" in failed["error"]["message"]
     # What was kept of the answers is gone with their purchases.
     for media in (good, failed):
         (attempt,) = await attempts_of(client, media)

@@ -205,9 +205,9 @@ async def test_a_job_that_waits_says_how_many_are_before_it(provider, server):
 
     assert [outcome.progress for outcome in outcomes] == [None, 0.0, 0.0]
     assert [outcome.log for outcome in outcomes] == [
-        "is running",
-        "waits in the queue, 1 before it",
-        "waits in the queue, 2 before it",
+        "running",
+        "waiting in the queue, 1 ahead",
+        "waiting in the queue, 2 ahead",
     ]
 
 
@@ -390,7 +390,7 @@ def test_the_account_is_found_by_its_variables_and_a_missing_folder_is_reported(
 
     assert "comfyui" in load_registry(ProviderConfig(variables)).providers
     assert (
-        "no folder"
+        "not a folder"
         in load_registry(ProviderConfig({**variables, "COMFYUI_WORKFLOWS": str(tmp_path / "x")})).load_errors["comfyui"]
     )
     del variables["COMFYUI_WORKFLOWS"]

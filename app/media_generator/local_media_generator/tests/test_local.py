@@ -176,8 +176,8 @@ async def test_the_file_has_the_wanted_format(provider, output_format, media_typ
 @pytest.mark.parametrize(
     ("image", "complaint"),
     [
-        ("https://example.com/a.png", "not handed over as data"),
-        ("data:image/png;base64,!!!", "no base64"),
+        ("https://example.com/a.png", "not passed as a data URI"),
+        ("data:image/png;base64,!!!", "not base64"),
         (uri_of(b"hello, this is a text"), "no picture"),
         (uri_of(header_of(9000, 9000)), "9000 x 9000 pixels"),
     ],

@@ -226,7 +226,7 @@ def without_steps(prompt=None):
 def test_only_a_pipeline_that_makes_a_picture_of_words_is_loaded():
     pipeline._check("Words", takes(of_words))
     for other in (of_a_picture, of_a_film, without_steps):
-        with pytest.raises(ValueError, match="no picture from words alone"):
+        with pytest.raises(ValueError, match="not make a picture from a prompt alone"):
             pipeline._check("Other", takes(other))
 
 

@@ -215,7 +215,7 @@ async def test_what_was_bought_long_ago_may_be_any_that_has_lost_its_data(gatewa
     await gateway.settled()
     gateway.sold[bought.external_id] |= {"input": {}, "output": None, "data_removed": True}
 
-    with pytest.raises(AnswerLostError, match="removed"):
+    with pytest.raises(AnswerLostError, match="deleted"):
         await provider.find(order(), begun)
     assert await provider.find(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}), begun) is None
 
@@ -466,5 +466,5 @@ async def test_with_a_real_cog_server_behind_it(whole, tmp_path):
 
     assert [(file["width"], file["height"]) for file in done["files"]] == [(100, 100)] * 2
     assert (failed["status"], failed["error"]["code"]) == ("ERROR", "generation_failed")
-    assert "as planned" in failed["error"]["message"]
+    assert "simulated failure" in failed["error"]["message"]
     assert len(whole.gateway.sold) == 2
