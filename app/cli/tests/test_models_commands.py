@@ -31,7 +31,7 @@ class Fresh(Shop):
         return answer
 
 
-async def test_what_providers_say_today_gets_into_the_operators_file(tmp_path):
+async def test_refresh_writes_provider_changes_into_the_catalogue_file(tmp_path):
     file = written(tmp_path, '# by hand\n[models."shop/one"]\nprice = { amount = "1" } # a secret\n')
     shop = Fresh(card("one"), card("two"), card("three"), card("four"))
     dearer = Price(Decimal("0.5"), PriceUnit.SECOND)
@@ -53,7 +53,7 @@ async def test_what_providers_say_today_gets_into_the_operators_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["catalogue.toml"]
 
 
-async def test_a_file_that_would_not_be_understood_stays_as_it_is(tmp_path):
+async def test_refresh_leaves_an_invalid_file_unchanged(tmp_path):
     file = written(tmp_path, "[strange]\n")
 
     with pytest.raises(CommandError, match="stays as it is"):
@@ -77,7 +77,7 @@ def test_models_are_listed_and_shown(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("group", [[], ["models"], ["jobs"], ["db"], ["store"]])
-def test_a_group_of_commands_tells_what_there_is(group):
+def test_command_group_without_command_shows_its_help(group):
     told = CliRunner().invoke(cli, group)
 
     assert told.exit_code == 0

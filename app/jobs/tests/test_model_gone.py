@@ -10,7 +10,7 @@ def nobody(_moved):
     """Nobody wants to know."""
 
 
-async def test_a_model_that_turns_out_to_be_gone_makes_one_problem_and_not_a_stream_of_failed_jobs(api_of, working, db):
+async def test_gone_model_is_paused_after_one_failed_job(api_of, working, db):
     shop = Shop(card(), card("other"))
     shop.gone = frozenset({"grey"})
     api = await api_of(Registry([shop]))
@@ -47,7 +47,7 @@ async def test_a_model_that_turns_out_to_be_gone_makes_one_problem_and_not_a_str
     assert sorted(one["status"] for one in done) == ["COMPLETED"] * 4 + ["ERROR"]
 
 
-async def test_an_operators_pause_is_not_taken_for_a_model_that_is_gone(db):
+async def test_operator_pause_is_not_overwritten_by_model_gone(db):
     await model_pauses.pause(db, "shop/grey", "by hand")
 
     assert not await model_pauses.pause_gone(db, "shop/grey", "404")

@@ -15,14 +15,14 @@ from tests.providers.catalogue import LONG_AGO, SOME_DAY, Shop, asked, card, wri
 from tests.support import PUBLIC_URL
 
 
-async def test_a_process_does_not_start_with_half_a_catalogue(tmp_path, api_of):
+async def test_process_does_not_start_with_an_invalid_catalogue(tmp_path, api_of):
     file = written(tmp_path, "[models.")
 
     with pytest.raises(SettingsError, match="CATALOGUE_FILE"):
         await api_of(None, catalogue_file=file)
 
 
-async def test_the_file_reaches_the_api(tmp_path, api_of):
+async def test_catalogue_file_applies_to_the_api(tmp_path, api_of):
     file = written(tmp_path, '[models."dummy/painter"]\nprice = { amount = "0.01", per = "output" }')
     api = await api_of(None, catalogue_file=file)
 
@@ -39,7 +39,7 @@ async def test_the_file_reaches_the_api(tmp_path, api_of):
     assert kept == []
 
 
-async def test_what_has_no_price_has_no_estimate_and_what_is_wrong_is_refused_alike(api_of):
+async def test_estimate_is_null_without_a_price_and_validates_the_input(api_of):
     api = await api_of(Registry([Shop(card())]))
 
     told = (await api.post("/media/estimate", json={"prompt": "a", "model": "shop/grey"})).json()
@@ -49,7 +49,7 @@ async def test_what_has_no_price_has_no_estimate_and_what_is_wrong_is_refused_al
     assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "input.colour")
 
 
-async def test_what_was_asked_for_before_a_model_was_retired_is_joined_after_it(api_of):
+async def test_idempotent_replay_works_after_the_model_was_retired(api_of):
     body, key = {"prompt": "a", "model": "shop/grey"}, {"Idempotency-Key": "order-17"}
     before = await api_of(Registry([Shop(card())]))
     after = await api_of(Registry([Shop(card(status=ModelStatus.RETIRED), card("new"))]))
@@ -64,7 +64,7 @@ async def test_what_was_asked_for_before_a_model_was_retired_is_joined_after_it(
 
 
 @pytest.mark.parametrize("changes", [{"status": ModelStatus.RETIRED}, {"retired_at": LONG_AGO}])
-async def test_a_retired_model_is_refused_with_its_successor(api_of, changes):
+async def test_retired_model_is_refused_with_its_successor(api_of, changes):
     api = await api_of(Registry([Shop(card(successor="shop/new", **changes), card("new"))]))
 
     refused = await asked(api, "shop/grey")
@@ -79,7 +79,7 @@ async def test_a_retired_model_is_refused_with_its_successor(api_of, changes):
     assert (shown["status"], shown["notice"]) == ("retired", "shop/grey is retired; ask for shop/new")
 
 
-async def test_a_deprecated_model_works_and_says_what_to_do(api_of):
+async def test_deprecated_model_works_with_a_notice(api_of):
     old = card(status=ModelStatus.DEPRECATED, retired_at=SOME_DAY, successor="shop/new")
     api = await api_of(Registry([Shop(old)]))
 
@@ -90,7 +90,7 @@ async def test_a_deprecated_model_works_and_says_what_to_do(api_of):
     assert shown["notice"] == "shop/grey is deprecated, and retired from 2999-01-01; ask for shop/new"
 
 
-async def test_a_request_under_an_alias_is_stored_under_the_real_name(api_of):
+async def test_alias_is_stored_as_the_full_model_name(api_of):
     api = await api_of(Registry([Shop(card(aliases=("gpt-image-1",)))]))
 
     assert (await asked(api, "gpt-image-1")).json()["model"] == "shop/grey"
@@ -122,7 +122,7 @@ async def test_models_are_filtered_searched_and_paged(api_of):
     assert (await api.get("/models", params={"cursor": "%"})).json()["code"] == "invalid_cursor"
 
 
-async def test_a_model_tells_price_limits_and_capabilities(api_of):
+async def test_model_shows_price_limits_and_capabilities(api_of):
     api = await api_of(Registry([Shop(card(price=Price(Decimal("0.040"), currency="EUR")))]))
 
     shown = (await api.get("/models/shop/grey")).json()
@@ -148,7 +148,7 @@ async def test_a_model_tells_price_limits_and_capabilities(api_of):
         ("openai", "OPENAI_API_KEY"),
     ],
 )
-async def test_a_provider_that_is_not_set_up_names_the_variables_that_it_needs(settings, bell, kind, variables):
+async def test_unconfigured_provider_names_its_required_variables(settings, bell, kind, variables):
     app = create_app(settings, bell, load_registry())
     transport = httpx2.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as api:

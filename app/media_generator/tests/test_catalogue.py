@@ -12,7 +12,7 @@ from app.media_generator.model_card import Price, PriceUnit
 from tests.providers.catalogue import SOME_DAY, written
 
 
-def test_the_operators_file_changes_what_it_names_and_nothing_else(tmp_path):
+def test_operator_file_changes_only_the_named_fields(tmp_path):
     file = written(
         tmp_path,
         """
@@ -39,7 +39,7 @@ def test_the_operators_file_changes_what_it_names_and_nothing_else(tmp_path):
         registry.resolve("dummy/faulty")
 
 
-def test_a_model_that_only_the_operator_knows_reaches_its_account(tmp_path):
+def test_operator_model_is_listed_for_its_account(tmp_path):
     file = written(
         tmp_path,
         """
@@ -84,7 +84,7 @@ def test_a_model_that_only_the_operator_knows_reaches_its_account(tmp_path):
         ('[[routes]]\nname = "route/a"\ntargets = [{model = "a/b", constants = {}}]', "unknown field `constants`"),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_named_with_entry_and_field(tmp_path, text, said):
+def test_invalid_file_is_named_with_entry_and_field(tmp_path, text, said):
     file = written(tmp_path, text)
 
     with pytest.raises(SettingsError) as refused:
@@ -94,12 +94,12 @@ def test_a_file_that_cannot_be_understood_is_named_with_entry_and_field(tmp_path
     assert str(file) in refused.value.detail
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"nowhere\.toml"):
         read_catalogue(tmp_path / "nowhere.toml")
 
 
-async def test_an_operators_own_schema_fills_its_defaults_for_a_model_of_the_adapter(tmp_path):
+async def test_operator_schema_defaults_apply_to_adapter_models(tmp_path):
     file = written(
         tmp_path,
         """

@@ -53,7 +53,7 @@ class Tells(DummyMediaGeneratorModel):
     ],
     ids=repr,
 )
-async def test_what_is_told_beside_a_result_does_not_cost_it(client, working, told):
+async def test_invalid_metadata_does_not_fail_a_result(client, working, told):
     await working(Tells(lambda outcome: replace(outcome, **told)))
 
     done = await client.until(await client.faulty())
@@ -61,7 +61,7 @@ async def test_what_is_told_beside_a_result_does_not_cost_it(client, working, to
     assert (done["status"], len(done["files"])) == ("COMPLETED", 1), done["error"]
 
 
-async def test_so_many_outputs_and_no_more(client, working):
+async def test_number_of_outputs_is_limited(client, working):
     await working(Tells(lambda outcome: replace(outcome, outputs=outcome.outputs * (MAX_OUTPUTS + 2))))
 
     done = await client.until(await client.faulty(size=1_000))
@@ -86,7 +86,7 @@ class Drips(DummyMediaGeneratorModel):
             yield b"x"
 
 
-async def test_an_output_that_comes_drop_by_drop_gives_its_place_up(client, working, monkeypatch):
+async def test_stalling_download_is_cut_off_and_repeated(client, working, monkeypatch):
     monkeypatch.setattr("app.jobs.outputs.ingest.LONGEST_COPY", 2.0)
     monkeypatch.setattr("app.jobs.outputs.ingest.COPIES_AT_ONCE", 1)
     provider = Drips()
@@ -98,7 +98,7 @@ async def test_an_output_that_comes_drop_by_drop_gives_its_place_up(client, work
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_None", "whsec_AAAA", "no base64"])
-def test_a_key_that_anybody_could_guess_checks_nothing(secret):
+def test_guessable_webhook_key_is_refused(secret):
     now, key = datetime.now(UTC), secret.removeprefix("whsec_")
     stamp = str(int(now.timestamp()))
     guessed = b64decode(key) if len(key) % 4 == 0 else key.encode()
@@ -109,7 +109,7 @@ def test_a_key_that_anybody_could_guess_checks_nothing(secret):
         verify(Callback(new_id(), names, b"{}", now), [secret])
 
 
-async def test_an_error_without_end_is_cut(client, working):
+async def test_long_error_message_is_truncated(client, working):
     await working(Tells(lambda _: Failed(GenerationFailedError("x" * 1_000_000))))
 
     done = await client.until(await client.faulty())
@@ -118,7 +118,7 @@ async def test_an_error_without_end_is_cut(client, working):
 
 
 @pytest.mark.parametrize("target", ["other", "http://["])
-async def test_a_server_of_the_operators_sends_us_nowhere_else_inside(target):
+async def test_redirect_of_a_private_server_to_another_private_address_is_refused(target):
     client = HttpClient(allow_private_addresses=False)
     async with Server() as own, Server() as other:
         other.answers["/"] = saying(b"inside")

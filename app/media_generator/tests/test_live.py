@@ -42,7 +42,7 @@ def cost(offer):
 
 
 @pytest.mark.parametrize("name", MODELS)
-async def test_a_picture_from_the_real_service(registry, client, working, name):
+async def test_real_service_delivers_a_picture(registry, client, working, name):
     provider = registry.providers.get(name)
     if provider is None:
         reason = registry.unconfigured.get(name, lambda: registry.load_errors.get(name))()

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 from app.media_generator import loading
 
 
-def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
+def test_broken_plug_in_is_reported_and_the_others_are_loaded(monkeypatch):
     good = EntryPoint(
         "dummy", "app.media_generator.dummy_media_generator.provider:DummyMediaGeneratorModel", loading.PROVIDERS
     )
@@ -20,5 +20,5 @@ def test_a_broken_plug_in_is_reported_and_the_others_serve_on(monkeypatch):
     assert "ModuleNotFoundError" in loaded.load_errors["gone"]
 
 
-def test_the_installed_entry_point_leads_to_the_dummy_provider():
+def test_dummy_provider_is_installed_as_an_entry_point():
     assert "dummy" in loading.load_registry().providers

@@ -84,7 +84,7 @@ class TestCogCallingBack(TestCog):
         return replace(submission, callback_url=f"{self.api.url}/{submission.attempt_id}")
 
 
-async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_settled(cog_address, vault):
+async def test_answer_is_stored_before_parsing_and_deleted_by_settled(cog_address, vault):
     async with open_http() as http:
         provider = account(cog_address, http, vault)
         reference = await provider.submit(TestCog().usual(provider))
@@ -104,7 +104,7 @@ async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_set
     assert isinstance(again.error, OutputError)
 
 
-async def test_an_answer_that_breaks_off_is_lost_and_not_kept(vault):
+async def test_truncated_answer_is_lost_and_not_stored(vault):
     async with Server() as server, open_http() as http:
         provider = account(server.url, http, vault)
         for answer in (breaking_off(GOOD[:40], promised=len(GOOD)), saying(GOOD[:40])):
@@ -116,7 +116,7 @@ async def test_an_answer_that_breaks_off_is_lost_and_not_kept(vault):
             assert isinstance(kept, Failed)
 
 
-async def test_while_it_works_on_an_attempt_it_starts_no_second_one(cog_address, vault):
+async def test_same_attempt_is_busy_while_it_runs(cog_address, vault):
     async with open_http() as http:
         provider = account(cog_address, http, vault)
         submission = TestCog().usual(provider)
@@ -130,7 +130,7 @@ async def test_while_it_works_on_an_attempt_it_starts_no_second_one(cog_address,
         assert isinstance(await provider.poll(await first), Succeeded)
 
 
-async def test_its_schema_is_read_where_the_container_has_one(vault):
+async def test_refresh_reads_the_schema_of_the_container(vault):
     async with Server() as server, open_http() as http:
         server.answers["/openapi.json"] = saying(json.dumps(DOCUMENT).encode())
         card = await account(server.url, http, vault).refresh(GENERIC_MODEL)
@@ -138,7 +138,7 @@ async def test_its_schema_is_read_where_the_container_has_one(vault):
     assert list(card.input_schema["properties"]) == ["image", "scheduler", "seed", "width"]
 
 
-async def test_the_whole_way(cog_address, vault, client, working):
+async def test_jobs_complete_end_to_end_with_one_slot(cog_address, vault, client, working):
     async with open_http() as http:
         provider = account(cog_address, http, vault)
         client.api._transport.app.state.runtime.registry._offers.update(_offers(provider))

@@ -74,7 +74,7 @@ async def begun(client, media):
     return await eventually(bought)
 
 
-async def test_the_result_comes_as_a_callback(whole, working):
+async def test_job_completes_through_the_callback(whole, working):
     client, provider = whole
     await working(provider)
 
@@ -95,7 +95,7 @@ async def _is_gone(provider, attempt):
     return await provider._answers.find(attempt["external_id"]) is None
 
 
-async def test_what_is_computed_outlives_the_worker(whole, working):
+async def test_prediction_survives_worker_restart(whole, working):
     client, provider = whole
     first = await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 2})
@@ -109,7 +109,7 @@ async def test_what_is_computed_outlives_the_worker(whole, working):
     assert len(await attempts_of(client, media)) == 1
 
 
-async def test_it_can_be_stopped(whole, working):
+async def test_cancel_request_stops_a_running_prediction(whole, working):
     client, provider = whole
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 2})
@@ -123,14 +123,14 @@ async def test_it_can_be_stopped(whole, working):
     assert await eventually(lambda: _is_gone(provider, attempt))
 
 
-def test_files_are_sent_for_an_answer_that_comes_as_a_callback():
+def test_upload_key_requires_callback_url():
     settings = {"base_url": "http://127.0.0.1:9", "upload_key": KEY}
     with pytest.raises(SettingsError, match="COG_UPLOAD_KEY needs COG_CALLBACK_URL"):
         CogMediaGeneratorModel.open_account(ProviderSetup(Account("cog", settings)))
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-async def test_what_a_container_loses_is_computed_again(settings, bell, vault, working, tmp_path, end):
+async def test_prediction_lost_by_a_container_restart_is_submitted_again(settings, bell, vault, working, tmp_path, end):
     with ExitStack() as stack:
         url, container = stack.enter_context(cog_program(tmp_path))
         async with listening(settings, bell, url, vault) as (client, provider):
@@ -147,7 +147,7 @@ async def test_what_a_container_loses_is_computed_again(settings, bell, vault, w
     assert lost["error"]["code"] == "purchase_void"
 
 
-async def test_files_are_handed_over_before_the_answer(settings, bell, vault, working, tmp_path):
+async def test_files_are_uploaded_before_the_answer(settings, bell, vault, working, tmp_path):
     with socket.socket() as kept:
         kept.bind(("127.0.0.1", 0))
         port = kept.getsockname()[1]
@@ -168,7 +168,7 @@ async def test_files_are_handed_over_before_the_answer(settings, bell, vault, wo
     assert (late.status_code, nothing.status_code) == (401, 422)
 
 
-async def test_a_file_is_taken_of_who_knows_the_key_alone(vault):
+async def test_file_upload_requires_the_key_and_belongs_to_its_attempt(vault):
     provider = account("http://127.0.0.1:9", None, vault, upload_key=KEY)
     without = account("http://127.0.0.1:9", None, vault)
     attempt_id, other = new_id(), new_id()
@@ -191,7 +191,7 @@ async def test_a_file_is_taken_of_who_knows_the_key_alone(vault):
         [chunk async for chunk in provider.open(output)]
 
 
-async def test_nobody_else_can_answer(whole, working, db, vault):
+async def test_callback_requires_the_secret_of_its_attempt(whole, working, db, vault):
     client, provider = whole
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 3})
@@ -221,12 +221,12 @@ async def test_nobody_else_can_answer(whole, working, db, vault):
         ({"concurrency": "many"}, "COG_CONCURRENCY: "),
     ],
 )
-def test_a_wrong_setting_says_what_to_change(vault, variables, told):
+def test_invalid_setting_names_variable_and_fix(vault, variables, told):
     with pytest.raises(SettingsError, match=f"^{told}"):
         account("http://127.0.0.1:9", None, vault, **variables)
 
 
-async def test_what_only_says_how_far_it_is_is_no_answer(vault):
+async def test_progress_callback_is_not_stored_as_an_answer(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     at_work = new_id()
 
@@ -234,7 +234,7 @@ async def test_what_only_says_how_far_it_is_is_no_answer(vault):
     assert await vault.find(at_work) is None
 
 
-async def test_an_answer_that_is_too_long_ends_its_job(vault):
+async def test_too_long_answer_fails_the_job(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     provider._answers._most_bytes = 200
     reference = await provider.take_answer(new_id(), pieces(b'{"output": "' + b"a" * 500 + b'"}'))
@@ -245,14 +245,14 @@ async def test_an_answer_that_is_too_long_ends_its_job(vault):
     assert "longer than 200 bytes" in outcome.error.message
 
 
-async def test_a_stopped_one_says_so(vault):
+async def test_canceled_prediction_is_canceled(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     reference = await provider.take_answer(new_id(), pieces(b'{"status": "canceled"}'))
 
     assert isinstance(await provider.poll(reference), Canceled)
 
 
-async def test_while_nothing_comes_the_servers_health_tells_what_became_of_it(vault, monkeypatch):
+async def test_server_health_decides_the_outcome_without_a_callback(vault, monkeypatch):
     async with Server() as server, open_http() as http:
         server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault)
@@ -279,7 +279,7 @@ async def test_while_nothing_comes_the_servers_health_tells_what_became_of_it(va
     assert isinstance(found, Succeeded)
 
 
-async def test_with_more_than_one_slot_a_free_one_says_nothing(vault, monkeypatch):
+async def test_idle_slot_is_no_evidence_with_several_slots(vault, monkeypatch):
     monkeypatch.setattr(adapter, "IDLE_SECONDS", 0.0)
     async with Server() as server, open_http() as http:
         server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}

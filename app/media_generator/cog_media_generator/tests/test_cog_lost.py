@@ -11,7 +11,7 @@ from tests.providers.server import Server, saying
 from tests.support import pieces
 
 
-async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault):
+async def test_cancel_of_a_lost_prediction_is_canceled(vault):
     async with Server() as server, open_http() as http:
         server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault)
@@ -28,7 +28,7 @@ async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault)
     assert (finished, lost, answered) == (CancelAnswer.TOO_LATE, CancelAnswer.CANCELED, CancelAnswer.TOO_LATE)
 
 
-async def test_a_proxy_that_finds_no_container_does_not_end_a_purchase(vault):
+async def test_proxy_404_does_not_end_a_purchase(vault):
     async with Server() as server, open_http() as http:
         server.answers["/health-check"] = saying(json.dumps("nothing here").encode(), status=404)
         provider = account(server.url, http, vault)
@@ -39,7 +39,7 @@ async def test_a_proxy_that_finds_no_container_does_not_end_a_purchase(vault):
     assert isinstance(outcome, Running)
 
 
-async def test_an_unknown_attempt_of_a_completed_media_is_not_awaited(db, client):
+async def test_unknown_attempt_of_a_completed_media_expects_no_answer(db, client):
     media = await client.faulty()
     (attempt,) = await db.fetch(
         "INSERT INTO attempts (id, media_id, number, status, model, input_hash)"

@@ -38,11 +38,11 @@ class TestDummy(ProviderContract):
         return Submission(new_id(), 1, "faulty", "x", {"fail_times": 1, "fail_with": "credit"})
 
 
-def test_the_names_of_the_styles_are_those_of_the_painters():
+def test_style_names_match_the_painters():
     assert tuple(STYLE_BOOK) == STYLES
 
 
-def test_a_seed_is_drawn_where_none_is_given():
+def test_missing_seed_is_drawn_at_random():
     dummy = DummyMediaGeneratorModel()
 
     seeds = {dummy.complete_input("painter", {})["seed"] for _ in range(5)}

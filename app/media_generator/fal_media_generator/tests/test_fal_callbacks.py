@@ -45,7 +45,7 @@ def signed(body, *, key=KEY, at=None, **changes):
 BODY = b'{"request_id": "req-1", "gateway_request_id": "req-2", "status": "OK", "payload": {"images": []}}'
 
 
-async def test_a_signed_callback_names_its_purchase(provider, server):
+async def test_signed_callback_identifies_its_purchase(provider, server):
     keys_url = Server(**{"/keys": saying(msgspec.json.encode({"keys": [jwk(SigningKey.generate()), jwk(KEY)]}))})
     async with keys_url as told:
         asking_keys = FalMediaGeneratorModel.open_account(
@@ -58,7 +58,7 @@ async def test_a_signed_callback_names_its_purchase(provider, server):
 
 
 @pytest.mark.usefixtures("product")
-async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working, make, server, db):
+async def test_callback_identifies_a_purchase_with_lost_answer(client, working, make, server, db):
     server.answers[f"/{SCHNELL}"] = server.drop
     server.answers["/keys"] = saying(msgspec.json.encode({"keys": [jwk(KEY)]}))
     server.answers["/picture.png"] = saying(picture())
@@ -83,7 +83,7 @@ async def test_a_callback_binds_a_purchase_whose_answer_was_lost(client, working
 
 
 @pytest.mark.parametrize("query", [{}, {"model": "fal-ai/unheard-of"}])
-def test_a_callback_that_does_not_tell_its_model_rings_and_binds_nothing(provider, query):
+def test_callback_without_known_model_identifies_no_purchase(provider, query):
     assert provider.read_callback(signed(BODY, query=query), [jwk(KEY)["x"]]) is None
 
 
@@ -103,18 +103,18 @@ def test_a_callback_that_does_not_tell_its_model_rings_and_binds_nothing(provide
     ],
     ids=["stranger", "changed", "old", "early", "other user", "no id", "no hex", "zeros", "no time", "no body"],
 )
-def test_a_callback_that_is_not_of_fal_or_not_fresh_is_refused(provider, callback):
+def test_forged_or_old_callback_is_refused(provider, callback):
     with pytest.raises(CallbackRefusedError):
         provider.read_callback(callback, [jwk(KEY)["x"], "no key", "AAAA"])
 
 
-def test_without_keys_nothing_is_believed(provider):
+def test_callback_is_refused_without_keys(provider):
     with pytest.raises(CallbackRefusedError, match="no keys"):
         provider.read_callback(signed(BODY), [])
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"keys": []}', b'{"keys": [{"kty": "RSA", "n": "AAAA"}]}'])
-async def test_keys_that_cannot_be_read_replace_none(http, server, body):
+async def test_unreadable_keys_are_an_error(http, server, body):
     server.answers["/keys"] = saying(body)
     account = Account("fal", {"key": "k", "jwks_url": f"{server.url}/keys"})
 

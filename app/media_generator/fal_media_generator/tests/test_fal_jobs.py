@@ -4,7 +4,7 @@ from tests.providers.fal import PROMPT, SCHNELL, finished, says
 from tests.support import attempts_of
 
 
-async def test_a_request_ends_with_the_file_in_the_bucket(product, client, working, at_aimock):
+async def test_job_stores_the_file_in_the_bucket(product, client, working, at_aimock):
     await working(at_aimock)
 
     media = await client.generate(model=f"fal/{SCHNELL}", prompt=PROMPT, input={"image_size": "square"})
@@ -18,7 +18,7 @@ async def test_a_request_ends_with_the_file_in_the_bucket(product, client, worki
     assert attempt["external_id"]
 
 
-async def test_a_refusal_of_its_content_after_it_was_taken_says_so(product, client, working, make, server):
+async def test_content_refusal_after_acceptance_is_reported_as_sent(product, client, working, make, server):
     server.answers["/fal-ai/flux/schnell"] = says(request_id="req-1")
     flagged = [{"loc": ["body", "prompt"], "msg": "flagged", "type": "content_policy_violation"}]
     finished(server, {"detail": flagged}, status=422)

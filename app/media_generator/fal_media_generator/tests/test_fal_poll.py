@@ -29,7 +29,7 @@ from tests.providers.server import breaking_off, saying
 from tests.support import eventually
 
 
-async def test_units_are_told_in_the_words_of_the_catalogue(at_aimock):
+async def test_units_are_named_as_in_the_catalogue(at_aimock):
     reference = await at_aimock.submit(asking())
 
     async def look():
@@ -41,14 +41,14 @@ async def test_units_are_told_in_the_words_of_the_catalogue(at_aimock):
     assert outcome.log == "Job enqueued.\nJob started processing.\nJob completed."
 
 
-async def test_a_request_that_waits_can_be_canceled_at_aimock(at_aimock):
+async def test_waiting_request_is_canceled_at_aimock(at_aimock):
     reference = await at_aimock.submit(asking())
 
     assert await at_aimock.cancel(reference) is CancelAnswer.CANCELED
     assert isinstance(await at_aimock.poll(reference), Canceled)
 
 
-async def test_what_waits_and_what_runs_says_how_far_it_is(provider, server):
+async def test_waiting_and_running_requests_report_progress(provider, server):
     server.answers["/fal-ai/flux/requests/req-1/status"] = says(status="IN_QUEUE", queue_position=4)
     waits = await provider.poll(bought())
     bars = [{"message": "loading"}, {"message": " 25%|##   | 7/28 [00:01<00:03]\r 50%|#####     | 14/28"}]
@@ -64,7 +64,7 @@ async def test_what_waits_and_what_runs_says_how_far_it_is(provider, server):
 
 
 @pytest.mark.parametrize("fault", ["drop", "silence", "500", "503", "page"])
-async def test_a_status_that_cannot_be_had_is_asked_for_again(make, server, fault):
+async def test_unavailable_status_is_polled_again(make, server, fault):
     answers = {"500": saying(b"", status=500), "503": saying(b"", status=503), "page": saying(b"<html>")}
     server.answers["/fal-ai/"] = answers.get(fault) or getattr(server, fault)
 
@@ -75,7 +75,7 @@ async def test_a_status_that_cannot_be_had_is_asked_for_again(make, server, faul
 @pytest.mark.parametrize(
     "page", [b"<html>", b"{", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{", "latin-1", "nested"]
 )
-async def test_a_result_that_cannot_be_read_is_asked_for_again(provider, server, page):
+async def test_unreadable_result_is_polled_again(provider, server, page):
     server.answers["/fal-ai/"] = saying(page)
     server.answers["/fal-ai/flux/requests/req-1/status"] = says(status="COMPLETED")
 
@@ -94,7 +94,7 @@ async def test_a_result_that_cannot_be_read_is_asked_for_again(provider, server,
         (404, "gone", OutputError),
     ],
 )
-async def test_a_failure_at_the_result_was_taken(provider, server, status, detail, kind):
+async def test_failure_in_the_result_is_reported_as_sent(provider, server, status, detail, kind):
     finished(server, {"detail": detail}, status=status)
 
     outcome = await provider.poll(bought())
@@ -104,7 +104,7 @@ async def test_a_failure_at_the_result_was_taken(provider, server, status, detai
     assert outcome.error.sent is Sent.YES
 
 
-async def test_a_failure_that_the_queue_tells_is_final_and_one_that_nobody_tells_is_not(provider, server):
+async def test_failure_is_final_only_if_the_queue_or_model_reports_it(provider, server):
     finished(server, {}, status=504, state={"error": "timed out", "error_type": "request_timeout"})
     told = await provider.poll(bought())
     finished(server, {}, status=504)
@@ -116,7 +116,7 @@ async def test_a_failure_that_the_queue_tells_is_final_and_one_that_nobody_tells
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"seed": 1}', b'"text"'])
-async def test_a_result_without_a_file_is_a_failure(provider, server, body):
+async def test_result_without_files_is_a_failure(provider, server, body):
     finished(server, {})
     server.answers["/fal-ai/flux/requests/req-1"] = saying(body)
 
@@ -126,7 +126,7 @@ async def test_a_result_without_a_file_is_a_failure(provider, server, body):
     assert outcome.error.sent is Sent.YES
 
 
-async def test_what_was_canceled_by_the_queue_is_canceled(provider, server):
+async def test_request_canceled_by_the_queue_is_canceled(provider, server):
     finished(server, {"detail": "canceled"}, status=499, state={"error": "gone", "error_type": "client_cancelled"})
 
     assert isinstance(await provider.poll(bought()), Canceled)
@@ -140,21 +140,21 @@ async def test_what_was_canceled_by_the_queue_is_canceled(provider, server):
         (404, "NOT_FOUND", CancelAnswer.TOO_LATE),
     ],
 )
-async def test_each_answer_to_a_cancel_is_understood(provider, server, status, told, answer):
+async def test_each_cancel_response_is_mapped(provider, server, status, told, answer):
     server.answers["/fal-ai/"] = saying(msgspec.json.encode({"status": told}), status=status)
 
     assert await provider.cancel(bought()) is answer
     assert (server.came[0].method, server.came[0].path) == ("PUT", "/fal-ai/flux/requests/req-1/cancel")
 
 
-async def test_a_cancel_that_nobody_answers_is_asked_for_again(provider, server):
+async def test_busy_server_makes_cancel_repeatable(provider, server):
     server.answers["/fal-ai/"] = saying(b"", status=503)
 
     with pytest.raises(BusyError):
         await provider.cancel(bought())
 
 
-async def test_another_process_goes_on_with_the_stored_reference(make, server, cdn):
+async def test_stored_reference_works_in_another_process(make, server, cdn):
     server.answers["/fal-ai/flux/schnell"] = says(request_id="req-1")
     reference = await make(server.url).submit(asking())
     stored = msgspec.json.decode(msgspec.json.encode(reference), type=Reference)
@@ -169,7 +169,7 @@ async def test_another_process_goes_on_with_the_stored_reference(make, server, c
 
 
 @pytest.mark.parametrize("told", ["", "many", "nan", "-1", "inf"])
-async def test_units_that_make_no_sense_cost_nobody_the_file(provider, server, cdn, told):
+async def test_invalid_units_do_not_fail_the_purchase(provider, server, cdn, told):
     finished(server, {"images": [{"url": f"{cdn.url}/files/picture.png"}]}, x_fal_billable_units=told)
 
     outcome = await provider.poll(bought())
@@ -178,7 +178,7 @@ async def test_units_that_make_no_sense_cost_nobody_the_file(provider, server, c
     assert outcome.units == {}
 
 
-async def test_an_output_that_is_gone_cut_off_or_private_is_told_apart(make, provider, cdn):
+async def test_missing_truncated_and_private_outputs_are_different_errors(make, provider, cdn):
     cdn.answers["/files/cut.png"] = breaking_off(picture()[:20], promised=500)
     careful = HttpClient(allow_private_addresses=False)
     guarded = make("https://queue.example", careful)
@@ -205,11 +205,11 @@ async def test_an_output_that_is_gone_cut_off_or_private_is_told_apart(make, pro
         ({"image": {"url": None}}, []),
     ],
 )
-def test_files_are_found_in_any_shape(result, urls):
+def test_files_are_found_in_results_of_any_shape(result, urls):
     assert files(result) == urls
 
 
-def test_progress_is_the_last_bar_in_a_log():
+def test_progress_is_the_last_progress_bar_in_the_log():
     assert progress(["10%|#", "nothing", " 30%|##  \r 40%|###"]) == 0.4
     assert progress(["100% cotton", "120%|######"]) == 1.0
     assert progress([]) is None
@@ -223,7 +223,7 @@ def test_progress_is_the_last_bar_in_a_log():
         ("workflows/me/mine/deep", "workflows/me/mine"),
     ],
 )
-async def test_requests_are_kept_under_the_app_without_its_path(provider, server, model, app):
+async def test_request_urls_use_the_app_without_its_path(provider, server, model, app):
     server.answers["/"] = says(status="IN_QUEUE")
 
     await provider.poll(bought(model))

@@ -28,7 +28,7 @@ from tests.providers.fal import PROMPT, SCHNELL, asking, says
 from tests.providers.server import Server, breaking_off, saying
 
 
-async def test_what_is_sent_says_all_that_fal_must_know(provider, server):
+async def test_submit_sends_input_callback_url_and_deadline(provider, server):
     server.answers["/fal-ai/"] = says(request_id="req-1")
     submission = asking(
         given={"num_images": 2}, callback_url="https://api.test/cb/fal/1", time_left=timedelta(seconds=90.7)
@@ -48,7 +48,7 @@ async def test_what_is_sent_says_all_that_fal_must_know(provider, server):
     assert reference == Reference("req-1", {"model": SCHNELL})
 
 
-async def test_what_a_gateway_says_is_told_without_its_wrapping(provider, server):
+async def test_gateway_error_message_is_unwrapped(provider, server):
     server.answers["/fal-ai/"] = saying(b'{"error": {"message": "Not found", "type": "not_found"}}', status=404)
 
     with pytest.raises(ModelGoneError, match=r"^fal answered 404: Not found$"):
@@ -76,7 +76,7 @@ async def test_what_a_gateway_says_is_told_without_its_wrapping(provider, server
         (504, "", AnswerLostError, Sent.UNKNOWN),
     ],
 )
-async def test_each_refusal_says_what_it_means_for_the_money(provider, server, status, detail, kind, sent):
+async def test_each_refusal_maps_to_an_error_and_sent_state(provider, server, status, detail, kind, sent):
     body = msgspec.json.encode({"detail": detail})
     server.answers["/fal-ai/"] = saying(body, status=status, Retry_After="9")
 
@@ -91,7 +91,7 @@ async def test_each_refusal_says_what_it_means_for_the_money(provider, server, s
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"queue_position": 1}'])
-async def test_a_success_that_does_not_name_the_request_is_unknown(provider, server, body):
+async def test_answer_without_request_id_is_unknown(provider, server, body):
     server.answers["/fal-ai/"] = saying(body)
 
     with pytest.raises(AnswerLostError):
@@ -99,7 +99,7 @@ async def test_a_success_that_does_not_name_the_request_is_unknown(provider, ser
 
 
 @pytest.mark.parametrize("fault", ["drop", "silence", "cut"])
-async def test_an_answer_that_is_lost_is_unknown_and_asked_for_once(make, server, fault):
+async def test_lost_answer_is_unknown_and_sent_once(make, server, fault):
     cut = breaking_off(b'{"request_id": "req', promised=100)
     server.answers["/fal-ai/"] = cut if fault == "cut" else getattr(server, fault)
     provider = make(server.url, timeout="1")
@@ -111,7 +111,7 @@ async def test_an_answer_that_is_lost_is_unknown_and_asked_for_once(make, server
     assert len(server.came) == 1
 
 
-async def test_nobody_listening_is_known_to_have_cost_nothing(make):
+async def test_refused_connection_is_not_sent(make):
     async with Server() as gone:
         url = gone.url
 
@@ -119,14 +119,14 @@ async def test_nobody_listening_is_known_to_have_cost_nothing(make):
         await make(url).submit(asking())
 
 
-async def test_a_refusal_in_other_letters_is_a_refusal(provider, server):
+async def test_refusal_that_is_not_utf8_is_mapped(provider, server):
     server.answers["/fal-ai/"] = saying(b'{"detail": "caf\xe9"}', status=401)
 
     with pytest.raises(UnauthorizedError):
         await provider.submit(asking())
 
 
-async def test_many_at_once_keep_apart(provider, server):
+async def test_concurrent_submissions_do_not_mix(provider, server):
     async def answer(request):
         body = msgspec.json.decode(await request.read())
         return web.json_response({"request_id": f"req-{body['prompt']}"})
@@ -138,6 +138,6 @@ async def test_many_at_once_keep_apart(provider, server):
     assert [reference.external_id for reference in references] == [f"req-{number}" for number in range(20)]
 
 
-def test_an_account_without_a_key_is_told_which_variable_is_missing():
+def test_missing_key_names_its_variable():
     with pytest.raises(SettingsError, match="FAL_KEY"):
         FalMediaGeneratorModel.open_account(ProviderSetup(Account("fal")))

@@ -9,7 +9,7 @@ from app.media_generator.media_generator_model import InputFile
 from tests.providers.server import saying
 
 
-async def test_a_file_too_large_for_a_request_goes_to_the_storage(make, server):
+async def test_upload_goes_to_the_storage_without_the_key(make, server):
     place = {"upload_url": f"{server.url}/put/1?signed=yes", "file_url": "https://v3.fal.media/files/1.png"}
     server.answers |= {"/storage/upload/initiate": saying(json.dumps(place).encode()), "/put": saying(b"")}
     provider = make(server.url, storage_url=server.url)
@@ -41,7 +41,7 @@ async def test_a_file_too_large_for_a_request_goes_to_the_storage(make, server):
         (None, saying(b"", status=403)),
     ],
 )
-async def test_a_file_that_the_storage_does_not_take_costs_nothing(make, server, first, second):
+async def test_failed_upload_is_not_sent(make, server, first, second):
     place = json.dumps({"upload_url": f"{server.url}/put/1", "file_url": "https://v3.fal.media/1"}).encode()
     server.answers |= {"/storage/upload/initiate": first or saying(place), "/put": second}
 

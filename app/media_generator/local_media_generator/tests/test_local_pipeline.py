@@ -107,7 +107,7 @@ class TestPipeline(ProviderContract):
         return None
 
 
-async def test_the_prompt_and_the_seed_decide(provider):
+async def test_picture_depends_on_prompt_and_seed(provider):
     one, same, other = [await made_by(provider, seed=seed) for seed in (1, 1, 2)]
     third = await made_by(provider, "a forest", seed=1)
 
@@ -116,7 +116,7 @@ async def test_the_prompt_and_the_seed_decide(provider):
     assert len({picture.tobytes() for picture in (one, other, third)}) == 3
 
 
-async def test_the_picture_is_as_large_as_wanted_and_has_the_wanted_format(provider):
+async def test_picture_has_the_requested_size_and_format(provider):
     picture = await made_by(provider, width=72, height=56, output_format="webp", negative_prompt="fog")
 
     assert (picture.size, picture.get_format_mimetype()) == ((72, 56), "image/webp")
@@ -131,7 +131,7 @@ async def test_progress_rises_with_each_step(provider):
     assert told == pytest.approx([0.05, 0.275, 0.5, 0.725, 0.95])
 
 
-async def test_it_stops_between_two_steps_and_the_pipeline_stays_loaded(provider):
+async def test_cancel_stops_at_the_next_step_and_keeps_the_pipeline_loaded(provider):
     before = process_of(provider).pid
     whole = await made_by(provider)
     reference = await submitted(provider, **LONG)
@@ -144,7 +144,7 @@ async def test_it_stops_between_two_steps_and_the_pipeline_stays_loaded(provider
     assert process_of(provider).pid == before
 
 
-async def test_a_pipeline_that_cannot_make_it_says_why_and_goes_on(provider):
+async def test_failed_order_reports_its_error_and_the_pipeline_goes_on(provider):
     reference = await submitted(provider, steps=2000)
 
     outcome = await ended(provider, reference)
@@ -170,7 +170,7 @@ async def over(client, media):
     return seen["status"]
 
 
-async def test_a_job_shows_its_steps_survives_its_process_and_holds_the_one_device(provider, api, working):
+async def test_job_reports_progress_survives_process_death_and_occupies_the_local_slot(provider, api, working):
     client = Client(api)
     await working(provider, worker_local_slots=1)
     media = await client.generate(model="local/text-to-image", input=LONG)
@@ -223,7 +223,7 @@ def without_steps(prompt=None):
     pass
 
 
-def test_only_a_pipeline_that_makes_a_picture_of_words_is_loaded():
+def test_only_text_to_image_pipelines_are_accepted():
     pipeline._check("Words", takes(of_words))
     for other in (of_a_picture, of_a_film, without_steps):
         with pytest.raises(ValueError, match="not make a picture from a prompt alone"):
@@ -231,7 +231,7 @@ def test_only_a_pipeline_that_makes_a_picture_of_words_is_loaded():
 
 
 @pytest.mark.parametrize("name", ["/srv/models/tiny", "/srv/models/tiny/", "somebody/tiny"])
-def test_callers_learn_the_pipelines_name_and_not_where_it_lies(name):
+def test_model_card_shows_the_pipeline_name_but_not_its_folder(name):
     card = pipeline_card(LocalSettings(pipeline=name))
 
     assert (card.title, card.version) == ("tiny", "tiny")

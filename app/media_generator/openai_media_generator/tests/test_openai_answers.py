@@ -19,7 +19,7 @@ from tests.providers.openai import FLARE, answer_with, asking, base64_of, bytes_
 from tests.providers.server import Server, saying
 
 
-async def test_another_process_goes_on_with_the_stored_reference(make, lab, server):
+async def test_stored_reference_works_in_another_process(make, lab, server):
     content = picture()
     server.answers["/v1/"] = saying(answer_with(content))
     bought = await lab.submit(asking(model="sdxl"))
@@ -33,7 +33,7 @@ async def test_another_process_goes_on_with_the_stored_reference(make, lab, serv
     assert len(server.came) == 1
 
 
-async def test_a_settled_purchase_leaves_nothing_in_the_vault(lab, server):
+async def test_settled_deletes_the_answer_from_the_vault(lab, server):
     server.answers["/v1/"] = saying(answer_with(picture()))
     bought = await lab.submit(asking(model="sdxl"))
     outcome = await lab.poll(bought)
@@ -48,7 +48,7 @@ async def test_a_settled_purchase_leaves_nothing_in_the_vault(lab, server):
         await bytes_of(lab, outcome.outputs[0])
 
 
-async def test_tokens_are_told_and_priced(make, aimock, server, vault, http):
+async def test_tokens_are_reported_and_priced(make, aimock, server, vault, http):
     usage = {
         "total_tokens": 1600,
         "input_tokens": 600,
@@ -67,7 +67,7 @@ async def test_tokens_are_told_and_priced(make, aimock, server, vault, http):
 
 
 @pytest.mark.parametrize("usage", [None, [], {"total_tokens": "many"}, {"output_tokens": -1}, {"output_tokens": True}])
-async def test_a_usage_that_makes_no_sense_costs_nobody_the_picture(make, server, usage):
+async def test_invalid_usage_does_not_fail_the_purchase(make, server, usage):
     server.answers["/v1/"] = saying(answer_with(picture(), usage=usage))
     provider = make(base_url=f"{server.url}/v1", models=FLARE)
 
@@ -91,7 +91,7 @@ async def test_a_usage_that_makes_no_sense_costs_nobody_the_picture(make, server
         (b'{"data": [], "long": "' + b"x" * 1_100_000 + b'"}', OutputError),
     ],
 )
-async def test_an_answer_without_a_picture_was_paid_and_failed(lab, server, body, kind):
+async def test_answer_without_picture_is_a_billed_failure(lab, server, body, kind):
     server.answers["/v1/"] = saying(body)
 
     outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
@@ -101,7 +101,7 @@ async def test_an_answer_without_a_picture_was_paid_and_failed(lab, server, body
     assert outcome.error.sent is Sent.YES
 
 
-async def test_a_picture_that_is_no_base64_is_an_invalid_output(lab, server):
+async def test_picture_that_is_not_base64_is_an_output_error(lab, server):
     server.answers["/v1/"] = saying(b'{"data": [{"b64_json": "' + b"*" * 400 + b'"}]}')
 
     outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
@@ -123,7 +123,7 @@ async def test_a_picture_that_is_no_base64_is_an_invalid_output(lab, server):
     ids=["plain", "escaped slashes", "escaped everything", "lines", "data URI", "no padding"],
 )
 @pytest.mark.parametrize("spaced", [False, True])
-async def test_base64_is_read_however_it_is_written(lab, server, written, spaced):
+async def test_base64_is_decoded_in_every_json_notation(lab, server, written, spaced):
     contents = [picture("png", (64, 48), (n, 7 * n, 255 - n)) + bytes(range(256)) * n for n in (1, 2, 300)]
     key = '"b64_json" :\n "' if spaced else '"b64_json":"'
     items = ",".join("{" + key + written(base64_of(content)) + '"}' for content in contents)
@@ -155,7 +155,7 @@ class FileVault:
         (self.folder / name).unlink(missing_ok=True)
 
 
-async def test_a_huge_picture_passes_with_flat_memory(http, server, tmp_path):
+async def test_huge_picture_is_streamed_in_little_memory(http, server, tmp_path):
     megabyte, count = base64.b64encode(bytes(3 * 256 * 1024)), 64
 
     async def answer(request):
@@ -184,7 +184,7 @@ async def test_a_huge_picture_passes_with_flat_memory(http, server, tmp_path):
     assert peak < 8 * 1024 * 1024, f"{peak / 2**20:.0f} MiB for an answer of {count} MiB"
 
 
-async def test_a_picture_at_a_url_is_fetched_and_the_key_goes_to_nobody_else(lab, make, server):
+async def test_picture_url_is_downloaded_and_the_key_goes_only_to_the_own_server(lab, make, server):
     content = picture()
     server.answers["/v1/"] = saying(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
     server.answers["/made/"] = saying(content)
@@ -199,7 +199,7 @@ async def test_a_picture_at_a_url_is_fetched_and_the_key_goes_to_nobody_else(lab
         assert elsewhere.came == []
 
 
-async def test_an_output_that_is_gone_is_an_invalid_output(lab, server):
+async def test_missing_output_is_an_output_error(lab, server):
     server.answers["/v1/"] = saying(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
     outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
     server.answers["/made/"] = saying(b"", status=404)
@@ -208,7 +208,7 @@ async def test_an_output_that_is_gone_is_an_invalid_output(lab, server):
         await bytes_of(lab, outcome.outputs[0])
 
 
-async def test_many_at_once_keep_apart(lab, server):
+async def test_concurrent_submissions_do_not_mix(lab, server):
     async def by_prompt(request):
         body = msgspec.json.decode(await request.read())
         return web.Response(body=answer_with(picture("png", (64, int(body["prompt"])))))

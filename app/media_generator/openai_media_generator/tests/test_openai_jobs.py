@@ -14,7 +14,7 @@ from tests.providers.openai import FLARE, FORBIDDEN, PROMPT, answer_with, base64
 from tests.support import attempts_of, eventually
 
 
-async def test_a_request_ends_with_its_pictures_in_the_bucket(aimock, product):
+async def test_job_stores_all_pictures_in_the_bucket(aimock, product):
     prompt = "two boats in a harbour"
     shown = [picture("png", (96, 64)), picture("webp", (64, 64))]
     await aimock.answers(prompt, {"images": [{"b64Json": base64_of(content)} for content in shown]})
@@ -36,7 +36,7 @@ class Forgetful(OpenAIMediaGeneratorModel):
         raise AnswerLostError("nobody knows")
 
 
-async def test_an_answer_that_had_come_is_found_by_who_goes_on(aimock, set_up, client, working, make):
+async def test_stored_answer_is_found_after_a_lost_reference(aimock, set_up, client, working, make):
     await working(make(kind=Forgetful, base_url=f"{aimock.url}/v1", models=FLARE))
     prompt = "a mill that turns"
     await aimock.answers(prompt, {"images": [{"b64Json": base64_of(picture())}]})
@@ -79,9 +79,7 @@ async def held(base_settings, server, own_server, client, working, monkeypatch):
     return media, vault
 
 
-async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_completes_a_retry_for_nothing(
-    held, server, client, vault, db
-):
+async def test_late_answer_is_stored_and_completes_a_retry_at_no_cost(held, server, client, vault, db):
     media, cut = held
     (attempt,) = await attempts_of(client, media)
     await db.execute("UPDATE attempts SET look_at = now()")
@@ -102,7 +100,7 @@ async def test_an_answer_that_is_found_after_its_media_was_held_is_stored_and_co
     assert await vault.find(attempt["id"]) is None
 
 
-async def test_an_answer_that_never_came_is_looked_for_once_the_store_is_back_and_no_more(held, server, client, db):
+async def test_missing_answer_is_looked_up_once_when_the_store_is_back(held, server, client, db):
     media, cut = held
     cut.away = False
     await db.execute("UPDATE attempts SET look_at = now()")
@@ -113,7 +111,7 @@ async def test_an_answer_that_never_came_is_looked_for_once_the_store_is_back_an
     assert (attempt["status"], await client.media(media), len(server.came)) == ("UNKNOWN", media, 1)
 
 
-async def test_a_refusal_by_moderation_says_so_and_is_asked_for_once(aimock, product):
+async def test_moderation_refusal_is_reported_and_not_retried(aimock, product):
     media = await product.generate(model=f"openai/{FLARE}", prompt=FORBIDDEN)
     done = await product.until(media)
 

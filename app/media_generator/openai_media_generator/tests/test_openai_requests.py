@@ -15,7 +15,7 @@ from tests.providers.openai import FLARE, PROMPT, answer_with, asking, base64_of
 from tests.providers.server import saying
 
 
-async def test_pictures_to_go_by_make_an_edit_of_it(lab, server):
+async def test_reference_images_make_the_request_an_edit(lab, server):
     server.answers["/v1/images/edits"] = saying(answer_with(picture()))
     first, second, mask = picture("png"), picture("jpeg"), picture("png", colour="red")
     uris = [f"data:image/{kind};base64,{base64_of(content)}" for kind, content in (("png", first), ("jpeg", second))]
@@ -46,7 +46,7 @@ async def test_pictures_to_go_by_make_an_edit_of_it(lab, server):
     ]
 
 
-async def test_an_edit_is_understood_by_aimock(aimock, make):
+async def test_aimock_accepts_an_edit(aimock, make):
     provider = make(base_url=f"{aimock.url}/v1", models=FLARE)
     uri = f"data:image/png;base64,{base64_of(picture('png'))}"
 
@@ -58,14 +58,14 @@ async def test_an_edit_is_understood_by_aimock(aimock, make):
 
 
 @pytest.mark.parametrize("uri", ["https://example.com/a.png", "data:image/png;base64,*", "data:text", ""])
-async def test_a_picture_that_cannot_be_read_is_refused_before_anything_is_sent(lab, server, uri):
+async def test_unreadable_picture_is_refused_before_sending(lab, server, uri):
     with pytest.raises(InputRefusedError):
         await lab.submit(asking(model="sdxl", image=[uri]))
 
     assert server.came == []
 
 
-async def test_what_goes_along_is_what_each_server_takes(lab, make, server):
+async def test_request_contains_only_fields_that_the_server_accepts(lab, make, server):
     server.answers["/v1/"] = saying(answer_with(picture()))
     unnamed = make("lab", base_url=f"{server.url}/v1")
 
@@ -77,7 +77,7 @@ async def test_what_goes_along_is_what_each_server_takes(lab, make, server):
     assert plain == {"prompt": PROMPT, "response_format": "b64_json"}
 
 
-def test_each_account_offers_what_its_server_has(make):
+def test_each_account_offers_the_models_of_its_server(make):
     openai = {card.name: card for card in make(models="gpt-image-3").models()}
     second = make("openai-eu").models()
     gateway = make("lab", base_url="http://gateway/v1", models=f" {FLARE} , flux").models()
@@ -89,7 +89,7 @@ def test_each_account_offers_what_its_server_has(make):
     assert not [card.name for card in (*second, *gateway) if card.aliases]
 
 
-def test_openai_itself_needs_a_key_and_others_need_none():
+def test_only_openai_itself_requires_a_key():
     with pytest.raises(SettingsError, match="OPENAI_API_KEY"):
         OpenAIMediaGeneratorModel.open_account(ProviderSetup(Account("openai")))
 

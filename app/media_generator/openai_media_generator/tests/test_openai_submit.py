@@ -49,7 +49,7 @@ from tests.providers.server import Server, breaking_off, saying
         (504, {}, AnswerLostError, Sent.UNKNOWN),
     ],
 )
-async def test_each_refusal_says_what_it_means_for_the_money(aimock, make, status, error, kind, sent):
+async def test_each_refusal_maps_to_an_error_and_sent_state(aimock, make, status, error, kind, sent):
     provider = make(base_url=f"{aimock.url}/v1")
     prompt = f"refused {new_id()}"
     await aimock.answers(prompt, {"error": {"message": "told you so", **error}, "status": status})
@@ -63,7 +63,7 @@ async def test_each_refusal_says_what_it_means_for_the_money(aimock, make, statu
     assert len(await aimock.arrived("POST", "/v1/images/generations", prompt)) == 1
 
 
-async def test_a_busy_server_says_for_how_long(aimock, make):
+async def test_busy_error_carries_retry_after(aimock, make):
     provider = make(base_url=f"{aimock.url}/v1")
     await aimock.answers("in a hurry", {"error": {"message": "slow down"}, "status": 429, "retryAfter": 7})
 
@@ -73,7 +73,7 @@ async def test_a_busy_server_says_for_how_long(aimock, make):
     assert busy.value.retry_after == timedelta(seconds=7)
 
 
-async def test_a_connection_dropped_after_it_was_taken_is_unknown_and_asked_for_once(aimock, make):
+async def test_connection_dropped_after_acceptance_is_unknown_and_sent_once(aimock, make):
     provider = make(base_url=f"{aimock.url}/v1")
     response = {"images": [{"b64Json": base64_of(picture())}]}
     await aimock.answers("a dropped call", response, chaos={"disconnectRate": 1})
@@ -85,7 +85,7 @@ async def test_a_connection_dropped_after_it_was_taken_is_unknown_and_asked_for_
     assert len(await aimock.arrived("POST", "/v1/images/generations", "a dropped call")) == 1
 
 
-async def test_silence_after_it_was_taken_is_unknown(make, server):
+async def test_timeout_after_acceptance_is_unknown(make, server):
     server.answers["/v1/"] = server.silence
     provider = make("lab", base_url=f"{server.url}/v1", submit_timeout="1")
 
@@ -96,7 +96,7 @@ async def test_silence_after_it_was_taken_is_unknown(make, server):
 
 
 @pytest.mark.parametrize("size", [1000, 12_000_000], ids=["small", "in parts"])
-async def test_a_success_that_breaks_off_is_unknown_and_leaves_nothing_behind(lab, server, vault, size):
+async def test_truncated_answer_is_unknown_and_not_stored(lab, server, vault, size):
     body = b'{"data": [{"b64_json": "' + b"A" * size
     server.answers["/v1/"] = breaking_off(body, promised=size * 2)
     submission = asking(model="sdxl")
@@ -109,14 +109,14 @@ async def test_a_success_that_breaks_off_is_unknown_and_leaves_nothing_behind(la
 
 
 @pytest.mark.parametrize("body", [b"", b'{"data": [{"b64_json": "AAAA', b"<html>"], ids=["empty", "half", "page"])
-async def test_a_success_that_is_no_whole_answer_is_unknown(lab, server, body):
+async def test_incomplete_json_answer_is_unknown(lab, server, body):
     server.answers["/v1/"] = saying(body)
 
     with pytest.raises(AnswerLostError):
         await lab.submit(asking(model="sdxl"))
 
 
-async def test_nobody_listening_is_known_to_have_cost_nothing(make):
+async def test_refused_connection_is_not_sent(make):
     async with Server() as gone:
         url = gone.url
 
@@ -142,7 +142,7 @@ class Broken:
         raise OSError("the store is away")
 
 
-async def test_while_the_store_is_away_nothing_that_was_paid_is_given_up(http, server, lab):
+async def test_store_outage_loses_no_purchase(http, server, lab):
     server.answers["/v1/"] = saying(answer_with(picture()))
     bought = await lab.submit(asking(model="sdxl"))
     account = Account("lab", {"base_url": f"{server.url}/v1"})

@@ -112,7 +112,7 @@ class TestReplicate(ProviderContract):
         return len(self.running.sold)
 
 
-async def test_the_official_client_takes_the_gateway_for_replicate(gateway):
+async def test_gateway_is_compatible_with_the_official_client(gateway):
     client, stranger = (official.Client(api_token=token, base_url=gateway.url) for token in (TOKEN, "wrong"))
 
     made = await client.models.predictions.async_create("cog/painter", {"prompt": "x"})
@@ -130,7 +130,7 @@ async def test_the_official_client_takes_the_gateway_for_replicate(gateway):
         await one._async_client.aclose()
 
 
-async def test_a_model_is_asked_for_by_its_name_and_another_by_its_version(gateway, provider):
+async def test_model_is_called_by_name_or_by_version(gateway, provider):
     named = await provider.submit(order())
     versioned = await provider.submit(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}))
 
@@ -140,7 +140,7 @@ async def test_a_model_is_asked_for_by_its_name_and_another_by_its_version(gatew
     assert gateway.sold[versioned.external_id]["version"] == "7" * 64
 
 
-async def test_what_has_a_deadline_says_so(gateway, provider):
+async def test_deadline_is_sent_as_cancel_after(gateway, provider):
     submission = Submission(new_id(), 1, "cog/painter", "x", {}, None, timedelta(seconds=90.7))
 
     await provider.submit(submission)
@@ -150,7 +150,7 @@ async def test_what_has_a_deadline_says_so(gateway, provider):
     assert sent["connection"] == "close"
 
 
-async def test_the_wait_is_read_from_the_words_of_a_refusal(gateway, provider):
+async def test_retry_after_is_read_from_the_refusal_message(gateway, provider):
     gateway.trouble = "busy"
 
     with pytest.raises(BusyError) as refusal:
@@ -162,7 +162,7 @@ async def test_the_wait_is_read_from_the_words_of_a_refusal(gateway, provider):
 @pytest.mark.parametrize(
     "page", [b"<html>", b"{}", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{}", "latin-1", "nested"]
 )
-async def test_an_answer_that_cannot_be_read_says_nothing_of_what_was_bought(page):
+async def test_unreadable_answer_is_polled_again(page):
     async with open_http() as http, Server() as odd:
         odd.answers["/v1/"] = saying(page)
         settings = {"api_token": TOKEN, "base_url": f"{odd.url}/v1"}
@@ -174,14 +174,14 @@ async def test_an_answer_that_cannot_be_read_says_nothing_of_what_was_bought(pag
             await provider.poll(Reference("bought"))
 
 
-async def test_units_and_log_are_told(gateway, provider):
+async def test_units_are_reported(gateway, provider):
     outcome = await ended(provider, await provider.submit(order()))
 
     assert isinstance(outcome, Succeeded)
     assert outcome.units == {"output": 1, "second": 1.25}
 
 
-async def test_a_lost_answer_is_found_on_a_later_page_where_it_is_the_only_one(gateway, provider):
+async def test_find_searches_all_pages_and_needs_a_unique_match(gateway, provider):
     begun = datetime.now(UTC)
     wanted = order(width=99)
     bought = await provider.submit(wanted)
@@ -195,13 +195,13 @@ async def test_a_lost_answer_is_found_on_a_later_page_where_it_is_the_only_one(g
         await provider.find(wanted, begun)
 
 
-async def test_what_is_older_than_the_intent_is_not_taken_for_it(gateway, provider):
+async def test_find_ignores_predictions_older_than_the_intent(gateway, provider):
     await provider.submit(order())
 
     assert await provider.find(order(), datetime.now(UTC) + timedelta(minutes=1)) is None
 
 
-async def test_what_was_made_after_the_intents_time_is_not_taken_for_it(gateway, provider):
+async def test_find_ignores_predictions_after_the_submit_window(gateway, provider):
     await provider.submit(order())
 
     assert await provider.find(order(), datetime.now(UTC) - timedelta(hours=2)) is None
@@ -209,7 +209,7 @@ async def test_what_was_made_after_the_intents_time_is_not_taken_for_it(gateway,
     assert set(asked) == {"created_after", "created_before"}
 
 
-async def test_what_was_bought_long_ago_may_be_any_that_has_lost_its_data(gateway, provider):
+async def test_find_is_unknown_if_inputs_were_deleted(gateway, provider):
     begun = datetime.now(UTC)
     bought = await provider.submit(order())
     await gateway.settled()
@@ -220,7 +220,7 @@ async def test_what_was_bought_long_ago_may_be_any_that_has_lost_its_data(gatewa
     assert await provider.find(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}), begun) is None
 
 
-async def test_files_have_other_names_after_a_crash_and_nobody_can_say(gateway, provider):
+async def test_find_is_unknown_if_only_file_urls_differ(gateway, provider):
     begun = datetime.now(UTC)
     sent, raw, other = (order(width=9, image=name) for name in ("https://x.y/1?signed", "media:7", "https://x.y/2"))
     bought = await provider.submit(sent)
@@ -238,7 +238,7 @@ async def test_files_have_other_names_after_a_crash_and_nobody_can_say(gateway, 
     assert await provider.find(order(images=["media:7"]), begun) is None
 
 
-async def test_what_somebody_made_on_the_web_site_is_not_ours(gateway, provider):
+async def test_find_ignores_predictions_from_the_web_site(gateway, provider):
     begun = datetime.now(UTC)
     made = await provider.submit(order())
     gateway.sold[made.external_id]["source"] = "web"
@@ -247,7 +247,7 @@ async def test_what_somebody_made_on_the_web_site_is_not_ours(gateway, provider)
 
 
 @pytest.mark.parametrize("told", [{"version": "7" * 64}, {"version": "hidden", "model": "a/versioned"}])
-async def test_a_version_is_known_by_its_number_or_where_it_is_hidden_by_its_model(gateway, provider, told):
+async def test_find_matches_version_or_model_of_a_hidden_version(gateway, provider, told):
     begun = datetime.now(UTC)
     wanted = Submission(new_id(), 1, "a/versioned", "a lighthouse", {"seed": None})
     bought = await provider.submit(wanted)
@@ -258,14 +258,14 @@ async def test_a_version_is_known_by_its_number_or_where_it_is_hidden_by_its_mod
     assert (await provider.find(wanted, begun)).external_id == bought.external_id
 
 
-async def test_what_runs_is_stopped(gateway, provider):
+async def test_cancel_stops_a_running_prediction(gateway, provider):
     reference = await provider.submit(order(delay=3600))
 
     assert await provider.cancel(reference) is CancelAnswer.CANCELED
     assert isinstance(await provider.poll(reference), Canceled)
 
 
-async def test_a_result_that_was_removed_is_said_to_be_gone(gateway, provider):
+async def test_deleted_result_is_an_output_error(gateway, provider):
     reference = await provider.submit(order())
     await gateway.settled()
     gateway.sold[reference.external_id] |= {"output": None, "data_removed": True}
@@ -290,12 +290,12 @@ async def test_a_result_that_was_removed_is_said_to_be_gone(gateway, provider):
         (None, []),
     ],
 )
-def test_outputs_of_any_shape(output, found):
+def test_files_are_found_in_outputs_of_any_shape(output, found):
     assert files(output) == found
 
 
 @pytest.mark.parametrize("uri", ["data:image/png;base64,AAECAw==", "data:,%00%01%02%03"])
-async def test_an_output_may_be_a_data_uri(gateway, provider, uri):
+async def test_data_uri_output_is_decoded(gateway, provider, uri):
     gateway.output = uri
     outcome = await ended(provider, await provider.submit(order()))
 
@@ -306,7 +306,7 @@ async def test_an_output_may_be_a_data_uri(gateway, provider, uri):
     ("logs", "fraction"),
     [("", None), ("100 things", None), (" 25%|##  | 1/4\n 50%|####| 2/4 [00:01]", 0.5), ("  0%|  | 0/4", 0.0)],
 )
-def test_progress_is_read_from_bars(logs, fraction):
+def test_progress_is_read_from_progress_bars(logs, fraction):
     assert progress(logs) == fraction
 
 
@@ -322,18 +322,18 @@ def test_progress_is_read_from_bars(logs, fraction):
         ("Prediction failed", "Prediction failed"),
     ],
 )
-def test_words_that_layers_put_before_an_error_are_told_once(error, told):
+def test_repeated_error_prefix_is_removed(error, told):
     outcome = Prediction(id="p", status="failed", error=error).outcome()
 
     assert isinstance(outcome, Failed)
     assert outcome.error.message == told
 
 
-def test_words_without_a_wait():
+def test_message_without_a_wait_gives_none():
     assert wait_in_text("Slow down") is None
 
 
-async def test_the_token_goes_to_replicate_alone(gateway, provider):
+async def test_api_token_is_sent_only_to_replicate(gateway, provider):
     async with Gateway() as elsewhere:
         elsewhere._keys["x/0"] = b"bytes"
         gateway.output = f"{elsewhere.url}/files/x/0.png"
@@ -345,7 +345,7 @@ async def test_the_token_goes_to_replicate_alone(gateway, provider):
     assert "authorization" not in names
 
 
-async def test_files_are_handed_over(gateway, provider):
+async def test_input_file_is_uploaded(gateway, provider):
     async def chunks():
         yield b"some "
         yield b"bytes"
@@ -356,7 +356,7 @@ async def test_files_are_handed_over(gateway, provider):
     assert gateway.uploaded() == [b"some bytes"]
 
 
-async def test_a_schema_is_read_as_replicate_has_it_today(gateway, provider):
+async def test_refresh_reads_the_current_schema(gateway, provider):
     card = await provider.refresh(PAINTER)
 
     schema = card.input_schema
@@ -372,7 +372,7 @@ async def test_a_schema_is_read_as_replicate_has_it_today(gateway, provider):
         await provider.refresh(PAINTER)
 
 
-def test_the_models_that_come_along_are_well_formed():
+def test_shipped_models_are_well_formed():
     cards = Catalogue().models("replicate", "replicate")
 
     assert len({card.name for card in cards}) == len(cards) > 4
@@ -416,7 +416,7 @@ async def whole(settings, bell, gateway, working, db, provider):
     await task
 
 
-async def test_a_callback_brings_the_result_at_once_and_polls_stay_few(whole):
+async def test_callback_completes_the_job_with_few_polls(whole):
     media = await whole.client.generate(model="replicate/cog/painter", input={"delay": 1.5})
 
     done = await whole.client.until(media)
@@ -426,7 +426,7 @@ async def test_a_callback_brings_the_result_at_once_and_polls_stay_few(whole):
     assert whole.gateway.polls < 8
 
 
-async def test_a_lost_answer_is_bound_by_its_callback_where_the_list_cannot_tell(whole):
+async def test_callback_identifies_purchases_that_the_list_cannot_tell_apart(whole):
     whole.gateway.trouble = "accepted_then_dropped"
     both = [await whole.client.generate(model="replicate/cog/painter", input={"delay": 1}) for _ in range(2)]
 
@@ -439,7 +439,7 @@ async def test_a_lost_answer_is_bound_by_its_callback_where_the_list_cannot_tell
 
 
 @pytest.mark.parametrize(("secret", "age"), [("whsec_" + base64.b64encode(b"wrong").decode(), 0), (SECRET, 600)])
-async def test_a_callback_of_somebody_else_or_of_long_ago_is_refused(whole, secret, age):
+async def test_callback_with_wrong_secret_or_old_timestamp_is_refused(whole, secret, age):
     whole.gateway.calls_back = False
     media = await whole.client.generate(model="replicate/cog/painter", input={"delay": 60})
     await eventually(lambda: asyncio.sleep(0, whole.gateway.sold))
@@ -449,14 +449,14 @@ async def test_a_callback_of_somebody_else_or_of_long_ago_is_refused(whole, secr
     assert (await whole.client.media(media))["status"] in {"IN_QUEUE", "PROCESSING"}
 
 
-def test_a_secret_of_the_operators_serves_without_any_fetched():
+def test_configured_webhook_secret_needs_no_fetched_keys():
     variables = {"api_token": TOKEN, "webhook_secret": SECRET}
     provider = ReplicateMediaGeneratorModel.open_account(ProviderSetup(Account("replicate", variables)))
     with pytest.raises(CallbackRefusedError, match="no signature"):
         provider.read_callback(Callback(new_id(), {}, b"", datetime.now(UTC)), ())
 
 
-async def test_with_a_real_cog_server_behind_it(whole, tmp_path):
+async def test_jobs_complete_with_a_real_cog_server(whole, tmp_path):
     with cog_server(tmp_path) as address:
         whole.gateway.predictor = cog(address)
         good = await whole.client.generate(model="replicate/cog/painter", input={"width": 100, "count": 2, "delay": 1})
