@@ -12,14 +12,14 @@ LONG_AGO = date(2020, 1, 1)
 SOME_DAY = date(2999, 1, 1)
 
 
-def written(tmp_path, text):
+def catalogue_file(tmp_path, text):
     file = tmp_path / "catalogue.toml"
     file.write_text(text)
     return file
 
 
 class Shop(DummyMediaGeneratorModel):
-    """Sells the cards that it is given."""
+    """Offers the cards that it is given."""
 
     name = "shop"
 
@@ -42,5 +42,5 @@ def card(name="grey", **changes):
     return replace(FAULTY, name=name, **changes)
 
 
-async def asked(api, model, **body):
+async def request_media(api, model, **body):
     return await api.post("/media/generate", json={"prompt": "a", "model": model, **body})

@@ -6,7 +6,7 @@ from app.core.ids import new_id
 from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
 from fleek.providers import Submission
-from tests.providers.server import saying
+from tests.providers.server import respond_with
 
 GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
 
@@ -17,7 +17,7 @@ def account(url, http, vault, **variables):
 
 
 def health(status="READY", start="first"):
-    return saying(json.dumps({"status": status, "setup": {"started_at": start}}).encode())
+    return respond_with(json.dumps({"status": status, "setup": {"started_at": start}}).encode())
 
 
 def new_submission():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.core.ids import new_id
 from app.media_generator.media_generator_model import Reference, Submission
-from tests.providers.server import saying
+from tests.providers.server import respond_with
 
 SCHNELL = "fal-ai/flux/schnell"
 
@@ -29,40 +29,40 @@ def picture(size=(64, 48)):
     return file.getvalue()
 
 
-class AtAimock:
-    """aimock takes what is meant for several hosts of fal at one address, and wants to be told for which one it is."""
+class AimockHttp:
+    """aimock serves several hosts of fal at one address; a header names the intended one."""
 
     def __init__(self, http):
         self._http = http
 
     async def send(self, request):
-        return await self._http.send(self._told(request))
+        return await self._http.send(self._with_host(request))
 
     @asynccontextmanager
     async def stream(self, request):
-        async with self._http.stream(self._told(request)) as answer:
+        async with self._http.stream(self._with_host(request)) as answer:
             yield answer
 
-    def _told(self, request):
+    def _with_host(self, request):
         return replace(request, headers={**request.headers, "x-fal-target-host": "queue.fal.run"})
 
 
-def asking(prompt=PROMPT, model=SCHNELL, **more):
+def new_submission(prompt=PROMPT, model=SCHNELL, **more):
     return Submission(new_id(), 1, model, prompt, more.pop("given", {}), **more)
 
 
-def bought(model=SCHNELL, name="req-1"):
+def reference_to(model=SCHNELL, name="req-1"):
     return Reference(name, {"model": model})
 
 
-def says(**body):
-    return saying(msgspec.json.encode(body))
+def respond_json(**body):
+    return respond_with(msgspec.json.encode(body))
 
 
-def finished(server, body, *, status=200, name="req-1", state=None, **headers):
-    """A request that is over, with the result as the model gave it."""
-    server.answers[f"/fal-ai/flux/requests/{name}"] = saying(msgspec.json.encode(body), status=status, **headers)
-    server.answers[f"/fal-ai/flux/requests/{name}/status"] = says(status="COMPLETED", **(state or {}))
+def finish_request(server, body, *, status=200, name="req-1", state=None, **headers):
+    """Make a request COMPLETED, with this result."""
+    server.answers[f"/fal-ai/flux/requests/{name}"] = respond_with(msgspec.json.encode(body), status=status, **headers)
+    server.answers[f"/fal-ai/flux/requests/{name}/status"] = respond_json(status="COMPLETED", **(state or {}))
 
 
 async def bytes_of(provider, output):

@@ -15,7 +15,7 @@ FLARE = "gpt-image-2.6-flare"
 PROMPT = "a lighthouse at dawn"
 
 
-FORBIDDEN = "something that nobody may ask for"
+FORBIDDEN = "something forbidden"
 
 
 def picture(kind="webp", size=(64, 48), colour="teal"):
@@ -33,7 +33,7 @@ def answer_with(*pictures, **more):
     return msgspec.json.encode({"created": 1, **more, "data": data})
 
 
-def asking(prompt=PROMPT, model=FLARE, **given):
+def new_submission(prompt=PROMPT, model=FLARE, **given):
     return Submission(new_id(), 1, model, prompt, given)
 
 

@@ -14,28 +14,28 @@ from app.media_generator.catalogue import read_catalogue
 from app.media_generator.errors import BusyError, ModelGoneError
 from app.media_generator.model_card import ModelStatus, Price, PriceUnit
 from app.media_generator.registry import Registry
-from tests.providers.catalogue import SOME_DAY, Shop, card, written
+from tests.providers.catalogue import SOME_DAY, Shop, card, catalogue_file
 
 
-class Fresh(Shop):
-    """Its provider says what it is told to."""
+class RefreshableShop(Shop):
+    """Its provider answers `refresh` as the test sets it."""
 
     def __init__(self, *cards):
         super().__init__(*cards)
-        self.said = {}
+        self.answers = {}
 
     async def refresh(self, card):
-        answer = self.said.get(card.name, card)
+        answer = self.answers.get(card.name, card)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
 async def test_refresh_writes_provider_changes_into_the_catalogue_file(tmp_path):
-    file = written(tmp_path, '# by hand\n[models."shop/one"]\nprice = { amount = "1" } # a secret\n')
-    shop = Fresh(card("one"), card("two"), card("three"), card("four"))
+    file = catalogue_file(tmp_path, '# by hand\n[models."shop/one"]\nprice = { amount = "1" } # a secret\n')
+    shop = RefreshableShop(card("one"), card("two"), card("three"), card("four"))
     dearer = Price(Decimal("0.5"), PriceUnit.SECOND)
-    shop.said = {
+    shop.answers = {
         "one": card("one", price=dearer, time_limit=timedelta(minutes=2), retired_at=SOME_DAY),
         "two": ModelGoneError("404"),
         "three": BusyError("429"),
@@ -47,14 +47,14 @@ async def test_refresh_writes_provider_changes_into_the_catalogue_file(tmp_path)
     entries = read_catalogue(file).entries
     assert silent == {"shop/three": "429"}
     assert sorted(entries) == ["shop/one", "shop/two"]
-    assert entries["shop/one"].apply(card("one")) == shop.said["one"]
+    assert entries["shop/one"].apply(card("one")) == shop.answers["one"]
     assert entries["shop/two"].status is ModelStatus.RETIRED
     assert file.read_text().startswith("# by hand")
     assert [path.name for path in tmp_path.iterdir()] == ["catalogue.toml"]
 
 
 async def test_refresh_leaves_an_invalid_file_unchanged(tmp_path):
-    file = written(tmp_path, "[strange]\n")
+    file = catalogue_file(tmp_path, "[strange]\n")
 
     with pytest.raises(CommandError, match="stays as it is"):
         models_refreshed.write_changes(file, {"shop/one": {"title": "x"}})
@@ -63,7 +63,7 @@ async def test_refresh_leaves_an_invalid_file_unchanged(tmp_path):
 
 
 def test_models_are_listed_and_shown(tmp_path, monkeypatch):
-    file = written(tmp_path, '[models."dummy/faulty"]\nhidden = true\n')
+    file = catalogue_file(tmp_path, '[models."dummy/faulty"]\nhidden = true\n')
     monkeypatch.setenv("CATALOGUE_FILE", str(file))
 
     listed = json.loads(CliRunner().invoke(cli, ["models", "list", "--json"]).output)["items"]
@@ -78,8 +78,8 @@ def test_models_are_listed_and_shown(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("group", [[], ["models"], ["jobs"], ["db"], ["store"]])
 def test_command_group_without_command_shows_its_help(group):
-    told = CliRunner().invoke(cli, group)
+    result = CliRunner().invoke(cli, group)
 
-    assert told.exit_code == 0
-    assert "Usage:" in told.output
-    assert "Commands" in told.output
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+    assert "Commands" in result.output

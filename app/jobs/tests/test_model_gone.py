@@ -2,19 +2,19 @@
 
 from app.jobs.scheduling import model_pauses, pauses
 from app.media_generator.registry import Registry
-from tests.providers.catalogue import Shop, asked, card
+from tests.providers.catalogue import Shop, card, request_media
 from tests.support import eventually
 
 
-def nobody(_moved):
-    """Nobody wants to know."""
+def ignore(_moved):
+    """For notifications that the test does not need."""
 
 
 async def test_gone_model_is_paused_after_one_failed_job(api_of, working, db):
     shop = Shop(card(), card("other"))
     shop.gone = frozenset({"grey"})
     api = await api_of(Registry([shop]))
-    made = [(await asked(api, "shop/grey")).json() for _ in range(5)]
+    made = [(await request_media(api, "shop/grey")).json() for _ in range(5)]
     await working(shop)
 
     async def look():
@@ -26,8 +26,8 @@ async def test_gone_model_is_paused_after_one_failed_job(api_of, working, db):
     seen = await eventually(look, settled)
     failed = [one for one in seen if one["status"] == "ERROR"]
     waits = [one for one in seen if one["status"] == "IN_QUEUE"]
-    refused = await eventually(lambda: asked(api, "shop/grey"), lambda answer: answer.status_code == 422)
-    other = await asked(api, "shop/other")
+    refused = await eventually(lambda: request_media(api, "shop/grey"), lambda answer: answer.status_code == 422)
+    other = await request_media(api, "shop/other")
     ready = (await api.get("/tools/ready")).json()
     metrics = (await api.get("/tools/metrics")).text
 
@@ -41,7 +41,7 @@ async def test_gone_model_is_paused_after_one_failed_job(api_of, working, db):
     assert 'fleek_model_paused{model="shop/grey",code="model_gone"} 1' in metrics
 
     shop.gone = frozenset()
-    assert await pauses.resume(db, "shop/grey", nobody)
+    assert await pauses.resume(db, "shop/grey", ignore)
 
     done = await eventually(look, lambda seen: all(one["status"] in {"COMPLETED", "ERROR"} for one in seen))
     assert sorted(one["status"] for one in done) == ["COMPLETED"] * 4 + ["ERROR"]
@@ -52,4 +52,4 @@ async def test_operator_pause_is_not_overwritten_by_model_gone(db):
 
     assert not await model_pauses.pause_gone(db, "shop/grey", "404")
 
-    assert [(row["code"], row["message"]) for row in await model_pauses.paused(db)] == [("paused", "by hand")]
+    assert [(row.code, row.message) for row in await model_pauses.paused(db)] == [("paused", "by hand")]

@@ -11,25 +11,25 @@ from app.media_generator.dummy_media_generator.provider import DummyMediaGenerat
 from app.media_generator.loading import load_registry
 from app.media_generator.model_card import ModelStatus, Price
 from app.media_generator.registry import Registry
-from tests.providers.catalogue import LONG_AGO, SOME_DAY, Shop, asked, card, written
+from tests.providers.catalogue import LONG_AGO, SOME_DAY, Shop, card, catalogue_file, request_media
 from tests.support import PUBLIC_URL
 
 
 async def test_process_does_not_start_with_an_invalid_catalogue(tmp_path, api_of):
-    file = written(tmp_path, "[models.")
+    file = catalogue_file(tmp_path, "[models.")
 
     with pytest.raises(SettingsError, match="CATALOGUE_FILE"):
         await api_of(None, catalogue_file=file)
 
 
 async def test_catalogue_file_applies_to_the_api(tmp_path, api_of):
-    file = written(tmp_path, '[models."dummy/painter"]\nprice = { amount = "0.01", per = "output" }')
+    file = catalogue_file(tmp_path, '[models."dummy/painter"]\nprice = { amount = "0.01", per = "output" }')
     api = await api_of(None, catalogue_file=file)
 
-    told = (await api.post("/media/estimate", json={"prompt": "a", "input": {"num_outputs": 3}})).json()
+    estimate = (await api.post("/media/estimate", json={"prompt": "a", "input": {"num_outputs": 3}})).json()
     kept = (await api.get("/media")).json()["items"]
 
-    assert told == {
+    assert estimate == {
         "model": "dummy/painter",
         "amount": "0.03",
         "currency": "USD",
@@ -42,10 +42,10 @@ async def test_catalogue_file_applies_to_the_api(tmp_path, api_of):
 async def test_estimate_is_null_without_a_price_and_validates_the_input(api_of):
     api = await api_of(Registry([Shop(card())]))
 
-    told = (await api.post("/media/estimate", json={"prompt": "a", "model": "shop/grey"})).json()
+    estimate = (await api.post("/media/estimate", json={"prompt": "a", "model": "shop/grey"})).json()
     wrong = await api.post("/media/estimate", json={"prompt": "a", "model": "shop/grey", "input": {"colour": 1}})
 
-    assert told == {"model": "shop/grey", "amount": None, "currency": None, "basis": None, "units": None}
+    assert estimate == {"model": "shop/grey", "amount": None, "currency": None, "basis": None, "units": None}
     assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "input.colour")
 
 
@@ -67,7 +67,7 @@ async def test_idempotent_replay_works_after_the_model_was_retired(api_of):
 async def test_retired_model_is_refused_with_its_successor(api_of, changes):
     api = await api_of(Registry([Shop(card(successor="shop/new", **changes), card("new"))]))
 
-    refused = await asked(api, "shop/grey")
+    refused = await request_media(api, "shop/grey")
     shown = (await api.get("/models/shop/grey")).json()
 
     problem = refused.json()
@@ -83,17 +83,17 @@ async def test_deprecated_model_works_with_a_notice(api_of):
     old = card(status=ModelStatus.DEPRECATED, retired_at=SOME_DAY, successor="shop/new")
     api = await api_of(Registry([Shop(old)]))
 
-    taken = await asked(api, "shop/grey")
+    accepted = await request_media(api, "shop/grey")
     shown = (await api.get("/models/shop/grey")).json()
 
-    assert taken.status_code == 202
+    assert accepted.status_code == 202
     assert shown["notice"] == "shop/grey is deprecated, and retired from 2999-01-01; ask for shop/new"
 
 
 async def test_alias_is_stored_as_the_full_model_name(api_of):
     api = await api_of(Registry([Shop(card(aliases=("gpt-image-1",)))]))
 
-    assert (await asked(api, "gpt-image-1")).json()["model"] == "shop/grey"
+    assert (await request_media(api, "gpt-image-1")).json()["model"] == "shop/grey"
     assert [media["model"] for media in (await api.get("/media")).json()["items"]] == ["shop/grey"]
 
 
@@ -105,8 +105,8 @@ async def test_models_are_filtered_searched_and_paged(api_of):
     ]
     api = await api_of(Registry([Shop(*cards), DummyMediaGeneratorModel()]))
 
-    async def names(**wanted):
-        answer = (await api.get("/models", params=wanted)).json()
+    async def names(**filters):
+        answer = (await api.get("/models", params=filters)).json()
         return [model["name"] for model in answer["items"]], answer["next_cursor"]
 
     assert await names(provider="shop") == (["shop/one", "shop/three", "shop/two"], None)

@@ -9,11 +9,11 @@ from app.core.errors import SettingsError
 from app.media_generator.catalogue import read_catalogue
 from app.media_generator.loading import ProviderConfig, load_registry
 from app.media_generator.model_card import Price, PriceUnit
-from tests.providers.catalogue import SOME_DAY, written
+from tests.providers.catalogue import SOME_DAY, catalogue_file
 
 
 def test_operator_file_changes_only_the_named_fields(tmp_path):
-    file = written(
+    file = catalogue_file(
         tmp_path,
         """
         [models."dummy/painter"]
@@ -40,7 +40,7 @@ def test_operator_file_changes_only_the_named_fields(tmp_path):
 
 
 def test_operator_model_is_listed_for_its_account(tmp_path):
-    file = written(
+    file = catalogue_file(
         tmp_path,
         """
         [models."lab/own/thing"]
@@ -60,7 +60,7 @@ def test_operator_model_is_listed_for_its_account(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("models = ", "is not valid TOML"),
         ("[model]", "has an unknown table 'model'"),
@@ -84,13 +84,13 @@ def test_operator_model_is_listed_for_its_account(tmp_path):
         ('[[routes]]\nname = "route/a"\ntargets = [{model = "a/b", constants = {}}]', "unknown field `constants`"),
     ],
 )
-def test_invalid_file_is_named_with_entry_and_field(tmp_path, text, said):
-    file = written(tmp_path, text)
+def test_invalid_file_is_named_with_entry_and_field(tmp_path, text, message):
+    file = catalogue_file(tmp_path, text)
 
     with pytest.raises(SettingsError) as refused:
         read_catalogue(file)
 
-    assert said in refused.value.detail
+    assert message in refused.value.detail
     assert str(file) in refused.value.detail
 
 
@@ -100,7 +100,7 @@ def test_missing_file_is_named(tmp_path):
 
 
 async def test_operator_schema_defaults_apply_to_adapter_models(tmp_path):
-    file = written(
+    file = catalogue_file(
         tmp_path,
         """
         [models."dummy/painter"]

@@ -1,4 +1,4 @@
-"""What a purchase is expected to cost, what it did cost, and where that is told."""
+"""Estimates and costs of purchases, and where they are shown."""
 
 import json
 from dataclasses import replace
@@ -23,22 +23,22 @@ def priced(per=PriceUnit.OUTPUT, currency="USD"):
 
 
 class Shop(DummyMediaGeneratorModel):
-    """Sells grey pictures, and tells what they cost as it is told to."""
+    """Offers grey pictures, and reports costs as the test sets them."""
 
-    def __init__(self, price=None, **told):
+    def __init__(self, price=None, **fields):
         super().__init__()
         self.price = price
-        self.told = told
+        self.fields = fields
 
     def models(self):
         return (replace(FAULTY, price=self.price),)
 
     async def poll(self, reference):
         outcome = await super().poll(reference)
-        return replace(outcome, **self.told) if isinstance(outcome, Succeeded) else outcome
+        return replace(outcome, **self.fields) if isinstance(outcome, Succeeded) else outcome
 
 
-class Careless(Shop):
+class FailingEstimate(Shop):
     def estimate(self, card, given):
         raise RuntimeError("no idea")
 
@@ -63,9 +63,9 @@ class Careless(Shop):
     ],
 )
 def test_estimate_is_computed_from_price_and_input(per, given, expected):
-    told = costs.estimate(priced(PriceUnit(per)), given)
+    estimate = costs.estimate(priced(PriceUnit(per)), given)
 
-    assert told == (None if expected is None else Decimal(expected))
+    assert estimate == (None if expected is None else Decimal(expected))
 
 
 def test_no_estimate_without_a_price():
@@ -131,12 +131,12 @@ async def test_attempt_without_cost_adds_nothing(client, working):
 
 
 async def test_unknown_cost_is_null(client, working):
-    await working(Careless())
+    await working(FailingEstimate())
 
-    asked = await client.faulty()
-    done = await client.until(asked)
+    media = await client.faulty()
+    done = await client.until(media)
 
-    assert asked["cost"] is None
+    assert media["cost"] is None
     assert done["cost"] == {"amount": None, "currency": "USD", "basis": None, "estimate": None}
 
 

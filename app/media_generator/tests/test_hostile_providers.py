@@ -1,4 +1,4 @@
-"""Providers that answer in bad faith, or badly: nothing that they tell beside it costs a result that was paid for."""
+"""Hostile or buggy providers: invalid metadata never loses a result that was paid for."""
 
 import asyncio
 import hmac
@@ -20,13 +20,13 @@ from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import GenerationFailedError, OutputError
 from app.media_generator.media_generator_model import Failed, Succeeded
-from tests.providers.server import Server, saying
+from tests.providers.server import Server, respond_with
 
 HUGE = 10**400
 
 
-class Tells(DummyMediaGeneratorModel):
-    """Its results as the test says."""
+class ChangesResults(DummyMediaGeneratorModel):
+    """Changes its results as the test says."""
 
     def __init__(self, change):
         super().__init__()
@@ -38,7 +38,7 @@ class Tells(DummyMediaGeneratorModel):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"units": {"second": HUGE}},
         {"units": {"a\x00": 1.0, "\ud800": 1.0}},
@@ -53,8 +53,8 @@ class Tells(DummyMediaGeneratorModel):
     ],
     ids=repr,
 )
-async def test_invalid_metadata_does_not_fail_a_result(client, working, told):
-    await working(Tells(lambda outcome: replace(outcome, **told)))
+async def test_invalid_metadata_does_not_fail_a_result(client, working, fields):
+    await working(ChangesResults(lambda outcome: replace(outcome, **fields)))
 
     done = await client.until(await client.faulty())
 
@@ -62,15 +62,15 @@ async def test_invalid_metadata_does_not_fail_a_result(client, working, told):
 
 
 async def test_number_of_outputs_is_limited(client, working):
-    await working(Tells(lambda outcome: replace(outcome, outputs=outcome.outputs * (MAX_OUTPUTS + 2))))
+    await working(ChangesResults(lambda outcome: replace(outcome, outputs=outcome.outputs * (MAX_OUTPUTS + 2))))
 
     done = await client.until(await client.faulty(size=1_000))
 
     assert (done["status"], len(done["files"])) == ("COMPLETED", MAX_OUTPUTS)
 
 
-class Drips(DummyMediaGeneratorModel):
-    """The bytes of its first result come one after the other, and never end."""
+class StallingDownload(DummyMediaGeneratorModel):
+    """The first download delivers one byte at a time and never ends."""
 
     def __init__(self):
         super().__init__()
@@ -89,7 +89,7 @@ class Drips(DummyMediaGeneratorModel):
 async def test_stalling_download_is_cut_off_and_repeated(client, working, monkeypatch):
     monkeypatch.setattr("app.jobs.outputs.ingest.LONGEST_COPY", 2.0)
     monkeypatch.setattr("app.jobs.outputs.ingest.COPIES_AT_ONCE", 1)
-    provider = Drips()
+    provider = StallingDownload()
     await working(provider)
 
     done = await client.until(await client.faulty())
@@ -110,7 +110,7 @@ def test_guessable_webhook_key_is_refused(secret):
 
 
 async def test_long_error_message_is_truncated(client, working):
-    await working(Tells(lambda _: Failed(GenerationFailedError("x" * 1_000_000))))
+    await working(ChangesResults(lambda _: Failed(GenerationFailedError("x" * 1_000_000))))
 
     done = await client.until(await client.faulty())
 
@@ -121,11 +121,11 @@ async def test_long_error_message_is_truncated(client, working):
 async def test_redirect_of_a_private_server_to_another_private_address_is_refused(target):
     client = HttpClient(allow_private_addresses=False)
     async with Server() as own, Server() as other:
-        other.answers["/"] = saying(b"inside")
+        other.answers["/"] = respond_with(b"inside")
         location = f"{other.url}/" if target == "other" else target
-        own.answers["/away"] = saying(b"", status=302, Location=location)
-        own.answers["/here"] = saying(b"", status=302, Location="/result")
-        own.answers["/result"] = saying(b"a result")
+        own.answers["/away"] = respond_with(b"", status=302, Location=location)
+        own.answers["/here"] = respond_with(b"", status=302, Location="/result")
+        own.answers["/result"] = respond_with(b"a result")
 
         async def fetched(path):
             request = Request(method="GET", url=own.url + path, guarded=False)
@@ -134,5 +134,5 @@ async def test_redirect_of_a_private_server_to_another_private_address_is_refuse
         assert await fetched("/here") == b"a result"
         with pytest.raises(OutputError):
             await fetched("/away")
-        assert other.came == []
+        assert other.requests == []
     await client.close()

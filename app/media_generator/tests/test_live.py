@@ -1,6 +1,6 @@
-"""The same walk against the real services: `uv run pytest -m live`, with the tokens of those that you want to pay.
+"""The real services, end to end: `uv run pytest -m live`, with the tokens of the services to test (billable).
 
-Only what costs less than LIVE_COST_LIMIT US dollars (0.05 if it is not set) is asked for, one picture each.
+Models that cost more than LIVE_COST_LIMIT US dollars (default 0.05) are skipped; one picture is requested of each.
 """
 
 import os
@@ -54,13 +54,13 @@ async def test_real_service_delivers_a_picture(registry, client, working, name):
     client.api._transport.app.state.runtime.registry._offers.update(Registry([provider])._offers)
     await working(provider)
 
-    asked = await client.generate(model=offer.full_name, prompt="a lighthouse at dawn, woodcut")
+    media = await client.generate(model=offer.full_name, prompt="a lighthouse at dawn, woodcut")
     done = await eventually(
-        lambda: client.media(asked), lambda seen: seen["completed_at"] is not None, seconds=PATIENCE_SECONDS
+        lambda: client.media(media), lambda seen: seen["completed_at"] is not None, seconds=PATIENCE_SECONDS
     )
 
-    tries = await attempts_of(client, asked)
-    assert done["status"] == "COMPLETED", (done["error"], tries)
+    attempts = await attempts_of(client, media)
+    assert done["status"] == "COMPLETED", (done["error"], attempts)
     assert done["files"][0]["width"] >= 256
-    assert len(tries) == 1
-    print(f"{offer.full_name}: {done['cost']}")  # noqa: T201 - what it cost is worth reading
+    assert len(attempts) == 1
+    print(f"{offer.full_name}: {done['cost']}")  # noqa: T201 - show the cost

@@ -1,4 +1,4 @@
-"""Cog that calls back: containers that are away or have lost their work, and answers that nobody waits for."""
+"""Cog with callbacks: containers that are down or have lost their work, and answers that nobody expects."""
 
 import json
 
@@ -7,17 +7,17 @@ from app.media_generator import adapter_calls
 from fleek.providers import CancelAnswer, Reference, Running
 from fleek.testing import open_http
 from tests.providers.cog import GOOD, account, health, new_submission
-from tests.providers.server import Server, saying
+from tests.providers.server import Server, respond_with
 from tests.support import pieces
 
 
 async def test_cancel_of_a_lost_prediction_is_canceled(vault):
     async with Server() as server, open_http() as http:
-        server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
+        server.answers |= {"/predictions": respond_with(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault)
         submission = new_submission()
         reference = await provider.submit(submission)
-        server.answers["/predictions"] = saying(b"{}", status=404)
+        server.answers["/predictions"] = respond_with(b"{}", status=404)
 
         finished = await provider.cancel(reference)
         server.answers["/health-check"] = health(start="second")
@@ -30,7 +30,7 @@ async def test_cancel_of_a_lost_prediction_is_canceled(vault):
 
 async def test_proxy_404_does_not_end_a_purchase(vault):
     async with Server() as server, open_http() as http:
-        server.answers["/health-check"] = saying(json.dumps("nothing here").encode(), status=404)
+        server.answers["/health-check"] = respond_with(json.dumps("nothing here").encode(), status=404)
         provider = account(server.url, http, vault)
         submission = new_submission()
 

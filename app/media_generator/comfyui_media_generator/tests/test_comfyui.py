@@ -1,4 +1,4 @@
-"""ComfyUI: every rule for providers, and what its server can do to a job."""
+"""ComfyUI: every rule for providers, and the states of a job at its server."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def server():
 
 @pytest.fixture
 async def opened(server):
-    """Makes the provider from variables, as a process does."""
+    """Creates the provider from variables, as a process does."""
     http = HttpClient(allow_private_addresses=False)
 
     def make(**variables):
@@ -68,13 +68,13 @@ async def provider(opened):
     return opened()
 
 
-def wanted(provider, **given):
+def new_submission(provider, **given):
     model = "text-to-image"
     return Submission(new_id(), 1, model, "a lighthouse", provider.complete_input(model, given))
 
 
 async def outcome_of(provider, reference):
-    while isinstance(outcome := await provider.poll(reference), Running):  # noqa: ASYNC110 - the server moves when it is asked
+    while isinstance(outcome := await provider.poll(reference), Running):  # noqa: ASYNC110 - the server advances with each poll
         await asyncio.sleep(0)
     return outcome
 
@@ -89,7 +89,7 @@ class TestComfyUI(ProviderContract):
 
 
 async def test_prompt_and_inputs_are_filled_into_the_workflow(provider, server):
-    await provider.submit(wanted(provider, width=768, seed=7, negative_prompt="rain"))
+    await provider.submit(new_submission(provider, width=768, seed=7, negative_prompt="rain"))
 
     (nodes,) = server.taken
     assert nodes["6"]["inputs"] == {"text": "a lighthouse", "clip": ["4", 1]}
@@ -106,7 +106,7 @@ async def test_missing_seed_is_drawn_at_random(provider):
 
 
 async def test_all_images_of_a_batch_are_outputs_but_no_previews(provider):
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider, num_outputs=3)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider, num_outputs=3)))
 
     assert isinstance(outcome, Succeeded)
     assert len(outcome.outputs) == 3
@@ -115,7 +115,7 @@ async def test_all_images_of_a_batch_are_outputs_but_no_previews(provider):
 
 async def test_refusal_names_node_and_error(provider, server):
     with pytest.raises(InputRefusedError, match=r"node 3 \(KSampler\): Value bigger than max of 50: steps") as refused:
-        await provider.submit(wanted(provider, steps=99))
+        await provider.submit(new_submission(provider, steps=99))
 
     assert refused.value.sent is Sent.NO
     assert server.taken == []
@@ -140,7 +140,7 @@ async def test_failed_submit_maps_to_an_error_and_sent_state(provider, server, f
     server.faults["/prompt"].append(fault)
 
     with pytest.raises(error) as failure:
-        await provider.submit(wanted(provider))
+        await provider.submit(new_submission(provider))
 
     assert type(failure.value) is error
     assert failure.value.sent is sent
@@ -152,17 +152,17 @@ async def test_refused_connection_is_not_sent(opened, unused_tcp_port):
     away = opened(base_url=f"http://127.0.0.1:{unused_tcp_port}")
 
     with pytest.raises(NotReachedError):
-        await away.submit(wanted(away))
+        await away.submit(new_submission(away))
 
 
-@pytest.mark.parametrize("fault", ["take and drop", "take and hang", "take and 500"])
-@pytest.mark.parametrize("moved", [0, 1, 2], ids=["waiting", "running", "over"])
+@pytest.mark.parametrize("fault", ["accept and drop", "accept and hang", "accept and 500"])
+@pytest.mark.parametrize("moved", [0, 1, 2], ids=["waiting", "running", "finished"])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
 async def test_job_with_lost_answer_is_found_in_queue_and_history(opened, server, fault, moved, old):
-    provider = opened(timeout_seconds="0.3" if fault == "take and hang" else "30")
-    server.old, server.lease = old, True
+    provider = opened(timeout_seconds="0.3" if fault == "accept and hang" else "30")
+    server.old, server.paused = old, True
     server.faults["/prompt"].append(fault)
-    submission = wanted(provider)
+    submission = new_submission(provider)
     with pytest.raises(AnswerLostError):
         await provider.submit(submission)
     for _ in range(moved):
@@ -170,7 +170,7 @@ async def test_job_with_lost_answer_is_found_in_queue_and_history(opened, server
 
     patient = opened()
     found = await patient.find(submission, datetime.now(UTC))
-    server.lease = False
+    server.paused = False
 
     assert found is not None
     assert old or found.external_id == str(submission.attempt_id)
@@ -179,26 +179,26 @@ async def test_job_with_lost_answer_is_found_in_queue_and_history(opened, server
 
 
 async def test_find_returns_none_for_a_job_that_was_never_accepted(provider):
-    assert await provider.find(wanted(provider), datetime.now(UTC)) is None
+    assert await provider.find(new_submission(provider), datetime.now(UTC)) is None
 
 
 @pytest.mark.parametrize("path", ["/queue", "/history"])
 @pytest.mark.parametrize("fault", ["500", "404", "drop", "429"])
 async def test_unreachable_server_is_polled_again(provider, server, path, fault):
-    server.lease = True
-    reference = await provider.submit(wanted(provider))
+    server.paused = True
+    reference = await provider.submit(new_submission(provider))
     server.faults[path].append(fault)
 
     with pytest.raises((NotReachedError, BusyError)):
         await provider.poll(reference)
     server.faults[path].append(fault)
     with pytest.raises((NotReachedError, BusyError)):
-        await provider.find(wanted(provider), datetime.now(UTC))
+        await provider.find(new_submission(provider), datetime.now(UTC))
 
 
 async def test_waiting_job_reports_its_queue_position(provider, server):
-    server.lease = True
-    references = [await provider.submit(wanted(provider)) for _ in range(3)]
+    server.paused = True
+    references = [await provider.submit(new_submission(provider)) for _ in range(3)]
     server.advance()
 
     outcomes = [await provider.poll(reference) for reference in references]
@@ -214,7 +214,7 @@ async def test_waiting_job_reports_its_queue_position(provider, server):
 async def test_failed_job_names_the_node_without_traceback(provider, server):
     server.outcome = "error"
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
 
     assert isinstance(outcome, Failed)
     assert type(outcome.error) is GenerationFailedError
@@ -225,14 +225,14 @@ async def test_failed_job_names_the_node_without_traceback(provider, server):
 async def test_workflow_without_saved_files_is_an_output_error(provider, server):
     server.outcome = "nothing"
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
 
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, OutputError)
 
 
 async def test_job_lost_by_a_server_restart_fails(provider, server):
-    reference = await provider.submit(wanted(provider))
+    reference = await provider.submit(new_submission(provider))
     server.forget()
 
     outcome = await provider.poll(reference)
@@ -242,8 +242,8 @@ async def test_job_lost_by_a_server_restart_fails(provider, server):
 
 
 async def test_cancel_removes_a_waiting_job_from_the_queue(provider, server):
-    server.lease = True
-    first, second = [await provider.submit(wanted(provider)) for _ in range(2)]
+    server.paused = True
+    first, second = [await provider.submit(new_submission(provider)) for _ in range(2)]
     server.advance()
 
     assert await provider.cancel(second) is CancelAnswer.CANCELED
@@ -252,8 +252,8 @@ async def test_cancel_removes_a_waiting_job_from_the_queue(provider, server):
 
 
 async def test_cancel_interrupts_a_running_job(provider, server):
-    server.lease = True
-    reference = await provider.submit(wanted(provider))
+    server.paused = True
+    reference = await provider.submit(new_submission(provider))
     server.advance()
 
     assert await provider.cancel(reference) is CancelAnswer.REQUESTED
@@ -261,14 +261,14 @@ async def test_cancel_interrupts_a_running_job(provider, server):
 
 
 async def test_cancel_of_a_finished_job_is_too_late(provider):
-    reference = await provider.submit(wanted(provider))
+    reference = await provider.submit(new_submission(provider))
     assert isinstance(await outcome_of(provider, reference), Succeeded)
 
     assert await provider.cancel(reference) is CancelAnswer.TOO_LATE
 
 
 async def test_missing_output_is_an_output_error(provider, server):
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
     server.files.clear()
 
     with pytest.raises(OutputError):
@@ -276,7 +276,7 @@ async def test_missing_output_is_an_output_error(provider, server):
 
 
 async def test_truncated_output_can_be_fetched_again(provider, server):
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
     server.outcome = "truncated"
     with pytest.raises(NotReachedError):
         await bytes_of(provider, outcome.outputs[0])
@@ -287,7 +287,7 @@ async def test_truncated_output_can_be_fetched_again(provider, server):
 
 async def test_stored_reference_works_in_another_process(opened):
     one, other = opened(), opened()
-    stored = msgspec.json.encode(await one.submit(wanted(one)))
+    stored = msgspec.json.encode(await one.submit(new_submission(one)))
 
     outcome = await outcome_of(other, msgspec.json.decode(stored, type=Reference))
 
@@ -298,7 +298,7 @@ async def test_stored_reference_works_in_another_process(opened):
 async def test_api_token_is_sent_with_every_call(opened, server):
     provider = opened(api_token="open sesame")
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
     await bytes_of(provider, outcome.outputs[0])
 
     assert server.authorizations == {"Bearer open sesame"}
@@ -325,7 +325,7 @@ async def test_upload_stores_an_input_file_once_by_content(provider, server):
 
 async def test_too_large_input_file_is_refused(provider, server):
     async def never():
-        raise AssertionError("it is not read")
+        raise AssertionError("must not be read")
         yield b""
 
     with pytest.raises(InputRefusedError):
@@ -342,7 +342,7 @@ async def test_failed_upload_is_not_sent(provider, server, fault):
     assert failure.value.sent is Sent.NO
 
 
-def written(folder, sheet, workflow=None):
+def workflow_folder(folder, sheet, workflow=None):
     (folder / "edit.toml").write_text(sheet)
     nodes = workflow or {"1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}}
     (folder / "edit.json").write_text(json.dumps(nodes))
@@ -360,7 +360,7 @@ schema = { type = "string", format = "uri" }
 [example]
 image = "https://example.com/a.png"
 """
-    (card,) = read_folder(written(tmp_path, sheet))
+    (card,) = read_folder(workflow_folder(tmp_path, sheet))
 
     assert card.name == "edit"
     assert card.input_schema["required"] == ["image"]
@@ -380,7 +380,7 @@ image = "https://example.com/a.png"
 )
 def test_invalid_workflow_is_named_with_its_error(tmp_path, sheet, workflow, complaint):
     with pytest.raises(SettingsError, match="edit") as error:
-        read_folder(written(tmp_path, sheet, workflow))
+        read_folder(workflow_folder(tmp_path, sheet, workflow))
 
     assert complaint in error.value.detail
 
@@ -399,14 +399,14 @@ def test_account_is_loaded_from_its_variables_and_load_errors_are_reported(tmp_p
 
 @pytest.fixture
 def account(monkeypatch, server):
-    """The variables that an operator sets, for all that is opened after it."""
+    """The variables that an operator sets; read by everything that is opened afterwards."""
     monkeypatch.setenv("COMFYUI_BASE_URL", server.url)
     monkeypatch.setenv("COMFYUI_WORKFLOWS", str(SAMPLE))
 
 
 async def test_job_completes_end_to_end_after_a_lost_answer(account, server, provider, client, working):
     await working(provider)
-    server.faults["/prompt"].append("take and drop")
+    server.faults["/prompt"].append("accept and drop")
 
     done = await client.until(await client.generate(model="comfyui/text-to-image", input={"num_outputs": 2}))
 
@@ -417,7 +417,7 @@ async def test_job_completes_end_to_end_after_a_lost_answer(account, server, pro
 
 async def test_cancel_request_removes_the_job_from_the_server_queue(account, server, provider, client, working):
     await working(provider)
-    server.lease = True
+    server.paused = True
     media = await client.generate(model="comfyui/text-to-image")
     await eventually(lambda: asyncio.sleep(0, len(server.pending)), lambda waiting: waiting == 1)
 

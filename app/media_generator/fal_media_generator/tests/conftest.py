@@ -7,8 +7,8 @@ from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
 from tests.providers.aimock import Aimock
-from tests.providers.fal import PROMPT, SOUND, VIDEO, AtAimock, picture
-from tests.providers.server import Server, saying
+from tests.providers.fal import PROMPT, SOUND, VIDEO, AimockHttp, picture
+from tests.providers.server import Server, respond_with
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ async def server():
 
 @pytest.fixture
 async def cdn():
-    """Where results lie."""
+    """The server of the result files."""
     async with Server() as running_server:
-        running_server.answers["/files/picture.png"] = saying(picture())
-        running_server.answers["/files/video.mp4"] = saying(VIDEO)
-        running_server.answers["/files/sound.wav"] = saying(SOUND)
+        running_server.answers["/files/picture.png"] = respond_with(picture())
+        running_server.answers["/files/video.mp4"] = respond_with(VIDEO)
+        running_server.answers["/files/sound.wav"] = respond_with(SOUND)
         yield running_server
 
 
@@ -39,7 +39,7 @@ async def aimock(aimock_url, http, cdn):
     mock = Aimock(aimock_url, http)
     pictures = {"images": [{"url": f"{cdn.url}/files/picture.png", "content_type": "image/png"}], "seed": 7}
     video, sound = {"video": {"url": f"{cdn.url}/files/video.mp4"}}, {"audio": {"url": f"{cdn.url}/files/sound.wav"}}
-    # What is told first counts, and files lie elsewhere in each test.
+    # The first answer wins, and the files have other URLs in each test.
     await mock.forget()
     for card in Catalogue().models("fal", "fal"):
         made = {"image": pictures, "video": video, "audio": sound}[card.output_types[0].partition("/")[0]]
@@ -49,7 +49,7 @@ async def aimock(aimock_url, http, cdn):
 
 @pytest.fixture
 def make(http):
-    """Opens an account as the product does."""
+    """Opens accounts as the product does."""
 
     def open_account(base_url, client=None, **variables):
         account = Account("fal", {"key": "id:secret", "base_url": base_url, **variables})
@@ -62,7 +62,7 @@ def make(http):
 
 @pytest.fixture
 def at_aimock(make, http, aimock):
-    return make(f"{aimock.url}/fal", AtAimock(http))
+    return make(f"{aimock.url}/fal", AimockHttp(http))
 
 
 @pytest.fixture

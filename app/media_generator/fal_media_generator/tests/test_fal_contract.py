@@ -8,8 +8,8 @@ from app.media_generator.catalogue import Catalogue
 from app.media_generator.contract.failure_contract import Trouble
 from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
-from tests.providers.fal import SCHNELL, asking, picture
-from tests.providers.server import Server, breaking_off, saying
+from tests.providers.fal import SCHNELL, new_submission, picture
+from tests.providers.server import Server, respond_with, truncated_response
 
 
 class TestFal(ProviderContract):
@@ -18,7 +18,7 @@ class TestFal(ProviderContract):
         return at_aimock
 
     def refused(self):
-        return asking("nobody has told aimock of this")
+        return new_submission("a prompt without an answer in aimock")
 
 
 STATUSES = {
@@ -31,30 +31,30 @@ STATUSES = {
 }
 
 
-class OneModel(FalMediaGeneratorModel):
-    """So that the rules about each model are not tested twice."""
+class OneModelProvider(FalMediaGeneratorModel):
+    """One model only, so that the rules for each model are not tested twice."""
 
     def models(self):
         return tuple(card for card in super().models() if card.name == SCHNELL)
 
 
 class TestFalInTrouble(ProviderContract):
-    """The rules at the server of the tests, which can be in every kind of trouble."""
+    """The rules at a test server, which can fail in every way."""
 
     @pytest.fixture
     async def provider(self, http, server, cdn):
-        self.server, self.cdn, self.taken = server, cdn, 0
-        server.answers[f"/{SCHNELL}"] = self._take
-        server.answers["/fal-ai/flux/requests/"] = self._tell
+        self.server, self.cdn, self.submitted = server, cdn, 0
+        server.answers[f"/{SCHNELL}"] = self._submit
+        server.answers["/fal-ai/flux/requests/"] = self._get
         self.result = {"images": [{"url": f"{cdn.url}/files/picture.png"}]}
         account = Account("fal", {"key": "k", "base_url": server.url, "timeout": "2"})
-        return OneModel.open_account(ProviderSetup(account, http, Catalogue().models("fal", "fal")))
+        return OneModelProvider.open_account(ProviderSetup(account, http, Catalogue().models("fal", "fal")))
 
-    async def _take(self, request):
-        self.taken += 1
-        return web.json_response({"request_id": f"req-{self.taken}"})
+    async def _submit(self, request):
+        self.submitted += 1
+        return web.json_response({"request_id": f"req-{self.submitted}"})
 
-    async def _tell(self, request):
+    async def _get(self, request):
         if request.path.endswith("/status"):
             return web.json_response({"status": "COMPLETED"})
         if request.path.endswith("/cancel"):
@@ -64,7 +64,7 @@ class TestFalInTrouble(ProviderContract):
     async def troubled(self, provider, trouble):
         lost = {Trouble.ACCEPTED_THEN_SILENCE: self.server.silence, Trouble.ACCEPTED_THEN_DROPPED: self.server.drop}
         if trouble in STATUSES:
-            self.server.answers[f"/{SCHNELL}"] = saying(b'{"detail": "told you so"}', status=STATUSES[trouble])
+            self.server.answers[f"/{SCHNELL}"] = respond_with(b'{"detail": "told you so"}', status=STATUSES[trouble])
         elif trouble in lost:
             self.server.answers[f"/{SCHNELL}"] = lost[trouble]
         elif trouble is Trouble.NOT_REACHED:
@@ -74,12 +74,12 @@ class TestFalInTrouble(ProviderContract):
             self.result = {"detail": [{"msg": "flagged", "type": "content_policy_violation"}]}
         else:
             self.cdn.answers["/files/"] = {
-                Trouble.OUTPUT_GONE: saying(b"", status=404),
-                Trouble.OUTPUT_CUT: breaking_off(picture()[:20], promised=500),
+                Trouble.OUTPUT_GONE: respond_with(b"", status=404),
+                Trouble.OUTPUT_CUT: truncated_response(picture()[:20], promised=500),
                 Trouble.OUTPUT_HUGE: huge,
             }[trouble]
             self.result = {"images": [{"url": f"{self.cdn.url}/files/x"}]}
-        return asking()
+        return new_submission()
 
 
 async def huge(request):

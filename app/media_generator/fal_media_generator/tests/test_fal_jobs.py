@@ -1,6 +1,6 @@
 """Jobs at fal through API and worker."""
 
-from tests.providers.fal import PROMPT, SCHNELL, finished, says
+from tests.providers.fal import PROMPT, SCHNELL, finish_request, respond_json
 from tests.support import attempts_of
 
 
@@ -13,15 +13,15 @@ async def test_job_stores_the_file_in_the_bucket(product, client, working, at_ai
     assert done["status"] == "COMPLETED", done
     assert [(file["media_type"], file["width"]) for file in done["files"]] == [("image/png", 64)]
     (attempt,) = await attempts_of(client, media)
-    asked = await product.arrived("POST", f"/fal/{SCHNELL}")
-    assert len([one for one in asked if one["headers"].get("x-fal-no-retry") == "1"]) == len(asked)
+    requests = await product.arrived("POST", f"/fal/{SCHNELL}")
+    assert len([one for one in requests if one["headers"].get("x-fal-no-retry") == "1"]) == len(requests)
     assert attempt["external_id"]
 
 
 async def test_content_refusal_after_acceptance_is_reported_as_sent(product, client, working, make, server):
-    server.answers["/fal-ai/flux/schnell"] = says(request_id="req-1")
+    server.answers["/fal-ai/flux/schnell"] = respond_json(request_id="req-1")
     flagged = [{"loc": ["body", "prompt"], "msg": "flagged", "type": "content_policy_violation"}]
-    finished(server, {"detail": flagged}, status=422)
+    finish_request(server, {"detail": flagged}, status=422)
     await working(make(server.url))
 
     media = await client.generate(model=f"fal/{SCHNELL}", prompt="something")

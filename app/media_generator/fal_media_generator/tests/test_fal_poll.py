@@ -24,13 +24,13 @@ from app.media_generator.media_generator_model import (
     Running,
     Succeeded,
 )
-from tests.providers.fal import asking, bought, bytes_of, finished, picture, says
-from tests.providers.server import breaking_off, saying
+from tests.providers.fal import bytes_of, finish_request, new_submission, picture, reference_to, respond_json
+from tests.providers.server import respond_with, truncated_response
 from tests.support import eventually
 
 
 async def test_units_are_named_as_in_the_catalogue(at_aimock):
-    reference = await at_aimock.submit(asking())
+    reference = await at_aimock.submit(new_submission())
 
     async def look():
         return await at_aimock.poll(reference)
@@ -42,45 +42,49 @@ async def test_units_are_named_as_in_the_catalogue(at_aimock):
 
 
 async def test_waiting_request_is_canceled_at_aimock(at_aimock):
-    reference = await at_aimock.submit(asking())
+    reference = await at_aimock.submit(new_submission())
 
     assert await at_aimock.cancel(reference) is CancelAnswer.CANCELED
     assert isinstance(await at_aimock.poll(reference), Canceled)
 
 
 async def test_waiting_and_running_requests_report_progress(provider, server):
-    server.answers["/fal-ai/flux/requests/req-1/status"] = says(status="IN_QUEUE", queue_position=4)
-    waits = await provider.poll(bought())
+    server.answers["/fal-ai/flux/requests/req-1/status"] = respond_json(status="IN_QUEUE", queue_position=4)
+    waits = await provider.poll(reference_to())
     bars = [{"message": "loading"}, {"message": " 25%|##   | 7/28 [00:01<00:03]\r 50%|#####     | 14/28"}]
-    server.answers["/fal-ai/flux/requests/req-1/status"] = saying(
+    server.answers["/fal-ai/flux/requests/req-1/status"] = respond_with(
         msgspec.json.encode({"status": "IN_PROGRESS", "logs": bars}), status=202
     )
-    runs = await provider.poll(bought())
+    runs = await provider.poll(reference_to())
 
     assert (waits, waits.wait) == (Running(None, timedelta(seconds=3)), timedelta(seconds=3))
     assert (runs.progress, runs.wait) == (0.5, None)
     assert runs.log.startswith("loading\n")
-    assert server.came[0].path == "/fal-ai/flux/requests/req-1/status?logs=1"
+    assert server.requests[0].path == "/fal-ai/flux/requests/req-1/status?logs=1"
 
 
 @pytest.mark.parametrize("fault", ["drop", "silence", "500", "503", "page"])
 async def test_unavailable_status_is_polled_again(make, server, fault):
-    answers = {"500": saying(b"", status=500), "503": saying(b"", status=503), "page": saying(b"<html>")}
+    answers = {
+        "500": respond_with(b"", status=500),
+        "503": respond_with(b"", status=503),
+        "page": respond_with(b"<html>"),
+    }
     server.answers["/fal-ai/"] = answers.get(fault) or getattr(server, fault)
 
     with pytest.raises((NotReachedError, BusyError)):
-        await make(server.url, timeout="1").poll(bought())
+        await make(server.url, timeout="1").poll(reference_to())
 
 
 @pytest.mark.parametrize(
     "page", [b"<html>", b"{", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{", "latin-1", "nested"]
 )
 async def test_unreadable_result_is_polled_again(provider, server, page):
-    server.answers["/fal-ai/"] = saying(page)
-    server.answers["/fal-ai/flux/requests/req-1/status"] = says(status="COMPLETED")
+    server.answers["/fal-ai/"] = respond_with(page)
+    server.answers["/fal-ai/flux/requests/req-1/status"] = respond_json(status="COMPLETED")
 
     with pytest.raises(NotReachedError):
-        await provider.poll(bought())
+        await provider.poll(reference_to())
 
 
 @pytest.mark.parametrize(
@@ -95,9 +99,9 @@ async def test_unreadable_result_is_polled_again(provider, server, page):
     ],
 )
 async def test_failure_in_the_result_is_reported_as_sent(provider, server, status, detail, kind):
-    finished(server, {"detail": detail}, status=status)
+    finish_request(server, {"detail": detail}, status=status)
 
-    outcome = await provider.poll(bought())
+    outcome = await provider.poll(reference_to())
 
     assert isinstance(outcome, Failed)
     assert type(outcome.error) is kind
@@ -105,81 +109,83 @@ async def test_failure_in_the_result_is_reported_as_sent(provider, server, statu
 
 
 async def test_failure_is_final_only_if_the_queue_or_model_reports_it(provider, server):
-    finished(server, {}, status=504, state={"error": "timed out", "error_type": "request_timeout"})
-    told = await provider.poll(bought())
-    finished(server, {}, status=504)
+    finish_request(server, {}, status=504, state={"error": "timed out", "error_type": "request_timeout"})
+    failed = await provider.poll(reference_to())
+    finish_request(server, {}, status=504)
 
-    assert isinstance(told, Failed)
-    assert "timed out" in told.error.message
+    assert isinstance(failed, Failed)
+    assert "timed out" in failed.error.message
     with pytest.raises(NotReachedError):
-        await provider.poll(bought())
+        await provider.poll(reference_to())
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"seed": 1}', b'"text"'])
 async def test_result_without_files_is_a_failure(provider, server, body):
-    finished(server, {})
-    server.answers["/fal-ai/flux/requests/req-1"] = saying(body)
+    finish_request(server, {})
+    server.answers["/fal-ai/flux/requests/req-1"] = respond_with(body)
 
-    outcome = await provider.poll(bought())
+    outcome = await provider.poll(reference_to())
 
     assert isinstance(outcome, Failed)
     assert outcome.error.sent is Sent.YES
 
 
 async def test_request_canceled_by_the_queue_is_canceled(provider, server):
-    finished(server, {"detail": "canceled"}, status=499, state={"error": "gone", "error_type": "client_cancelled"})
+    finish_request(
+        server, {"detail": "canceled"}, status=499, state={"error": "gone", "error_type": "client_cancelled"}
+    )
 
-    assert isinstance(await provider.poll(bought()), Canceled)
+    assert isinstance(await provider.poll(reference_to()), Canceled)
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "answer"),
+    ("status", "state", "answer"),
     [
         (202, "CANCELLATION_REQUESTED", CancelAnswer.REQUESTED),
         (400, "ALREADY_COMPLETED", CancelAnswer.TOO_LATE),
         (404, "NOT_FOUND", CancelAnswer.TOO_LATE),
     ],
 )
-async def test_each_cancel_response_is_mapped(provider, server, status, told, answer):
-    server.answers["/fal-ai/"] = saying(msgspec.json.encode({"status": told}), status=status)
+async def test_each_cancel_response_is_mapped(provider, server, status, state, answer):
+    server.answers["/fal-ai/"] = respond_with(msgspec.json.encode({"status": state}), status=status)
 
-    assert await provider.cancel(bought()) is answer
-    assert (server.came[0].method, server.came[0].path) == ("PUT", "/fal-ai/flux/requests/req-1/cancel")
+    assert await provider.cancel(reference_to()) is answer
+    assert (server.requests[0].method, server.requests[0].path) == ("PUT", "/fal-ai/flux/requests/req-1/cancel")
 
 
 async def test_busy_server_makes_cancel_repeatable(provider, server):
-    server.answers["/fal-ai/"] = saying(b"", status=503)
+    server.answers["/fal-ai/"] = respond_with(b"", status=503)
 
     with pytest.raises(BusyError):
-        await provider.cancel(bought())
+        await provider.cancel(reference_to())
 
 
 async def test_stored_reference_works_in_another_process(make, server, cdn):
-    server.answers["/fal-ai/flux/schnell"] = says(request_id="req-1")
-    reference = await make(server.url).submit(asking())
+    server.answers["/fal-ai/flux/schnell"] = respond_json(request_id="req-1")
+    reference = await make(server.url).submit(new_submission())
     stored = msgspec.json.decode(msgspec.json.encode(reference), type=Reference)
-    finished(server, {"images": [{"url": f"{cdn.url}/files/picture.png"}]}, x_fal_billable_units="1.5")
+    finish_request(server, {"images": [{"url": f"{cdn.url}/files/picture.png"}]}, x_fal_billable_units="1.5")
 
     other = make(server.url)
     outcome = await other.poll(stored)
 
     assert outcome.units == {"megapixel": 1.5}
     assert await bytes_of(other, outcome.outputs[0]) == picture()
-    assert "authorization" not in cdn.came[0].headers
+    assert "authorization" not in cdn.requests[0].headers
 
 
-@pytest.mark.parametrize("told", ["", "many", "nan", "-1", "inf"])
-async def test_invalid_units_do_not_fail_the_purchase(provider, server, cdn, told):
-    finished(server, {"images": [{"url": f"{cdn.url}/files/picture.png"}]}, x_fal_billable_units=told)
+@pytest.mark.parametrize("units", ["", "many", "nan", "-1", "inf"])
+async def test_invalid_units_do_not_fail_the_purchase(provider, server, cdn, units):
+    finish_request(server, {"images": [{"url": f"{cdn.url}/files/picture.png"}]}, x_fal_billable_units=units)
 
-    outcome = await provider.poll(bought())
+    outcome = await provider.poll(reference_to())
 
     assert isinstance(outcome, Succeeded)
     assert outcome.units == {}
 
 
 async def test_missing_truncated_and_private_outputs_are_different_errors(make, provider, cdn):
-    cdn.answers["/files/cut.png"] = breaking_off(picture()[:20], promised=500)
+    cdn.answers["/files/cut.png"] = truncated_response(picture()[:20], promised=500)
     careful = HttpClient(allow_private_addresses=False)
     guarded = make("https://queue.example", careful)
 
@@ -224,8 +230,8 @@ def test_progress_is_the_last_progress_bar_in_the_log():
     ],
 )
 async def test_request_urls_use_the_app_without_its_path(provider, server, model, app):
-    server.answers["/"] = says(status="IN_QUEUE")
+    server.answers["/"] = respond_json(status="IN_QUEUE")
 
-    await provider.poll(bought(model))
+    await provider.poll(reference_to(model))
 
-    assert server.came[0].path.startswith(f"/{app}/requests/req-1/status")
+    assert server.requests[0].path.startswith(f"/{app}/requests/req-1/status")

@@ -24,19 +24,19 @@ from app.media_generator.errors import (
 )
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
 from app.media_generator.media_generator_model import Reference
-from tests.providers.fal import PROMPT, SCHNELL, asking, says
-from tests.providers.server import Server, breaking_off, saying
+from tests.providers.fal import PROMPT, SCHNELL, new_submission, respond_json
+from tests.providers.server import Server, respond_with, truncated_response
 
 
 async def test_submit_sends_input_callback_url_and_deadline(provider, server):
-    server.answers["/fal-ai/"] = says(request_id="req-1")
-    submission = asking(
+    server.answers["/fal-ai/"] = respond_json(request_id="req-1")
+    submission = new_submission(
         given={"num_images": 2}, callback_url="https://api.test/cb/fal/1", time_left=timedelta(seconds=90.7)
     )
 
     reference = await provider.submit(submission)
 
-    (came,) = server.came
+    (came,) = server.requests
     where = urlsplit(came.path)
     assert (came.method, where.path) == ("POST", f"/{SCHNELL}")
     (webhook,) = parse_qs(where.query)["fal_webhook"]
@@ -49,10 +49,10 @@ async def test_submit_sends_input_callback_url_and_deadline(provider, server):
 
 
 async def test_gateway_error_message_is_unwrapped(provider, server):
-    server.answers["/fal-ai/"] = saying(b'{"error": {"message": "Not found", "type": "not_found"}}', status=404)
+    server.answers["/fal-ai/"] = respond_with(b'{"error": {"message": "Not found", "type": "not_found"}}', status=404)
 
     with pytest.raises(ModelGoneError, match=r"^fal answered 404: Not found$"):
-        await provider.submit(asking())
+        await provider.submit(new_submission())
 
 
 @pytest.mark.parametrize(
@@ -78,37 +78,37 @@ async def test_gateway_error_message_is_unwrapped(provider, server):
 )
 async def test_each_refusal_maps_to_an_error_and_sent_state(provider, server, status, detail, kind, sent):
     body = msgspec.json.encode({"detail": detail})
-    server.answers["/fal-ai/"] = saying(body, status=status, Retry_After="9")
+    server.answers["/fal-ai/"] = respond_with(body, status=status, Retry_After="9")
 
     with pytest.raises(kind) as refused:
-        await provider.submit(asking())
+        await provider.submit(new_submission())
 
     assert type(refused.value) is kind
     assert refused.value.sent is sent
-    assert len(server.came) == 1
+    assert len(server.requests) == 1
     if kind is BusyError:
         assert refused.value.retry_after == timedelta(seconds=9)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"queue_position": 1}'])
 async def test_answer_without_request_id_is_unknown(provider, server, body):
-    server.answers["/fal-ai/"] = saying(body)
+    server.answers["/fal-ai/"] = respond_with(body)
 
     with pytest.raises(AnswerLostError):
-        await provider.submit(asking())
+        await provider.submit(new_submission())
 
 
 @pytest.mark.parametrize("fault", ["drop", "silence", "cut"])
 async def test_lost_answer_is_unknown_and_sent_once(make, server, fault):
-    cut = breaking_off(b'{"request_id": "req', promised=100)
+    cut = truncated_response(b'{"request_id": "req', promised=100)
     server.answers["/fal-ai/"] = cut if fault == "cut" else getattr(server, fault)
     provider = make(server.url, timeout="1")
 
     with pytest.raises(AnswerLostError) as lost:
-        await provider.submit(asking())
+        await provider.submit(new_submission())
 
     assert lost.value.sent is Sent.UNKNOWN
-    assert len(server.came) == 1
+    assert len(server.requests) == 1
 
 
 async def test_refused_connection_is_not_sent(make):
@@ -116,14 +116,14 @@ async def test_refused_connection_is_not_sent(make):
         url = gone.url
 
     with pytest.raises(NotReachedError):
-        await make(url).submit(asking())
+        await make(url).submit(new_submission())
 
 
 async def test_refusal_that_is_not_utf8_is_mapped(provider, server):
-    server.answers["/fal-ai/"] = saying(b'{"detail": "caf\xe9"}', status=401)
+    server.answers["/fal-ai/"] = respond_with(b'{"detail": "caf\xe9"}', status=401)
 
     with pytest.raises(UnauthorizedError):
-        await provider.submit(asking())
+        await provider.submit(new_submission())
 
 
 async def test_concurrent_submissions_do_not_mix(provider, server):
@@ -133,7 +133,7 @@ async def test_concurrent_submissions_do_not_mix(provider, server):
 
     server.answers["/fal-ai/"] = answer
 
-    references = await asyncio.gather(*(provider.submit(asking(str(number))) for number in range(20)))
+    references = await asyncio.gather(*(provider.submit(new_submission(str(number))) for number in range(20)))
 
     assert [reference.external_id for reference in references] == [f"req-{number}" for number in range(20)]
 

@@ -1,4 +1,4 @@
-"""`local/paint-styles`: a real network on real pictures, in a process of its own."""
+"""`local/paint-styles`: a real network on real pictures, in its own process."""
 
 import asyncio
 import io
@@ -48,11 +48,11 @@ async def opened(vault):
 
 @pytest.fixture(scope="module")
 async def provider(opened):
-    """One for all tests, as for all jobs of a worker: its process is started once."""
+    """Shared by all tests, as by all jobs of a worker: its process is started once."""
     return opened()
 
 
-def wanted(provider, **given):
+def new_submission(provider, **given):
     given = {"size": 64, "seed": 7, **given}
     return Submission(new_id(), 1, "paint-styles", "a lighthouse", provider.complete_input("paint-styles", given))
 
@@ -72,7 +72,7 @@ async def picture_of(provider, reference):
 
 
 async def made(provider, **given):
-    return await picture_of(provider, await provider.submit(wanted(provider, **given)))
+    return await picture_of(provider, await provider.submit(new_submission(provider, **given)))
 
 
 def file_of(picture, kind="PNG", **options):
@@ -95,7 +95,7 @@ def distance(one, other):
 
 
 def header_of(width, height):
-    """The beginning of a PNG that says it has these sides."""
+    """The start of a PNG with this width and height."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     header = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 1000) + b"IDAT"
@@ -145,7 +145,7 @@ async def test_styles_differ(provider):
 
 
 async def test_without_a_picture_one_is_painted_for_the_prompt(provider):
-    one, other = wanted(provider), wanted(provider)
+    one, other = new_submission(provider), new_submission(provider)
     third = Submission(new_id(), 1, "paint-styles", "a forest", one.input)
 
     pictures = [await picture_of(provider, await provider.submit(order)) for order in (one, other, third)]
@@ -184,7 +184,7 @@ async def test_file_has_the_requested_format(provider, output_format, media_type
 )
 async def test_invalid_picture_is_refused_on_submit(provider, image, complaint):
     with pytest.raises(InputRefusedError, match=complaint) as refused:
-        await provider.submit(wanted(provider, image=image))
+        await provider.submit(new_submission(provider, image=image))
 
     assert refused.value.sent is Sent.NO
 
@@ -197,7 +197,7 @@ def test_picture_with_too_many_pixels_is_not_decoded():
 async def test_truncated_picture_fails_only_its_order(provider):
     file = file_of(gradient())
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider, image=uri_of(file[:200]))))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider, image=uri_of(file[:200]))))
 
     assert outcome.error.code == "generation_failed"
     assert "cannot be read" in outcome.error.message
@@ -208,7 +208,7 @@ async def test_references_are_small_and_work_in_another_process(opened):
     one, other = opened(), opened()
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (300, 300, 3), np.uint8))
 
-    reference = await one.submit(wanted(one, image=uri_of(file_of(noise))))
+    reference = await one.submit(new_submission(one, image=uri_of(file_of(noise))))
     stored = msgspec.json.encode(reference)
 
     assert len(stored) < 1000
@@ -217,7 +217,7 @@ async def test_references_are_small_and_work_in_another_process(opened):
 
 
 async def test_settled_deletes_the_input_picture(provider, vault):
-    reference = await provider.submit(wanted(provider, image=uri_of(file_of(gradient()))))
+    reference = await provider.submit(new_submission(provider, image=uri_of(file_of(gradient()))))
     await picture_of(provider, reference)
 
     await provider.settled(reference)
@@ -227,7 +227,7 @@ async def test_settled_deletes_the_input_picture(provider, vault):
 
 
 async def test_missing_input_picture_fails_the_order(provider, vault):
-    reference = await provider.submit(wanted(provider, image=uri_of(file_of(gradient()))))
+    reference = await provider.submit(new_submission(provider, image=uri_of(file_of(gradient()))))
     await vault.drop(reference.data["picture"])
 
     outcome = await eventually(lambda: provider.poll(reference), lambda seen: not isinstance(seen, Running))
@@ -236,20 +236,20 @@ async def test_missing_input_picture_fails_the_order(provider, vault):
     assert isinstance(outcome.error, OutputError)
 
 
-class Away:
-    """A vault whose store does not answer."""
+class UnreachableVault:
+    """A vault whose store is down."""
 
     async def keep(self, attempt_id, chunks):
-        raise OSError("away")
+        raise OSError("down")
 
     async def open(self, name):
-        raise OSError("away")
+        raise OSError("down")
         yield b""
 
 
 async def test_store_outage_is_waited_out(opened, provider):
-    away = opened(vault=Away())
-    submission = wanted(away, image=uri_of(file_of(gradient())))
+    away = opened(vault=UnreachableVault())
+    submission = new_submission(away, image=uri_of(file_of(gradient())))
     with pytest.raises(NotReachedError):
         await away.submit(submission)
     reference = await provider.submit(submission)
@@ -265,7 +265,7 @@ async def test_store_outage_is_waited_out(opened, provider):
 
 
 async def test_canceled_order_stays_canceled(provider):
-    reference = await provider.submit(wanted(provider, size=2048))
+    reference = await provider.submit(new_submission(provider, size=2048))
     assert isinstance(await provider.poll(reference), Running)
 
     assert await provider.cancel(reference) is CancelAnswer.REQUESTED
@@ -275,14 +275,14 @@ async def test_canceled_order_stays_canceled(provider):
 
 
 async def test_cancel_of_a_finished_order_is_too_late(provider):
-    reference = await provider.submit(wanted(provider))
+    reference = await provider.submit(new_submission(provider))
     await outcome_of(provider, reference)
 
     assert await provider.cancel(reference) is CancelAnswer.TOO_LATE
 
 
 async def test_order_with_lost_answer_is_found(provider):
-    submission = wanted(provider)
+    submission = new_submission(provider)
 
     found = await provider.find(submission, datetime.now(UTC))
 

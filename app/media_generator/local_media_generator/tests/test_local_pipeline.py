@@ -1,6 +1,6 @@
-"""`local/text-to-image`: a real pipeline of Diffusers, tiny and with random weights, in a process of its own.
+"""`local/text-to-image`: a real Diffusers pipeline, tiny and with random weights, in its own process.
 
-It needs the extra `diffusers`. `.ci/run` installs it where PyTorch can be had without CUDA; elsewhere these tests are
+It needs the extra `diffusers`. `.ci/run` installs it where PyTorch is available without CUDA; elsewhere these tests are
 skipped.
 """
 
@@ -40,7 +40,7 @@ LONG = {**SMALL, "steps": 200}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the pipeline lies. Its process reads this machine's environment."""
+    """The folder of the pipeline. Its process reads this machine's environment."""
     if not is_installed("accelerate", "diffusers", "torch", "transformers"):
         reason = "PyTorch or Diffusers is not installed: uv sync --extra diffusers (several GB)"
         if os.environ.get("CI") == "true" and os.environ.get("WITHOUT_PYTORCH") != "true":
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 async def provider(folder):
-    """One for all tests, at work already; it has no other model, as if no other extra were installed."""
+    """Shared by all tests and already loaded; it has no other model, as if no other extra were installed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(providing, "is_installed", lambda *packages: "torch" in packages)
         made = LocalMediaGeneratorModel("local", LocalSettings(pipeline=str(folder), pipeline_size=64), None)
@@ -86,7 +86,7 @@ async def made_by(provider, prompt="a lighthouse", **given):
 
 
 async def at_work(provider, reference):
-    """Until some of its steps are done, and not all."""
+    """Wait until some of its steps are done, but not all."""
     await eventually(lambda: provider.poll(reference), lambda outcome: 0.1 < outcome.progress < 0.9, seconds=PATIENCE)
 
 
@@ -99,11 +99,11 @@ class TestPipeline(ProviderContract):
         return SMALL
 
     async def troubled(self, provider, trouble):
-        wanted = self.usual(provider)
+        submission = self.usual(provider)
         if trouble is Trouble.MODEL_GONE:
-            return replace(wanted, model="no-such-model")
+            return replace(submission, model="no-such-model")
         if trouble is Trouble.FAILED_LATER:
-            return replace(wanted, input={**wanted.input, "steps": 2000})
+            return replace(submission, input={**submission.input, "steps": 2000})
         return None
 
 
@@ -123,24 +123,24 @@ async def test_picture_has_the_requested_size_and_format(provider):
 
 
 async def test_progress_rises_with_each_step(provider):
-    told = []
+    reported = []
     given = provider.complete_input("text-to-image", {**SMALL, "steps": 4})
 
-    await process_of(provider).make(Order("a lighthouse", given), told.append)
+    await process_of(provider).make(Order("a lighthouse", given), reported.append)
 
-    assert told == pytest.approx([0.05, 0.275, 0.5, 0.725, 0.95])
+    assert reported == pytest.approx([0.05, 0.275, 0.5, 0.725, 0.95])
 
 
 async def test_cancel_stops_at_the_next_step_and_keeps_the_pipeline_loaded(provider):
     before = process_of(provider).pid
-    whole = await made_by(provider)
+    expected = await made_by(provider)
     reference = await submitted(provider, **LONG)
     await at_work(provider, reference)
 
     assert await provider.cancel(reference) is CancelAnswer.REQUESTED
 
     assert isinstance(await provider.poll(reference), Canceled)
-    assert (await made_by(provider)).tobytes() == whole.tobytes()
+    assert (await made_by(provider)).tobytes() == expected.tobytes()
     assert process_of(provider).pid == before
 
 
@@ -163,7 +163,7 @@ async def api(settings, folder, tmp_path):
             yield api
 
 
-async def over(client, media):
+async def final_status(client, media):
     seen = await eventually(
         lambda: client.media(media), lambda seen: seen["status"] not in {"IN_QUEUE", "PROCESSING"}, seconds=PATIENCE
     )
@@ -191,16 +191,16 @@ async def test_job_reports_progress_survives_process_death_and_occupies_the_loca
     assert shares[fall:] == sorted(shares[fall:])
     assert len(shares[fall:]) > 2
 
-    assert await over(client, media) == "COMPLETED"
+    assert await final_status(client, media) == "COMPLETED"
     assert process_of(provider).pid != killed
     [attempt] = await attempts_of(client, media)
     assert (attempt["status"], float(attempt["cost"])) == ("SUCCEEDED", 0)
 
     await eventually(lambda: client.media(waiting), lambda seen: (seen["progress"] or 0) > 0.1, seconds=PATIENCE)
     await api.post(f"/media/{waiting['id']}/cancel")
-    assert await over(client, waiting) == "CANCELED"
+    assert await final_status(client, waiting) == "CANCELED"
     third = await client.generate(model="local/text-to-image", input=SMALL)
-    assert await over(client, third) == "COMPLETED"
+    assert await final_status(client, third) == "COMPLETED"
 
 
 def takes(function):

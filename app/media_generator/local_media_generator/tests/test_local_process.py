@@ -1,4 +1,4 @@
-"""The process that computes: orders in turn, given up between steps, replaced when it dies, gone with its worker."""
+"""The compute process: orders in sequence, canceled between steps, replaced when it dies, ended with its worker."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ MODEL = "tests.providers.obedient_model"
 
 @pytest.fixture
 async def computing(monkeypatch):
-    monkeypatch.chdir(ROOT)  # from where `tests` can be imported
+    monkeypatch.chdir(ROOT)  # so that `tests` can be imported
     made = ComputeProcess(MODEL, idle_seconds=600)
     yield made
     await made.close()
@@ -32,15 +32,15 @@ def nothing(_share):
     return
 
 
-async def made_by(computing, prompt, tell=nothing, **order):
-    return (await computing.make(Order(prompt, {}, **order), tell)).decode()
+async def made_by(computing, prompt, report=nothing, **order):
+    return (await computing.make(Order(prompt, {}, **order), report)).decode()
 
 
-async def begun(computing, prompt):
-    """An order, as soon as its process is at work on it."""
+async def started(computing, prompt):
+    """An order, as soon as its process is working on it."""
     shares = []
     task = asyncio.create_task(made_by(computing, prompt, shares.append))
-    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+    await eventually(lambda: asyncio.sleep(0, shares), lambda seen: 0.5 in seen)
     return task
 
 
@@ -80,8 +80,8 @@ async def test_failed_order_does_not_end_the_process(computing):
 
 
 async def test_safety_checker_rejection_is_content_stopped(computing):
-    with pytest.raises(ContentStoppedError, match="it shows too much"):
-        await made_by(computing, "make what must not be seen")
+    with pytest.raises(ContentStoppedError, match="rejected by the checker"):
+        await made_by(computing, "make something unsafe")
 
     assert await made_by(computing, "a") == "a {} 0"
 
@@ -106,19 +106,19 @@ async def test_process_death_fails_only_its_order(computing):
 
 
 async def killed(computing, shares):
-    """Kill the process at work; back when the next one is at work on the same order, from its beginning."""
+    """Kill the working process; return when the next one is working on the same order, from its start."""
     before = computing.pid
     shares.clear()
     psutil.Process(before).kill()
-    # What it said last may still be on its way: only what follows the 0 is of the next one.
+    # Its last messages may still arrive: only those after the 0 are from the next process.
     await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0 in told and told[-1] == 0.5)
     assert computing.pid != before
 
 
 async def test_order_of_a_killed_process_is_restarted_in_a_new_one(computing):
     shares = []
-    order = asyncio.create_task(made_by(computing, "go on for ever", shares.append))
-    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+    order = asyncio.create_task(made_by(computing, "run forever", shares.append))
+    await eventually(lambda: asyncio.sleep(0, shares), lambda seen: 0.5 in seen)
 
     await killed(computing, shares)
 
@@ -129,8 +129,8 @@ async def test_order_of_a_killed_process_is_restarted_in_a_new_one(computing):
 
 async def test_order_fails_after_repeated_process_deaths(computing):
     shares = []
-    order = asyncio.create_task(made_by(computing, "go on for ever", shares.append))
-    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+    order = asyncio.create_task(made_by(computing, "run forever", shares.append))
+    await eventually(lambda: asyncio.sleep(0, shares), lambda seen: 0.5 in seen)
     for _ in range(process.MAX_DEATHS - 1):
         await killed(computing, shares)
 
@@ -143,7 +143,7 @@ async def test_order_fails_after_repeated_process_deaths(computing):
 
 async def test_load_error_details_go_only_to_the_operators_log(monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
-    computing = ComputeProcess(MODEL, ("unwilling",), idle_seconds=600)
+    computing = ComputeProcess(MODEL, ("cannot load",), idle_seconds=600)
 
     for _ in range(2):
         with pytest.raises(GenerationFailedError, match=r"^the model cannot be loaded \(FileNotFoundError\)") as failed:
@@ -164,7 +164,7 @@ async def test_death_of_an_idle_process_fails_no_order(computing):
 
 
 async def test_canceled_order_stops_at_its_next_step_and_keeps_the_process(computing):
-    order = await begun(computing, "go on for ever")
+    order = await started(computing, "run forever")
     before = computing.pid
 
     order.cancel()
@@ -176,7 +176,7 @@ async def test_canceled_order_stops_at_its_next_step_and_keeps_the_process(compu
 
 
 async def test_waiting_order_is_canceled_immediately(computing):
-    first = await begun(computing, "go on for ever")
+    first = await started(computing, "run forever")
     second = asyncio.create_task(made_by(computing, "b"))
     await asyncio.sleep(0)
 
@@ -191,7 +191,7 @@ async def test_waiting_order_is_canceled_immediately(computing):
 
 async def test_unresponsive_process_is_killed_on_cancel(computing, monkeypatch):
     monkeypatch.setattr(process, "STOP_SECONDS", 0.1)
-    order = await begun(computing, "be deaf")
+    order = await started(computing, "ignore messages")
     before = computing.pid
 
     order.cancel()
@@ -229,10 +229,10 @@ from app.media_generator.local_media_generator.process import ComputeProcess
 
 async def work():
     computing = ComputeProcess("{MODEL}", idle_seconds=600)
-    def tell(share):
+    def report(share):
         if share == 0.5:
             print(computing.pid, flush=True)
-    await computing.make(Order("be deaf", {{}}), tell)
+    await computing.make(Order("ignore messages", {{}}), report)
 
 asyncio.run(work())
 """

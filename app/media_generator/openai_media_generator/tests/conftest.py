@@ -29,7 +29,7 @@ async def aimock(aimock_url, http):
 
 @pytest.fixture
 def make(http, vault):
-    """Opens an account as the product does."""
+    """Opens accounts as the product does."""
 
     def open_account(name="openai", kind=OpenAIMediaGeneratorModel, **variables):
         account = Account(name, {"api_key": "sk-test", **variables})
@@ -47,12 +47,12 @@ async def server():
 
 @pytest.fixture
 def lab(make, server):
-    """An account at the server of the tests."""
+    """An account at the test server."""
     return make("lab", base_url=f"{server.url}/v1", models="sdxl", submit_timeout="20")
 
 
 @pytest.fixture
-def set_up(monkeypatch, aimock):
+def openai_variables(monkeypatch, aimock):
     """The variables that an operator sets; the API reads them when it starts."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("OPENAI_BASE_URL", f"{aimock.url}/v1")
@@ -60,7 +60,7 @@ def set_up(monkeypatch, aimock):
 
 
 @pytest.fixture
-async def product(set_up, client, working, make, aimock):
+async def product(openai_variables, client, working, make, aimock):
     """The API with a runner that has this provider."""
     await working(make(base_url=f"{aimock.url}/v1", models=FLARE))
     return client

@@ -15,33 +15,33 @@ from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.errors import ContentStoppedError, GenerationFailedError, OutputError, Sent
 from app.media_generator.media_generator_model import Failed, Output, Reference, Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
-from tests.providers.openai import FLARE, answer_with, asking, base64_of, bytes_of, picture
-from tests.providers.server import Server, saying
+from tests.providers.openai import FLARE, answer_with, base64_of, bytes_of, new_submission, picture
+from tests.providers.server import Server, respond_with
 
 
 async def test_stored_reference_works_in_another_process(make, lab, server):
     content = picture()
-    server.answers["/v1/"] = saying(answer_with(content))
-    bought = await lab.submit(asking(model="sdxl"))
-    stored = msgspec.json.decode(msgspec.json.encode(bought), type=Reference)
+    server.answers["/v1/"] = respond_with(answer_with(content))
+    reference = await lab.submit(new_submission(model="sdxl"))
+    stored = msgspec.json.decode(msgspec.json.encode(reference), type=Reference)
     server.answers["/v1/"] = server.drop
 
     other = make("lab", base_url=f"{server.url}/v1", models="sdxl")
     outcome = await other.poll(stored)
 
     assert await bytes_of(other, outcome.outputs[0]) == content
-    assert len(server.came) == 1
+    assert len(server.requests) == 1
 
 
 async def test_settled_deletes_the_answer_from_the_vault(lab, server):
-    server.answers["/v1/"] = saying(answer_with(picture()))
-    bought = await lab.submit(asking(model="sdxl"))
-    outcome = await lab.poll(bought)
+    server.answers["/v1/"] = respond_with(answer_with(picture()))
+    reference = await lab.submit(new_submission(model="sdxl"))
+    outcome = await lab.poll(reference)
 
-    await lab.settled(bought)
-    await lab.settled(bought)
+    await lab.settled(reference)
+    await lab.settled(reference)
 
-    gone = await lab.poll(bought)
+    gone = await lab.poll(reference)
     assert isinstance(gone, Failed)
     assert isinstance(gone.error, OutputError)
     with pytest.raises(OutputError):
@@ -55,23 +55,23 @@ async def test_tokens_are_reported_and_priced(make, aimock, server, vault, http)
         "output_tokens": 1000,
         "input_tokens_details": {"text_tokens": 100, "image_tokens": 500},
     }
-    server.answers["/v1/"] = saying(answer_with(picture(), usage=usage))
+    server.answers["/v1/"] = respond_with(answer_with(picture(), usage=usage))
     provider = make(base_url=f"{server.url}/v1", models=FLARE)
 
-    outcome = await provider.poll(await provider.submit(asking()))
+    outcome = await provider.poll(await provider.submit(new_submission()))
 
     assert outcome.units["token"] == 1600
     assert outcome.units["output_token"] == 1000
-    # 100 words at 5, 500 of pictures at 8 and 1000 out at 30 dollars a million
+    # 100 text tokens at 5, 500 image tokens at 8 and 1000 output tokens at 30 dollars a million
     assert outcome.cost == Decimal("0.0345")
 
 
 @pytest.mark.parametrize("usage", [None, [], {"total_tokens": "many"}, {"output_tokens": -1}, {"output_tokens": True}])
 async def test_invalid_usage_does_not_fail_the_purchase(make, server, usage):
-    server.answers["/v1/"] = saying(answer_with(picture(), usage=usage))
+    server.answers["/v1/"] = respond_with(answer_with(picture(), usage=usage))
     provider = make(base_url=f"{server.url}/v1", models=FLARE)
 
-    outcome = await provider.poll(await provider.submit(asking()))
+    outcome = await provider.poll(await provider.submit(new_submission()))
 
     assert isinstance(outcome, Succeeded)
     assert outcome.cost is None
@@ -92,9 +92,9 @@ async def test_invalid_usage_does_not_fail_the_purchase(make, server, usage):
     ],
 )
 async def test_answer_without_picture_is_a_billed_failure(lab, server, body, kind):
-    server.answers["/v1/"] = saying(body)
+    server.answers["/v1/"] = respond_with(body)
 
-    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+    outcome = await lab.poll(await lab.submit(new_submission(model="sdxl")))
 
     assert isinstance(outcome, Failed)
     assert type(outcome.error) is kind
@@ -102,16 +102,16 @@ async def test_answer_without_picture_is_a_billed_failure(lab, server, body, kin
 
 
 async def test_picture_that_is_not_base64_is_an_output_error(lab, server):
-    server.answers["/v1/"] = saying(b'{"data": [{"b64_json": "' + b"*" * 400 + b'"}]}')
+    server.answers["/v1/"] = respond_with(b'{"data": [{"b64_json": "' + b"*" * 400 + b'"}]}')
 
-    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+    outcome = await lab.poll(await lab.submit(new_submission(model="sdxl")))
 
     with pytest.raises(OutputError):
         await bytes_of(lab, outcome.outputs[0])
 
 
 @pytest.mark.parametrize(
-    "written",
+    "notation",
     [
         lambda text: text,
         lambda text: text.replace("/", "\\/"),
@@ -123,19 +123,21 @@ async def test_picture_that_is_not_base64_is_an_output_error(lab, server):
     ids=["plain", "escaped slashes", "escaped everything", "lines", "data URI", "no padding"],
 )
 @pytest.mark.parametrize("spaced", [False, True])
-async def test_base64_is_decoded_in_every_json_notation(lab, server, written, spaced):
+async def test_base64_is_decoded_in_every_json_notation(lab, server, notation, spaced):
     contents = [picture("png", (64, 48), (n, 7 * n, 255 - n)) + bytes(range(256)) * n for n in (1, 2, 300)]
     key = '"b64_json" :\n "' if spaced else '"b64_json":"'
-    items = ",".join("{" + key + written(base64_of(content)) + '"}' for content in contents)
-    server.answers["/v1/"] = saying(('{"note": "a \\"b64_json\\":\\" in words", "data": [' + items + "]}\n").encode())
+    items = ",".join("{" + key + notation(base64_of(content)) + '"}' for content in contents)
+    server.answers["/v1/"] = respond_with(
+        ('{"note": "a \\"b64_json\\":\\" in words", "data": [' + items + "]}\n").encode()
+    )
 
-    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+    outcome = await lab.poll(await lab.submit(new_submission(model="sdxl")))
 
     assert [await bytes_of(lab, output) for output in outcome.outputs] == contents
 
 
 class FileVault:
-    """A vault in a folder: it holds nothing in memory itself, as a store's client may for a while."""
+    """A vault in a folder, which holds nothing in memory, unlike a store's client."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -172,7 +174,7 @@ async def test_huge_picture_is_streamed_in_little_memory(http, server, tmp_path)
     provider = OpenAIMediaGeneratorModel.open_account(ProviderSetup(account, http, (), FileVault(tmp_path)))
     tracemalloc.start()
     try:
-        outcome = await provider.poll(await provider.submit(asking(model="images")))
+        outcome = await provider.poll(await provider.submit(new_submission(model="images")))
         size = 0
         async for chunk in provider.open(outcome.outputs[0]):
             size += len(chunk)
@@ -186,23 +188,23 @@ async def test_huge_picture_is_streamed_in_little_memory(http, server, tmp_path)
 
 async def test_picture_url_is_downloaded_and_the_key_goes_only_to_the_own_server(lab, make, server):
     content = picture()
-    server.answers["/v1/"] = saying(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
-    server.answers["/made/"] = saying(content)
+    server.answers["/v1/"] = respond_with(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
+    server.answers["/made/"] = respond_with(content)
 
-    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
+    outcome = await lab.poll(await lab.submit(new_submission(model="sdxl")))
 
     assert await bytes_of(lab, outcome.outputs[0]) == content
-    assert server.came[-1].headers["authorization"] == "Bearer sk-test"
+    assert server.requests[-1].headers["authorization"] == "Bearer sk-test"
     async with Server() as elsewhere:
         with pytest.raises(OutputError, match="private or loopback"):
             await bytes_of(lab, Output(f"{elsewhere.url}/made/1.webp"))
-        assert elsewhere.came == []
+        assert elsewhere.requests == []
 
 
 async def test_missing_output_is_an_output_error(lab, server):
-    server.answers["/v1/"] = saying(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
-    outcome = await lab.poll(await lab.submit(asking(model="sdxl")))
-    server.answers["/made/"] = saying(b"", status=404)
+    server.answers["/v1/"] = respond_with(msgspec.json.encode({"data": [{"url": f"{server.url}/made/1.webp"}]}))
+    outcome = await lab.poll(await lab.submit(new_submission(model="sdxl")))
+    server.answers["/made/"] = respond_with(b"", status=404)
 
     with pytest.raises(OutputError):
         await bytes_of(lab, outcome.outputs[0])
@@ -214,9 +216,9 @@ async def test_concurrent_submissions_do_not_mix(lab, server):
         return web.Response(body=answer_with(picture("png", (64, int(body["prompt"])))))
 
     server.answers["/v1/"] = by_prompt
-    bought = await asyncio.gather(*(lab.submit(asking(str(lines), "sdxl")) for lines in range(20, 40)))
+    references = await asyncio.gather(*(lab.submit(new_submission(str(lines), "sdxl")) for lines in range(20, 40)))
 
-    for lines, reference in zip(range(20, 40), bought, strict=True):
+    for lines, reference in zip(range(20, 40), references, strict=True):
         outcome = await lab.poll(reference)
         content = await bytes_of(lab, outcome.outputs[0])
         assert Image.open(BytesIO(content)).height == lines

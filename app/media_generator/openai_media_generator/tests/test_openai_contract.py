@@ -7,8 +7,8 @@ from app.core.ids import new_id
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.contract.failure_contract import Trouble
 from app.media_generator.contract.provider_contract import ProviderContract
-from tests.providers.openai import FORBIDDEN, asking, base64_of, picture
-from tests.providers.server import Server, breaking_off, saying
+from tests.providers.openai import FORBIDDEN, base64_of, new_submission, picture
+from tests.providers.server import Server, respond_with, truncated_response
 
 
 class TestOpenAI(ProviderContract):
@@ -18,7 +18,7 @@ class TestOpenAI(ProviderContract):
         return make(base_url=f"{aimock.url}/v1", models=names)
 
     def refused(self):
-        return asking(FORBIDDEN)
+        return new_submission(FORBIDDEN)
 
 
 STATUSES = {
@@ -31,8 +31,8 @@ STATUSES = {
 }
 
 
-class TestAServerOfOnesOwn(ProviderContract):
-    """Refusals and what is lost by aimock; what it cannot do by the server of the tests."""
+class TestOwnServer(ProviderContract):
+    """Refusals and lost answers from aimock; failures that it cannot produce from the test server."""
 
     @pytest.fixture
     async def provider(self, aimock, make, server):
@@ -41,7 +41,7 @@ class TestAServerOfOnesOwn(ProviderContract):
         return make("lab", base_url=f"{aimock.url}/v1", submit_timeout="2")
 
     def refused(self):
-        return asking(FORBIDDEN, "images")
+        return new_submission(FORBIDDEN, "images")
 
     async def troubled(self, provider, trouble):
         made = {"images": [{"b64Json": base64_of(picture())}]}
@@ -54,22 +54,22 @@ class TestAServerOfOnesOwn(ProviderContract):
             async with Server() as gone:
                 provider._base_url = f"{gone.url}/v1"
         else:
-            self._at_our_server(provider, trouble)
-        return asking(self.prompt_of_trouble, "images")
+            self._at_test_server(provider, trouble)
+        return new_submission(self.prompt_of_trouble, "images")
 
-    def _at_our_server(self, provider, trouble):
+    def _at_test_server(self, provider, trouble):
         provider._base_url = f"{self.server.url}/v1"
         body = {"data": [{"url": f"{self.server.url}/made"}]}
         if trouble is Trouble.FAILED_LATER:
             body = {"error": "out of memory"}
         elif trouble is Trouble.OUTPUT_CUT:
-            self.server.answers["/made"] = breaking_off(picture()[:20], promised=500)
+            self.server.answers["/made"] = truncated_response(picture()[:20], promised=500)
         elif trouble is Trouble.OUTPUT_HUGE:
             body = {"data": [{"b64_json": base64_of(bytes(52 * 1024 * 1024))}]}
         silent = trouble is Trouble.ACCEPTED_THEN_SILENCE
-        self.server.answers["/v1/"] = self.server.silence if silent else saying(msgspec.json.encode(body))
+        self.server.answers["/v1/"] = self.server.silence if silent else respond_with(msgspec.json.encode(body))
 
     async def bought(self):
-        here = [one for one in self.server.came if one.path == "/v1/images/generations"]
+        here = [one for one in self.server.requests if one.path == "/v1/images/generations"]
         came = await self.aimock.arrived("POST", "/v1/images/generations", self.prompt_of_trouble)
         return len(here) + len([one for one in came if one["response"]["status"] in {0, 200, 500}])

@@ -28,16 +28,16 @@ async def test_job_stores_all_pictures_in_the_bucket(aimock, product):
     assert arrived["headers"]["authorization"] != ""
 
 
-class Forgetful(OpenAIMediaGeneratorModel):
-    """Knows nothing of an answer that is in the vault, as after a crash or a lost answer of the store."""
+class LosesReferences(OpenAIMediaGeneratorModel):
+    """Loses the reference of a stored answer, as after a crash or a lost answer of the store."""
 
     async def submit(self, submission):
         await super().submit(submission)
-        raise AnswerLostError("nobody knows")
+        raise AnswerLostError("outcome unknown")
 
 
-async def test_stored_answer_is_found_after_a_lost_reference(aimock, set_up, client, working, make):
-    await working(make(kind=Forgetful, base_url=f"{aimock.url}/v1", models=FLARE))
+async def test_stored_answer_is_found_after_a_lost_reference(aimock, openai_variables, client, working, make):
+    await working(make(kind=LosesReferences, base_url=f"{aimock.url}/v1", models=FLARE))
     prompt = "a mill that turns"
     await aimock.answers(prompt, {"images": [{"b64Json": base64_of(picture())}]})
 
@@ -47,20 +47,20 @@ async def test_stored_answer_is_found_after_a_lost_reference(aimock, set_up, cli
     assert len(await aimock.arrived("POST", "/v1/images/generations", prompt)) == 1
 
 
-class Cut(StoredRawAnswers):
-    """Nobody can say what is in it, as while the store is away."""
+class UnreachableAnswers(StoredRawAnswers):
+    """Cannot be read, as during an outage of the store."""
 
-    away = True
+    down = True
 
     async def find(self, attempt_id):
-        if self.away:
-            raise OSError("the store is away")
+        if self.down:
+            raise OSError("the store is down")
         return await super().find(attempt_id)
 
 
 @pytest.fixture
 def own_server(monkeypatch, server, http):
-    """What an operator sets for a server of his own."""
+    """The variables and setup of an operator's own server."""
     variables = {"base_url": f"{server.url}/v1", "models": "sdxl", "submit_timeout": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(f"OPENAI_{name.upper()}", value)
@@ -68,10 +68,10 @@ def own_server(monkeypatch, server, http):
 
 
 @pytest.fixture
-async def held(base_settings, server, own_server, client, working, monkeypatch):
-    """A media whose answer was lost while the store was away, and the vault."""
+async def media_with_lost_answer(base_settings, server, own_server, client, working, monkeypatch):
+    """A media whose answer was lost during an outage of the store, and the vault."""
     monkeypatch.setattr("app.jobs.execution.late_results.PAUSE", timedelta(seconds=0.1))
-    vault = Cut(S3Store(base_settings))
+    vault = UnreachableAnswers(S3Store(base_settings))
     server.answers["/v1/"] = server.drop
     await working(OpenAIMediaGeneratorModel.open_account(own_server(vault)))
     media = await client.until(await client.generate(model="openai/sdxl", prompt=PROMPT))
@@ -79,36 +79,38 @@ async def held(base_settings, server, own_server, client, working, monkeypatch):
     return media, vault
 
 
-async def test_late_answer_is_stored_and_completes_a_retry_at_no_cost(held, server, client, vault, db):
-    media, cut = held
+async def test_late_answer_is_stored_and_completes_a_retry_at_no_cost(
+    media_with_lost_answer, server, client, vault, db
+):
+    media, answers = media_with_lost_answer
     (attempt,) = await attempts_of(client, media)
     await db.execute("UPDATE attempts SET look_at = now()")
 
-    # A worker that was cut off in the middle of the call writes it down when it is back.
+    # A worker that was disconnected during the call stores the answer when it is back.
     async def chunks():
         yield answer_with(picture())
 
-    await cut.keep(attempt["id"], chunks())
-    cut.away = False
+    await answers.keep(attempt["id"], chunks())
+    answers.down = False
     late = await eventually(lambda: client.media(media), lambda seen: seen["files"])
     await client.api.post(f"/media/{media['id']}/retry")
     done = await client.until(media, "COMPLETED")
 
     assert (attempt["status"], late["status"], late["files"][0]["media_type"]) == ("UNKNOWN", "ERROR", "image/webp")
-    assert (done["number_of_tries"], len(server.came)) == (1, 1)
+    assert (done["number_of_tries"], len(server.requests)) == (1, 1)
     assert [one["status"] for one in await attempts_of(client, done)] == ["SUCCEEDED"]
     assert await vault.find(attempt["id"]) is None
 
 
-async def test_missing_answer_is_looked_up_once_when_the_store_is_back(held, server, client, db):
-    media, cut = held
-    cut.away = False
+async def test_missing_answer_is_looked_up_once_when_the_store_is_back(media_with_lost_answer, server, client, db):
+    media, answers = media_with_lost_answer
+    answers.down = False
     await db.execute("UPDATE attempts SET look_at = now()")
 
     await eventually(lambda: db.fetch("SELECT FROM attempts WHERE look_at IS NULL"))
 
     (attempt,) = await attempts_of(client, media)
-    assert (attempt["status"], await client.media(media), len(server.came)) == ("UNKNOWN", media, 1)
+    assert (attempt["status"], await client.media(media), len(server.requests)) == ("UNKNOWN", media, 1)
 
 
 async def test_moderation_refusal_is_reported_and_not_retried(aimock, product):

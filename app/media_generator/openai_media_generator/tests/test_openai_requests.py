@@ -11,20 +11,20 @@ from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.errors import InputRefusedError
 from app.media_generator.media_generator_model import Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
-from tests.providers.openai import FLARE, PROMPT, answer_with, asking, base64_of, picture
-from tests.providers.server import saying
+from tests.providers.openai import FLARE, PROMPT, answer_with, base64_of, new_submission, picture
+from tests.providers.server import respond_with
 
 
 async def test_reference_images_make_the_request_an_edit(lab, server):
-    server.answers["/v1/images/edits"] = saying(answer_with(picture()))
+    server.answers["/v1/images/edits"] = respond_with(answer_with(picture()))
     first, second, mask = picture("png"), picture("jpeg"), picture("png", colour="red")
     uris = [f"data:image/{kind};base64,{base64_of(content)}" for kind, content in (("png", first), ("jpeg", second))]
     given = {"image": uris, "mask": f"data:image/png;base64,{base64_of(mask)}", "n": 2, "size": "512x512"}
 
-    outcome = await lab.poll(await lab.submit(asking("gîte, \r\nby night", "sdxl", **given)))
+    outcome = await lab.poll(await lab.submit(new_submission("gîte, \r\nby night", "sdxl", **given)))
 
     assert isinstance(outcome, Succeeded)
-    (came,) = server.came
+    (came,) = server.requests
     head = f"Content-Type: {came.headers['content-type']}\r\n\r\n".encode()
     parts = list(message_from_bytes(head + came.body, policy=HTTP).iter_parts())
     texts = {
@@ -50,7 +50,7 @@ async def test_aimock_accepts_an_edit(aimock, make):
     provider = make(base_url=f"{aimock.url}/v1", models=FLARE)
     uri = f"data:image/png;base64,{base64_of(picture('png'))}"
 
-    outcome = await provider.poll(await provider.submit(asking(image=[uri])))
+    outcome = await provider.poll(await provider.submit(new_submission(image=[uri])))
 
     assert isinstance(outcome, Succeeded)
     (arrived,) = await aimock.arrived("POST", "/v1/images/edits", PROMPT)
@@ -60,19 +60,19 @@ async def test_aimock_accepts_an_edit(aimock, make):
 @pytest.mark.parametrize("uri", ["https://example.com/a.png", "data:image/png;base64,*", "data:text", ""])
 async def test_unreadable_picture_is_refused_before_sending(lab, server, uri):
     with pytest.raises(InputRefusedError):
-        await lab.submit(asking(model="sdxl", image=[uri]))
+        await lab.submit(new_submission(model="sdxl", image=[uri]))
 
-    assert server.came == []
+    assert server.requests == []
 
 
 async def test_request_contains_only_fields_that_the_server_accepts(lab, make, server):
-    server.answers["/v1/"] = saying(answer_with(picture()))
+    server.answers["/v1/"] = respond_with(answer_with(picture()))
     unnamed = make("lab", base_url=f"{server.url}/v1")
 
-    await lab.submit(asking(model="sdxl", seed=7))
-    await unnamed.submit(asking(model="images"))
+    await lab.submit(new_submission(model="sdxl", seed=7))
+    await unnamed.submit(new_submission(model="images"))
 
-    named, plain = (msgspec.json.decode(came.body) for came in server.came)
+    named, plain = (msgspec.json.decode(came.body) for came in server.requests)
     assert named == {"prompt": PROMPT, "model": "sdxl", "seed": 7, "response_format": "b64_json"}
     assert plain == {"prompt": PROMPT, "response_format": "b64_json"}
 

@@ -20,8 +20,8 @@ from app.media_generator.errors import (
 )
 from app.media_generator.media_generator_model import Output, Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
-from tests.providers.openai import answer_with, asking, base64_of, bytes_of, picture
-from tests.providers.server import Server, breaking_off, saying
+from tests.providers.openai import answer_with, base64_of, bytes_of, new_submission, picture
+from tests.providers.server import Server, respond_with, truncated_response
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ async def test_each_refusal_maps_to_an_error_and_sent_state(aimock, make, status
     await aimock.answers(prompt, {"error": {"message": "told you so", **error}, "status": status})
 
     with pytest.raises(kind) as refused:
-        await provider.submit(asking(prompt, "images"))
+        await provider.submit(new_submission(prompt, "images"))
 
     assert type(refused.value) is kind
     assert refused.value.sent is sent
@@ -68,7 +68,7 @@ async def test_busy_error_carries_retry_after(aimock, make):
     await aimock.answers("in a hurry", {"error": {"message": "slow down"}, "status": 429, "retryAfter": 7})
 
     with pytest.raises(BusyError) as busy:
-        await provider.submit(asking("in a hurry", "images"))
+        await provider.submit(new_submission("in a hurry", "images"))
 
     assert busy.value.retry_after == timedelta(seconds=7)
 
@@ -79,7 +79,7 @@ async def test_connection_dropped_after_acceptance_is_unknown_and_sent_once(aimo
     await aimock.answers("a dropped call", response, chaos={"disconnectRate": 1})
 
     with pytest.raises(AnswerLostError) as lost:
-        await provider.submit(asking("a dropped call", "images"))
+        await provider.submit(new_submission("a dropped call", "images"))
 
     assert lost.value.sent is Sent.UNKNOWN
     assert len(await aimock.arrived("POST", "/v1/images/generations", "a dropped call")) == 1
@@ -90,16 +90,16 @@ async def test_timeout_after_acceptance_is_unknown(make, server):
     provider = make("lab", base_url=f"{server.url}/v1", submit_timeout="1")
 
     with pytest.raises(AnswerLostError):
-        await provider.submit(asking(model="images"))
+        await provider.submit(new_submission(model="images"))
 
-    assert len(server.came) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("size", [1000, 12_000_000], ids=["small", "in parts"])
 async def test_truncated_answer_is_unknown_and_not_stored(lab, server, vault, size):
     body = b'{"data": [{"b64_json": "' + b"A" * size
-    server.answers["/v1/"] = breaking_off(body, promised=size * 2)
-    submission = asking(model="sdxl")
+    server.answers["/v1/"] = truncated_response(body, promised=size * 2)
+    submission = new_submission(model="sdxl")
 
     with pytest.raises(AnswerLostError):
         await lab.submit(submission)
@@ -110,10 +110,10 @@ async def test_truncated_answer_is_unknown_and_not_stored(lab, server, vault, si
 
 @pytest.mark.parametrize("body", [b"", b'{"data": [{"b64_json": "AAAA', b"<html>"], ids=["empty", "half", "page"])
 async def test_incomplete_json_answer_is_unknown(lab, server, body):
-    server.answers["/v1/"] = saying(body)
+    server.answers["/v1/"] = respond_with(body)
 
     with pytest.raises(AnswerLostError):
-        await lab.submit(asking(model="sdxl"))
+        await lab.submit(new_submission(model="sdxl"))
 
 
 async def test_refused_connection_is_not_sent(make):
@@ -121,37 +121,37 @@ async def test_refused_connection_is_not_sent(make):
         url = gone.url
 
     with pytest.raises(NotReachedError) as error:
-        await make("lab", base_url=f"{url}/v1").submit(asking(model="images"))
+        await make("lab", base_url=f"{url}/v1").submit(new_submission(model="images"))
 
     assert error.value.sent is Sent.NO
 
 
-class Broken:
-    """A store that is out of order."""
+class BrokenStore:
+    """A store that is down."""
 
     async def keep(self, attempt_id, chunks):
         async for _ in chunks:
             pass
-        raise OSError("the store is away")
+        raise OSError("the store is down")
 
     async def open(self, name):
-        raise OSError("the store is away")
+        raise OSError("the store is down")
         yield b""
 
     async def drop(self, name):
-        raise OSError("the store is away")
+        raise OSError("the store is down")
 
 
 async def test_store_outage_loses_no_purchase(http, server, lab):
-    server.answers["/v1/"] = saying(answer_with(picture()))
-    bought = await lab.submit(asking(model="sdxl"))
+    server.answers["/v1/"] = respond_with(answer_with(picture()))
+    reference = await lab.submit(new_submission(model="sdxl"))
     account = Account("lab", {"base_url": f"{server.url}/v1"})
-    cut_off = OpenAIMediaGeneratorModel.open_account(ProviderSetup(account, http, (), Broken()))
+    cut_off = OpenAIMediaGeneratorModel.open_account(ProviderSetup(account, http, (), BrokenStore()))
 
     with pytest.raises(AnswerLostError):
-        await cut_off.submit(asking(model="images"))
+        await cut_off.submit(new_submission(model="images"))
     with pytest.raises(NotReachedError):
-        await cut_off.poll(bought)
+        await cut_off.poll(reference)
     with pytest.raises(NotReachedError):
-        await bytes_of(cut_off, Output(f"{bought.data['answer']}#0-4"))
-    assert isinstance(await lab.poll(bought), Succeeded)
+        await bytes_of(cut_off, Output(f"{reference.data['answer']}#0-4"))
+    assert isinstance(await lab.poll(reference), Succeeded)
