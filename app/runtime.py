@@ -24,7 +24,7 @@ from app.jobs.scheduling.queue_position import QueuePositions
 from app.logs.recorder import Recorder
 from app.media.context import MediaServices
 from app.media_generator.catalogue import read_catalogue
-from app.media_generator.loading import Plan, load_registry
+from app.media_generator.loading import ProviderConfig, load_registry
 from app.media_generator.registry import Registry
 from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
@@ -80,13 +80,13 @@ class Runtime:
         )
 
 
-def plan_of(settings: Settings) -> Plan:
+def provider_config_of(settings: Settings) -> ProviderConfig:
     """The operator's configuration of providers.
 
     Raises:
         SettingsError: The catalogue is invalid.
     """
-    return Plan(variables(), settings.provider_accounts, read_catalogue(settings.catalogue_file))
+    return ProviderConfig(variables(), settings.provider_accounts, read_catalogue(settings.catalogue_file))
 
 
 def _change_publisher(channel: ChangeChannel) -> ChangeListener:
@@ -129,7 +129,7 @@ async def open_runtime(
         process: The label of its metrics.
 
     Raises:
-        SettingsError: As `plan_of`.
+        SettingsError: As `provider_config_of`.
     """
     async with AsyncExitStack() as stack:
         report_errors(settings)
@@ -141,7 +141,7 @@ async def open_runtime(
         if outgoing is not None:
             stack.push_async_callback(outgoing.close)
         store = S3Store(settings)
-        providers = registry or load_registry(plan_of(settings), outgoing, StoredRawAnswers(store))
+        providers = registry or load_registry(provider_config_of(settings), outgoing, StoredRawAnswers(store))
         stack.push_async_callback(providers.close)
         recorder = Recorder(db)
         recorder.start()

@@ -1,8 +1,9 @@
-"""All that the author of a provider imports: the interface, its values and its errors."""
+"""The public API for authors of providers: the interface, its values and its errors."""
 
 from app.core.http_client.protocol import Answer, Http, OutgoingError, Request, Stream
-from app.media_generator.accounts import Account, ProviderSettings, RawAnswers, Setup
-from app.media_generator.adapter_kit.answer_store import KeptAnswers
+from app.media_generator.accounts import Account, ProviderSettings, RawAnswers
+from app.media_generator.accounts import ProviderSetup as Setup
+from app.media_generator.adapter_kit.answer_store import AnswerStore as KeptAnswers
 from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import (

@@ -1,4 +1,4 @@
-"""What the author of a provider tests with."""
+"""The public API for tests of providers."""
 
 from app.media_generator.contract.failure_contract import Trouble
 from app.media_generator.contract.http import open_http

@@ -23,6 +23,8 @@ from app.runtime import Runtime, open_runtime
 from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
 from app.worker import build_runner
+from tests.providers.aimock import running
+from tests.providers.cog_server import cog_server
 from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
 
 _numbers = itertools.count(1)
@@ -32,7 +34,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 _SLOWEST = ("test_openapi", "test_up", "test_points", "test_local_pipeline", "test_cog_callbacks", "test_replicate")
-_SLOW = ("test_fleet", "test_poison", "test_cli_engines", "test_cog", "test_fal", "test_outages", "test_streams")
+_SLOW = ("test_fleet", "test_poison", "test_cli_engines", "test_cog", "test_outages", "test_streams")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -177,3 +179,36 @@ async def working(settings, bell):
     for runner, opened in stack:
         await runner.stop()
         await opened.__aexit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def cog_address(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Where a Cog server listens."""
+    with cog_server(tmp_path_factory.mktemp("cog")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def aimock_url() -> Generator[str]:
+    """Where aimock listens."""
+    with running() as url:
+        yield url
+
+
+@pytest.fixture
+async def api_of(settings, bell):
+    """A client of an API that sells what it is given."""
+    stack = []
+
+    async def start(registry, **changes):
+        app = create_app(settings.model_copy(update=changes), bell, registry)
+        lifespan = app.router.lifespan_context(app)
+        await lifespan.__aenter__()
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=PUBLIC_URL)
+        stack.append((client, lifespan))
+        return client
+
+    yield start
+    for client, lifespan in stack:
+        await client.aclose()
+        await lifespan.__aexit__(None, None, None)

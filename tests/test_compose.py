@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from app.core.config import Settings
-from app.media_generator.loading import SET_UP_BY
+from app.media_generator.loading import ACCOUNT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path.name for path in ROOT.glob("docker-compose*.yml"))
@@ -68,7 +68,7 @@ def test_the_files_are_there():
 @pytest.mark.parametrize("file", ENV_FILES)
 def test_every_variable_of_an_env_file_is_a_setting(file):
     assert variables(file)
-    of_providers = {name for name in variables(file) if name.endswith(SET_UP_BY)} | {"COMFYUI_WORKFLOWS"}
+    of_providers = {name for name in variables(file) if name.endswith(ACCOUNT_VARIABLES)} | {"COMFYUI_WORKFLOWS"}
     assert set(variables(file)) <= SETTINGS | of_providers
 
 

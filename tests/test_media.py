@@ -342,7 +342,10 @@ async def test_history_and_attempts_explain_a_media(product):
         ("claimed", "PROCESSING"),
         ("completed", "COMPLETED"),
     ]
-    assert history["items"][2]["detail"] == {"code": "provider_busy", "message": "as planned"}
+    assert history["items"][2]["detail"] == {
+        "code": "provider_busy",
+        "message": "simulated failure, as the input requests",
+    }
     assert [(item["number"], item["status"], item["sent"]) for item in attempts] == [
         (1, "FAILED", "NO"),
         (2, "SUCCEEDED", None),

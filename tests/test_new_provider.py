@@ -42,7 +42,7 @@ async def test_an_account_of_it_generates_media(skeleton, monkeypatch, client, w
     entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", loading.SERVICES)
     monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
     async with importlib.import_module("server").Server() as server, open_http() as http:
-        plan = loading.Plan({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
+        plan = loading.ProviderConfig({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
         loaded = loading.load_registry(plan, http)
         provider = loaded.providers["acme-labs"]
         client.api._transport.app.state.runtime.registry._offers.update(loaded._offers)
@@ -50,7 +50,7 @@ async def test_an_account_of_it_generates_media(skeleton, monkeypatch, client, w
 
         done = await client.until(await client.generate(model="acme-labs/image"))
 
-    assert loaded.broken == {}
+    assert loaded.load_errors == {}
     assert (done["status"], done["files"][0]["media_type"], len(server.sold)) == ("COMPLETED", "image/png", 1)
 
 
@@ -58,8 +58,8 @@ def test_without_an_account_it_is_not_even_loaded(monkeypatch):
     entry = EntryPoint("acme-labs", "no.such.module:Provider", loading.SERVICES)
     monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
 
-    assert loading.load_registry(loading.Plan({"ACME_LABS_REGION": "eu"})).broken == {}
-    assert set(loading.load_registry(loading.Plan({"ACME_LABS_API_KEY": "x"})).broken) == {"acme-labs"}
+    assert loading.load_registry(loading.ProviderConfig({"ACME_LABS_REGION": "eu"})).load_errors == {}
+    assert set(loading.load_registry(loading.ProviderConfig({"ACME_LABS_API_KEY": "x"})).load_errors) == {"acme-labs"}
 
 
 def test_further_accounts_have_names_and_settings_of_their_own(skeleton, monkeypatch):
@@ -68,11 +68,11 @@ def test_further_accounts_have_names_and_settings_of_their_own(skeleton, monkeyp
     monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
     variables = {"ACME_LABS_API_KEY": "one", "ACME_EU_API_KEY": "two", "ACME_EU_SUBMIT_SECONDS": "soon"}
 
-    loaded = loading.load_registry(loading.Plan(variables, {"acme-eu": "acme-labs", "other": "nothing"}))
+    loaded = loading.load_registry(loading.ProviderConfig(variables, {"acme-eu": "acme-labs", "other": "nothing"}))
 
     assert [offer.full_name for offer in loaded.offers()] == ["acme-labs/image"]
-    assert "ACME_EU_SUBMIT_SECONDS" in loaded.broken["acme-eu"]
-    assert "no kind of provider 'nothing'" in loaded.broken["other"]
+    assert "ACME_EU_SUBMIT_SECONDS" in loaded.load_errors["acme-eu"]
+    assert "no kind of provider 'nothing'" in loaded.load_errors["other"]
 
 
 @pytest.mark.parametrize("name", ["Acme", "acme_labs", "-acme", "acme--labs", "1acme", "", "a/b"])
@@ -110,7 +110,7 @@ async def test_a_provider_that_is_not_set_up_says_what_to_set(api):
 
 
 def test_a_name_that_is_like_none_is_not_answered_with_all_of_them():
-    registry = loading.load_registry(loading.Plan({"FAL_KEY": "x"}))
+    registry = loading.load_registry(loading.ProviderConfig({"FAL_KEY": "x"}))
 
     with pytest.raises(UnknownModelInRequestError, match="GET /models") as refused:
         find_model(registry, "xyz")
@@ -119,9 +119,9 @@ def test_a_name_that_is_like_none_is_not_answered_with_all_of_them():
 
 
 def test_a_provider_that_cannot_be_loaded_says_where_the_reason_is():
-    registry = loading.load_registry(loading.Plan({"COG_API_KEY": "x"}))
+    registry = loading.load_registry(loading.ProviderConfig({"COG_API_KEY": "x"}))
 
     with pytest.raises(UnknownModelInRequestError, match="/tools/ready"):
         find_model(registry, "cog/model")
 
-    assert "COG_BASE_URL" in registry.broken["cog"]
+    assert "COG_BASE_URL" in registry.load_errors["cog"]

@@ -377,8 +377,8 @@ def test_a_route_that_leads_nowhere_or_maps_to_nothing_is_reported():
     nowhere = registry_of(Shop("third"))
     strange = registry_of(Shop("first"), route=Route("route/portrait", (Target("first/grey", constant={"colour": 1}),)))
 
-    assert nowhere.broken == {"route/portrait": "nobody offers first/grey, second/grey"}
-    assert strange.broken == {"route/portrait": "constant: first/grey has no parameter 'colour'"}
+    assert nowhere.load_errors == {"route/portrait": "no provider offers first/grey, second/grey"}
+    assert strange.load_errors == {"route/portrait": "constant: first/grey has no parameter 'colour'"}
     assert nowhere.routes() == strange.routes() == []
 
 

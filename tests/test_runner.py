@@ -46,7 +46,7 @@ async def test_after_the_last_try_the_media_ends_with_the_reason(product, settin
     done = await product.until(await product.faulty(fail_times=100, fail_with="busy"))
 
     assert (done["status"], done["number_of_tries"]) == ("ERROR", settings.max_tries)
-    assert done["error"] == {"code": "provider_busy", "message": "as planned"}
+    assert done["error"] == {"code": "provider_busy", "message": "simulated failure, as the input requests"}
     assert done["completed_at"] is not None
 
 

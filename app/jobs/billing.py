@@ -43,7 +43,7 @@ def attempt_cost(card: ModelCard | None, outcome: Succeeded | Canceled) -> Attem
     """
     if isinstance(outcome, Canceled):
         return reported_cost(outcome.cost)
-    units = costs.sound(outcome.units)
+    units = costs.valid_units(outcome.units)
     basis = CostBasis.COMPUTED if outcome.cost_is_computed else CostBasis.REPORTED
     charge = costs.charge(card, outcome.cost, units, len(outcome.outputs), basis)
     units_text = storable(msgspec.json.encode(units).decode()) if units else None

@@ -23,20 +23,20 @@ from app.media.errors import (
     ModelNotFoundError,
 )
 from app.media.queries import JobRow, MediaRow
-from app.media_generator.registry import Offer, Routed, UnknownModelError
+from app.media_generator.registry import Offer, RouteListing, UnknownModelError
 from app.storage.signing import SignedUrl
 
 
-def model_card(services: MediaServices, name: str) -> Offer | Routed:
+def model_card(services: MediaServices, name: str) -> Offer | RouteListing:
     """A model or a route by its name.
 
     Raises:
         ModelNotFoundError: There is none.
     """
     try:
-        return services.registry.wanted(name)
+        return services.registry.resolve(name)
     except UnknownModelError as error:
-        raise ModelNotFoundError(f"there is no model {name!r}; near names: {', '.join(error.near)}") from None
+        raise ModelNotFoundError(f"there is no model {name!r}; near names: {', '.join(error.suggestions)}") from None
 
 
 async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) -> MediaRow:

@@ -1,8 +1,8 @@
-"""What a provider is made from: the account that the operator has set up, and what it may use of this process.
+"""What a provider is created from: the account that the operator configured, and the resources of this process.
 
-An account has a name of its own, the first part of its models' names, and settings: the variables that begin with
-that name, in capitals. The account `replicate` reads REPLICATE_API_TOKEN, the account `replicate-eu` of the kind
-`replicate` reads REPLICATE_EU_API_TOKEN.
+An account has a name, which is the first part of its models' names, and settings: the environment variables that
+begin with that name in upper case. The account `replicate` reads REPLICATE_API_TOKEN; the account `replicate-eu` of the
+kind `replicate` reads REPLICATE_EU_API_TOKEN.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 
 
 class ProviderSettings(BaseModel):
-    """Base of an adapter's settings: each field is a variable, its docstring the line in the documentation."""
+    """Base class of an adapter's settings: each field is a variable, its docstring is its line in the documentation."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 ADDRESS: Final = "^https?://"
-"""How the pattern of a setting begins that is an address."""
+"""Start of the pattern of a setting that holds a URL."""
 
 SettingsType = TypeVar("SettingsType", bound=ProviderSettings)
 
 
 class RawAnswers(Protocol):
-    """Keeps what a provider answered, so that it is durable before anybody tries to understand it."""
+    """Stores raw responses of providers, so that they are durable before they are parsed."""
 
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes], part: str = "") -> str:
-        """Store an answer, or a part that came apart from it; the name under which it lies.
+        """Store an answer, or a part that was sent separately; return its name.
 
-        A part's name is that of its answer, a dot, and `part`.
+        The name of a part is the name of its answer, a dot, and `part`.
 
         Raises:
-            OSError: It is not stored. Errors of `chunks` come through as they are.
+            OSError: It was not stored. Errors raised by `chunks` pass through unchanged.
         """
         ...
 
     async def find(self, attempt_id: UUID) -> str | None:
-        """The name of the answer that was kept of an attempt, which is whole; None: none was.
+        """The name of the complete answer stored for an attempt; None: there is none.
 
         Raises:
-            OSError: It cannot be said now.
+            OSError: The store cannot be read at the moment.
         """
         ...
 
@@ -57,16 +57,16 @@ class RawAnswers(Protocol):
         """Read it, chunk by chunk.
 
         Raises:
-            FileNotFoundError: There is nothing of that name.
-            OSError: It cannot be read now.
+            FileNotFoundError: Nothing is stored under that name.
+            OSError: The store cannot be read at the moment.
         """
         ...
 
     async def drop(self, name: str) -> None:
-        """It is not needed any more; dropping it twice is no error.
+        """Delete it; deleting it twice is not an error.
 
         Raises:
-            OSError: It lies there still.
+            OSError: It was not deleted.
         """
         ...
 
@@ -78,7 +78,7 @@ class Account:
     name: str
     """First part of its models' names, `[a-z0-9-]+`."""
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Its settings: names in lower case without the account's, such as `api_token`."""
+    """Its settings by name, in lower case and without the account's name, such as `api_token`."""
 
     def variable(self, setting: str) -> str:
         """The environment variable of a setting."""
@@ -88,17 +88,17 @@ class Account:
         """Its settings.
 
         Raises:
-            SettingsError: One is missing or invalid; the message names its variable.
+            SettingsError: One is missing or invalid; the message names the variable.
         """
         try:
             return kind.model_validate(dict(self.variables))
         except ValidationError as error:
-            faults = [f"{self.variable(str(one['loc'][0]))}: {_in_words(one)}" for one in error.errors()]
+            faults = [f"{self.variable(str(one['loc'][0]))}: {_explain(one)}" for one in error.errors()]
             raise SettingsError("; ".join(faults)) from None
 
 
-def _in_words(fault: "ErrorDetails") -> str:
-    """What to change."""
+def _explain(fault: "ErrorDetails") -> str:
+    """What is wrong with a setting, as advice on what to change."""
     limits = fault.get("ctx", {})
     match fault["type"]:
         case "too_short" | "string_too_short":
@@ -110,13 +110,13 @@ def _in_words(fault: "ErrorDetails") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """Everything a provider is made from."""
+class ProviderSetup:
+    """Everything a provider is created from; plug-ins import it as `Setup`."""
 
     account: Account
     http: Http = field(default_factory=NoCalls)
-    """The product's one client for other services; in the API it refuses."""
+    """The shared client for outgoing calls; in the API process it refuses to make any."""
     models: Sequence[ModelCard] = ()
-    """What the catalogue has for this account."""
+    """The models that the catalogue lists for this account."""
     vault: RawAnswers | None = None
-    """None: in processes that work on no jobs."""
+    """Store of raw answers; None in processes that execute no jobs."""

@@ -1,4 +1,4 @@
-"""Every call of a provider's adapter: bounded in time, and nothing but ProviderErrors comes out of it."""
+"""Every call to a provider's adapter: limited in time, and only ProviderErrors come out of it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
@@ -45,126 +45,126 @@ from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
 
-PATIENCE: Final = timedelta(seconds=60)
-"""For an answer, or for the next chunk of an output."""
-LONGEST_UPLOAD: Final = timedelta(minutes=10)
-"""For an input file."""
-MOST_OUTPUTS: Final = 256
-"""Of one purchase, whatever the provider tells: each is an object and a row."""
-WHILE_REFUSED: Final = timedelta(seconds=10)
-"""Between two questions while the provider does not let us in: what was bought is not lost with a key."""
+CALL_TIMEOUT: Final = timedelta(seconds=60)
+"""Time limit for an answer, or for the next chunk of an output."""
+UPLOAD_TIMEOUT: Final = timedelta(minutes=10)
+"""Time limit for an input file."""
+MAX_OUTPUTS: Final = 256
+"""Per purchase, whatever the provider reports: each output is an object in the store and a row."""
+REFUSED_POLL_INTERVAL: Final = timedelta(seconds=10)
+"""Between two polls while the provider rejects our credentials: purchases are not lost with a key."""
 
 
 class _Call(Timed):
-    """Measures a call of an adapter."""
+    """Measures a call to an adapter."""
 
     def outcome_of(self, error: BaseException) -> str:
         return error.code if isinstance(error, ProviderError) else super().outcome_of(error)
 
 
 @contextmanager
-def _watched(provider: MediaGeneratorModel, operation: str) -> Generator[None]:
+def _measured(provider: MediaGeneratorModel, operation: str) -> Generator[None]:
     with tracing.span(f"provider {operation}", provider=provider.name), _Call(PROVIDER_CALLS, provider.name, operation):
         yield
 
 
-async def submit(provider: MediaGeneratorModel, submission: Submission, *, patience: timedelta) -> Reference:
-    """Buy one generation.
+async def submit(provider: MediaGeneratorModel, submission: Submission, *, time_limit: timedelta) -> Reference:
+    """Submit one generation (billable).
 
     Raises:
-        ProviderError: As `MediaGeneratorModel.submit` does; AnswerLostError also when it takes too long.
+        ProviderError: As `MediaGeneratorModel.submit` does; AnswerLostError also on a time-out.
     """
-    if patience <= timedelta(0):
-        raise NotReachedError("writing the intent down took so long that it was not sent")
+    if time_limit <= timedelta(0):
+        raise NotReachedError("storing the intent took so long that the request was not sent")
     try:
-        with _watched(provider, "submit"):
-            async with asyncio.timeout(patience.total_seconds()):
-                return _whole(await provider.submit(submission))
+        with _measured(provider, "submit"):
+            async with asyncio.timeout(time_limit.total_seconds()):
+                return _storable_reference(await provider.submit(submission))
     except ProviderError:
         raise
     except TimeoutError as error:
         raise AnswerLostError(f"{provider.name} did not answer in time") from error
     except Exception as error:
-        raise _defect(provider, error) from error
+        raise _adapter_bug(provider, error) from error
 
 
 async def find(provider: MediaGeneratorModel, submission: Submission, since: datetime) -> Reference | None:
-    """Look a purchase up.
+    """Look up a purchase whose answer was lost.
 
     Raises:
-        ProviderError: It cannot be said now.
+        ProviderError: The lookup is not possible at the moment.
     """
     try:
-        with _watched(provider, "find"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+        with _measured(provider, "find"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 found = await provider.find(submission, since)
-            return None if found is None else _whole(found)
+            return None if found is None else _storable_reference(found)
     except ProviderError:
         raise
     except TimeoutError as error:
         raise NotReachedError(f"{provider.name} did not answer in time") from error
     except Exception as error:
-        raise _defect(provider, error) from error
+        raise _adapter_bug(provider, error) from error
 
 
 async def upload(provider: MediaGeneratorModel, file: InputFile) -> str:
-    """Hand an input file over.
+    """Upload an input file.
 
     Raises:
-        ProviderError: It could not be; nothing was bought.
+        ProviderError: The upload failed; nothing was billed.
     """
     try:
-        with _watched(provider, "upload"):
-            async with asyncio.timeout(LONGEST_UPLOAD.total_seconds()):
+        with _measured(provider, "upload"):
+            async with asyncio.timeout(UPLOAD_TIMEOUT.total_seconds()):
                 return str(await provider.upload(file))
     except ProviderError as error:
         if error.sent is Sent.NO:
             raise
-        # Whether the file arrived does not matter: another one may follow.
+        # Whether the file arrived does not matter: it may be uploaded again.
         raise NotReachedError(error.message) from error
     except TimeoutError as error:
         raise NotReachedError(f"{provider.name} did not take {file.name} in time") from error
     except Exception as error:
-        raise NotReachedError(_defect(provider, error).message) from error
+        raise NotReachedError(_adapter_bug(provider, error).message) from error
 
 
-class AdapterDefectError(OutputError):
-    """The adapter failed in a way that it does not explain; it may be better next time."""
+class AdapterBugError(OutputError):
+    """The adapter raised an unexpected error; the next call may succeed."""
 
 
 async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
-    """What became of a purchase; a provider that cannot be asked now counts as still at work.
+    """The state of a purchase; Running while the provider cannot be reached.
 
     Raises:
-        AdapterDefectError: The adapter is broken, or what it got from the provider is.
+        AdapterBugError: The adapter has a bug, or received something unexpected from the provider.
     """
     try:
-        with _watched(provider, "poll"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
-                return _of_a_purchase(await provider.poll(reference))
+        with _measured(provider, "poll"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
+                return _checked_outcome(await provider.poll(reference))
     except (NotReachedError, BusyError, AnswerLostError) as error:
         log.info("poll_delayed", error=error.message)
         return Running(wait=error.retry_after)
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
-        return Running(wait=WHILE_REFUSED)
+        return Running(wait=REFUSED_POLL_INTERVAL)
     except ProviderError as error:
-        return _of_a_purchase(Failed(error))
+        return _checked_outcome(Failed(error))
     except TimeoutError:
         log.info("poll_delayed", error="no answer in time")
         return Running()
     except Exception as error:
         log.exception("provider_defect", provider=provider.name)
-        raise AdapterDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
+        raise AdapterBugError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
 
 
 async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelAnswer | None:
-    """Ask a provider to stop; None: it cannot be asked now."""
+    """Send a cancel request to the provider; None: it cannot be reached at the moment."""
     if not provider.capabilities.cancel:
         return CancelAnswer.TOO_LATE
     try:
-        with _watched(provider, "cancel"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+        with _measured(provider, "cancel"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 return await provider.cancel(reference)
     except (NotReachedError, BusyError, TimeoutError) as error:
         log.info("cancel_delayed", error=str(error))
@@ -177,123 +177,123 @@ async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelA
 
 
 async def chunks(provider: MediaGeneratorModel, output: Output) -> AsyncGenerator[bytes]:
-    """The bytes of an output; a generator, so that it can be closed half-way, whatever a plug-in hands out.
+    """The bytes of an output; a generator, so that it can be closed early whatever kind of iterator a plug-in returns.
 
     Raises:
         NotReachedError, BusyError: Fetch it again later.
-        OutputError: It cannot be had.
+        OutputError: It cannot be fetched.
     """
     source: AsyncIterator[bytes] | None = None
     try:
         source = aiter(provider.open(output))
         while True:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 chunk = await anext(source)
             yield chunk
     except StopAsyncIteration:
         return
     except Exception as error:
-        raise _of_bytes(provider, error) from error
+        raise _download_error(provider, error) from error
     finally:
         if isinstance(source, AsyncGenerator):
             await source.aclose()
 
 
 async def settled(provider: MediaGeneratorModel, reference: Reference) -> None:
-    """Let a provider's adapter tidy up; whatever goes wrong there changes nothing."""
+    """Let the adapter delete what it kept for a purchase; failures are only logged."""
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
+        async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
             await provider.settled(reference)
-    except Exception as error:  # noqa: BLE001 - what is left behind is swept up some day
-        log.warning("not_tidied_up", provider=provider.name, error=repr(error))
+    except Exception as error:  # noqa: BLE001 - a failed cleanup must not fail the job
+        log.warning("provider_cleanup_failed", provider=provider.name, error=repr(error))
 
 
 async def callback_keys(provider: MediaGeneratorModel) -> Sequence[str] | None:
-    """What signatures are checked with; None: the provider does not say now."""
+    """The keys to verify callback signatures with; None: they cannot be fetched at the moment."""
     try:
-        with _watched(provider, "callback_keys"):
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+        with _measured(provider, "callback_keys"):
+            async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 return [str(key) for key in await provider.callback_keys()]
-    except Exception as error:  # noqa: BLE001 - polls go on, and there is a next time
+    except Exception as error:  # noqa: BLE001 - polling goes on, and the keys are fetched again later
         log.warning("callback_keys_missing", provider=provider.name, error=repr(error))
         return None
 
 
 def estimate(offer: Offer, given: Mapping[str, Any]) -> Decimal | None:
-    """What a complete input is expected to cost; None: not known, and nothing waits for a price."""
+    """The expected cost of a complete input; None: unknown, which never delays a job."""
     try:
-        told = offer.provider.estimate(offer.card, given)
-        return costs.storable(None if told is None else Decimal(told))
+        estimated = offer.provider.estimate(offer.card, given)
+        return costs.storable_amount(None if estimated is None else Decimal(estimated))
     except Exception:
         log.exception("provider_defect", provider=offer.provider.name)
         return None
 
 
-def _defect(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
+def _adapter_bug(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
     log.error("provider_defect", provider=provider.name, exc_info=error)
     return ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
 
 
-def _of_bytes(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
-    """What an error means for bytes that were paid for: to be had later, or not at all."""
+def _download_error(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
+    """What an error means for an output that was paid for: fetch it later, or give up."""
     if isinstance(error, NotReachedError | BusyError | OutputError):
         return error
     if isinstance(error, AnswerLostError | UnauthorizedError | CreditError):
-        return NotReachedError(f"{provider.name} does not give the bytes now: {error.message}")
+        return NotReachedError(f"{provider.name} does not serve the output at the moment: {error.message}")
     if isinstance(error, ProviderError):
         return OutputError(error.message)
     if isinstance(error, TimeoutError):
-        return NotReachedError(f"the bytes of {provider.name} stopped coming")
+        return NotReachedError(f"the download from {provider.name} stalled")
     log.error("provider_defect", provider=provider.name, exc_info=error)
     return OutputError(f"the adapter of {provider.name} failed: {type(error).__name__}")
 
 
-def _whole(reference: Any) -> Reference:
-    """The reference, if another process can read what will be stored of it.
+def _storable_reference(reference: Any) -> Reference:
+    """The reference as it will be stored and read by other processes.
 
     Raises:
-        TypeError, ValueError: It cannot; a defect of the adapter.
+        TypeError, ValueError: It cannot be stored; a bug in the adapter.
     """
     return msgspec.json.decode(msgspec.json.encode(storable(msgspec.to_builtins(reference))), type=Reference)
 
 
-def _of_a_purchase(outcome: Any) -> Outcome:
-    """The outcome, if it is one.
+def _checked_outcome(outcome: Any) -> Outcome:
+    """The outcome, validated.
 
-    What was bought was bought: an error that says that it was not sent is about the question, unless it is VoidError.
+    An error with Sent.NO is about the poll and not about the purchase, unless it is VoidError.
 
     Raises:
-        TypeError, ValueError: It is none; a defect of the adapter.
+        TypeError, ValueError: It is not an outcome; a bug in the adapter.
     """
     if isinstance(outcome, Failed):
         error = outcome.error
-        knows = error.sent is Sent.YES or isinstance(error, VoidError)
-        return outcome if knows else Failed(GenerationFailedError(error.message))
+        final = error.sent is Sent.YES or isinstance(error, VoidError)
+        return outcome if final else Failed(GenerationFailedError(error.message))
     if isinstance(outcome, Running):
         progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
-        return Running(progress, outcome.wait, _words(outcome.log))
+        return Running(progress, outcome.wait, _log_text(outcome.log))
     if isinstance(outcome, Canceled):
         return replace(outcome, cost=_cost(outcome.cost))
     if isinstance(outcome, Succeeded):
-        if len(outcome.outputs) > MOST_OUTPUTS:
-            log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MOST_OUTPUTS)
-        outputs, units = tuple(outcome.outputs[:MOST_OUTPUTS]), costs.sound(outcome.units)
-        return replace(outcome, outputs=outputs, cost=_cost(outcome.cost), units=units, log=_words(outcome.log))
+        if len(outcome.outputs) > MAX_OUTPUTS:
+            log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MAX_OUTPUTS)
+        outputs, units = tuple(outcome.outputs[:MAX_OUTPUTS]), costs.valid_units(outcome.units)
+        return replace(outcome, outputs=outputs, cost=_cost(outcome.cost), units=units, log=_log_text(outcome.log))
     raise TypeError(f"{type(outcome).__name__} is no outcome")
 
 
-def _words(told: Any) -> str | None:
-    """A log that can be shown; what is none is left out, the result is worth more."""
-    return told if isinstance(told, str) else None
+def _log_text(log_text: Any) -> str | None:
+    """The provider's log; anything but text is dropped, so that it cannot cost the result."""
+    return log_text if isinstance(log_text, str) else None
 
 
-def _cost(told: Any) -> Decimal | None:
-    """A cost that can be stored; what cannot is logged and left out, the result is worth more."""
-    if told is None:
+def _cost(reported: Any) -> Decimal | None:
+    """The reported cost; one that cannot be stored is logged and dropped, so that it cannot cost the result."""
+    if reported is None:
         return None
     cost = None
     with suppress(ArithmeticError, TypeError, ValueError):
-        cost = costs.storable(Decimal(told))
+        cost = costs.storable_amount(Decimal(reported))
     if cost is None:
-        log.warning("cost_not_stored", cost=repr(told)[:100])
+        log.warning("cost_not_stored", cost=repr(reported)[:100])
     return cost

@@ -1,4 +1,4 @@
-"""What providers tell us of their own accord. A callback only rings: what became of a purchase is always asked for."""
+"""Callbacks sent by providers. A callback is only a wake-up signal: the state of a purchase is always polled."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -7,21 +7,21 @@ from typing import Final
 from uuid import UUID
 
 TOLERANCE: Final = timedelta(minutes=5)
-"""How far the time in a signature may be from ours, either way."""
+"""Largest accepted difference between a signature's timestamp and our clock, in either direction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A request that a provider has sent to the address of one attempt."""
+    """A request that a provider sent to the callback URL of one attempt."""
 
     attempt_id: UUID
-    """Out of the address, which nobody else was told."""
+    """From the URL, which only the provider received."""
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
     received_at: datetime
     query: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What the adapter has added to `Submission.callback_url` behind a question mark."""
+    """The query that the adapter appended to `Submission.callback_url`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class SentFile:
     """A file that a provider sends before the answer that names it."""
 
     attempt_id: UUID
-    """As the provider says."""
+    """As the provider states it."""
     key: str
-    """Out of the address: whoever knows it may send files."""
+    """From the URL: whoever has it may send files."""
     name: str
-    """As the provider calls it."""
+    """The file name that the provider uses."""
     chunks: AsyncIterator[bytes]
 
 
 class CallbackRefusedError(Exception):
-    """It does not come from the provider, or is too old; the message is for our log."""
+    """It does not come from the provider, or is too old; the message is for the operator's log."""

@@ -1,8 +1,8 @@
-"""The catalogue: models as data. What a provider's adapter does not know by itself stands in files.
+"""The catalogue: models as data, read from files.
 
-Each kind of provider may bring `models.json` in its package. The operator's file (CATALOGUE_FILE, TOML) changes those,
-adds to them, and defines routes. A process with a file that cannot be understood does not start: half a catalogue would
-sell at wrong prices, or not at all, and nobody would see why.
+Each kind of provider may ship a `models.json` in its package. The operator's file (CATALOGUE_FILE, TOML) overrides
+those models, adds others, and defines routes. A process does not start with an invalid file: half a catalogue would
+mean wrong prices or missing models, with no visible cause.
 """
 
 import re
@@ -24,7 +24,7 @@ from app.media_generator.routes import PREFIX, Route
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[\w.:/-]+")
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
-"""Where msgspec puts the path of what is wrong."""
+"""How msgspec's messages name the path of the invalid value."""
 
 
 Kind = TypeVar("Kind")
@@ -34,8 +34,8 @@ class _Shipped(msgspec.Struct, forbid_unknown_fields=True):
     models: list[ModelCard]
 
 
-class Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """What the operator's file says of one model; what it leaves out stays as it is."""
+class ModelOverride(msgspec.Struct, forbid_unknown_fields=True):
+    """The operator's changes to one model; fields that are left out stay as they are."""
 
     title: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
@@ -53,12 +53,12 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
     aliases: tuple[str, ...] | UnsetType = UNSET
     options: dict[str, Json] | UnsetType = UNSET
     hidden: bool = False
-    """Not listed, and not to be asked for; what was asked for before goes on."""
+    """Not listed and refused in new requests; existing jobs go on."""
 
     def apply(self, card: ModelCard) -> ModelCard:
-        """The card with everything that is said here; of `options` only those that are named change."""
-        said = {name: getattr(self, name) for name in self.__struct_fields__ if name != "hidden"}
-        changes: dict[str, Any] = {name: value for name, value in said.items() if value is not UNSET}
+        """The card with these changes; of `options` only the named ones change."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__ if name != "hidden"}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not UNSET}
         if "time_limit" in changes:
             changes["time_limit"] = timedelta(seconds=changes["time_limit"])
         if "options" in changes:
@@ -66,7 +66,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
         return replace(card, **changes)
 
     def card(self, name: str) -> ModelCard | None:
-        """A model that only the operator's file knows; None: this is not enough for one."""
+        """A model defined by the operator's file alone; None: the entry is too incomplete for one."""
         if self.input_schema is UNSET or self.output_types is UNSET:
             return None
         return self.apply(ModelCard(name, name, "", self.output_types, self.input_schema, {}))
@@ -74,15 +74,15 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything that files say of models."""
+    """All models and routes that are defined in files."""
 
-    entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
+    entries: Mapping[str, ModelOverride] = field(default_factory=dict[str, ModelOverride])
     """By full name."""
     routes: Sequence[Route] = ()
 
     def models(self, kind: str, account: str) -> Sequence[ModelCard]:
-        """The models of an account of this kind: those that are shipped, as the operator wants them, and his own."""
-        shipped = [self.changed(f"{account}/{card.name}", card) for card in _shipped(kind)]
+        """The models of an account of this kind: the shipped ones, with the operator's changes and additions."""
+        shipped = [self.with_overrides(f"{account}/{card.name}", card) for card in _shipped(kind)]
         known = {card.name for card in shipped}
         own = (
             entry.card(name.partition("/")[2])
@@ -91,13 +91,13 @@ class Catalogue:
         )
         return [*shipped, *(card for card in own if card is not None)]
 
-    def changed(self, full_name: str, card: ModelCard) -> ModelCard:
-        """A card as the operator's file has it; to change it twice changes nothing more."""
+    def with_overrides(self, full_name: str, card: ModelCard) -> ModelCard:
+        """A card with the operator's changes; applying them twice changes nothing more."""
         entry = self.entries.get(full_name)
         return card if entry is None else entry.apply(card)
 
-    def hidden(self, full_name: str) -> bool:
-        """Whether the operator does not want it to be asked for."""
+    def is_hidden(self, full_name: str) -> bool:
+        """Whether the operator has hidden it from new requests."""
         entry = self.entries.get(full_name)
         return entry is not None and entry.hidden
 
@@ -106,88 +106,88 @@ def read_catalogue(file: Path | None) -> Catalogue:
     """The catalogue with the operator's file.
 
     Args:
-        file: None: there is none.
+        file: None: the operator has none.
 
     Raises:
-        SettingsError: It cannot be read, or what it says cannot be; the message names file, entry and field.
+        SettingsError: It cannot be read or is invalid; the message names file, entry and field.
     """
     if file is None:
         return Catalogue()
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise _wrong(file, error.strerror or type(error).__name__) from None
+        raise _error(file, error.strerror or type(error).__name__) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _wrong(file, f"is no TOML: {error}") from None
-    strange = sorted(document.keys() - {"models", "routes"})
-    if strange:
-        raise _wrong(file, f"has no table {strange[0]!r}; there are: models, routes")
+        raise _error(file, f"is not valid TOML: {error}") from None
+    unknown = sorted(document.keys() - {"models", "routes"})
+    if unknown:
+        raise _error(file, f"has an unknown table {unknown[0]!r}; known are: models, routes")
     models: Mapping[str, Any] = document.get("models", {})
     routes: Sequence[Any] = document.get("routes", [])
     if not isinstance(models, dict) or not isinstance(routes, list):  # pyright: ignore[reportUnnecessaryIsInstance] - a file may say anything
-        raise _wrong(file, 'is written like [models."provider/name"] and [[routes]]')
+        raise _error(file, 'must be written like [models."provider/name"] and [[routes]]')
     entries = {name: _entry(file, name, entry) for name, entry in models.items()}
     made = [_route(file, index, route) for index, route in enumerate(routes, 1)]
-    double = {route.name for route in made if sum(other.name == route.name for other in made) > 1}
-    if double:
-        raise _wrong(file, f"defines {min(double)!r} more than once")
+    duplicates = {route.name for route in made if sum(other.name == route.name for other in made) > 1}
+    if duplicates:
+        raise _error(file, f"defines {min(duplicates)!r} more than once")
     return Catalogue(entries, made)
 
 
-def _entry(file: Path, name: str, written: Any) -> Entry:
+def _entry(file: Path, name: str, written: Any) -> ModelOverride:
     if not _NAME.fullmatch(name):
-        raise _wrong(file, f'[models."{name}"]: the name must look like provider/name')
-    entry = _understood(file, f'[models."{name}"]', written, Entry)
-    # Cards are plain values for adapters too, so their decoder takes no offence at a word that it does not know.
-    if strange := set(written.get("price", {})) - {"amount", "per", "currency"}:
-        raise _wrong(file, f'[models."{name}"] price: there is no field {min(strange)!r}')
+        raise _error(file, f'[models."{name}"]: the name must look like provider/name')
+    entry = _convert(file, f'[models."{name}"]', written, ModelOverride)
+    # Adapters create cards too, so their type does not forbid unknown fields.
+    if unknown := set(written.get("price", {})) - {"amount", "per", "currency"}:
+        raise _error(file, f'[models."{name}"] price: unknown field {min(unknown)!r}')
     if entry.price is not UNSET and not (entry.price.amount.is_finite() and entry.price.amount >= 0):
-        raise _wrong(file, f'[models."{name}"] price.amount: must be 0 or more')
+        raise _error(file, f'[models."{name}"] price.amount: must be 0 or more')
     if entry.time_limit is not UNSET and not 0 < entry.time_limit < timedelta(days=3650).total_seconds():
-        raise _wrong(file, f'[models."{name}"] time_limit: must be seconds, above 0')
+        raise _error(file, f'[models."{name}"] time_limit: must be seconds, above 0')
     if entry.input_schema is not UNSET:
-        _be_schema(file, f'[models."{name}"]', entry.input_schema)
+        _check_schema(file, f'[models."{name}"]', entry.input_schema)
     return entry
 
 
 def _route(file: Path, number: int, written: Any) -> Route:
     shown = f"number {number}"
-    route = _understood(file, f"[[routes]] {shown}", written, Route)
+    route = _convert(file, f"[[routes]] {shown}", written, Route)
     if not route.name.startswith(PREFIX) or not _NAME.fullmatch(route.name):
-        raise _wrong(file, f"[[routes]] {shown} name: must look like {PREFIX}name")
+        raise _error(file, f"[[routes]] {shown} name: must look like {PREFIX}name")
     models = [target.model for target in route.targets]
     if not models:
-        raise _wrong(file, f"[[routes]] {route.name} targets: name at least one model")
+        raise _error(file, f"[[routes]] {route.name} targets: name at least one model")
     if len(set(models)) < len(models):
-        raise _wrong(file, f"[[routes]] {route.name} targets: each model may stand there once")
+        raise _error(file, f"[[routes]] {route.name} targets: each model may appear only once")
     if nested := [model for model in models if model.startswith(PREFIX)]:
-        raise _wrong(file, f"[[routes]] {route.name} targets: {nested[0]} is a route itself")
+        raise _error(file, f"[[routes]] {route.name} targets: {nested[0]} is a route itself")
     if route.time_limit is not None and not route.time_limit > 0:
-        raise _wrong(file, f"[[routes]] {route.name} time_limit: must be seconds, above 0")
+        raise _error(file, f"[[routes]] {route.name} time_limit: must be seconds, above 0")
     if route.input_schema is not None:
-        _be_schema(file, f"[[routes]] {route.name}", route.input_schema)
+        _check_schema(file, f"[[routes]] {route.name}", route.input_schema)
     return route
 
 
-def _understood(file: Path, entry: str, written: Any, kind: type[Kind]) -> Kind:
+def _convert(file: Path, entry: str, written: Any, kind: type[Kind]) -> Kind:
     try:
         return msgspec.convert(written, kind)
     except msgspec.ValidationError as error:
         place = _PLACE.search(str(error))
         at = f" {place[1]}" if place else ""
-        raise _wrong(file, f"{entry}{at}: {_PLACE.sub('', str(error))}") from None
+        raise _error(file, f"{entry}{at}: {_PLACE.sub('', str(error))}") from None
 
 
-def _be_schema(file: Path, entry: str, schema: Mapping[str, Json]) -> None:
+def _check_schema(file: Path, entry: str, schema: Mapping[str, Json]) -> None:
     try:
         jsonschema_rs.Draft202012Validator(dict(schema))
     except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise _wrong(file, f"{entry} input_schema: is no JSON Schema: {error!s:.200}") from None
+        raise _error(file, f"{entry} input_schema: is not a valid JSON Schema: {error!s:.200}") from None
     if schema.get("type") != "object":
-        raise _wrong(file, f'{entry} input_schema: must be of type "object"')
+        raise _error(file, f'{entry} input_schema: must be of type "object"')
 
 
-def _wrong(file: Path, what: str) -> SettingsError:
+def _error(file: Path, what: str) -> SettingsError:
     return SettingsError(f"CATALOGUE_FILE {file}: {what}")
 
 

@@ -1,4 +1,4 @@
-"""What a purchase is expected to cost, by its price and its input, and what it did cost, by what was billed."""
+"""The expected cost of a purchase, from price and input, and its actual cost, from what was billed."""
 
 import sys
 from collections.abc import Mapping
@@ -7,37 +7,37 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from app.core.database.text import storable as as_text
+from app.core.database.text import storable as storable_text
 from app.media_generator.model_card import ModelCard, Price, PriceUnit
 
 Units: TypeAlias = Mapping[str, float]
-"""How much of what: `{"megapixel": 1.05}`."""
+"""Billed quantities by unit: `{"megapixel": 1.05}`."""
 
 NUMBER_OF_OUTPUTS: Final = ("num_outputs", "n", "num_images", "number_of_images", "batch_size")
-"""Parameters that say how many outputs there will be; the first that is there counts."""
+"""Parameters that hold the number of outputs; the first one that is present counts."""
 SECONDS: Final = ("duration", "seconds", "duration_seconds")
-"""Likewise for the length of a video or a sound."""
+"""Likewise for the duration of a video or audio file."""
 SIZES: Final = ("size", "image_size", "resolution")
-"""Likewise for a size in one word, `1024x768`, or as an object with `width` and `height`."""
-DIGITS: Final = Decimal("0.000001")
-"""To what a cost is rounded, up or down."""
-MOST: Final = Decimal(10) ** 11
-"""Beyond what is stored of a cost."""
-LARGEST: Final = sys.float_info.max
-LONGEST_UNIT: Final = 64
-MOST_UNITS: Final = 20
+"""Likewise for a size, as text (`1024x768`) or as an object with `width` and `height`."""
+PRECISION: Final = Decimal("0.000001")
+"""Costs are rounded to this many digits."""
+MAX_AMOUNT: Final = Decimal(10) ** 11
+"""Costs must be below this to be stored."""
+LARGEST_FLOAT: Final = sys.float_info.max
+MAX_UNIT_CHARS: Final = 64
+MAX_UNITS: Final = 20
 
 
 class CostBasis(StrEnum):
     """Where a cost comes from."""
 
-    REPORTED = "reported"  # the provider has told it
-    COMPUTED = "computed"  # from what was billed, and a price that we know
+    REPORTED = "reported"  # by the provider
+    COMPUTED = "computed"  # from the billed units and a known price
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a purchase has cost."""
+    """The cost of a purchase."""
 
     amount: Decimal
     currency: str
@@ -45,7 +45,7 @@ class Charge:
 
 
 def expected_units(price: Price, given: Mapping[str, Any]) -> Units | None:
-    """How much of the price's unit an input asks for; None: the input does not tell."""
+    """How many of the price's units an input requests; None: it cannot be derived from the input."""
     unit = price.per
     outputs = _number(given, NUMBER_OF_OUTPUTS)
     if unit is PriceUnit.RUN:
@@ -60,26 +60,26 @@ def expected_units(price: Price, given: Mapping[str, Any]) -> Units | None:
 
 
 def estimate(card: ModelCard, given: Mapping[str, Any]) -> Decimal | None:
-    """What an input is expected to cost, in the price's currency; None: not known."""
+    """The expected cost of an input, in the price's currency; None: unknown."""
     if card.price is None or (units := expected_units(card.price, given)) is None:
         return None
     return _priced(card.price, units[card.price.per])
 
 
 def charge(
-    card: ModelCard | None, told: Decimal | None, units: Units, outputs: int, basis: CostBasis = CostBasis.REPORTED
+    card: ModelCard | None, reported: Decimal | None, units: Units, outputs: int, basis: CostBasis = CostBasis.REPORTED
 ) -> Charge | None:
-    """What a finished purchase has cost; None: nobody can say.
+    """The cost of a finished purchase; None: unknown.
 
     Args:
-        card: Of the model; None: it is not in the catalogue any more.
-        told: US dollars, by the provider or its adapter.
-        units: What it was billed by, as the provider told.
-        outputs: How many there are.
-        basis: Where `told` comes from.
+        card: Of the model; None: it is no longer in the catalogue.
+        reported: US dollars, by the provider or its adapter.
+        units: Billed quantities, as the provider reported them.
+        outputs: Number of outputs.
+        basis: Where `reported` comes from.
     """
-    if told is not None:
-        return Charge(told, "USD", basis)
+    if reported is not None:
+        return Charge(reported, "USD", basis)
     if card is None or card.price is None:
         return None
     counted = {PriceUnit.RUN: 1.0, PriceUnit.OUTPUT: float(outputs), **units}
@@ -89,22 +89,22 @@ def charge(
     return None if amount is None else Charge(amount, card.price.currency, CostBasis.COMPUTED)
 
 
-def sound(units: Any) -> dict[str, float]:
-    """The units that can be stored and shown; what an adapter tells beyond that is left out."""
-    told: dict[Any, Any] = dict(units) if isinstance(units, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
-    named = {as_text(str(name)[:LONGEST_UNIT]): value for name, value in list(told.items())[:MOST_UNITS]}
+def valid_units(units: Any) -> dict[str, float]:
+    """The units that can be stored and shown; anything else an adapter reports is dropped."""
+    reported: dict[Any, Any] = dict(units) if isinstance(units, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
+    named = {storable_text(str(name)[:MAX_UNIT_CHARS]): value for name, value in list(reported.items())[:MAX_UNITS]}
     return {name: float(value) for name, value in named.items() if _is_amount(value)}
 
 
-def storable(amount: Decimal | None) -> Decimal | None:
-    """An amount to the digits that are stored; None: it is none that could be."""
-    if amount is None or not amount.is_finite() or not 0 <= amount < MOST:
+def storable_amount(amount: Decimal | None) -> Decimal | None:
+    """An amount rounded for the database; None: it cannot be stored."""
+    if amount is None or not amount.is_finite() or not 0 <= amount < MAX_AMOUNT:
         return None
-    return amount.quantize(DIGITS)
+    return amount.quantize(PRECISION)
 
 
 def _priced(price: Price, units: float) -> Decimal | None:
-    return storable(price.amount * Decimal(str(units))) if _is_amount(units) else None
+    return storable_amount(price.amount * Decimal(str(units))) if _is_amount(units) else None
 
 
 def _number(given: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
@@ -132,5 +132,5 @@ def _product(width: Any, height: Any) -> float | None:
 
 
 def _is_amount(value: Any) -> bool:
-    # A whole number may be too large for a float, and for `isfinite`.
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST
+    # An integer may be too large for a float, and so for `isfinite`.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST_FLOAT

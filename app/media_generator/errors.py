@@ -1,22 +1,22 @@
-"""What can go wrong at a provider, each saying whether the request may have cost money.
+"""Errors of providers; each states whether the request may have cost money.
 
 ProviderError
-├── NotReachedError          NO       it never left us: connect, DNS, TLS; tried again
-│   └── InputUnreachableError         a file of the input could not be fetched; tried again
-├── BusyError                NO       429, 503, 529; tried again after `retry_after`
-├── VoidError                NO       it took the request, lost it, and nothing was spent; tried again
+├── NotReachedError          NO       it was never sent: connect, DNS, TLS; retried
+│   └── InputUnreachableError         a file of the input could not be fetched; retried
+├── BusyError                NO       429, 503, 529; retried after `retry_after`
+├── VoidError                NO       it accepted the request, lost it, and nothing was billed; retried
 ├── RefusedError             NO       final
 │   ├── InputRefusedError             the caller's input: 400, 413, 422
-│   │   └── ContentRefusedError       moderation, before anything was made
+│   │   └── ContentRefusedError       moderation, before anything was generated
 │   ├── UnauthorizedError             the operator's key: 401, 403
 │   ├── CreditError                   the provider's credit: 402
-│   └── ModelGoneError                the model is gone: 404, 410
-├── AnswerLostError          UNKNOWN  it left us and no answer came; never repeated by itself
-│   └── ProviderDefectError           the adapter failed in a way it does not explain
-├── GenerationFailedError    YES      the provider took it and failed later
-│   ├── ContentStoppedError           moderation, after it was taken
-│   └── SilentError                   the provider took it and never finished
-└── OutputError              YES      the result cannot be had or is not what it should be
+│   └── ModelGoneError                the model no longer exists: 404, 410
+├── AnswerLostError          UNKNOWN  it was sent and no answer came; never repeated automatically
+│   └── ProviderDefectError           the adapter raised an unexpected error
+├── GenerationFailedError    YES      the provider accepted it and failed later
+│   ├── ContentStoppedError           moderation, after it was accepted
+│   └── SilentError                   the provider accepted it and never finished
+└── OutputError              YES      the result cannot be fetched or is invalid
 """
 
 from datetime import timedelta
@@ -35,25 +35,25 @@ class Sent(StrEnum):
 
 
 class ProviderError(Exception):
-    """A provider did not deliver."""
+    """A call to a provider failed."""
 
     code: ClassVar[str]
-    """The stable name that stands in the media's `error`."""
+    """The stable code in the media's `error`."""
     sent: ClassVar[Sent]
-    """Whether it may have been paid."""
+    """Whether the request may have been billed."""
     retryable: ClassVar[bool] = False
-    """Whether the engine tries again by itself; only ever true for Sent.NO."""
+    """Whether the engine retries automatically; only ever true for Sent.NO."""
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.message: str = storable(message)
-        """What happened, fit to be read by the media's owner."""
+        """What happened; shown to the media's owner."""
         self.retry_after = retry_after
-        """The pause that the provider asked for."""
+        """The wait that the provider requested."""
 
 
 class NotReachedError(ProviderError):
-    """The request never left us."""
+    """The request was never sent."""
 
     code = "provider_unreachable"
     sent = Sent.NO
@@ -61,13 +61,13 @@ class NotReachedError(ProviderError):
 
 
 class InputUnreachableError(NotReachedError):
-    """A file that the input names could not be fetched from where it lies, so nothing was bought."""
+    """A file that the input names could not be fetched, so nothing was submitted."""
 
     code = "input_unreachable"
 
 
 class BusyError(ProviderError):
-    """The provider took nothing on: too many requests, or overloaded."""
+    """The provider did not accept the request: too many requests, or overloaded."""
 
     code = "provider_busy"
     sent = Sent.NO
@@ -75,10 +75,9 @@ class BusyError(ProviderError):
 
 
 class VoidError(ProviderError):
-    """The provider took the request and has lost it for certain, before there was a result, at nobody's cost.
+    """The provider accepted the request and has certainly lost it before there was a result, at no cost.
 
-    The one error that makes a purchase no purchase: `poll` may tell of it, where computing is on the operator's own
-    machine.
+    The only error that voids a purchase. `poll` may return it where the computation runs on the operator's own machine.
     """
 
     code = "purchase_void"
@@ -106,13 +105,13 @@ class ContentRefusedError(InputRefusedError):
 
 
 class UnauthorizedError(RefusedError):
-    """The operator's key is missing, wrong or not allowed to do this."""
+    """The operator's key is missing, wrong or lacks the permission."""
 
     code = "provider_unauthorized"
 
 
 class CreditError(RefusedError):
-    """The operator's credit at the provider is used up."""
+    """The operator's credit at the provider is exhausted."""
 
     code = "provider_credit"
 
@@ -124,39 +123,39 @@ class ModelGoneError(RefusedError):
 
 
 class AnswerLostError(ProviderError):
-    """The request left us and no answer came: it may have been paid."""
+    """The request was sent and no answer came: it may have been billed."""
 
     code = "outcome_unknown"
     sent = Sent.UNKNOWN
 
 
 class ProviderDefectError(AnswerLostError):
-    """The provider's adapter raised something else than a ProviderError: a defect in it."""
+    """The provider's adapter raised something other than a ProviderError: a bug in the adapter."""
 
     code = "provider_defect"
 
 
 class GenerationFailedError(ProviderError):
-    """The provider took the request and reported a failure later."""
+    """The provider accepted the request and reported a failure later."""
 
     code = "generation_failed"
     sent = Sent.YES
 
 
 class ContentStoppedError(GenerationFailedError):
-    """The provider's moderation stopped it after it was taken; some providers bill that."""
+    """The provider's moderation stopped it after it was accepted; some providers bill that."""
 
     code = "content_refused"
 
 
 class SilentError(GenerationFailedError):
-    """The provider took the request and never finished."""
+    """The provider accepted the request and never finished."""
 
     code = "provider_silent"
 
 
 class OutputError(ProviderError):
-    """The provider's result is gone, broken, too large or of a type we do not take."""
+    """The provider's result is gone, broken, too large or of a type we do not accept."""
 
     code = "output_invalid"
     sent = Sent.YES

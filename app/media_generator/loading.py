@@ -1,8 +1,8 @@
-"""Loads the providers: which kinds are installed, which accounts the operator has set up, one provider for each.
+"""Loads the providers: one for each account that the operator has configured.
 
-Kinds are entry points. Those of the group `fleek.providers` need no settings and are opened under their own name.
-Those of `fleek.services` are loaded only for accounts: one of the kind's own name if one of its variables is set
-(REPLICATE_API_TOKEN, COG_BASE_URL), and those that PROVIDER_ACCOUNTS names.
+Kinds of providers are entry points. Those in the group `fleek.providers` need no settings and are opened under their
+own name. Those in `fleek.services` are loaded only for accounts: one with the kind's own name if one of its variables
+is set (REPLICATE_API_TOKEN, COG_BASE_URL), and those that PROVIDER_ACCOUNTS names.
 """
 
 import re
@@ -16,7 +16,7 @@ import structlog
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import Http, NoCalls
-from app.media_generator.accounts import Account, RawAnswers, Setup
+from app.media_generator.accounts import Account, ProviderSetup, RawAnswers
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.model_card import ModelCard
@@ -24,24 +24,24 @@ from app.media_generator.registry import Registry
 
 PROVIDERS: Final = "fleek.providers"
 SERVICES: Final = "fleek.services"
-SET_UP_BY: Final = ("API_TOKEN", "API_KEY", "KEY", "BASE_URL")
-"""Variables of an account, one of which says that there is one."""
+ACCOUNT_VARIABLES: Final = ("API_TOKEN", "API_KEY", "KEY", "BASE_URL")
+"""Variables that define an account; one of them is enough."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What the operator has set up."""
+class ProviderConfig:
+    """The provider accounts and the catalogue that the operator has configured."""
 
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """All environment variables, those of the .env files included."""
+    """All environment variables, including those from .env files."""
     accounts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Further accounts: the kind of each, by name."""
+    """Additional accounts: the kind of each, by name."""
     catalogue: Catalogue = field(default_factory=Catalogue)
 
     def account(self, name: str) -> Account:
-        """An account with its settings."""
+        """The account of that name with its settings."""
         prefix = Account(name).variable("")
         found = {
             key.removeprefix(prefix).lower(): value for key, value in self.variables.items() if key.startswith(prefix)
@@ -49,81 +49,88 @@ class Plan:
         return Account(name, found)
 
     def has(self, name: str) -> bool:
-        """Whether an account of this name is set up by its variables."""
+        """Whether the variables define an account of this name."""
         account = Account(name)
-        return any(self.variables.get(account.variable(setting)) for setting in SET_UP_BY)
+        return any(self.variables.get(account.variable(setting)) for setting in ACCOUNT_VARIABLES)
 
     def models(self, kind: str, account: str) -> Sequence[ModelCard]:
-        """What the catalogue has for an account."""
+        """The models that the catalogue lists for an account."""
         return self.catalogue.models(kind, account)
 
 
-def load_registry(plan: Plan | None = None, http: Http | None = None, vault: RawAnswers | None = None) -> Registry:
-    """Make every provider; one that cannot be made is reported and left out, not fatal.
+def load_registry(
+    config: ProviderConfig | None = None, http: Http | None = None, vault: RawAnswers | None = None
+) -> Registry:
+    """Create every provider; one that cannot be created is reported and left out, not fatal.
 
     Args:
-        plan: What is set up; None: only what needs no settings.
-        http: The client for other services; None: this process makes no calls.
-        vault: Where raw answers are kept; None: this process works on no jobs.
+        config: The configured accounts; None: only providers that need no settings.
+        http: The client for outgoing calls; None: this process makes none.
+        vault: Store of raw answers; None: this process executes no jobs.
     """
-    chosen = plan or Plan()
-    installed = entry_points()  # once: each time it reads a file of every package
+    chosen = config or ProviderConfig()
+    installed = entry_points()  # once: each call reads a file of every installed package
     always = {entry.name: entry for entry in installed.select(group=PROVIDERS)}
     services = {entry.name: entry for entry in installed.select(group=SERVICES)}
     providers: list[MediaGeneratorModel] = []
-    broken: dict[str, str] = {}
-    for name, entry in _wanted(chosen, always, services, broken):
+    load_errors: dict[str, str] = {}
+    for name, entry in _configured_accounts(chosen, always, services, load_errors):
         try:
             kind: type[MediaGeneratorModel] = entry.load()
-            setup = Setup(chosen.account(name), http or NoCalls(), chosen.models(entry.name, name), vault)
+            setup = ProviderSetup(chosen.account(name), http or NoCalls(), chosen.models(entry.name, name), vault)
             made = kind.open_account(setup)
             if not isinstance(made, MediaGeneratorModel):  # pyright: ignore[reportUnnecessaryIsInstance] - a plug-in may be anything
-                raise TypeError(f"{entry.value} is no MediaGeneratorModel")  # noqa: TRY301 - handled like any other
+                raise TypeError(f"{entry.value} is not a MediaGeneratorModel")  # noqa: TRY301 - handled like any other
             Registry([made], catalogue=chosen.catalogue)
         except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
-            broken[name] = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
-            log.warning("provider_broken", provider=name, error=broken[name])
+            load_errors[name] = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+            log.warning("provider_load_failed", provider=name, error=load_errors[name])
         else:
             providers.append(made)
-    registry = Registry(providers, broken, chosen.catalogue)
-    awake = {*registry.providers, *broken}
-    registry.asleep = {name: partial(_set_up_by, entry) for name, entry in services.items() if name not in awake}
-    for name, why in registry.broken.items():
-        if name not in broken:
-            log.warning("route_broken", route=name, error=why)
+    registry = Registry(providers, load_errors, chosen.catalogue)
+    awake = {*registry.providers, *load_errors}
+    registry.unconfigured = {
+        name: partial(_required_variables, entry) for name, entry in services.items() if name not in awake
+    }
+    for name, why in registry.load_errors.items():
+        if name not in load_errors:
+            log.warning("route_invalid", route=name, error=why)
     return registry
 
 
-def _set_up_by(entry: EntryPoint) -> str:
-    """The variables that set an account of this kind up, in words; asked by opening one that has nothing.
+def _required_variables(entry: EntryPoint) -> str:
+    """The variables that an account of this kind requires, for messages: found by opening one without settings.
 
-    Only when somebody wants to know: an adapter that is not used is not loaded.
+    Called only when a message needs it, because it loads the adapter.
     """
     account = Account(entry.name)
     try:
-        entry.load().open_account(Setup(account))
+        entry.load().open_account(ProviderSetup(account))
     except SettingsError as error:
         missing = dict.fromkeys(re.findall(rf"\b{account.variable('')}[A-Z0-9_]+", error.detail))
         if missing:
             return " and ".join(missing)
     except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
-        log.warning("provider_broken", provider=entry.name, error=f"{type(error).__name__}: {error}")
-    *first, last = (account.variable(setting) for setting in SET_UP_BY)
+        log.warning("provider_load_failed", provider=entry.name, error=f"{type(error).__name__}: {error}")
+    *first, last = (account.variable(setting) for setting in ACCOUNT_VARIABLES)
     return f"{', '.join(first)} or {last}"
 
 
-def _wanted(
-    plan: Plan, always: Mapping[str, EntryPoint], services: Mapping[str, EntryPoint], broken: dict[str, str]
+def _configured_accounts(
+    config: ProviderConfig,
+    always: Mapping[str, EntryPoint],
+    services: Mapping[str, EntryPoint],
+    load_errors: dict[str, str],
 ) -> Iterable[tuple[str, EntryPoint]]:
     """The accounts to open, by name, and the kind of each."""
-    wanted = {**always, **{name: entry for name, entry in services.items() if plan.has(name)}}
-    for name, kind in plan.accounts.items():
+    accounts = {**always, **{name: entry for name, entry in services.items() if config.has(name)}}
+    for name, kind in config.accounts.items():
         entry = services.get(kind) or always.get(kind)
         if entry is None:
-            broken[name] = (
+            load_errors[name] = (
                 f"there is no kind of provider {kind!r}; there are: {', '.join(sorted({*services, *always}))}"
             )
-            log.warning("provider_broken", provider=name, error=broken[name])
+            log.warning("provider_load_failed", provider=name, error=load_errors[name])
         else:
-            wanted[name] = entry
-    return wanted.items()
+            accounts[name] = entry
+    return accounts.items()

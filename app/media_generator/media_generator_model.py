@@ -1,7 +1,7 @@
-"""The interface behind which every provider stands. Providers know nothing of databases, queues or buckets.
+"""The interface of every provider. Providers have no access to databases, queues or buckets.
 
-A provider's object is shared by thousands of jobs and lives as long as the process: it keeps no state of a job that
-could not be lost. All about one purchase stands in its Reference, which is stored and may go to another process.
+A provider object is shared by thousands of jobs and lives as long as the process: it must not hold state of a job that
+cannot be lost. Everything about one purchase is in its Reference, which is stored and may be used by another process.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 from uuid import UUID
 
 from app.media_generator import costs
-from app.media_generator.accounts import Setup
+from app.media_generator.accounts import ProviderSetup
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import ProviderError
 from app.media_generator.model_card import Json, ModelCard, defaults
@@ -22,61 +22,61 @@ from app.media_generator.model_card import Json, ModelCard, defaults
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider can do; the engine asks for nothing else."""
+    """What a provider supports; the engine uses nothing else."""
 
     blocking: bool = False
-    """`submit` answers with the result itself."""
+    """The answer to `submit` is the result itself."""
     poll: bool = True
-    """The outcome can be asked for."""
+    """The outcome can be polled."""
     webhook: bool = False
-    """The provider can call back: `read_callback` understands it."""
+    """The provider sends callbacks, which `read_callback` verifies."""
     webhook_brings_answer: bool = False
-    """The callback is the answer itself, unsigned, which cannot be asked for: `take_answer` keeps it."""
+    """The callback is the result itself, unsigned, and cannot be polled: `take_answer` stores it."""
     cancel: bool = False
-    """A purchase can be stopped."""
+    """A purchase can be canceled."""
     cancel_stops_billing: bool = False
-    """A stopped purchase costs nothing more."""
+    """A canceled purchase costs nothing more."""
     idempotent_submit: bool = False
-    """The same attempt id may be submitted twice and is bought once."""
+    """The same attempt id may be submitted twice and is billed once."""
     findable: bool = False
     """A purchase whose answer was lost can be looked up by its attempt id."""
     keeps_answers: bool = False
-    """`find` knows answers that arrived here and were kept; None from it says nothing of others."""
+    """`find` returns answers that arrived here and were stored; None does not mean that there was no purchase."""
     progress: bool = False
-    """`poll` tells how far it is."""
+    """`poll` reports progress."""
     max_outputs: int = 1
-    """The most outputs of one submission."""
+    """Maximum number of outputs of one submission."""
     result_ttl: timedelta | None = None
-    """How long outputs can be fetched; None: not limited."""
+    """How long outputs can be fetched; None: no limit."""
     reads_urls: bool = False
-    """Input files can be given as `https:` URLs; it fetches them itself."""
+    """Input files can be passed as `https:` URLs; the provider fetches them itself."""
     reads_inside: bool = False
-    """It fetches them from inside the operator's network: those of callers are fetched for it, by a guarded client."""
+    """It fetches them from inside the operator's network; callers' URLs are downloaded for it by a guarded client."""
     data_uri_bytes: int = 0
-    """The largest input file, in bytes, that it takes as a `data:` URI; 0: none."""
+    """The largest input file, in bytes, that can be passed as a `data:` URI; 0: none."""
     uploads: bool = False
-    """Input files can be handed over through `upload`."""
+    """Input files can be uploaded through `upload`."""
     submit_timeout: timedelta = timedelta(seconds=60)
-    """How long `submit` may take: it is cut off then, and only after that is `find` believed that there is none."""
+    """Time limit of `submit`; None from `find` proves that there is no purchase only after it has passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One attempt, as the provider is asked for it."""
+    """One attempt, as submitted to the provider."""
 
     attempt_id: UUID
     """New for each attempt: an idempotency key for providers that take one."""
     number: int
-    """1 for the first try of this media."""
+    """1 for the first attempt of this media."""
     model: str
-    """Without the provider."""
+    """The model's name without the provider."""
     prompt: str
     input: Mapping[str, Json]
-    """As the schema says; input files as the capabilities allow: URL, data URI, or what `upload` answered."""
+    """Valid by the schema; input files as the capabilities allow: URL, data URI, or what `upload` returned."""
     callback_url: str | None = None
-    """Where the provider may call back; None: nowhere."""
+    """Where the provider may call back; None: no callbacks."""
     time_left: timedelta | None = None
-    """After which nobody waits for the result any more; None: not limited."""
+    """Time until the result is no longer wanted; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ class InputFile:
     size: int
     """In bytes."""
     name: str
-    """With its extension."""
+    """File name with extension."""
     chunks: Callable[[], AsyncIterator[bytes]]
-    """Reads it from the start, as often as it is called."""
+    """Reads the file from the start on every call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class Reference:
     """A purchase: enough to poll, cancel and fetch it from any process."""
 
     external_id: str
-    """The provider's own name for it."""
+    """The provider's id of the purchase."""
     data: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    """Whatever else the adapter needs; serialisable as JSON."""
+    """Anything else the adapter needs; serialisable as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Output:
     """One result, by reference; the engine copies the bytes through `open`."""
 
     location: str
-    """A URL, or whatever the provider's `open` understands."""
+    """A URL, or any text that the provider's `open` understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +115,11 @@ class Running:
     """Not finished yet."""
 
     progress: float | None = None
-    """0 to 1; None: not known."""
+    """0 to 1; None: unknown."""
     wait: timedelta | None = None
-    """When to ask again; None: the engine decides."""
+    """When to poll again; None: the engine decides."""
     log: str | None = None
-    """All that the provider has logged so far, or the end of it."""
+    """The provider's log so far, or the end of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +128,35 @@ class Succeeded:
 
     outputs: tuple[Output, ...]
     cost: Decimal | None = None
-    """US dollars, as the provider reports it; None: it tells units at best."""
+    """US dollars, as the provider reports it; None: not reported."""
     units: Mapping[str, float] = field(default_factory=dict[str, float])
-    """What it was billed by, by PriceUnit or the provider's own word: `{"second": 1.25}`."""
+    """Billed quantities, by PriceUnit or the provider's own unit: `{"second": 1.25}`."""
     log: str | None = None
-    """All that the provider has logged, or the end of it."""
+    """The provider's log, or the end of it."""
     cost_is_computed: bool = False
-    """The adapter has worked `cost` out of what was billed and a list of prices."""
+    """The adapter has computed `cost` from billed units and a price list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Over without a result."""
+    """Finished without a result."""
 
     error: ProviderError
 
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """Stopped before there was a result."""
+    """Canceled before there was a result."""
 
     cost: Decimal | None = None
-    """US dollars, as the provider reports it; None: not told."""
+    """US dollars, as the provider reports it; None: not reported."""
 
 
 Outcome = Running | Succeeded | Failed | Canceled
 
 
 class CancelAnswer(StrEnum):
-    """What a provider says to a request to stop."""
+    """A provider's answer to a cancel request."""
 
     CANCELED = "canceled"
     REQUESTED = "requested"
@@ -166,18 +166,18 @@ class CancelAnswer(StrEnum):
 class MediaGeneratorModel(ABC):
     """One provider: `submit / poll / cancel / find` on a reference, and `open` for the bytes.
 
-    Errors of other libraries end here: whatever a method raises is a ProviderError, or a defect.
+    Methods translate errors of other libraries: anything they raise that is not a ProviderError is a bug.
     """
 
     name: str
-    """First part of its models' names, `[a-z0-9-]+`: of the class, or of the account."""
+    """First part of its models' names, `[a-z0-9-]+`: set by the class, or the account's name."""
     capabilities: ClassVar[Capabilities] = Capabilities()
     callback_base: str | None = None
-    """The address of our API as this account's provider reaches it; None: CALLBACK_URL, which all have in common."""
+    """Base URL at which this account's provider reaches our API; None: the shared CALLBACK_URL."""
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:  # noqa: ARG003 - what needs no settings
-        """Make the provider for one account. Called once in every process, the API too: nothing is asked of it yet.
+    def open_account(cls, setup: ProviderSetup) -> Self:  # noqa: ARG003 - for providers without settings
+        """Create the provider for one account. Called once in every process, also in the API; it must make no calls.
 
         Raises:
             SettingsError: A setting of the account is missing or invalid.
@@ -186,34 +186,34 @@ class MediaGeneratorModel(ABC):
 
     @abstractmethod
     def models(self) -> Sequence[ModelCard]:
-        """The models on offer; cheap, called often."""
+        """The models on offer; called often, so it must be cheap."""
 
     def complete_input(self, model: str, given: Mapping[str, Json]) -> dict[str, Json]:
-        """Fill in the schema's defaults in what fits it, so that what is stored says all that is bought.
+        """Fill in the schema's defaults, so that the stored input describes the purchase completely.
 
-        Override it to choose, say, a random seed.
+        Override it to choose a random seed, for example.
         """
         card = next(card for card in self.models() if card.name == model)
         return {**defaults(card.input_schema), **given}
 
     def estimate(self, card: ModelCard, given: Mapping[str, Json]) -> Decimal | None:
-        """What a complete input is expected to cost, in the price's currency; None: not known."""
+        """The expected cost of a complete input, in the price's currency; None: unknown."""
         return costs.estimate(card, given)
 
     @abstractmethod
     async def submit(self, submission: Submission) -> Reference:
-        """Ask for one generation. The only call that spends money; the engine makes it once for each attempt.
+        """Request one generation. The only call that spends money; the engine makes it once for each attempt.
 
         Raises:
-            ProviderError: Its `sent` must be right: NO only if the provider cannot have taken it.
+            ProviderError: Its `sent` must be correct: NO only if the provider cannot have accepted the request.
         """
 
     @abstractmethod
     async def poll(self, reference: Reference) -> Outcome:
-        """Ask what became of a purchase; safe to repeat, from any process.
+        """The current state of a purchase; safe to repeat, from any process.
 
         Raises:
-            NotReachedError, BusyError: Ask again later.
+            NotReachedError, BusyError: Poll again later.
         """
 
     @abstractmethod
@@ -222,11 +222,11 @@ class MediaGeneratorModel(ABC):
 
         Raises:
             NotReachedError, BusyError: Fetch it again later.
-            OutputError: It is gone for good.
+            OutputError: It is permanently gone.
         """
 
-    async def cancel(self, reference: Reference) -> CancelAnswer:  # noqa: ARG002 - what most cannot do
-        """Ask the provider to stop; called only with the capability `cancel`."""
+    async def cancel(self, reference: Reference) -> CancelAnswer:  # noqa: ARG002 - for providers without `cancel`
+        """Cancel a purchase; called only with the capability `cancel`."""
         return CancelAnswer.TOO_LATE
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - likewise
@@ -237,64 +237,64 @@ class MediaGeneratorModel(ABC):
             since: When the intent was committed.
 
         Returns:
-            The purchase, or None if the provider certainly has none.
+            The purchase, or None if there certainly is none.
 
         Raises:
-            ProviderError: Nobody can say.
+            ProviderError: It cannot be determined.
         """
         return None
 
     async def upload(self, file: InputFile) -> str:
-        """Hand a file over; what stands for it in `Submission.input`. Called only with the capability `uploads`.
+        """Upload a file; return the value for `Submission.input`. Called only with the capability `uploads`.
 
         Raises:
-            ProviderError: It could not be handed over; nothing was bought.
+            ProviderError: The upload failed; nothing was billed.
         """
         raise NotImplementedError(file.name)
 
     async def callback_keys(self) -> Sequence[str]:
-        """What signatures are checked with; asked for by workers now and then, handed to `read_callback`.
+        """The keys to verify signatures with; workers fetch them regularly and pass them to `read_callback`.
 
         Raises:
-            ProviderError: The provider does not say now.
+            ProviderError: They cannot be fetched at the moment.
         """
         return ()
 
     def read_callback(self, callback: Callback, keys: Sequence[str]) -> Reference | None:  # noqa: ARG002 - likewise
-        """The purchase that a callback tells of; None: it tells of none. Runs in the API and calls nobody.
+        """The purchase that a callback is about; None: it names none. Runs in the API and must make no calls.
 
         Raises:
-            CallbackRefusedError: It does not come from the provider, or is not fresh.
+            CallbackRefusedError: It does not come from the provider, or is too old.
         """
-        raise CallbackRefusedError(f"{self.name} does not call back")
+        raise CallbackRefusedError(f"{self.name} sends no callbacks")
 
     async def take_answer(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> Reference | None:
-        """Keep an answer that came as a callback (`webhook_brings_answer`); None: it only says how far it is.
+        """Store a result that came as a callback (`webhook_brings_answer`); None: it only reports progress.
 
-        Raises AnswerLostError where it is not whole, or cannot be stored now.
+        Raises AnswerLostError where it is incomplete, or cannot be stored at the moment.
         """
         raise NotImplementedError(str(attempt_id))
 
     async def take_file(self, file: SentFile) -> str:  # noqa: ARG002 - likewise
-        """Keep a file that comes before its answer; the last part of the URL by which the answer will name it.
+        """Store a file that is sent before its answer; return the last part of the URL by which the answer names it.
 
-        Raises CallbackRefusedError where its `key` does not fit, AnswerLostError where it cannot be stored now.
+        Raises CallbackRefusedError where its `key` is wrong, AnswerLostError where it cannot be stored at the moment.
         """
-        raise CallbackRefusedError(f"{self.name} is sent no files")
+        raise CallbackRefusedError(f"{self.name} accepts no files")
 
     async def refresh(self, card: ModelCard) -> ModelCard:
-        """What the provider says of a model today; the card itself where it does not tell.
+        """The model's card with the provider's current data; the card unchanged where the provider publishes none.
 
         Raises:
-            ModelGoneError: It has it no longer.
-            ProviderError: It does not say now.
+            ModelGoneError: The provider no longer has the model.
+            ProviderError: The data cannot be fetched at the moment.
         """
         return card
 
     async def settled(self, reference: Reference) -> None:  # noqa: ARG002 - likewise
-        """This purchase is over, and all of it committed; let go of what was kept for it. May never be called."""
+        """The purchase is finished and committed: delete what was kept for it. A crash may prevent this call."""
         return
 
     async def close(self) -> None:
-        """Let go of connections and threads."""
+        """Close connections and threads."""
         return

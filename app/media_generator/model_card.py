@@ -1,4 +1,4 @@
-"""What is known of a model before anybody asks for it: names, schema, price, standing. Data, no behaviour."""
+"""Static data of a model: names, schema, price, status. No behaviour."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ Json = Any
 
 
 class PriceUnit(StrEnum):
-    """What a price is for."""
+    """The unit that a price is for."""
 
-    RUN = "run"  # one submission, whatever it brings
-    OUTPUT = "output"  # one picture, video or sound
-    SECOND = "second"  # of computing, or of the video; the provider's word decides
+    RUN = "run"  # one submission, whatever its outputs
+    OUTPUT = "output"  # one image, video or audio file
+    SECOND = "second"  # of computation, or of video; as the provider defines it
     MEGAPIXEL = "megapixel"
-    TOKEN = "token"  # noqa: S105 - no secret
+    TOKEN = "token"  # noqa: S105 - not a secret
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one unit costs, as far as it is known."""
+    """The price of one unit."""
 
     amount: Decimal
     per: PriceUnit = PriceUnit.OUTPUT
@@ -31,53 +31,53 @@ class Price:
 
 
 class ModelStatus(StrEnum):
-    """Where a model stands."""
+    """Lifecycle of a model."""
 
     ACTIVE = "active"
-    DEPRECATED = "deprecated"  # still sold; its successor is named
-    RETIRED = "retired"  # not sold any more
+    DEPRECATED = "deprecated"  # still available; its successor is named
+    RETIRED = "retired"  # no longer available
 
 
 def defaults(schema: Mapping[str, Json]) -> dict[str, Json]:
-    """What a schema of an input says of parameters that are not given."""
+    """The default values of an input schema."""
     properties: Mapping[str, Mapping[str, Json]] = schema.get("properties", {})
     return {name: rule["default"] for name, rule in properties.items() if "default" in rule}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model that can be asked for."""
+    """A model that can be requested."""
 
     name: str
     """Without the provider: `painter` of `dummy/painter`."""
     title: str
     description: str
     output_types: tuple[str, ...]
-    """Media types of what it makes, such as `image/png`."""
+    """Media types of its outputs, such as `image/png`."""
     input_schema: Mapping[str, Json]
-    """JSON Schema 2020-12 of `input`, an object that refuses unknown properties. A string of format `uri` takes an
+    """JSON Schema 2020-12 of `input`, an object that refuses unknown properties. A string of format `uri` is an
     input file."""
     example: Mapping[str, Json]
     """An `input` that the schema accepts."""
     version: str | None = None
     local: bool = False
-    """It computes on the worker's machine, so it takes one of the few local slots."""
+    """It computes on the worker's machine, so it occupies one of the few local slots."""
     time_limit: timedelta | None = None
-    """How long a media may take if its request does not say; None: as long as it takes."""
+    """Time limit of a media whose request sets none; None: no limit."""
     price: Price | None = None
-    """None: not known."""
+    """None: unknown."""
     status: ModelStatus = ModelStatus.ACTIVE
     retired_at: date | None = None
-    """The day from which it is not sold any more, past or announced."""
+    """The first day on which it is no longer available, past or announced."""
     successor: str | None = None
-    """The full name of the model that takes its place."""
+    """The full name of the model that replaces it."""
     aliases: tuple[str, ...] = ()
-    """Further full names under which it can be asked for."""
+    """Alternative full names under which it can be requested."""
     options: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    """What its adapter alone needs, such as the address of a container or the nodes of a workflow."""
+    """Data for its adapter alone, such as the address of a container or the nodes of a workflow."""
 
     @property
-    def standing(self) -> ModelStatus:
-        """Its status today: the day on which it retires comes by itself."""
-        gone = self.retired_at is not None and self.retired_at <= datetime.now(UTC).date()
-        return ModelStatus.RETIRED if gone else self.status
+    def current_status(self) -> ModelStatus:
+        """Its status today, which `retired_at` may have changed."""
+        retired = self.retired_at is not None and self.retired_at <= datetime.now(UTC).date()
+        return ModelStatus.RETIRED if retired else self.status

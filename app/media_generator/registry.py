@@ -1,4 +1,4 @@
-"""The providers of a process, looked up by model name, and what is wrong with an input. Loading them: `plugins.py`."""
+"""The providers of a process, looked up by model name, and validation of inputs. Loading them: `loading.py`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.model_card import Json, ModelCard, defaults
 from app.media_generator.routes import PREFIX, Route, Target
 
-MOST_NEAR: Final = 3
-"""Names that are told for one that nobody has."""
+MAX_SUGGESTIONS: Final = 3
+"""Names that are suggested for an unknown one."""
 LIMITS: Final = ("type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern")
-"""What of a schema is shown as `allowed`."""
+"""Keywords of a schema that are shown as `allowed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What can be asked for, with its compiled schema: a model or a route."""
+    """A model or route that can be requested, with its compiled schema."""
 
     full_name: str
     """`provider/name`."""
@@ -32,34 +32,34 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Routed(Listing):
-    """A route; its card is made from the operator's words and its first target."""
+class RouteListing(Listing):
+    """A route; its card combines the operator's entry and its first target."""
 
     targets: tuple[tuple[Target, "Offer"], ...]
-    """Those that somebody offers, in order."""
+    """The targets that are on offer, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer(Listing):
-    """A model that can be asked for, with its provider."""
+    """A model that can be requested, with its provider."""
 
     provider: MediaGeneratorModel
     hidden: bool = False
-    """The operator does not want it to be asked for; what was asked for before goes on."""
+    """The operator has hidden it from new requests; existing jobs go on."""
 
     @property
     def queue(self) -> str:
-        """Which slots of a worker it takes."""
+        """Which slots of a worker it occupies."""
         return "local" if self.card.local else "network"
 
     def complete(self, given: Mapping[str, Json]) -> dict[str, Json]:
-        """An input that fits with all its defaults: the operator's first, then those that the adapter adds."""
+        """A valid input with all defaults filled in: the operator's first, then those of the adapter."""
         return self.provider.complete_input(self.card.name, {**defaults(self.card.input_schema), **given})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with an input."""
+    """One error in an input."""
 
     field: str
     """Dotted path below `input`, such as `input.width`."""
@@ -69,13 +69,13 @@ class Fault:
 
 
 class UnknownModelError(LookupError):
-    """Nobody offers a model of this name."""
+    """No model or route has this name."""
 
-    def __init__(self, name: str, near: list[str]) -> None:
+    def __init__(self, name: str, suggestions: list[str]) -> None:
         super().__init__(name)
         self.name = name
-        self.near = near
-        """Names that were perhaps meant; all names where none is near."""
+        self.suggestions = suggestions
+        """Similar names; all names where none is similar."""
 
 
 class Registry:
@@ -84,19 +84,19 @@ class Registry:
     def __init__(
         self,
         providers: Iterable[MediaGeneratorModel],
-        broken: Mapping[str, str] | None = None,
+        load_errors: Mapping[str, str] | None = None,
         catalogue: Catalogue | None = None,
     ) -> None:
         chosen = catalogue or Catalogue()
         self.providers = {provider.name: provider for provider in providers}
-        self.broken = dict(broken or {})
-        """Plug-ins that could not be loaded and routes that lead nowhere, and why."""
-        self.asleep: Mapping[str, Callable[[], str]] = {}
-        """Kinds of providers that are installed and not set up: what tells which variables would do that."""
+        self.load_errors = dict(load_errors or {})
+        """Plug-ins that could not be loaded and routes that are invalid, each with the reason."""
+        self.unconfigured: Mapping[str, Callable[[], str]] = {}
+        """Installed kinds of providers without an account; the value returns the variables that would configure one."""
         offers = [_offer(chosen, provider, card) for provider in self.providers.values() for card in provider.models()]
         self._offers = {offer.full_name: offer for offer in offers}
         self._aliases = {alias: offer for offer in reversed(offers) for alias in offer.card.aliases}
-        self._routes = dict[str, Routed]()
+        self._routes = dict[str, RouteListing]()
         for route in chosen.routes:
             self._add(route)
 
@@ -105,28 +105,28 @@ class Registry:
             (target, self._offers[target.model]) for target in route.targets if target.model in self._offers
         )
         if not targets:
-            self.broken[route.name] = f"nobody offers {', '.join(target.model for target in route.targets)}"
+            self.load_errors[route.name] = f"no provider offers {', '.join(target.model for target in route.targets)}"
             return
-        wrong = [fault for target, offer in targets for fault in target.faults(offer.card.input_schema)]
-        if wrong:
-            self.broken[route.name] = "; ".join(wrong[:MOST_FAULTS])
+        errors = [fault for target, offer in targets for fault in target.mapping_errors(offer.card.input_schema)]
+        if errors:
+            self.load_errors[route.name] = "; ".join(errors[:MOST_FAULTS])
             return
-        self._routes[route.name] = _routed(route, targets)
+        self._routes[route.name] = _route_listing(route, targets)
 
     def offers(self, *, hidden: bool = False) -> list[Offer]:
-        """All models that can be asked for, by name; with `hidden` those too that the operator has hidden."""
+        """All models on offer, by name; with `hidden` also those that the operator has hidden."""
         return [offer for _, offer in sorted(self._offers.items()) if hidden or not offer.hidden]
 
-    def routes(self) -> list[Routed]:
+    def routes(self) -> list[RouteListing]:
         """All routes, by name."""
         return [self._routes[name] for name in sorted(self._routes)]
 
-    def route(self, name: str) -> Routed | None:
+    def route(self, name: str) -> RouteListing | None:
         """The route of that name; None: there is none."""
         return self._routes.get(name)
 
-    def wanted(self, name: str) -> Offer | Routed:
-        """What a request may ask for under that name: a model, by its alias too, or a route.
+    def resolve(self, name: str) -> Offer | RouteListing:
+        """The model or route that a request means by a name, aliases included.
 
         Raises:
             UnknownModelError: There is none, or the operator has hidden it.
@@ -140,7 +140,7 @@ class Registry:
         return offer
 
     def find(self, name: str) -> Offer:
-        """The model of that full name or alias, a hidden one too.
+        """The model of that full name or alias, hidden ones included.
 
         Raises:
             UnknownModelError: There is none.
@@ -150,13 +150,13 @@ class Registry:
             raise self._unknown(name)
         return offer
 
-    def near(self, name: str) -> list[str]:
-        """Names like this one that can be asked for; all of them where none is near."""
+    def suggestions(self, name: str) -> list[str]:
+        """Similar names on offer; all names where none is similar."""
         names = sorted({*self._routes, *(offer.full_name for offer in self.offers())} - {name})
-        return get_close_matches(name, names, n=MOST_NEAR, cutoff=0.4) or names
+        return get_close_matches(name, names, n=MAX_SUGGESTIONS, cutoff=0.4) or names
 
     def _unknown(self, name: str) -> UnknownModelError:
-        return UnknownModelError(name, self.near(name))
+        return UnknownModelError(name, self.suggestions(name))
 
     async def close(self) -> None:
         """Close every provider."""
@@ -166,36 +166,36 @@ class Registry:
 
 def _offer(catalogue: Catalogue, provider: MediaGeneratorModel, card: ModelCard) -> Offer:
     full_name = f"{provider.name}/{card.name}"
-    changed = catalogue.changed(full_name, card)
-    validator = jsonschema_rs.Draft202012Validator(dict(changed.input_schema))
-    return Offer(full_name, changed, validator, provider, catalogue.hidden(full_name))
+    overridden = catalogue.with_overrides(full_name, card)
+    validator = jsonschema_rs.Draft202012Validator(dict(overridden.input_schema))
+    return Offer(full_name, overridden, validator, provider, catalogue.is_hidden(full_name))
 
 
-def _routed(route: Route, targets: tuple[tuple[Target, Offer], ...]) -> Routed:
+def _route_listing(route: Route, targets: tuple[tuple[Target, Offer], ...]) -> RouteListing:
     first = targets[0][1].card
     schema = first.input_schema if route.input_schema is None else route.input_schema
     made = {kind: None for _, offer in targets for kind in offer.card.output_types}
-    usual = first.example if route.input_schema is None else dict[str, Json]()
+    default_example = first.example if route.input_schema is None else dict[str, Json]()
     card = ModelCard(
         name=route.name.removeprefix(PREFIX),
         title=route.title or f"Route to {', '.join(offer.full_name for _, offer in targets)}",
         description=route.description,
         output_types=tuple(made),
         input_schema=schema,
-        example=usual if route.example is None else route.example,
+        example=default_example if route.example is None else route.example,
         time_limit=None if route.time_limit is None else timedelta(seconds=route.time_limit),
     )
-    return Routed(route.name, card, jsonschema_rs.Draft202012Validator(dict(schema)), targets)
+    return RouteListing(route.name, card, jsonschema_rs.Draft202012Validator(dict(schema)), targets)
 
 
 def faults(offer: Listing, given: Mapping[str, Any]) -> list[Fault]:
-    """What is wrong with an `input`, one entry for each field, the first MOST_FAULTS; empty if nothing is."""
+    """The errors in an `input`, one for each field, at most MOST_FAULTS; empty if it is valid."""
     found = (fault for error in offer.validator.iter_errors(given) for fault in _explain(offer, error))
     return list(islice(found, MOST_FAULTS))
 
 
-def whole_numbers(offer: Listing, given: Mapping[str, Any]) -> dict[str, Any]:
-    """An input that fits the schema, with 1.0 as 1 where the schema says integer: JSON makes no difference."""
+def normalize_integers(offer: Listing, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A valid input with 1.0 as 1 where the schema says integer: JSON does not distinguish them."""
     rules: Mapping[str, Any] = offer.card.input_schema.get("properties", {})
     return {
         name: int(value) if isinstance(value, float) and rules.get(name, {}).get("type") == "integer" else value

@@ -1,6 +1,6 @@
-"""Routes: names under which several models stand in order, each reached through a mapping of the input.
+"""Routes: a name for an ordered list of models, each with a mapping of the input.
 
-The next one is tried only where the one before provably cost nothing; who decides that is `rerouting.py` of media.
+The next model is tried only if the previous one provably cost nothing; `app/jobs/execution/fallback.py` decides that.
 """
 
 from collections.abc import Mapping
@@ -11,26 +11,26 @@ import msgspec
 from app.media_generator.model_card import Json
 
 PREFIX: Final = "route/"
-"""How the name of a route begins."""
+"""Prefix of every route's name."""
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model of a route, and how its input is made from the route's."""
+    """One model of a route, and how its input is derived from the route's."""
 
     model: str
     """Its full name."""
     rename: Mapping[str, str] = {}
-    """The route's parameter, and what the model calls it."""
+    """Parameter names of the route, and the model's names for them."""
     constant: Mapping[str, Json] = {}
-    """Parameters of the model that are always these."""
+    """Fixed values of the model's parameters."""
     default: Mapping[str, Json] = {}
-    """Parameters of the model where the request says nothing else."""
+    """Values of the model's parameters that a request does not set."""
 
-    def mapped(self, given: Mapping[str, Json], schema: Mapping[str, Json]) -> dict[str, Json]:
-        """The model's input: what it does not know is left out.
+    def map_input(self, given: Mapping[str, Json], schema: Mapping[str, Json]) -> dict[str, Json]:
+        """The model's input; parameters that it does not have are dropped.
 
         Args:
-            given: The input as it was asked of the route.
+            given: The input of the request to the route.
             schema: Of the model's input.
         """
         known: Mapping[str, Json] = schema.get("properties", {})
@@ -38,20 +38,20 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kept = {name: value for name, value in renamed.items() if name in known}
         return {**self.default, **kept, **self.constant}
 
-    def faults(self, schema: Mapping[str, Json]) -> list[str]:
-        """What of the mapping the model does not know."""
+    def mapping_errors(self, schema: Mapping[str, Json]) -> list[str]:
+        """Messages about parameters in the mapping that the model does not have."""
         known: Mapping[str, Json] = schema.get("properties", {})
-        meant = (("rename", self.rename.values()), ("constant", self.constant), ("default", self.default))
+        mapping = (("rename", self.rename.values()), ("constant", self.constant), ("default", self.default))
         return [
             f"{kind}: {self.model} has no parameter {name!r}"
-            for kind, names in meant
+            for kind, names in mapping
             for name in names
             if name not in known
         ]
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the operator's file says of a route."""
+    """A route in the operator's file."""
 
     name: str
     """`route/` and a name."""

@@ -116,13 +116,13 @@ async def _store(runtime: Runtime) -> str:
 
 
 async def _providers(runtime: Runtime) -> str:
-    wrong = [f"{name}: {why}" for name, why in runtime.registry.broken.items()]
+    wrong = [f"{name}: {why}" for name, why in runtime.registry.load_errors.items()]
     unavailable, paused = await _unavailable(runtime)
     wrong += unavailable
     if wrong:
         raise _CheckFailedError("; ".join(wrong))
     try:
-        runtime.registry.wanted(runtime.settings.default_model)
+        runtime.registry.resolve(runtime.settings.default_model)
     except UnknownModelError as error:
         raise _CheckFailedError(f"DEFAULT_MODEL is {error.name!r}, which no provider offers") from None
     offers = ", ".join(offer.full_name for offer in runtime.registry.offers())

@@ -79,7 +79,7 @@ async def all_are_completed(fleet, media):
 
 async def each_is_bought_once(fleet, gateway, points):
     """By the gateway's books; and no purchase is unknown here, or another media's."""
-    books = {(one["input"]["prompt"], number) for number, one in gateway.sold.items()}
+    books = {(one["input"]["prompt"], number) for number, one in gateway.predictions.items()}
     assert sorted(prompt for prompt, _ in books) == sorted(prompt_of(point) for point in points)
     ours = await fleet.fetch("SELECT m.prompt, a.external_id FROM attempts a JOIN media m ON m.id = a.media_id")
     assert {tuple(row) for row in ours} == books
@@ -105,15 +105,15 @@ async def test_a_worker_that_dies_before_or_after_its_callback_buys_nothing_twic
     held.set()
     await gateway.settled()
     # Nobody is at work, and every purchase is known all the same.
-    assert list(gateway.answered.values()) == [[204]] * len(media)
-    assert {row["external_id"] for row in await called_back.fetch(BOUGHT)} == {*gateway.sold}
+    assert list(gateway.callback_statuses.values()) == [[204]] * len(media)
+    assert {row["external_id"] for row in await called_back.fetch(BOUGHT)} == {*gateway.predictions}
 
     media += [await dies_with(called_back, point) for point in AFTER_ITS_CALLBACK]
     await gateway.settled()
     called_back.start_worker(LEASE_SECONDS="1")
     await all_are_completed(called_back, media)
     await each_is_bought_once(called_back, gateway, (*BEFORE_ITS_CALLBACK, *AFTER_ITS_CALLBACK))
-    assert list(gateway.answered.values()) == [[204]] * len(media)
+    assert list(gateway.callback_statuses.values()) == [[204]] * len(media)
 
 
 async def test_an_api_that_dies_before_it_answers_a_callback_is_called_again(called_back, gateway):
@@ -129,4 +129,4 @@ async def test_an_api_that_dies_before_it_answers_a_callback_is_called_again(cal
         await gateway.settled()
     await all_are_completed(called_back, media)
     await each_is_bought_once(called_back, gateway, OF_THE_API)
-    assert [(answers[0], answers[-1]) for answers in gateway.answered.values()] == [(0, 204)] * len(media)
+    assert [(answers[0], answers[-1]) for answers in gateway.callback_statuses.values()] == [(0, 204)] * len(media)

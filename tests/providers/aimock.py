@@ -1,6 +1,6 @@
-"""aimock, a server of others that speaks as OpenAI and fal do: installed by npm, started on a free port.
+"""Runs aimock, a third-party simulator of OpenAI and fal: installed with npm, started on a free port.
 
-Its journal counts what arrived. What it answers is told to it over HTTP, for each prompt.
+Its journal records all requests. Its answers are configured over HTTP, for each prompt.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ VERSION = "1.43.0"
 CACHE = Path(os.environ.get("FLEEK_TEST_CACHE") or Path.home() / ".cache" / "fleek-tests")
 READY_SECONDS = 60.0
 
-STARTS = """
+START_SCRIPT = """
 import { LLMock } from "@copilotkit/aimock";
 const mock = new LLMock({ port: 0, host: "127.0.0.1", logLevel: "silent",
                           falQueue: { pollsBeforeInProgress: 1, pollsBeforeCompleted: 2 } });
@@ -36,14 +36,14 @@ console.log("ready " + mock.url);
 
 
 def missing(reason: str) -> None:
-    """Without it a test fails in CI, and is skipped elsewhere."""
+    """Fail the test in CI, skip it elsewhere."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def install() -> Path:
-    """The folder in which it is installed; others may be installing it at the same time."""
+    """The installation folder; other processes may be installing it at the same time."""
     folder = CACHE / f"aimock-{VERSION}"
     if folder.is_dir():
         return folder
@@ -52,11 +52,11 @@ def install() -> Path:
         missing("Node.js is not installed: apt-get install nodejs npm")
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as new:
-        asked = [npm, "install", "--no-package-lock", "--no-save", "--no-audit", "--no-fund", f"{PACKAGE}@{VERSION}"]
-        run = subprocess.run(asked, cwd=new, capture_output=True, text=True, timeout=300, check=False)
+        command = [npm, "install", "--no-package-lock", "--no-save", "--no-audit", "--no-fund", f"{PACKAGE}@{VERSION}"]
+        run = subprocess.run(command, cwd=new, capture_output=True, text=True, timeout=300, check=False)
         if run.returncode != 0:
             missing(f"npm could not install aimock: {run.stderr[-1000:]}")
-        (Path(new) / "start.mjs").write_text(STARTS)
+        (Path(new) / "start.mjs").write_text(START_SCRIPT)
         with contextlib.suppress(OSError):
             Path(new).rename(folder)
         Path(new).mkdir(exist_ok=True)
@@ -71,17 +71,17 @@ class Aimock:
         self._http = http
 
     async def answers(self, prompt: str, response: dict[str, Any], *, endpoint: str = "image", **more: Any) -> None:
-        """What it says to a prompt that contains these words; of several answers that fit, the first."""
+        """Set the answer to prompts that contain this text; the first matching answer wins."""
         model = {"model": more.pop("model")} if "model" in more else {}
         fixture = {"match": {"userMessage": prompt, "endpoint": endpoint, **model}, "response": response, **more}
         await self._control("POST", "fixtures", {"fixtures": [fixture]})
 
     async def forget(self) -> None:
-        """It has been told nothing."""
+        """Remove all configured answers."""
         await self._control("DELETE", "fixtures")
 
     async def arrived(self, method: str, path: str, prompt: str | None = None) -> list[dict[str, Any]]:
-        """The requests that it got."""
+        """The requests that it received."""
         entries = await self._control("GET", f"journal?method={method}&path={path}")
         return [entry for entry in entries if prompt is None or prompt in str(entry["body"])]
 
@@ -123,17 +123,17 @@ def _address(process: subprocess.Popen[bytes], log: Any) -> str:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         log.seek(0)
-        told = log.read()
-        for line in told.splitlines():
+        output = log.read()
+        for line in output.splitlines():
             if line.startswith("ready "):
                 return line.removeprefix("ready ").strip()
-        assert process.poll() is None, f"aimock ended: {told}"
-        assert time.monotonic() < deadline, f"aimock does not start: {told}"
+        assert process.poll() is None, f"aimock ended: {output}"
+        assert time.monotonic() < deadline, f"aimock does not start: {output}"
         time.sleep(0.05)
 
 
 async def start() -> tuple[contextlib.ExitStack, str]:
-    """Started beside the event loop; close the stack to end it."""
+    """Start it outside the event loop; close the stack to end it."""
     stack = contextlib.ExitStack()
     url = await asyncio.to_thread(stack.enter_context, running())
     return stack, url

@@ -1,4 +1,4 @@
-"""A real Cog server with a small predictor, as it runs inside every Cog container; no Docker."""
+"""Runs a real Cog server with a small predictor, as in every Cog container, without Docker."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ class Predictor(BasePredictor):
             time.sleep(delay / 4)
             print(f"{step * 25}%|####      | {step}/4")
         if fail:
-            raise ValueError("as planned")
+            raise ValueError("simulated failure")
         files = []
         for _ in range(count):
             file = tempfile.mkstemp(suffix=".png")[1]
@@ -46,14 +46,14 @@ READY_SECONDS = 60
 
 @contextmanager
 def cog_server(folder: Path) -> Generator[str]:
-    """Its address; it ends with the block."""
+    """The address of a server that ends with the block."""
     with cog_program(folder) as (address, _program):
         yield address
 
 
 @contextmanager
 def cog_program(folder: Path, *options: str, port: int = 0) -> Generator[tuple[str, Program]]:
-    """Its address and itself. `port` is that of one that has just ended, which this one follows."""
+    """Address and process of a server. Pass `port` to replace one that has just ended."""
     (folder / "predict.py").write_text(PREDICTOR)
     (folder / "cog.yaml").write_text('predict: "predict.py:Predictor"\n')
     with socket.socket() as free:
@@ -61,7 +61,7 @@ def cog_program(folder: Path, *options: str, port: int = 0) -> Generator[tuple[s
         free.bind(("127.0.0.1", port))
         port = free.getsockname()[1]
     environment = {
-        # Its worker is a `python` of the path.
+        # It starts its worker as `python` from the PATH.
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
         "PORT": str(port),

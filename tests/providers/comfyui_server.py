@@ -1,4 +1,4 @@
-"""ComfyUI's HTTP interface as its server.py has it: queue, history, files, and faults on demand. It paints nothing."""
+"""A simulator of ComfyUI's HTTP interface: queue, history, files, and faults on demand. It paints nothing."""
 
 import asyncio
 import uuid
@@ -18,12 +18,12 @@ class ComfyUIServer:
     """A job moves on by one place each time somebody looks, unless it is `held`."""
 
     def __init__(self) -> None:
-        self.lease = False
+        self.paused = False
         self.old = False
-        """Whether it gives names of its own, as servers before 2025 do."""
+        """Whether it chooses ids of its own, as servers before 2025 do."""
         self.outcome = "success"
         self.faults: dict[str, list[str]] = defaultdict(list)
-        """By path, what happens to the next requests: `drop`, `take and drop`, `take and hang`, `take and 500`, ..."""
+        """Faults of the next requests, by path: `drop`, `accept and drop`, `accept and hang`, `accept and 500`, a status."""
         self.pending: list[list[Any]] = []
         self.running: list[list[Any]] = []
         self.history: dict[str, dict[str, Any]] = {}
@@ -59,7 +59,7 @@ class ComfyUIServer:
         await self._runner.cleanup()
 
     def forget(self) -> None:
-        """What a restart does."""
+        """Simulate a restart."""
         self.pending, self.running, self.history = [], [], {}
 
     @web.middleware
@@ -72,9 +72,9 @@ class ComfyUIServer:
         answer = await handler(request) if fault != "drop" else None
         if fault.endswith("drop"):
             request.transport.abort()
-        if fault == "take and hang":
+        if fault == "accept and hang":
             await asyncio.sleep(3600)
-        if fault == "take and 500":
+        if fault == "accept and 500":
             return web.Response(status=500, text="Internal Server Error")
         return answer or web.Response()
 
@@ -94,7 +94,7 @@ class ComfyUIServer:
         return web.json_response({"prompt_id": name, "number": self._number, "node_errors": {}})
 
     async def _queue(self, request: web.Request) -> web.Response:
-        # A heap: any order is possible behind the first.
+        # A heap: the order after the first item is arbitrary.
         return web.json_response({"queue_running": self.running, "queue_pending": self.pending[::-1]})
 
     async def _take_out(self, request: web.Request) -> web.Response:
@@ -103,11 +103,11 @@ class ComfyUIServer:
         return web.Response()
 
     async def _interrupt(self, request: web.Request) -> web.Response:
-        wanted = (await request.json()).get("prompt_id")
-        for item in [item for item in self.running if item[1] == wanted or self.old]:
+        prompt_id = (await request.json()).get("prompt_id")
+        for item in [item for item in self.running if item[1] == prompt_id or self.old]:
             self.running.remove(item)
-            said = {"prompt_id": item[1], "node_id": "3", "node_type": "KSampler", "executed": ["4"]}
-            self._end(item, {}, "error", ["execution_interrupted", said])
+            details = {"prompt_id": item[1], "node_id": "3", "node_type": "KSampler", "executed": ["4"]}
+            self._end(item, {}, "error", ["execution_interrupted", details])
         return web.Response()
 
     async def _recent(self, request: web.Request) -> web.Response:
@@ -115,7 +115,7 @@ class ComfyUIServer:
         return web.json_response(dict(list(self.history.items())[-most:]))
 
     async def _history(self, request: web.Request) -> web.Response:
-        if not self.lease:
+        if not self.paused:
             self.advance()
         name = request.match_info["name"]
         return web.json_response({name: self.history[name]} if name in self.history else {})
@@ -142,7 +142,7 @@ class ComfyUIServer:
         return web.json_response({"name": image.filename, "subfolder": subfolder, "type": str(form["type"])})
 
     def advance(self) -> None:
-        """End what runs, and begin what comes next."""
+        """Finish the running job, and start the next one."""
         for item in self.running:
             self._finish(item)
         self.running = self.pending[:1]
@@ -150,7 +150,7 @@ class ComfyUIServer:
 
     def _finish(self, item: list[Any]) -> None:
         if self.outcome == "error":
-            said = {
+            details = {
                 "prompt_id": item[1],
                 "node_id": "3",
                 "node_type": "KSampler",
@@ -161,7 +161,7 @@ class ComfyUIServer:
                 "current_inputs": {},
                 "current_outputs": ["4"],
             }
-            return self._end(item, {}, "error", ["execution_error", said])
+            return self._end(item, {}, "error", ["execution_error", details])
         names = [f"fleek_{item[0]:05}_{number}_.png" for number in range(item[2]["5"]["inputs"]["batch_size"])]
         for name in names:
             self.files["output", "today & now", name] = png_of_about(20_000)
@@ -172,8 +172,8 @@ class ComfyUIServer:
             "9": {"images": images},
             "10": {"text": ["a caption"], "animated": [True]},
         }
-        said = {"prompt_id": item[1], "timestamp": 1}
-        return self._end(item, {} if self.outcome == "nothing" else outputs, "success", ["execution_success", said])
+        details = {"prompt_id": item[1], "timestamp": 1}
+        return self._end(item, {} if self.outcome == "nothing" else outputs, "success", ["execution_success", details])
 
     def _end(self, item: list[Any], outputs: dict[str, Any], how: str, message: list[Any]) -> None:
         messages = [["execution_start", {"prompt_id": item[1], "timestamp": 0}], message]

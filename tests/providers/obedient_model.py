@@ -1,37 +1,37 @@
-"""A model for tests of the process around it: it does what the prompt says. Run with `python -m`."""
+"""A fake model for tests of the compute process: it does what the prompt says. Run with `python -m`."""
 
 import os
 import sys
 import time
 
-from app.media_generator.local_media_generator.computing import UnfitError, serve
+from app.media_generator.local_media_generator.computing import UnsafeContentError, serve
 
 ERRORS = {
     "fail": ArithmeticError("no such colour"),
-    "make what must not be seen": UnfitError("it shows too much"),
+    "make something unsafe": UnsafeContentError("rejected by the checker"),
 }
 
 
 class Obedient:
     def __init__(self):
-        if "unwilling" in sys.argv:
+        if "cannot load" in sys.argv:
             raise FileNotFoundError("/srv/models is empty")
 
-    def make(self, order, tell):
+    def make(self, order, report):
         match order.prompt:
-            case "go on for ever":
+            case "run forever":
                 while True:
-                    tell(0.5)
+                    report(0.5)
                     time.sleep(0.005)
-            case "be deaf":
-                tell(0.5)
+            case "ignore messages":
+                report(0.5)
                 time.sleep(3600)
             case "die":
                 os._exit(3)
-            case "fail" | "make what must not be seen" as prompt:
+            case "fail" | "make something unsafe" as prompt:
                 raise ERRORS[prompt]
             case "print":
-                print("as libraries do", flush=True)  # noqa: T201 - that is what is tested
+                print("as libraries do", flush=True)  # noqa: T201 - the test is about printing
                 os.write(1, b"on the file itself")
             case "show the environment":
                 return "\n".join(sorted(os.environ)).encode()

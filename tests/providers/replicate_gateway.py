@@ -1,6 +1,6 @@
-"""Replicate's envelope around any predictor: ids, statuses, lists, files, signed callbacks, and trouble on demand.
+"""Replicate's API around any predictor: ids, statuses, lists, files, signed callbacks, and failures on demand.
 
-Replicate's own clients must accept it unchanged (test_replicate.py); what it sells is written in `sold`.
+Replicate's own clients must accept it unchanged (test_replicate.py); `predictions` records every prediction.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ REFUSALS = {
     "model_gone": (404, "The requested resource could not be found."),
 }
 Predictor = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-"""From an input to `status`, `output`, `error`, `logs`, `metrics`, as a Cog server answers."""
+"""Maps an input to `status`, `output`, `error`, `logs`, `metrics`, as a Cog server answers."""
 
 
 def picture(width: int = 64) -> bytes:
@@ -59,19 +59,19 @@ def cog(address: str) -> Predictor:
 
 
 class Gateway:
-    """An async context manager; `trouble` is a word of `fleek.testing.Trouble`, or empty."""
+    """An async context manager; `trouble` is a value of `fleek.testing.Trouble`, or empty."""
 
     def __init__(self, predictor: Predictor = paint) -> None:
         self.predictor = predictor
         self.trouble = ""
         self.calls_back = True
         self.repeats = False
-        """Whether it calls again until there is an answer."""
-        self.answered: dict[str, list[int]] = {}
-        """By prediction: what was said to its callbacks; 0: the connection broke."""
+        """Whether it repeats callbacks until there is an answer."""
+        self.callback_statuses: dict[str, list[int]] = {}
+        """By prediction: the statuses that answered its callbacks; 0: the connection broke."""
         self.output: Any = None
-        """What every prediction brings, if it is not its predictor's."""
-        self.sold: dict[str, dict[str, Any]] = {}
+        """Output of every prediction, if not its predictor's."""
+        self.predictions: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.queries: list[tuple[str, str, dict[str, str]]] = []
         self.polls = 0
@@ -82,12 +82,12 @@ class Gateway:
         self._port = 0
 
     async def __aenter__(self) -> Self:
-        app = web.Application(middlewares=[self._watch], client_max_size=10**8)
+        app = web.Application(middlewares=[self._record], client_max_size=10**8)
         add = app.router.add_route
         add("POST", "/v1/models/{owner}/{name}/predictions", self.create)
         add("GET", "/v1/models/{owner}/{name}", self.model)
         add("POST", "/v1/predictions", self.create)
-        add("GET", "/v1/predictions", self.listed)
+        add("GET", "/v1/predictions", self.list_predictions)
         add("GET", "/v1/predictions/{id}", self.get)
         add("POST", "/v1/predictions/{id}/cancel", self.cancel)
         add("GET", "/v1/webhooks/default/secret", self.secret)
@@ -109,11 +109,11 @@ class Gateway:
         await self._runner.cleanup()
 
     async def settled(self) -> None:
-        """Wait until nothing runs any more, callbacks included."""
+        """Wait until nothing is running, callbacks included."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     @web.middleware
-    async def _watch(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _record(self, request: web.Request, handler: Any) -> web.StreamResponse:
         names = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.method, request.path, names))
         self.queries.append((request.method, request.path, dict(request.query)))
@@ -126,9 +126,9 @@ class Gateway:
             return _refuse(*REFUSALS[self.trouble])
         body = await request.json()
         owner, name = request.match_info.get("owner"), request.match_info.get("name")
-        number = f"{len(self.sold):026d}"
+        number = f"{len(self.predictions):026d}"
         base = f"{self.url}/v1/predictions/{number}"
-        self.sold[number] = {
+        self.predictions[number] = {
             "id": number,
             "model": f"{owner}/{name}" if owner else "a/versioned-model",
             "version": body.get("version", "hidden"),
@@ -154,24 +154,24 @@ class Gateway:
         if self.trouble == "accepted_then_dropped":
             assert request.transport is not None
             request.transport.abort()
-        return web.json_response(self.sold[number], status=201)
+        return web.json_response(self.predictions[number], status=201)
 
     async def _run(self, number: str) -> None:
-        prediction = self.sold[number]
+        prediction = self.predictions[number]
         prediction["status"] = "processing"
         if self.trouble == "failed_later":
-            found: dict[str, Any] = {"status": "failed", "error": "CUDA out of memory, as planned"}
+            found: dict[str, Any] = {"status": "failed", "error": "CUDA out of memory (simulated)"}
         else:
             found = await self.predictor(prediction["input"])
         found["output"] = self.output or self._located(number, found.get("output"))
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         prediction |= {**found, "id": number, "completed_at": now}
         if self._hooks[number] and self.calls_back:
-            while await self.call_back(number) == 0 and self.repeats:  # noqa: ASYNC110 - another process comes back
+            while await self.call_back(number) == 0 and self.repeats:  # noqa: ASYNC110 - the API is restarted by another process
                 await asyncio.sleep(0.1)
 
     def _located(self, number: str, output: Any) -> Any:
-        """Files of the predictor, as Replicate hands them out."""
+        """URLs of the predictor's files, as Replicate returns them."""
         if not isinstance(output, list):
             return output
         for index, one in enumerate(output):
@@ -180,40 +180,40 @@ class Gateway:
         return [f"{self.url}/files/{number}/{index}.png" for index in range(len(output))]
 
     async def call_back(self, number: str, secret: str = SECRET, *, age: float = 0, url: str = "") -> int:
-        """Send the callback of a prediction; the answer's status."""
-        body = json.dumps(self.sold[number]).encode()
+        """Send the callback of a prediction; return the status of the answer."""
+        body = json.dumps(self.predictions[number]).encode()
         signed = headers([secret], f"msg_{number}", int(time.time() - age), body)
         status = 0
         with contextlib.suppress(aiohttp.ClientError):
             target = url or self._hooks[number]
             async with self.client.post(target, data=body, headers=signed) as answer:
                 status = answer.status
-        self.answered.setdefault(number, []).append(status)
+        self.callback_statuses.setdefault(number, []).append(status)
         return status
 
     async def get(self, request: web.Request) -> web.Response:
         self.polls += 1
-        found = self.sold.get(request.match_info["id"])
+        found = self.predictions.get(request.match_info["id"])
         return _refuse(404, "Not found") if found is None else web.json_response(found)
 
-    async def listed(self, request: web.Request) -> web.Response:
-        asked = {
+    async def list_predictions(self, request: web.Request) -> web.Response:
+        query = {
             "created_after": "2000-01-01T00:00Z",
             "created_before": "3000-01-01T00:00Z",
             "cursor": "0",
             **request.query,
         }
-        within = [one for one in self.sold.values() if _is_within(one["created_at"], asked)]
+        within = [one for one in self.predictions.values() if _is_within(one["created_at"], query)]
         newest = sorted(within, key=lambda one: one["id"], reverse=True)
-        start = int(asked["cursor"])
+        start = int(query["cursor"])
         more = urlencode({**request.query, "cursor": start + 2})
         following = f"{self.url}/v1/predictions?{more}" if start + 2 < len(newest) else None
-        # Two on a page, so that pages are turned.
+        # Two per page, so that clients need several pages.
         return web.json_response({"previous": None, "next": following, "results": newest[start : start + 2]})
 
     async def cancel(self, request: web.Request) -> web.Response:
         number = request.match_info["id"]
-        prediction = self.sold[number]
+        prediction = self.predictions[number]
         if prediction["status"] in {"starting", "processing"}:
             self._tasks[number].cancel()
             prediction["status"] = "canceled"
@@ -263,8 +263,8 @@ class Gateway:
         return response
 
 
-def _is_within(created: str, asked: dict[str, str]) -> bool:
-    after, at, before = map(datetime.fromisoformat, (asked["created_after"], created, asked["created_before"]))
+def _is_within(created: str, query: dict[str, str]) -> bool:
+    after, at, before = map(datetime.fromisoformat, (query["created_after"], created, query["created_before"]))
     return after <= at < before
 
 

@@ -1,4 +1,4 @@
-"""Saves a pipeline of Stable Diffusion that knows nothing: random weights, an alphabet for words, 0.3 MB.
+"""Saves a tiny Stable Diffusion pipeline: random weights, an alphabet as vocabulary, 0.3 MB.
 
 Run as a program, so that the tests' own process never loads PyTorch.
 """

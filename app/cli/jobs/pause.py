@@ -112,7 +112,7 @@ async def _known(runtime: Runtime, name: str) -> None:
         WrongUsageError: With names that were perhaps meant.
     """
     models = [offer.full_name for offer in runtime.registry.offers()]
-    providers = [*runtime.registry.providers, *runtime.registry.broken]
+    providers = [*runtime.registry.providers, *runtime.registry.load_errors]
     if name in models or name in providers:
         return
     if pauses.is_model(name):

@@ -15,8 +15,8 @@ from app.cli.tables import show_json, table
 from app.core.errors import SettingsError
 from app.core.telemetry.logging import set_up_logging
 from app.media_generator.loading import load_registry
-from app.media_generator.registry import Offer, Registry, Routed, UnknownModelError
-from app.runtime import plan_of
+from app.media_generator.registry import Offer, Registry, RouteListing, UnknownModelError
+from app.runtime import provider_config_of
 
 app = typer.Typer(
     name="models",
@@ -36,20 +36,20 @@ def list_models(
 ) -> None:
     """Show all models and routes, those that are retired or hidden too."""
     registry = _registry()
-    offers: list[Offer | Routed] = [*registry.offers(hidden=True), *registry.routes()]
+    offers: list[Offer | RouteListing] = [*registry.offers(hidden=True), *registry.routes()]
     shown = [one for one in offers if provider in {None, one.full_name.partition("/")[0]}]
     if json:
-        show_json({"items": [models_refreshed.plain(one) for one in shown], "broken": registry.broken})
+        show_json({"items": [models_refreshed.plain(one) for one in shown], "broken": registry.load_errors})
         return
     rows = table("MODEL", "STATUS", ">PRICE", "PER", "MAKES", "TITLE")
     for one in shown:
         card = one.card
-        standing = "hidden" if isinstance(one, Offer) and one.hidden else str(card.standing)
+        standing = "hidden" if isinstance(one, Offer) and one.hidden else str(card.current_status)
         price = "" if card.price is None else f"{card.price.amount} {card.price.currency}"
         per = "" if card.price is None else str(card.price.per)
         rows.add_row(one.full_name, standing, price, per, ", ".join(card.output_types), card.title)
     show_table(rows)
-    for name, why in registry.broken.items():
+    for name, why in registry.load_errors.items():
         say(f"{name} is left out: {why}")
 
 
@@ -62,7 +62,7 @@ def show(
     try:
         found = registry.route(name) or registry.find(name)
     except UnknownModelError as error:
-        raise CommandError(f"there is no model {name!r}; near names: {', '.join(error.near)}") from None
+        raise CommandError(f"there is no model {name!r}; near names: {', '.join(error.suggestions)}") from None
     told: dict[str, Any] = models_refreshed.plain(found)
     if json:
         show_json(told)
@@ -100,6 +100,6 @@ def _registry() -> Registry:
     settings = settings_in_force()
     set_up_logging(level="ERROR")
     try:
-        return load_registry(plan_of(settings))
+        return load_registry(provider_config_of(settings))
     except SettingsError as error:
         raise CommandError(error.detail) from None

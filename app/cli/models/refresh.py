@@ -23,7 +23,7 @@ from app.core.errors import SettingsError
 from app.media_generator.catalogue import read_catalogue
 from app.media_generator.errors import ModelGoneError, ProviderError
 from app.media_generator.model_card import ModelCard, ModelStatus
-from app.media_generator.registry import Offer, Routed
+from app.media_generator.registry import Offer, RouteListing
 from app.runtime import Runtime
 
 Changes = dict[str, dict[str, Any]]
@@ -35,11 +35,11 @@ PATIENCE: Final = 60.0
 """Seconds for one answer."""
 
 
-def plain(listed: Offer | Routed) -> dict[str, Any]:
+def plain(listed: Offer | RouteListing) -> dict[str, Any]:
     """What the catalogue has of a model, as JSON has it."""
     card = {field.name: _value(getattr(listed.card, field.name)) for field in fields(ModelCard)}
-    told = {**card, "name": listed.full_name, "standing": str(listed.card.standing)}
-    if isinstance(listed, Routed):
+    told = {**card, "name": listed.full_name, "standing": str(listed.card.current_status)}
+    if isinstance(listed, RouteListing):
         return {**told, "targets": [offer.full_name for _, offer in listed.targets]}
     return {**told, "hidden": listed.hidden}
 
@@ -78,7 +78,7 @@ async def asked(offers: Sequence[Offer]) -> tuple[Changes, dict[str, str]]:
             async with turn, asyncio.timeout(PATIENCE):
                 changed = _differing(offer.card, await offer.provider.refresh(offer.card))
         except ModelGoneError:
-            changed = {} if offer.card.standing is ModelStatus.RETIRED else {"status": "retired"}
+            changed = {} if offer.card.current_status is ModelStatus.RETIRED else {"status": "retired"}
         except ProviderError as error:
             silent[offer.full_name] = error.message
             return

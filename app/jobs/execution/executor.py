@@ -258,7 +258,7 @@ async def _poll(provider: MediaGeneratorModel, reference: Reference, defects: in
     """The outcome, and how many defects there were in a row."""
     try:
         return await adapter_calls.poll(provider, reference), 0
-    except adapter_calls.AdapterDefectError:
+    except adapter_calls.AdapterBugError:
         if defects + 1 >= MOST_DEFECTS:
             raise
         return Running(), defects + 1

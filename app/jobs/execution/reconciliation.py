@@ -121,7 +121,7 @@ async def find_purchase(offer: Offer, submission: Submission, attempt: OpenAttem
             if found is not None or can.findable:
                 return found
         if can.idempotent_submit:
-            return await adapter_calls.submit(provider, submission, patience=can.submit_timeout)
+            return await adapter_calls.submit(provider, submission, time_limit=can.submit_timeout)
     except ProviderError as error:
         return f"{provider.name} does not say: {error.message}"
     return f"{provider.name} cannot be asked for it"

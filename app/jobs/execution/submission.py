@@ -147,7 +147,7 @@ class Submitter:
         submission = await self._submission(job, offer, attempt, given)
         left = offer.provider.capabilities.submit_timeout - timedelta(seconds=attempt.age)
         try:
-            reference = await adapter_calls.submit(offer.provider, submission, patience=left)
+            reference = await adapter_calls.submit(offer.provider, submission, time_limit=left)
         except AnswerLostError as error:
             raise _UnansweredError(attempt, error) from error
         except ProviderError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.jobs.scheduling.availability import Unavailable
 from app.media_generator.model_card import ModelStatus
-from app.media_generator.registry import Fault, Offer, Registry, Routed, faults, whole_numbers
+from app.media_generator.registry import Fault, Offer, Registry, RouteListing, faults, normalize_integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,9 @@ class RouteStep:
     """Complete, as the target's schema says."""
 
 
-def first_step(route: Routed, given: Mapping[str, Any], closed: Unavailable) -> tuple[RouteStep | None, list[Fault]]:
+def first_step(
+    route: RouteListing, given: Mapping[str, Any], closed: Unavailable
+) -> tuple[RouteStep | None, list[Fault]]:
     """Where a new request goes; and where to nowhere, what is wrong with its input.
 
     The first target from which something is bought now; if none is, it waits for the first that fits.
@@ -63,12 +65,12 @@ def next_step(
     return None
 
 
-def _step(route: Routed, number: int, given: Mapping[str, Any]) -> RouteStep | list[Fault]:
+def _step(route: RouteListing, number: int, given: Mapping[str, Any]) -> RouteStep | list[Fault]:
     """The target with its input, or what is wrong with that; empty: it is not sold."""
     target, offer = route.targets[number]
-    if offer.card.standing is ModelStatus.RETIRED:
+    if offer.card.current_status is ModelStatus.RETIRED:
         return []
-    mapped = target.mapped(given, offer.card.input_schema)
+    mapped = target.map_input(given, offer.card.input_schema)
     if wrong := faults(offer, mapped):
         return wrong
-    return RouteStep(number, offer, offer.complete(whole_numbers(offer, mapped)))
+    return RouteStep(number, offer, offer.complete(normalize_integers(offer, mapped)))

@@ -13,8 +13,8 @@ from app.media import service
 from app.media.api.dependencies import media_dependencies
 from app.media_generator.media_generator_model import Capabilities
 from app.media_generator.model_card import ModelCard, ModelStatus, PriceUnit
-from app.media_generator.model_search import Wanted, found
-from app.media_generator.registry import Offer, Routed
+from app.media_generator.model_search import ModelQuery, search
+from app.media_generator.registry import Offer, RouteListing
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -91,7 +91,7 @@ class ModelPage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` for the page that follows; null: the last page.")
 
 
-def _out(listed: Offer | Routed) -> ModelOut:
+def _out(listed: Offer | RouteListing) -> ModelOut:
     card = listed.card
     return ModelOut(
         name=listed.full_name,
@@ -102,14 +102,14 @@ def _out(listed: Offer | Routed) -> ModelOut:
         input_schema=dict(card.input_schema),
         example={"prompt": "a lighthouse at dawn", "model": listed.full_name, "input": dict(card.example)},
         price=None if card.price is None else PriceOut.model_validate(card.price, from_attributes=True),
-        status=card.standing,
+        status=card.current_status,
         retired_at=card.retired_at,
         successor=card.successor,
         notice=_notice(listed.full_name, card),
         aliases=list(card.aliases),
         time_limit_seconds=None if card.time_limit is None else card.time_limit.total_seconds(),
-        capabilities=None if isinstance(listed, Routed) else _capabilities(listed.provider.capabilities, card),
-        targets=[offer.full_name for _, offer in listed.targets] if isinstance(listed, Routed) else None,
+        capabilities=None if isinstance(listed, RouteListing) else _capabilities(listed.provider.capabilities, card),
+        targets=[offer.full_name for _, offer in listed.targets] if isinstance(listed, RouteListing) else None,
     )
 
 
@@ -124,10 +124,10 @@ def _capabilities(can: Capabilities, card: ModelCard) -> CapabilitiesOut:
 
 
 def _notice(name: str, card: ModelCard) -> str | None:
-    if card.standing is ModelStatus.ACTIVE and card.retired_at is None:
+    if card.current_status is ModelStatus.ACTIVE and card.retired_at is None:
         return None
-    said = f"{name} is {card.standing}"
-    if card.retired_at is not None and card.standing is not ModelStatus.RETIRED:
+    said = f"{name} is {card.current_status}"
+    if card.retired_at is not None and card.current_status is not ModelStatus.RETIRED:
         said += f", and retired from {card.retired_at}"
     return said if card.successor is None else f"{said}; ask for {card.successor}"
 
@@ -136,8 +136,8 @@ def _notice(name: str, card: ModelCard) -> str | None:
 async def models(request: Request, asked: Annotated[ModelFilter, Query()]) -> ModelPage:
     """What can be asked for, with input schema, price and an example, by name."""
     after = decode_name(asked.cursor) if asked.cursor else ""
-    wanted = Wanted(asked.provider, asked.output_type, asked.status, asked.q, after)
-    listed = found(media_dependencies(request).services.registry, wanted, limit=asked.limit + 1)
+    wanted = ModelQuery(asked.provider, asked.output_type, asked.status, asked.q, after)
+    listed = search(media_dependencies(request).services.registry, wanted, limit=asked.limit + 1)
     more = encode_name(listed[asked.limit - 1].full_name) if len(listed) > asked.limit else None
     return ModelPage(items=[_out(one) for one in listed[: asked.limit]], next_cursor=more)
 

@@ -15,15 +15,15 @@ from app.media.errors import ModelGoneInRequestError, ModelRetiredInRequestError
 from app.media_generator.errors import ModelGoneError
 from app.media_generator.model_card import ModelStatus
 from app.media_generator.registry import (
-    MOST_NEAR,
+    MAX_SUGGESTIONS,
     Fault,
     Listing,
     Offer,
     Registry,
-    Routed,
+    RouteListing,
     UnknownModelError,
     faults,
-    whole_numbers,
+    normalize_integers,
 )
 
 # Made once: `json.dumps` makes an encoder for every call that is not plain.
@@ -70,7 +70,7 @@ async def validate(services: MediaServices, model: str | None, given: Mapping[st
     if isinstance(wanted, Offer):
         _refuse_retired(wanted)
     _refuse_faults(wanted, faults(wanted, given))
-    given = whole_numbers(wanted, given)
+    given = normalize_integers(wanted, given)
     unavailable = await services.availability.read()
     if isinstance(wanted, Offer):
         _refuse_gone(services.registry, wanted, unavailable)
@@ -84,7 +84,7 @@ async def validate(services: MediaServices, model: str | None, given: Mapping[st
 
 
 def _refuse_retired(offer: Offer) -> None:
-    if offer.card.standing is ModelStatus.RETIRED:
+    if offer.card.current_status is ModelStatus.RETIRED:
         successor = offer.card.successor
         instead = "see /models for others" if successor is None else f"ask for {successor}"
         allowed = [] if successor is None else [successor]
@@ -95,7 +95,7 @@ def _refuse_retired(offer: Offer) -> None:
 def _refuse_gone(registry: Registry, offer: Offer, unavailable: Unavailable) -> None:
     why = unavailable.models.get(offer.full_name)
     if why is not None and why["code"] == ModelGoneError.code:
-        others = registry.near(offer.full_name) if offer.card.successor is None else [offer.card.successor]
+        others = registry.suggestions(offer.full_name) if offer.card.successor is None else [offer.card.successor]
         wrong = {"field": "model", "message": "gone", "given": offer.full_name, "allowed": others}
         raise ModelGoneInRequestError(f"{why['message']}; ask for another: {', '.join(others)}", errors=[wrong])
 
@@ -111,30 +111,30 @@ def _refuse_faults(offer: Listing, wrong: Sequence[Fault]) -> None:
         )
 
 
-def find_model(registry: Registry, name: str) -> Offer | Routed:
+def find_model(registry: Registry, name: str) -> Offer | RouteListing:
     """The model or the route that a request names.
 
     Raises:
         UnknownModelInRequestError: There is none; the error holds the near names.
     """
     try:
-        return registry.wanted(name)
+        return registry.resolve(name)
     except UnknownModelError as error:
         raise UnknownModelInRequestError(
             f"there is no model {name!r}; {_what_helps(registry, error)}",
-            errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.near}],
+            errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.suggestions}],
         ) from None
 
 
 def _what_helps(registry: Registry, error: UnknownModelError) -> str:
     kind = error.name.partition("/")[0]
-    if kind in registry.asleep:
-        return f"{kind} is not set up here: set {registry.asleep[kind]()} and start API and workers anew"
-    if kind in registry.broken:
+    if kind in registry.unconfigured:
+        return f"{kind} is not set up here: set {registry.unconfigured[kind]()} and start API and workers anew"
+    if kind in registry.load_errors:
         return f"{kind} is set up, but cannot be used: `fleek doctor` and /tools/ready say why"
-    if len(error.near) > MOST_NEAR:
+    if len(error.suggestions) > MAX_SUGGESTIONS:
         return "GET /models lists those that there are"
-    return f"near names: {', '.join(error.near)}"
+    return f"near names: {', '.join(error.suggestions)}"
 
 
 def to_json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:

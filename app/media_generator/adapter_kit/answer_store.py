@@ -1,8 +1,8 @@
-"""Answers of providers that answer with the result itself: kept whole before anybody reads them, found after a crash.
+"""Answers of providers whose answer is the result itself: stored complete before they are parsed, found after a crash.
 
-1. The answer streams into the vault as it comes, under the attempt's id. One that breaks off is not kept.
+1. The answer is streamed into the vault under the attempt's id. One that breaks off is not stored.
 2. The reference names it; the engine commits the reference.
-3. A crash in between loses neither: what lies under the attempt's id is its purchase.
+3. After a crash in between, the answer stored under the attempt's id is the purchase.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
@@ -14,38 +14,38 @@ from app.media_generator.errors import AnswerLostError, NotReachedError, OutputE
 
 
 class AnswerTooLongError(AnswerLostError):
-    """An answer has more bytes than are kept of one."""
+    """An answer is larger than the limit."""
 
 
-class KeptAnswers:
-    """Those of one account, each a JSON object."""
+class AnswerStore:
+    """Answers of one account, each a JSON object; plug-ins import it as `KeptAnswers`."""
 
     def __init__(self, provider: str, vault: RawAnswers | None, *, most_bytes: int) -> None:
-        """See `KeptAnswers`.
+        """See `AnswerStore`.
 
         Args:
             provider: The account's name, for messages.
-            vault: None in processes that work on no jobs.
-            most_bytes: Of an answer.
+            vault: None in processes that execute no jobs.
+            most_bytes: Largest size of an answer.
         """
         self._provider = provider
-        self._vault_or_none = vault
+        self._optional_vault = vault
         self._most_bytes = most_bytes
 
     async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
-        """Store an answer; the name under which it lies. Errors of `chunks` come through as they are.
+        """Store an answer and return its name. Errors raised by `chunks` pass through unchanged.
 
         Raises:
-            AnswerLostError: It is not whole, or cannot be stored.
+            AnswerLostError: It is incomplete, or cannot be stored.
         """
         try:
-            return await self._vault.keep(attempt_id, self._whole(chunks))
+            return await self._vault.keep(attempt_id, self._checked_complete(chunks))
         except OSError as error:
-            said = f"{self._provider} has answered, and the answer could not be stored: {error}"
-            raise AnswerLostError(said) from error
+            message = f"{self._provider} answered, but the answer could not be stored: {error}"
+            raise AnswerLostError(message) from error
 
     async def keep_file(self, attempt_id: UUID, part: str, chunks: AsyncIterator[bytes]) -> str:
-        """Store a file that came apart from its answer, whatever it is; the name under which it lies.
+        """Store a file that was sent separately from its answer, unchecked, and return its name.
 
         Raises:
             AnswerLostError: It cannot be stored.
@@ -56,42 +56,42 @@ class KeptAnswers:
             raise AnswerLostError(f"a file of {self._provider} could not be stored: {error}") from error
 
     async def find(self, attempt_id: UUID) -> str | None:
-        """The name of the answer that came for an attempt; None: none is here, which says nothing of the provider.
+        """The name of the answer stored for an attempt; None: none is stored, although the provider may have sent one.
 
         Raises:
-            NotReachedError: It cannot be said now.
+            NotReachedError: The store cannot be read at the moment.
         """
-        with self._told():
+        with self._translated_errors():
             return await self._vault.find(attempt_id)
 
     async def read(self, name: str) -> AsyncGenerator[bytes]:
         """An answer, chunk by chunk.
 
         Raises:
-            OutputError: It is not kept any more.
-            NotReachedError: It cannot be had now.
+            OutputError: It is no longer stored.
+            NotReachedError: The store cannot be read at the moment.
         """
-        with self._told():
+        with self._translated_errors():
             async for chunk in self._vault.open(name):
                 yield chunk
 
     async def drop(self, name: str) -> None:
-        """Nobody needs it any more.
+        """Delete an answer.
 
         Raises:
-            NotReachedError: It lies there still.
+            NotReachedError: It was not deleted.
         """
-        with self._told():
+        with self._translated_errors():
             await self._vault.drop(name)
 
     @property
     def _vault(self) -> RawAnswers:
-        if self._vault_or_none is None:
-            raise RuntimeError(f"{self._provider} works on jobs only where answers can be kept")
-        return self._vault_or_none
+        if self._optional_vault is None:
+            raise RuntimeError(f"{self._provider} can execute jobs only in a process with a vault")
+        return self._optional_vault
 
-    async def _whole(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Pass it on; what is no whole object is lost, though the connection ended as it should."""
+    async def _checked_complete(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks, checked: an incomplete JSON object is an error even if the connection ended normally."""
         size, end = 0, b""
         async for chunk in chunks:
             yield chunk
@@ -103,10 +103,10 @@ class KeptAnswers:
             raise AnswerLostError(f"the answer of {self._provider} is cut off after {size} bytes")
 
     @contextmanager
-    def _told(self) -> Generator[None]:
+    def _translated_errors(self) -> Generator[None]:
         try:
             yield
         except FileNotFoundError as error:
-            raise OutputError(f"the answer of {self._provider} is not kept any more") from error
+            raise OutputError(f"the answer of {self._provider} is no longer stored") from error
         except OSError as error:
-            raise NotReachedError(f"the answer of {self._provider} cannot be reached now: {error}") from error
+            raise NotReachedError(f"the answer of {self._provider} cannot be read at the moment: {error}") from error

@@ -1,4 +1,4 @@
-"""What a Cog model answers, alone or at Replicate: outputs of any shape, and progress in its log."""
+"""Parses answers of Cog models, self-hosted or at Replicate: outputs of any shape, and progress in the log."""
 
 import binascii
 import re
@@ -9,35 +9,35 @@ from urllib.parse import unquote_to_bytes
 
 from app.media_generator.errors import OutputError
 
-LONGEST_FAILURE: Final = 2_000
+MAX_FAILURE_CHARS: Final = 2_000
 """Characters."""
 _PROGRESS: Final = re.compile(r"(\d{1,3})%\s*\|")
 _FILE: Final = re.compile(r"(?:https?://|data:)", re.IGNORECASE)
 
 
 def progress(logs: str) -> float | None:
-    """The last percentage of a bar like tqdm's; None: there is none."""
+    """The last percentage of a progress bar like tqdm's, as 0 to 1; None: there is none."""
     found = _PROGRESS.findall(logs)
     return min(int(found[-1]), 100) / 100 if found else None
 
 
 def failure(error: Any, status: str) -> str:
-    """Why it failed, in Cog's words; each layer that an error passes there may put the same ones before it."""
+    """Cog's error message, without the prefix that each of its layers repeats."""
     words = str(error or f"it ended as {status}")
     head, colon, rest = words.partition(": ")
     while colon and rest.startswith(head + colon):
         words = rest
         rest = words.removeprefix(head + colon)
-    return words[:LONGEST_FAILURE]
+    return words[:MAX_FAILURE_CHARS]
 
 
 def files(output: Any) -> list[str]:
-    """Every file of an output of any shape, in order; of one without files its text, as a data URI."""
+    """The files in an output of any shape, in order; if there are none, its text as a data URI."""
     strings = list(_strings(output))
     found = [text for text in strings if _FILE.match(text)]
     if found or not strings:
         return found
-    # An iterator model tells its text in pieces.
+    # A model that yields text returns it in pieces.
     text = "".join(strings)
     return ["data:text/plain;charset=utf-8," + "".join(f"%{byte:02x}" for byte in text.encode())]
 
@@ -53,18 +53,18 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(one)
 
 
-def data_of(uri: str) -> bytes:
+def decode_data_uri(uri: str) -> bytes:
     """The bytes of a data URI.
 
     Raises:
-        OutputError: It is none, or not whole.
+        OutputError: It is not a complete data URI.
     """
     head, comma, content = uri.partition(",")
     if not comma:
-        raise OutputError("the result is no whole data URI")
+        raise OutputError("the result is not a complete data URI")
     if not head.lower().endswith(";base64"):
         return unquote_to_bytes(content)
     try:
         return b64decode(content, validate=True)
     except binascii.Error as error:
-        raise OutputError("the result is no valid base64") from error
+        raise OutputError("the result is not valid base64") from error

@@ -1,20 +1,20 @@
-"""The input schema of a model: from the OpenAPI document that Cog writes to JSON Schema 2020-12 as we show it."""
+"""Converts a Cog model's OpenAPI document to our input schema, JSON Schema 2020-12."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-DEEPEST: Final = 12
+MAX_DEPTH: Final = 12
 _KEPT: Final = (
     *("type", "title", "description", "default", "enum", "format", "minimum", "maximum", "items", "anyOf"),
     *("minLength", "maxLength", "pattern", "minItems", "maxItems", "exclusiveMinimum", "exclusiveMaximum"),
 )
-"""Everything else is of no use to a caller, such as the order in which Replicate shows the fields."""
+"""Keywords that callers can use; the others are dropped, such as Replicate's display order."""
 
 
 def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of `input`: references written out, `nullable` as a type, unknown parameters refused.
+    """The schema of `input`: references resolved, `nullable` as a type, unknown parameters refused.
 
-    `prompt` is left out: it is a field of every request. Where the model requires none, it is not sent.
+    `prompt` is left out: it is a field of every request. It is not sent to a model that has none.
 
     Args:
         document: The `openapi_schema` of a version, or Cog's own `/openapi.json`.
@@ -22,7 +22,7 @@ def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     schemas: Mapping[str, Any] = document["components"]["schemas"]
     given: Mapping[str, Any] = schemas["Input"]
     in_order = sorted(given.get("properties", {}).items(), key=lambda item: item[1].get("x-order", 0))
-    properties = {name: _plain(rule, schemas, DEEPEST) for name, rule in in_order if name != "prompt"}
+    properties = {name: _resolve(rule, schemas, MAX_DEPTH) for name, rule in in_order if name != "prompt"}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
@@ -34,12 +34,12 @@ def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def takes_prompt(document: Mapping[str, Any]) -> bool:
-    """Whether the model knows a parameter `prompt`."""
+    """Whether the model has a parameter `prompt`."""
     return "prompt" in document["components"]["schemas"]["Input"].get("properties", {})
 
 
-def _plain(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
-    """One rule without references."""
+def _resolve(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
+    """One rule with its references resolved."""
     if not isinstance(rule, Mapping) or deep == 0:
         return {}
     merged: dict[str, Any] = {}
@@ -48,16 +48,16 @@ def _plain(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
     nullable = merged.pop("nullable", False)
     plain = {name: merged[name] for name in _KEPT if name in merged}
     if "items" in plain:
-        plain["items"] = _plain(plain["items"], schemas, deep - 1)
+        plain["items"] = _resolve(plain["items"], schemas, deep - 1)
     if "anyOf" in plain:
-        plain["anyOf"] = [_plain(one, schemas, deep - 1) for one in plain["anyOf"]]
+        plain["anyOf"] = [_resolve(one, schemas, deep - 1) for one in plain["anyOf"]]
     if nullable and isinstance(plain.get("type"), str):
         plain["type"] = [plain["type"], "null"]
     return plain
 
 
 def _parts(rule: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a rule is put together from, the most general first: `$ref`, `allOf`, then its own words."""
+    """The parts of a rule, the most general first: `$ref`, `allOf`, then its own keywords."""
     parts: list[Mapping[str, Any]] = []
     if isinstance(name := rule.get("$ref"), str):
         parts += _parts(schemas.get(name.rpartition("/")[2], {}), {})

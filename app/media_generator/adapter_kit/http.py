@@ -1,4 +1,4 @@
-"""What adapters that speak HTTP share: what a failure or a status means for the money, and how outputs are fetched."""
+"""Shared by HTTP adapters: which error a failure or status means for billing, and downloads of outputs."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
@@ -23,12 +23,12 @@ from app.media_generator.errors import (
     UnauthorizedError,
 )
 
-MOST_REDIRECTS: Final = 5
-LONGEST_WAIT: Final = timedelta(hours=1)
-"""Of what a provider may ask for in Retry-After."""
+MAX_REDIRECTS: Final = 5
+MAX_RETRY_AFTER: Final = timedelta(hours=1)
+"""Longest wait accepted from Retry-After."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BUSY: Final = frozenset({429, 503, 529})
-_UNSURE: Final = frozenset({408, 500, 502, 504})
+_OUTCOME_UNKNOWN: Final = frozenset({408, 500, 502, 504})
 _BY_STATUS: Final[Mapping[int, type[ProviderError]]] = {
     400: InputRefusedError,
     401: UnauthorizedError,
@@ -38,17 +38,17 @@ _BY_STATUS: Final[Mapping[int, type[ProviderError]]] = {
     410: ModelGoneError,
     413: InputRefusedError,
     422: InputRefusedError,
-    501: RefusedError,  # it has never heard of such a request
+    501: RefusedError,  # the endpoint is not implemented
 }
 
 
 def from_outgoing(provider: str, error: OutgoingError, *, spending: bool) -> ProviderError:
-    """What it means that a call brought no answer.
+    """The error for a call that got no answer.
 
     Args:
         provider: Its name, for the message.
         error: Of `Http`.
-        spending: Whether the call buys; otherwise it may simply be made again.
+        spending: Whether the call is billable; otherwise it may be repeated.
     """
     if isinstance(error, NotSentError) or not spending:
         return NotReachedError(f"{provider}: {error}")
@@ -56,10 +56,10 @@ def from_outgoing(provider: str, error: OutgoingError, *, spending: bool) -> Pro
 
 
 async def ask(http: Http, request: Request, *, provider: str) -> Answer:
-    """Make a call that buys nothing.
+    """Make a call that costs nothing.
 
     Raises:
-        NotReachedError: There is no answer; it may simply be made again.
+        NotReachedError: There is no answer; the call may be repeated.
     """
     try:
         return await http.send(request)
@@ -70,46 +70,47 @@ async def ask(http: Http, request: Request, *, provider: str) -> Answer:
 def from_answer(
     provider: str, status: int, headers: Mapping[str, str], message: str, *, spending: bool
 ) -> ProviderError:
-    """What a status that is no success means, by the table of design: refused, busy, or nobody knows.
+    """The error for an unsuccessful status: refused, busy, or unknown whether it was billed.
 
     Args:
         provider: Its name, for the message.
         status: Of the answer.
         headers: Of the answer.
-        message: What the provider says in words; may be empty.
-        spending: Whether the call buys; otherwise what is unsure may simply be asked again.
+        message: The provider's error message; may be empty.
+        spending: Whether the call is billable; otherwise it may be repeated after a server error.
     """
     text = f"{provider} answered {status}" + (f": {message}" if message else "")
     if status in _BUSY:
         return BusyError(text, retry_after=retry_after(headers))
     if status in _BY_STATUS:
         return _BY_STATUS[status](text)
-    if status in _UNSURE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _OUTCOME_UNKNOWN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return AnswerLostError(text) if spending else NotReachedError(text, retry_after=retry_after(headers))
     return RefusedError(text)
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """How long the provider wants to be left alone; None: it does not say, or not so that it can be read."""
+    """The wait that the provider requests; None: none, or unreadable."""
     given = headers.get("retry-after", "").strip()
     if given.isascii() and given.replace(".", "", 1).isdigit() and len(given) < len("1000000000"):
-        return min(timedelta(seconds=float(given)), LONGEST_WAIT)
+        return min(timedelta(seconds=float(given)), MAX_RETRY_AFTER)
     with suppress(ValueError, OverflowError, TypeError):
         wait = parsedate_to_datetime(given) - datetime.now(UTC)
-        return min(max(wait, timedelta(0)), LONGEST_WAIT)
+        return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)
     return None
 
 
 async def download(http: Http, request: Request, *, provider: str) -> AsyncGenerator[bytes]:
     """The bytes of an output, chunk by chunk; redirects are followed.
 
-    Headers of the request go to its own host alone, and so does an unguarded call: what leads elsewhere is guarded.
+    Only the request's own host gets its headers and may have a private address; redirects elsewhere go through the
+    address guard.
 
     Raises:
         NotReachedError, BusyError: Fetch it again later.
-        OutputError: It is gone for good, or cannot be fetched from there.
+        OutputError: It is permanently gone, or its address is not allowed.
     """
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         try:
             async with http.stream(request) as answer:
                 if answer.status == HTTPStatus.OK:
@@ -117,7 +118,7 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
                         yield chunk
                     return
                 if answer.status not in _REDIRECTS:
-                    raise _no_output(provider, answer.status, answer.headers)
+                    raise _download_refusal(provider, answer.status, answer.headers)
                 target = urljoin(request.url, answer.headers.get("location", ""))
         except (RefusedAddressError, ValueError) as error:
             raise OutputError(f"{provider}: {error}") from error
@@ -125,12 +126,12 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
             raise NotReachedError(f"{provider}: {error}") from error
         same = target.split("/")[:3] == request.url.split("/")[:3]
         request = replace(request, url=target) if same else replace(request, url=target, headers={}, guarded=True)
-    raise OutputError(f"{provider} sends us on and on for a result")
+    raise OutputError(f"{provider} redirected too often for a result")
 
 
-def _no_output(provider: str, status: int, headers: Mapping[str, str]) -> ProviderError:
+def _download_refusal(provider: str, status: int, headers: Mapping[str, str]) -> ProviderError:
     if status in _BUSY:
         return BusyError(f"{provider} answered {status} for a result", retry_after=retry_after(headers))
-    if status in _UNSURE or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _OUTCOME_UNKNOWN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NotReachedError(f"{provider} answered {status} for a result")
-    return OutputError(f"{provider} answered {status} for a result: it is gone, or not ours")
+    return OutputError(f"{provider} answered {status} for a result: it is gone, or access is denied")

@@ -1,4 +1,4 @@
-"""Parts of others' JSON that may be anything: read as what they should be, or as nothing."""
+"""Lenient reads of JSON from other services: values of an unexpected type count as empty."""
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises at bytes that are no JSON, are not UTF-8, or are nested without end."""
+"""Errors that msgspec raises for bytes that are not JSON, not UTF-8, or nested too deeply."""
 
 
 def members(value: Any) -> dict[str, Any]:
-    """The members of an object; none if it is no object."""
+    """The members of an object; empty if it is not an object."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def entries(value: Any) -> list[Any]:
-    """The entries of a list; none if it is no list."""
+    """The entries of a list; empty if it is not a list."""
     return list(cast("Sequence[Any]", value)) if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""The body of a form with files, as some providers want them."""
+"""Builds multipart/form-data bodies with files."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,16 +7,16 @@ from app.media_generator.media_generator_model import InputFile
 
 
 async def one_file(field: str, file: InputFile) -> tuple[bytes, str]:
-    """A form with one file; the body and its Content-Type. The file is held in memory while it is sent."""
+    """A form with one file: body and Content-Type. The file is held in memory while it is sent."""
     content = b"".join([chunk async for chunk in file.chunks()])
     return form({}, [(field, file.name, file.media_type, content)])
 
 
 def form(fields: Mapping[str, str], files: Sequence[tuple[str, str, str, bytes]]) -> tuple[bytes, str]:
-    """A form; the body and its Content-Type.
+    """A form: body and Content-Type.
 
     Args:
-        fields: Texts by name.
+        fields: Text fields by name.
         files: Field, name, media type and content of each.
     """
     boundary = f"fleek-{new_id().hex}"

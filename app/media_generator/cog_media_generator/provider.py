@@ -1,22 +1,22 @@
-"""Cog: any model in a container that Cog has built, at an address of yours.
+"""Cog: any model in a container built with Cog, at an address of the operator's.
 
-A Cog server keeps no result: it tells it once. Without COG_CALLBACK_URL a purchase is one request whose answer is the
-result:
+A Cog server does not store results: it returns each once. Without COG_CALLBACK_URL a purchase is one request whose
+answer is the result:
 
-1. `PUT /predictions/{attempt_id}`, once. From here on a failure means that nobody knows, unless the server refuses.
-2. The answer streams into the vault as it comes. An answer that breaks off is not kept.
+1. `PUT /predictions/{attempt_id}`, once. From here on a failure means outcome unknown, unless the server refuses.
+2. The answer is streamed into the vault. An answer that breaks off is not stored.
 3. The reference names it. **The commit point** is the engine's: it stores the reference.
-4. `poll` and `open` read the answer from the vault, in any process; `settled` drops it.
+4. `poll` and `open` read the answer from the vault, in any process; `settled` deletes it.
 
-A server whose client is gone stops computing. With COG_CALLBACK_URL it is asked to answer at once and to call back:
+A server stops computing when its client disconnects. With COG_CALLBACK_URL it is asked to answer at once and call back:
 
-1. When it was started is asked for, then `PUT /predictions/{attempt_id}`; the reference says which server took it.
+1. Read the server's start time, then `PUT /predictions/{attempt_id}`; the reference holds that start time.
 2. The server calls back with the result; the API streams it into the vault (`take_answer`).
-3. `poll` looks there. As long as nothing is there, the server is asked for its health: one that was started anew has
-   lost the prediction, which is bought again; one that idles on has called where nobody heard it.
+3. `poll` reads the vault. While nothing is there it checks the server's health: a restarted server has lost the
+   prediction, which is then submitted again; if the server stays idle, its callback did not reach us.
 
-Asked again with the same id while it runs, the server says so and starts nothing; later it computes again, on your own
-machine. So a lost answer is asked for once more, unless it had come: what lies under the attempt's id is its purchase.
+If the same id is submitted while it runs, the server reports that and starts nothing; later it computes it again, on
+the operator's own machine. So a lost answer is submitted once more, unless one is stored under the attempt's id.
 """
 
 import json
@@ -34,15 +34,22 @@ from uuid import UUID
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request, Stream
-from app.media_generator.accounts import Setup
-from app.media_generator.adapter_kit.answer_store import AnswerTooLongError, KeptAnswers
-from app.media_generator.adapter_kit.cog_outputs import data_of, failure, files
+from app.media_generator.accounts import ProviderSetup
+from app.media_generator.adapter_kit.answer_store import AnswerStore, AnswerTooLongError
+from app.media_generator.adapter_kit.cog_outputs import decode_data_uri, failure, files
 from app.media_generator.adapter_kit.cog_schema import input_schema
 from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
 from app.media_generator.callbacks import CallbackRefusedError, SentFile
 from app.media_generator.cog_media_generator.server import CogServer
 from app.media_generator.cog_media_generator.settings import CogSettings
-from app.media_generator.cog_media_generator.wire import AT_WORK, Answer, is_url, place_of, prediction, read_answer
+from app.media_generator.cog_media_generator.wire import (
+    UNFINISHED,
+    Answer,
+    file_location,
+    is_url,
+    prediction,
+    read_answer,
+)
 from app.media_generator.errors import (
     BusyError,
     GenerationFailedError,
@@ -66,20 +73,20 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.model_card import ModelCard
 
 CHUNK_BYTES: Final = 64 * 1024
-MOST_BYTES: Final = 256 * 1024 * 1024
-"""Of an answer, which is held while it is read."""
-MOST_WORDS: Final = 64 * 1024
-"""Bytes of a refusal that are read, and of a callback that only says how far it is."""
-LONGEST: Final = 1e9
-"""Seconds of a prediction that are believed."""
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+"""Largest answer, which is held in memory while it is parsed."""
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+"""Bytes that are read of an error message, and of a callback that only reports progress."""
+MAX_SECONDS: Final = 1e9
+"""Longest plausible duration of a prediction."""
 IDLE_SECONDS: Final = 600.0
-"""How long a server may idle before we believe that its callback is lost; it repeats one for some minutes."""
+"""How long a server may be idle before its callback counts as lost; it retries callbacks for some minutes."""
 
-ANY_MODEL: Final = ModelCard(
+GENERIC_MODEL: Final = ModelCard(
     name="model",
     title="A Cog model",
-    description="Whatever the container at this address predicts. Its parameters are checked there alone; with a card "
-    "in the catalogue they are checked before.",
+    description="The model of the container at this address. Only the container validates its parameters; with a card "
+    "in the catalogue they are validated earlier.",
     output_types=("image/png", "image/jpeg", "image/webp", "video/mp4", "audio/mpeg", "audio/wav"),
     input_schema={"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"},
     example={},
@@ -87,7 +94,7 @@ ANY_MODEL: Final = ModelCard(
 
 
 class CogMediaGeneratorModel(MediaGeneratorModel):
-    """The server's own slots decide how many at once, a busy one is asked again."""
+    """The server's slots limit concurrency; a busy server is retried."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         idempotent_submit=True,
@@ -98,7 +105,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         data_uri_bytes=20 * 1024 * 1024,
     )
 
-    def __init__(self, setup: Setup, settings: CogSettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: CogSettings) -> None:
         self.name = setup.account.name
         can = type(self).capabilities
         if settings.callback_url is None:
@@ -108,28 +115,28 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             self.callback_base = settings.callback_url.rstrip("/")
         self.capabilities = can  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
         self._upload_key = settings.upload_key
-        self._runs_one = settings.concurrency == 1
+        self._single_slot = settings.concurrency == 1
         self._idle_since = dict[str, float]()
         self._http = setup.http
-        self._answers = KeptAnswers(self.name, setup.vault, most_bytes=MOST_BYTES)
+        self._answers = AnswerStore(self.name, setup.vault, most_bytes=MAX_ANSWER_BYTES)
         self._server = CogServer(self.name, settings.base_url.rstrip("/"), setup.http)
-        self._cards = tuple(setup.models) or (ANY_MODEL,)
+        self._cards = tuple(setup.models) or (GENERIC_MODEL,)
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class."""
         settings = setup.account.read(CogSettings)
         if settings.upload_key is not None and settings.callback_url is None:
             key, url = setup.account.variable("upload_key"), setup.account.variable("callback_url")
-            raise SettingsError(f"{key} needs {url}: files are sent for an answer that comes as a callback")
+            raise SettingsError(f"{key} needs {url}: files are uploaded only for answers that come as callbacks")
         return cls(setup, settings)
 
     def models(self) -> Sequence[ModelCard]:
-        """See the base class; those of the catalogue, or one that takes anything."""
+        """See the base class; those of the catalogue, or a generic one that accepts any input."""
         return self._cards
 
     async def submit(self, submission: Submission) -> Reference:
-        """See the base class; returns when the whole answer is in the vault, or when the server has begun."""
+        """See the base class; returns when the complete answer is in the vault, or when the server has started."""
         card = next(card for card in self._cards if card.name == submission.model)
         prompt = card.options.get("prompt", "prompt")
         given = {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
@@ -140,14 +147,14 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
                 if answer.status == HTTPStatus.ACCEPTED and submission.callback_url is not None:
                     return Reference(str(submission.attempt_id), {"server": server})
                 if answer.status != HTTPStatus.OK:
-                    await self._refuse(answer)
+                    await self._raise_refusal(answer)
                 kept = await self._keep(submission.attempt_id, answer.chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
         return _reference(submission.attempt_id, kept)
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - found by its id
-        """See the base class; the server is not asked, it keeps no result."""
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - the id is enough
+        """See the base class; reads the vault, because the server stores no results."""
         kept = await self._answers.find(submission.attempt_id)
         return None if kept is None else _reference(submission.attempt_id, kept)
 
@@ -156,29 +163,29 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         beginning = b""
         async for chunk in chunks:
             beginning += chunk
-            if len(beginning) > MOST_WORDS:
+            if len(beginning) > MAX_MESSAGE_BYTES:
                 break
         else:
             with suppress(OutputError):
-                if read_answer(beginning, of=self.name).status in AT_WORK:
+                if read_answer(beginning, of=self.name).status in UNFINISHED:
                     return None
-        return _reference(attempt_id, await self._keep(attempt_id, _chained(beginning, chunks)))
+        return _reference(attempt_id, await self._keep(attempt_id, _chain(beginning, chunks)))
 
     async def take_file(self, file: SentFile) -> str:
-        """See the base class; two files of one answer have different names."""
+        """See the base class; the files of one answer have different names."""
         key = None if self._upload_key is None else self._upload_key.get_secret_value()
         if key is None or not compare_digest(file.key.encode(), key.encode()):
-            raise CallbackRefusedError(f"that is not the upload URL of {self.name}")
+            raise CallbackRefusedError(f"this is not the upload URL of {self.name}")
         part = sha256(file.name.encode()).hexdigest()[:32]
         await self._answers.keep_file(file.attempt_id, part, file.chunks)
         return f"{file.attempt_id}.{part}"
 
     async def poll(self, reference: Reference) -> Outcome:
-        """See the base class; the answer lies in the vault, or the server is still at work."""
+        """See the base class; the answer is in the vault, or the server is still working."""
         try:
-            name = await self._name_of(reference)
+            name = await self._answer_name(reference)
             if name is None:
-                return await self._at_work(reference)
+                return await self._pending_outcome(reference)
             answer = await self._read(name)
         except OutputError as error:
             return Failed(error)
@@ -188,15 +195,15 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         if answer.status != "succeeded":
             return Failed(GenerationFailedError(failure(answer.error, answer.status)))
         seconds = (answer.metrics or {}).get("predict_time")
-        units = {"second": float(seconds)} if isinstance(seconds, int | float) and abs(seconds) < LONGEST else {}
+        units = {"second": float(seconds)} if isinstance(seconds, int | float) and abs(seconds) < MAX_SECONDS else {}
         found = files(answer.output)
-        outputs = [place_of(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
+        outputs = [file_location(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
         return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class; that it has stopped comes as a callback, unless the server has lost it."""
+        """See the base class; a callback confirms the cancellation, unless the server has lost the prediction."""
         answer = await self._server.cancel(reference.external_id)
-        lost = answer is CancelAnswer.TOO_LATE and isinstance(await self._at_work(reference), Failed)
+        lost = answer is CancelAnswer.TOO_LATE and isinstance(await self._pending_outcome(reference), Failed)
         return CancelAnswer.CANCELED if lost else answer
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
@@ -212,69 +219,67 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
                 yield chunk
             return
         name, _, index = output.location.rpartition("#")
-        content = data_of(files((await self._read(name)).output)[int(index)])
+        content = decode_data_uri(files((await self._read(name)).output)[int(index)])
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
 
     async def refresh(self, card: ModelCard) -> ModelCard:
-        """See the base class; the schema that the container was built with."""
+        """See the base class; reads the schema that the container was built with."""
         return replace(card, input_schema=input_schema(await self._server.document()))
 
     async def settled(self, reference: Reference) -> None:
         """See the base class."""
-        name = await self._name_of(reference)
+        name = await self._answer_name(reference)
         if name is None:
             return
         if self._upload_key is not None:
             for one in files((await self._read(name)).output):
-                place = place_of(one, name)
+                place = file_location(one, name)
                 if place is not None and not is_url(place):
                     await self._answers.drop(place)
         await self._answers.drop(name)
 
-    async def _name_of(self, reference: Reference) -> str | None:
+    async def _answer_name(self, reference: Reference) -> str | None:
         named: str | None = reference.data.get("answer")
         return named or await self._answers.find(UUID(reference.external_id))
 
-    async def _at_work(self, reference: Reference) -> Outcome:
-        """What became of a prediction whose answer has not come."""
+    async def _pending_outcome(self, reference: Reference) -> Outcome:
+        """The state of a prediction whose answer has not arrived."""
         health, server = await self._server.health(), reference.data.get("server")
         if None not in {health.start, server} and health.start != server:
-            # It may have called back just before it ended.
-            if await self._name_of(reference) is not None:
+            # It may have called back just before it was restarted.
+            if await self._answer_name(reference) is not None:
                 return Running(wait=timedelta(0))
-            return Failed(VoidError(f"{self.name} was started anew and has lost this prediction"))
-        if not self._runs_one or health.status != "READY":
+            return Failed(VoidError(f"{self.name} was restarted and has lost this prediction"))
+        if not self._single_slot or health.status != "READY":
             self._idle_since.pop(reference.external_id, None)
             return Running()
         if monotonic() - self._idle_since.setdefault(reference.external_id, monotonic()) < IDLE_SECONDS:
             return Running()
         del self._idle_since[reference.external_id]
-        said = (
-            f"{self.name} works no longer and its callback did not come: can the container reach {self.callback_base}?"
-        )
-        return Failed(SilentError(said))
+        message = f"{self.name} is idle and its callback did not arrive: can the container reach {self.callback_base}?"
+        return Failed(SilentError(message))
 
     async def _keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
         try:
             return await self._answers.keep(attempt_id, chunks)
         except AnswerTooLongError as error:
-            # It would be as long the next time.
-            said = json.dumps({"status": "failed", "error": error.message}).encode()
-            return await self._answers.keep(attempt_id, _chained(said, None))
+            # It would be too long on every retry.
+            failed = json.dumps({"status": "failed", "error": error.message}).encode()
+            return await self._answers.keep(attempt_id, _chain(failed, None))
 
-    async def _refuse(self, answer: Stream) -> None:
-        """Raise what an answer means that is no result."""
+    async def _raise_refusal(self, answer: Stream) -> None:
+        """Raise the error for an unsuccessful answer."""
         body = b""
         async for chunk in answer.chunks:
             body += chunk
-            if len(body) > MOST_WORDS:
+            if len(body) > MAX_MESSAGE_BYTES:
                 break
-        words = body[:500].decode(errors="replace")
+        message = body[:500].decode(errors="replace")
         if answer.status in {HTTPStatus.CONFLICT, HTTPStatus.ACCEPTED}:
-            # All its slots are taken, or it still works on this very id.
-            raise BusyError(f"{self.name} is busy: {words}")
-        raise from_answer(self.name, answer.status, answer.headers, words, spending=True)
+            # All its slots are occupied, or it is still working on this id.
+            raise BusyError(f"{self.name} is busy: {message}")
+        raise from_answer(self.name, answer.status, answer.headers, message, spending=True)
 
     async def _read(self, name: str) -> Answer:
         return read_answer(b"".join([chunk async for chunk in self._answers.read(name)]), of=self.name)
@@ -284,7 +289,7 @@ def _reference(attempt_id: UUID, kept: str) -> Reference:
     return Reference(str(attempt_id), {"answer": kept})
 
 
-async def _chained(beginning: bytes, rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+async def _chain(beginning: bytes, rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
     yield beginning
     if rest is not None:
         async for chunk in rest:

@@ -1,4 +1,4 @@
-"""What a Cog server is asked beside predictions; none of it costs anything."""
+"""Calls to a Cog server other than predictions; none of them costs anything."""
 
 from http import HTTPStatus
 from typing import Any
@@ -29,14 +29,14 @@ class CogServer:
         self._http = http
 
     async def health(self) -> Health:
-        """What it says of itself.
+        """Its health check.
 
         Raises:
-            ProviderError: It does not say now.
+            ProviderError: It cannot be read at the moment.
         """
         answer = await self._ask("GET", "/health-check")
         if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-            # So says a proxy whose container is away; what was bought is not lost with it.
+            # A proxy answers this while its container is down; purchases are not lost.
             raise NotReachedError(f"{self._name} answered {answer.status} at /health-check")
         if answer.status != HTTPStatus.OK:
             raise from_answer(self._name, answer.status, answer.headers, "at /health-check", spending=False)
@@ -46,10 +46,10 @@ class CogServer:
             raise NotReachedError(f"/health-check of {self._name} cannot be read: {error}") from error
 
     async def cancel(self, prediction_id: str) -> CancelAnswer:
-        """Stop a prediction; that it has stopped it says where the prediction's answer goes.
+        """Cancel a prediction; the server confirms it through the prediction's callback.
 
         Raises:
-            ProviderError: It cannot be asked now.
+            ProviderError: It cannot be reached at the moment.
         """
         answer = await self._ask("POST", f"/predictions/{prediction_id}/cancel")
         if answer.status == HTTPStatus.NOT_FOUND:
@@ -62,7 +62,7 @@ class CogServer:
         """Its OpenAPI document, which the container was built with.
 
         Raises:
-            ProviderError: It does not tell it.
+            ProviderError: It cannot be read.
         """
         answer = await self._ask("GET", "/openapi.json")
         if answer.status != HTTPStatus.OK:

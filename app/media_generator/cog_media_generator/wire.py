@@ -1,4 +1,4 @@
-"""What is said between us and a Cog server."""
+"""Requests to and answers from a Cog server."""
 
 import json
 import re
@@ -12,15 +12,15 @@ from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import OutputError
 from app.media_generator.media_generator_model import Submission
 
-AT_WORK: Final = frozenset({"starting", "processing"})
-"""The statuses of a prediction that is not over."""
+UNFINISHED: Final = frozenset({"starting", "processing"})
+"""Statuses of a prediction that is not finished."""
 
 
-_HANDED_OVER: Final = re.compile(r"/media/callbacks/[^/]+/files/(?P<attempt>[0-9a-f-]{36})\.(?P<part>[0-9a-f]{32})$")
+_UPLOADED: Final = re.compile(r"/media/callbacks/[^/]+/files/(?P<attempt>[0-9a-f-]{36})\.(?P<part>[0-9a-f]{32})$")
 
 
 class Answer(msgspec.Struct):
-    """A prediction, as the server tells it: as answer to the request, or in a callback."""
+    """A prediction, in the answer to the request or in a callback."""
 
     status: str = ""
     output: Any = None
@@ -29,28 +29,28 @@ class Answer(msgspec.Struct):
     metrics: dict[str, Any] | None = None
 
 
-class _SetUp(msgspec.Struct):
+class _ServerSetup(msgspec.Struct):
     started_at: str | None = None
 
 
 class Health(msgspec.Struct):
-    """What `/health-check` says."""
+    """The answer of `/health-check`."""
 
     status: str = ""
-    """READY: it has a slot that is free. BUSY: it has none."""
-    setup: _SetUp | None = None
+    """READY: a slot is free. BUSY: none is."""
+    setup: _ServerSetup | None = None
 
     @property
     def start(self) -> str | None:
-        """When the server began; another one after each restart. None: it does not tell."""
+        """Start time of the server, different after each restart; None: not reported."""
         return None if self.setup is None else self.setup.started_at
 
 
 def read_answer(body: bytes, *, of: str) -> Answer:
-    """An answer.
+    """Parse an answer.
 
     Raises:
-        OutputError: It is none.
+        OutputError: It cannot be read.
     """
     try:
         return msgspec.json.decode(body, type=Answer)
@@ -59,7 +59,7 @@ def read_answer(body: bytes, *, of: str) -> Answer:
 
 
 def prediction(base: str, submission: Submission, given: Mapping[str, Any], *, timeout: float) -> Request:
-    """The request for one; with a callback it is answered as soon as the server has begun."""
+    """The request for a prediction; with a callback it is answered as soon as the server has started."""
     body: dict[str, Any] = {"input": given}
     headers = {"Content-Type": "application/json"}
     if submission.callback_url is not None:
@@ -76,15 +76,15 @@ def prediction(base: str, submission: Submission, given: Mapping[str, Any], *, t
 
 
 def is_url(location: str) -> bool:
-    """Whether a file lies elsewhere."""
+    """Whether a file is at a URL."""
     return location[:8].lower().startswith(("http://", "https://"))
 
 
-def place_of(file: str, answer: str) -> str | None:
-    """Where a file of an answer lies: at its URL, or in the vault if it was handed over; None: within the answer."""
+def file_location(file: str, answer: str) -> str | None:
+    """Where a file of an answer is: at its URL, or in the vault if it was uploaded; None: in the answer itself."""
     if not is_url(file):
         return None
-    staged = _HANDED_OVER.search(file)
-    # Of other attempts nothing is read, whatever an answer names.
+    staged = _UPLOADED.search(file)
+    # Files of other attempts are never read, whatever an answer names.
     ours = staged is not None and answer.endswith(staged["attempt"])
     return f"{answer}.{staged['part']}" if staged is not None and ours else file

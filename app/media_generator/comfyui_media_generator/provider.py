@@ -1,8 +1,7 @@
-"""The provider `comfyui`: a ComfyUI of the operator's own, each workflow of a folder a model.
+"""The provider `comfyui`: the operator's own ComfyUI server; each workflow in a folder is a model.
 
-A job carries the attempt's id as its name, so that what became of it can be asked for although the answer was lost:
-it waits in the server's queue, runs, and stands in its history afterwards. A server that was started anew knows
-nothing of earlier jobs.
+A job has the attempt's id as its name, so that it can be found even if the answer to its submission was lost: it is in
+the server's queue, then running, then in the history. A server that was restarted has forgotten earlier jobs.
 """
 
 import hashlib
@@ -15,8 +14,8 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import Field
 
 from app.core.http_client.protocol import Http
-from app.media_generator.accounts import ProviderSettings, Setup
-from app.media_generator.comfyui_media_generator.server import Server, failure_in, files_in, named_by
+from app.media_generator.accounts import ProviderSettings, ProviderSetup
+from app.media_generator.comfyui_media_generator.server import Server, belongs_to, failure_message, output_files
 from app.media_generator.comfyui_media_generator.workflows import LARGEST_SEED, fill_in, graph_of, read_folder
 from app.media_generator.errors import GenerationFailedError, InputRefusedError, ModelGoneError, OutputError
 from app.media_generator.media_generator_model import (
@@ -36,24 +35,24 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.model_card import Json, ModelCard
 
 LARGEST_UPLOAD: Final = 64 * 1024 * 1024
-"""Bytes; a server takes 100 MB if it is not told otherwise."""
+"""In bytes; by default a server accepts 100 MB."""
 
 
 class ComfyUISettings(ProviderSettings):
-    """What the operator sets for one ComfyUI."""
+    """Settings of one ComfyUI server."""
 
     base_url: str = Field(pattern=r"^https?://[^\s]+$")
-    """The address of the server, such as `http://127.0.0.1:8188`."""
+    """Address of the server, such as `http://127.0.0.1:8188`."""
     workflows: Path
-    """The folder with the workflows: for each a `name.json`, exported for the API, and a `name.toml`."""
+    """Folder with the workflows: for each a `name.json`, exported for the API, and a `name.toml`."""
     api_token: str | None = None
-    """Sent as bearer token, for servers behind a proxy that asks for one."""
+    """Sent as bearer token, for servers behind a proxy that requires one."""
     timeout_seconds: float = Field(default=30.0, gt=0, le=55)
-    """How long one call may take, in seconds."""
+    """Time limit of one call, in seconds."""
 
 
 class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
-    """Submits to ``POST /prompt``, asks ``/history`` and ``/queue``, and fetches from ``/view``."""
+    """Submits to ``POST /prompt``, polls ``/history`` and ``/queue``, and fetches from ``/view``."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         cancel=True,
@@ -72,7 +71,7 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         self._cards = {card.name: card for card in read_folder(settings.workflows)}
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class; the folder is read once."""
         return cls(setup.account.name, setup.http, setup.account.read(ComfyUISettings))
 
@@ -81,38 +80,38 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         return tuple(self._cards.values())
 
     def complete_input(self, model: str, given: Mapping[str, Json]) -> dict[str, Json]:
-        """Fill in defaults, and draw what the sheet calls random."""
+        """Fill in defaults, and draw the inputs that the sheet marks as random."""
         complete = super().complete_input(model, given)
         card = self._cards[model]
         for name in graph_of(card).random:
             if name not in complete:
                 rule = card.input_schema["properties"][name]
                 lowest, highest = rule.get("minimum", 0), rule.get("maximum", LARGEST_SEED)
-                complete[name] = random.randint(lowest, highest)  # noqa: S311 - no secret: it is shown
+                complete[name] = random.randint(lowest, highest)  # noqa: S311 - not a secret
         return complete
 
     async def submit(self, submission: Submission) -> Reference:
         """See the base class."""
         card = self._cards.get(submission.model)
         if card is None:
-            raise ModelGoneError(f"{self.name} has no workflow {submission.model!r} here")
+            raise ModelGoneError(f"{self.name} has no workflow {submission.model!r}")
         graph = graph_of(card)
         nodes = fill_in(graph, submission.prompt, submission.input)
         external_id = await self._server.queue_prompt(nodes, str(submission.attempt_id))
         return _reference(external_id, graph.outputs)
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - a name is enough
-        """See the base class; looked for in the order in which a job moves, so that it cannot slip through."""
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - the id is enough
+        """See the base class; checks queue before history, the order in which a job moves, so that none is missed."""
         card = self._cards.get(submission.model)
         outputs = graph_of(card).outputs if card is not None else []
         ours = str(submission.attempt_id)
-        standing = await self._server.standing(ours)
-        if standing is not None:
-            return _reference(standing.external_id, outputs)
+        queued = await self._server.queue_entry(ours)
+        if queued is not None:
+            return _reference(queued.external_id, outputs)
         if await self._server.history(ours) is not None:
             return _reference(ours, outputs)
-        for external_id, entry in (await self._server.recent()).items():
-            if named_by(entry, ours):
+        for external_id, entry in (await self._server.recent_history()).items():
+            if belongs_to(entry, ours):
                 return _reference(external_id, outputs)
         return None
 
@@ -122,22 +121,26 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         entry = await self._server.history(wanted)
         if entry is not None:
             return self._result(entry, reference)
-        standing = await self._server.standing(wanted)
-        if standing is not None and standing.ahead is not None:
-            return Running(0.0, log=f"waits in the queue, {standing.ahead} before it")
-        if standing is not None:
-            return Running(log="is running")
-        # It may have ended between the two questions.
+        queued = await self._server.queue_entry(wanted)
+        if queued is not None and queued.ahead is not None:
+            return Running(0.0, log=f"waiting in the queue, {queued.ahead} ahead")
+        if queued is not None:
+            return Running(log="running")
+        # It may have finished between the two calls.
         entry = await self._server.history(wanted)
         if entry is not None:
             return self._result(entry, reference)
-        return Failed(GenerationFailedError(f"{self.name} has forgotten the job: started anew, or taken out by hand"))
+        return Failed(
+            GenerationFailedError(
+                f"{self.name} no longer has the job: it was restarted, or the job was removed by hand"
+            )
+        )
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class: out of the queue if it waits, interrupted if it runs."""
+        """See the base class: removes a waiting job from the queue, interrupts a running one."""
         wanted = reference.external_id
-        await self._server.take_out(wanted)
-        if await self._server.standing(wanted) is not None:
+        await self._server.dequeue(wanted)
+        if await self._server.queue_entry(wanted) is not None:
             await self._server.interrupt(wanted)
             return CancelAnswer.REQUESTED
         if await self._server.history(wanted) is not None:
@@ -149,9 +152,9 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         return self._server.view(output.location)
 
     async def upload(self, file: InputFile) -> str:
-        """See the base class; named by its content, so that the same file lies there once."""
+        """See the base class; the name is derived from the content, so that a file is stored once."""
         if file.size > LARGEST_UPLOAD:
-            raise InputRefusedError(f"{self.name} takes input files of {LARGEST_UPLOAD} bytes at most")
+            raise InputRefusedError(f"{self.name} accepts input files of at most {LARGEST_UPLOAD} bytes")
         content = bytearray()
         async for chunk in file.chunks():
             content += chunk
@@ -160,15 +163,15 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         return await self._server.upload(name, file.media_type, bytes(content))
 
     def _result(self, entry: Mapping[str, Any], reference: Reference) -> Outcome:
-        failure = failure_in(entry)
+        failure = failure_message(entry)
         if failure is not None:
-            kind, said = failure
+            kind, details = failure
             if kind == "execution_interrupted":
                 return Canceled()
-            return Failed(GenerationFailedError(f"{self.name}: {_blame(said)}"))
-        outputs = tuple(Output(place) for place in files_in(entry, reference.data["outputs"]))
+            return Failed(GenerationFailedError(f"{self.name}: {_node_error(details)}"))
+        outputs = tuple(Output(place) for place in output_files(entry, reference.data["outputs"]))
         if not outputs:
-            return Failed(OutputError(f"{self.name}: no node of the workflow has saved a file"))
+            return Failed(OutputError(f"{self.name}: no node of the workflow saved a file"))
         return Succeeded(outputs[: self.capabilities.max_outputs])
 
 
@@ -176,9 +179,9 @@ def _reference(external_id: str, outputs: Sequence[str]) -> Reference:
     return Reference(external_id, {"outputs": list(outputs)})
 
 
-def _blame(said: Mapping[str, Any]) -> str:
-    """Which node failed, and its words; its traceback and inputs are not for a media's owner."""
-    message = str(said.get("exception_message", "the workflow failed")).strip()
-    if "node_id" not in said:
+def _node_error(details: Mapping[str, Any]) -> str:
+    """The failed node and its message; traceback and inputs are not shown to the media's owner."""
+    message = str(details.get("exception_message", "the workflow failed")).strip()
+    if "node_id" not in details:
         return message
-    return f"node {said['node_id']} ({said.get('node_type', '?')}): {message}"
+    return f"node {details['node_id']} ({details.get('node_type', '?')}): {message}"

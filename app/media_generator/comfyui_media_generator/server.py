@@ -1,4 +1,4 @@
-"""The calls that ComfyUI's server takes, and what its answers mean. Only `queue_prompt` makes it work."""
+"""Calls to a ComfyUI server, and what its answers mean. Only `queue_prompt` starts work."""
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,16 +15,16 @@ from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import AnswerLostError, BusyError, NotReachedError, UnauthorizedError
 from app.media_generator.model_card import Json
 
-MOST_BYTES: Final = 32 * 1024 * 1024
-"""Of an answer: a history repeats the whole workflow."""
-RECENT: Final = 64
-"""Entries of the history that are looked through for a job of a server that gives names of its own."""
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+"""Largest answer: the history repeats the whole workflow."""
+RECENT_JOBS: Final = 64
+"""Entries of the history that are searched for a job of an old server, which chooses its own ids."""
 ATTEMPT: Final = "fleek_attempt"
-"""Under which our name travels in a job's `extra_data`, which queue and history repeat."""
+"""Key of the attempt's id in a job's `extra_data`, which queue and history repeat."""
 
 
 class _File(msgspec.Struct, frozen=True):
-    """A file of the server."""
+    """A file on the server."""
 
     filename: str
     subfolder: str = ""
@@ -32,16 +32,16 @@ class _File(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a job stands in the queue."""
+class QueueEntry:
+    """A job's position in the queue."""
 
     external_id: str
     ahead: int | None
-    """Jobs that come before it; None: it is running."""
+    """Number of jobs ahead of it; None: it is running."""
 
 
 class Server:
-    """One ComfyUI."""
+    """One ComfyUI server."""
 
     def __init__(self, name: str, http: Http, base_url: str, token: str | None, timeout: float) -> None:
         self._name = name
@@ -51,59 +51,59 @@ class Server:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def queue_prompt(self, nodes: Mapping[str, Json], attempt_id: str) -> str:
-        """Have a workflow run; the job's name, which is ours except on old servers.
+        """Queue a workflow; return the job's id, which is the attempt's except on old servers.
 
         Raises:
-            ProviderError: It is refused, or nobody knows.
+            ProviderError: It is refused, or the outcome is unknown.
         """
         body = {"prompt": nodes, "prompt_id": attempt_id, "extra_data": {ATTEMPT: attempt_id}}
         answer = await self._send("POST", "/prompt", msgspec.json.encode(body), spending=True)
         if answer.status != HTTPStatus.OK:
-            said = _complaint(answer.body)
-            raise from_answer(self._name, answer.status, answer.headers, said, spending=True)
+            message = _refusal_text(answer.body)
+            raise from_answer(self._name, answer.status, answer.headers, message, spending=True)
         try:
             return str(msgspec.json.decode(answer.body)["prompt_id"])
         except (*UNREADABLE, KeyError, TypeError) as error:
-            raise AnswerLostError(f"{self._name} took the workflow, and its answer cannot be read") from error
+            raise AnswerLostError(f"{self._name} accepted the workflow, but its answer cannot be read") from error
 
     async def history(self, external_id: str) -> dict[str, Any] | None:
-        """What became of a job; None: it is not over, or not known."""
+        """The history entry of a finished job; None: it is not finished, or unknown."""
         found = await self._get(f"/history/{quote(external_id, safe='')}")
         return found.get(external_id)
 
-    async def recent(self) -> dict[str, Any]:
-        """The last jobs that are over, by name."""
-        return await self._get(f"/history?max_items={RECENT}")
+    async def recent_history(self) -> dict[str, Any]:
+        """The most recently finished jobs, by id."""
+        return await self._get(f"/history?max_items={RECENT_JOBS}")
 
-    async def standing(self, wanted: str) -> Standing | None:
-        """Where a job stands, by its name or by ours; None: it does not wait and is not running."""
+    async def queue_entry(self, job_id: str) -> QueueEntry | None:
+        """The queue entry of a job, by its id or the attempt's; None: it is neither waiting nor running."""
         queue = await self._get("/queue")
         for item in queue["queue_running"]:
-            if wanted in _names(item):
-                return Standing(str(item[1]), None)
+            if job_id in _ids(item):
+                return QueueEntry(str(item[1]), None)
         running = len(queue["queue_running"])
-        # The server keeps a heap, so the list is not in order.
+        # The server keeps a heap, so the list is unordered.
         for place, item in enumerate(sorted(queue["queue_pending"], key=lambda item: item[0])):
-            if wanted in _names(item):
-                return Standing(str(item[1]), place + running)
+            if job_id in _ids(item):
+                return QueueEntry(str(item[1]), place + running)
         return None
 
-    async def take_out(self, external_id: str) -> None:
-        """Take a job out of the queue if it still waits there."""
+    async def dequeue(self, external_id: str) -> None:
+        """Remove a job from the queue if it is still waiting."""
         await self._post("/queue", {"delete": [external_id]})
 
     async def interrupt(self, external_id: str) -> None:
-        """Stop a job if it is running; old servers stop whatever is running."""
+        """Stop a job if it is running; old servers stop whichever job is running."""
         await self._post("/interrupt", {"prompt_id": external_id})
 
     async def upload(self, name: str, media_type: str, content: bytes) -> str:
-        """Put a picture among the server's inputs; what a node names it by."""
+        """Upload an image as an input file; return the name by which nodes refer to it."""
         fields = {"type": "input", "subfolder": "fleek", "overwrite": "true"}
         boundary, body = _form(fields, name, media_type, content)
         kind = f"multipart/form-data; boundary={boundary}"
         answer = await self._send("POST", "/upload/image", body, content_type=kind)
-        said = self._read(answer)
-        return "/".join(part for part in (said.get("subfolder"), said["name"]) if part)
+        stored = self._read(answer)
+        return "/".join(part for part in (stored.get("subfolder"), stored["name"]) if part)
 
     def view(self, location: str) -> AsyncIterator[bytes]:
         """The bytes of an output."""
@@ -116,18 +116,18 @@ class Server:
     async def _post(self, path: str, body: Json) -> None:
         answer = await self._send("POST", path, msgspec.json.encode(body))
         if answer.status != HTTPStatus.OK:
-            self._complain(answer)
+            self._raise_refusal(answer)
 
     def _read(self, answer: Answer) -> dict[str, Any]:
         if answer.status != HTTPStatus.OK:
-            self._complain(answer)
+            self._raise_refusal(answer)
         try:
             return msgspec.json.decode(answer.body, type=dict[str, Any])
         except UNREADABLE as error:
             raise NotReachedError(f"{self._name}: its answer cannot be read") from error
 
-    def _complain(self, answer: Answer) -> NoReturn:
-        """Whatever else a call that costs nothing is answered, it says nothing of the job and may be made again."""
+    def _raise_refusal(self, answer: Answer) -> NoReturn:
+        """Raise the error of a call that costs nothing: it says nothing about the job and may be repeated."""
         error = from_answer(self._name, answer.status, answer.headers, "", spending=False)
         if isinstance(error, NotReachedError | BusyError | UnauthorizedError):
             raise error
@@ -163,18 +163,18 @@ class Server:
             headers={**self._headers, **({"Content-Type": content_type} if body is not None else {})},
             body=body,
             timeout=self._timeout,
-            most_bytes=MOST_BYTES,
+            most_bytes=MAX_ANSWER_BYTES,
             keep_alive=keep_alive,
-            guarded=False,  # the operator has set the address
+            guarded=False,  # the operator configured the address
         )
 
 
-def files_in(entry: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
-    """Where the files are viewed that a job has saved, of whatever kind: `images`, `gifs`, `audio`, ...
+def output_files(entry: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
+    """Queries for `/view` of the files that a job saved, of any kind: `images`, `gifs`, `audio`, ...
 
     Args:
         entry: Of the history.
-        nodes: Whose files count; none named: those of all.
+        nodes: Nodes whose files count; empty: all.
     """
     found = [
         file
@@ -183,67 +183,67 @@ def files_in(entry: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
         for listed in kinds.values()
         for file in _files(listed)
     ]
-    # Previews count only where nothing is saved.
+    # Previews count only where no file is saved.
     chosen = [file for file in found if file.type == "output"] or found
     return [urlencode(msgspec.structs.asdict(file), quote_via=quote) for file in chosen]
 
 
-def named_by(entry: Mapping[str, Any], attempt_id: str) -> bool:
-    """Whether an entry of the history is of our attempt."""
-    return attempt_id in _names(entry.get("prompt", []))
+def belongs_to(entry: Mapping[str, Any], attempt_id: str) -> bool:
+    """Whether a history entry belongs to our attempt."""
+    return attempt_id in _ids(entry.get("prompt", []))
 
 
-def failure_in(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """The message that ended a job badly: its kind and what it says; None: it went well."""
+def failure_message(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Kind and details of the message that ended a failed job; None: it succeeded."""
     status: Mapping[str, Any] = entry.get("status") or {}
     if status.get("status_str") != "error":
         return None
-    for kind, said in reversed(status.get("messages", [])):
+    for kind, details in reversed(status.get("messages", [])):
         if kind in {"execution_error", "execution_interrupted"}:
-            return kind, said
+            return kind, details
     return "execution_error", {}
 
 
 def _files(listed: Any) -> list[_File]:
-    """The files that a node tells of; it may tell of other things too, such as a text."""
+    """The files in a node's output, which may hold other things too, such as text."""
     try:
         return msgspec.convert(listed, list[_File])
     except msgspec.ValidationError:
         return []
 
 
-def _names(item: Any) -> tuple[str, ...]:
-    """A job's name and the one that we gave it: an item is number, name, nodes, extra data, ..."""
+def _ids(item: Any) -> tuple[str, ...]:
+    """A job's id and our attempt's: an item is number, id, nodes, extra data, ..."""
     match item:
-        case [_, name, _, {"fleek_attempt": ours}, *_]:  # as ATTEMPT
-            return (str(name), str(ours))
-        case [_, name, *_]:
-            return (str(name),)
+        case [_, job_id, _, {"fleek_attempt": attempt_id}, *_]:  # as ATTEMPT
+            return (str(job_id), str(attempt_id))
+        case [_, job_id, *_]:
+            return (str(job_id),)
         case _:
             return ()
 
 
-def _complaint(body: bytes) -> str:
-    """The words of a refusal: what is wrong as a whole, and with which nodes."""
+def _refusal_text(body: bytes) -> str:
+    """The message of a refusal: the overall error, and the errors of each node."""
     try:
-        said: Any = msgspec.json.decode(body)
-        parts = [_words(said["error"])]
-        for node, found in dict(said.get("node_errors") or {}).items():
-            faults = "; ".join(_words(fault) for fault in found["errors"])
+        refusal: Any = msgspec.json.decode(body)
+        parts = [_message(refusal["error"])]
+        for node, found in dict(refusal.get("node_errors") or {}).items():
+            faults = "; ".join(_message(fault) for fault in found["errors"])
             parts.append(f"node {node} ({found.get('class_type', '?')}): {faults}")
     except (*UNREADABLE, KeyError, TypeError, ValueError, AttributeError):
         return body[:500].decode(errors="replace")
     return " | ".join(parts)
 
 
-def _words(error: Any) -> str:
+def _message(error: Any) -> str:
     if isinstance(error, str):
         return error
     return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
 
 
 def _form(fields: Mapping[str, str], name: str, media_type: str, content: bytes) -> tuple[str, bytes]:
-    """A form with one file, as RFC 7578 writes it; names are ours and need no escapes."""
+    """A form with one file, as in RFC 7578; the names are ours and need no escaping."""
     boundary = secrets.token_hex(16)
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()

@@ -1,6 +1,7 @@
-"""Workflows as models: each `name.json`, exported from ComfyUI for its API, with a `name.toml` that says what it takes.
+"""Workflows as models: each `name.json`, exported from ComfyUI for its API, has a `name.toml` that describes inputs.
 
-The sheet names the places where the prompt and each input go, as `node.field`. Nothing else of the graph is touched.
+The sheet (`name.toml`) names the fields for the prompt and each input, as `node.field`. The rest of the graph stays
+unchanged.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from app.core.errors import SettingsError
 from app.media_generator.model_card import Json, ModelCard
 
 LARGEST_SEED: Final = 2**53 - 1
-"""Of what is drawn; JSON readers that know only floating point read it exactly."""
+"""Largest random seed; JSON parsers that use floating point represent it exactly."""
 _NAME: Final = re.compile(r"[\w.-]+")
 
 
@@ -31,7 +32,7 @@ class _Rule(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Sheet(msgspec.Struct, forbid_unknown_fields=True):
-    """What a `name.toml` holds."""
+    """The content of a `name.toml`."""
 
     title: str
     prompt: str | list[str]
@@ -44,26 +45,26 @@ class _Sheet(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """A workflow and where things go in it: the `options` of its card."""
+    """A workflow and the fields for its inputs: the `options` of its card."""
 
     nodes: dict[str, Json]
     prompt: list[str]
     places: dict[str, list[str]]
-    """Of each input."""
+    """The fields of each input."""
     random: list[str]
-    """Inputs that are drawn if they are not given."""
+    """Inputs that are drawn at random if they are not given."""
     outputs: list[str]
     """Nodes whose files count; empty: all."""
 
 
 def read_folder(folder: Path) -> list[ModelCard]:
-    """A card for each workflow of a folder, by name.
+    """A card for each workflow in a folder, by name.
 
     Raises:
-        SettingsError: There is no such folder, or a file of it cannot be used; the message names it.
+        SettingsError: There is no such folder, or a file in it is invalid; the message names it.
     """
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is no folder")
+        raise SettingsError(f"{folder} is not a folder")
     cards = [_card(sheet) for sheet in sorted(folder.glob("*.toml"))]
     if not cards:
         raise SettingsError(f"{folder} has no workflow: none of its files ends in .toml")
@@ -76,13 +77,13 @@ def graph_of(card: ModelCard) -> Graph:
 
 
 def fill_in(graph: Graph, prompt: str, given: Mapping[str, Json]) -> dict[str, Json]:
-    """The nodes of a workflow with a prompt and inputs in their places."""
+    """The nodes of a workflow with the prompt and inputs filled in."""
     nodes = deepcopy(graph.nodes)
     for place in graph.prompt:
-        _put(nodes, place, prompt)
+        _set_field(nodes, place, prompt)
     for name, value in given.items():
         for place in graph.places.get(name, []):
-            _put(nodes, place, value)
+            _set_field(nodes, place, value)
     return nodes
 
 
@@ -96,7 +97,7 @@ def _card(file: Path) -> ModelCard:
     except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise SettingsError(f"{file.name}: {error}") from error
     if not _NAME.fullmatch(file.stem):
-        raise SettingsError(f"{file.name}: a name is made of letters, digits, '.', '-' and '_'")
+        raise SettingsError(f"{file.name}: a name may contain only letters, digits, '.', '-' and '_'")
     return ModelCard(
         name=file.stem,
         title=sheet.title,
@@ -118,11 +119,11 @@ def _card(file: Path) -> ModelCard:
 
 def _graph(sheet: _Sheet, nodes: Any) -> Graph:
     if not isinstance(nodes, dict) or "nodes" in nodes:
-        raise ValueError("its .json is saved for the editor; export it with Workflow > Export (API)")
+        raise ValueError("its .json was saved for the editor; export it with Workflow > Export (API)")
     graph = Graph(
-        nodes=nodes,  # pyright: ignore[reportUnknownArgumentType] - the nodes are ComfyUI's affair
-        prompt=_listed(sheet.prompt),
-        places={name: _listed(rule.to) for name, rule in sheet.inputs.items()},
+        nodes=nodes,  # pyright: ignore[reportUnknownArgumentType] - defined by ComfyUI
+        prompt=_as_list(sheet.prompt),
+        places={name: _as_list(rule.to) for name, rule in sheet.inputs.items()},
         random=[name for name, rule in sheet.inputs.items() if rule.random],
         outputs=sheet.outputs,
     )
@@ -142,20 +143,20 @@ def _all_places(graph: Graph) -> Iterator[str]:
         yield from places
 
 
-def _listed(places: str | Sequence[str]) -> list[str]:
+def _as_list(places: str | Sequence[str]) -> list[str]:
     return [places] if isinstance(places, str) else list(places)
 
 
 def _schema(rule: _Rule, nodes: Mapping[str, Json]) -> dict[str, Json]:
-    """The schema of an input; what the workflow has in its place is the default where that can be told."""
+    """The schema of an input; the workflow's own value is the default where it has one."""
     if rule.required or rule.random or "default" in rule.schema or rule.schema.get("format") == "uri":
         return rule.schema
-    node, _, field = _listed(rule.to)[0].rpartition(".")
-    standing = nodes[node].get("inputs", {}).get(field)
+    node, _, field = _as_list(rule.to)[0].rpartition(".")
+    current = nodes[node].get("inputs", {}).get(field)
     # A list is a link to another node.
-    return rule.schema if standing is None or isinstance(standing, list) else {**rule.schema, "default": standing}
+    return rule.schema if current is None or isinstance(current, list) else {**rule.schema, "default": current}
 
 
-def _put(nodes: dict[str, Json], place: str, value: Json) -> None:
+def _set_field(nodes: dict[str, Json], place: str, value: Json) -> None:
     node, _, field = place.rpartition(".")
     nodes[node].setdefault("inputs", {})[field] = value

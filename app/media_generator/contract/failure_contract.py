@@ -1,6 +1,6 @@
-"""The rules for what goes wrong, as tests: a part of `ProviderContract`.
+"""The rules for failures, as tests: a part of `ProviderContract`.
 
-Whoever tests a provider says with `troubled` how each trouble is brought about; the rules say what must come of it.
+A provider's test causes each failure in `troubled`; the tests here check how the provider reports it.
 """
 
 # ruff: noqa: S101 - these are tests; pytest explains its asserts
@@ -42,25 +42,25 @@ from app.media_generator.media_generator_model import (
 
 PATIENCE_SECONDS: Final = 60
 FLAT_BYTES: Final = 48 * 1024 * 1024
-"""The most memory that reading an output of any size may take."""
+"""Memory limit for reading an output of any size."""
 
 
 class Trouble(StrEnum):
-    """What can go wrong at a provider."""
+    """A failure at a provider."""
 
-    NOT_REACHED = "not_reached"  # nobody accepts a connection
+    NOT_REACHED = "not_reached"  # no connection is accepted
     BUSY = "busy"  # 429 or 503, with a Retry-After or without
     INPUT_REFUSED = "input_refused"  # 400 or 422
     UNAUTHORIZED = "unauthorized"  # 401 or 403
     NO_CREDIT = "no_credit"  # 402
     MODEL_GONE = "model_gone"  # 404 or 410
-    ACCEPTED_THEN_500 = "accepted_then_500"  # it was bought, and the answer says something else
-    ACCEPTED_THEN_SILENCE = "accepted_then_silence"  # it was bought, and no answer comes
-    ACCEPTED_THEN_DROPPED = "accepted_then_dropped"  # it was bought, and the connection ends
-    FAILED_LATER = "failed_later"  # it was taken, and fails
-    OUTPUT_GONE = "output_gone"  # it was made, and cannot be fetched any more
-    OUTPUT_CUT = "output_cut"  # its bytes break off
-    OUTPUT_HUGE = "output_huge"  # it has 64 MiB or more
+    ACCEPTED_THEN_500 = "accepted_then_500"  # it was accepted, and the answer says otherwise
+    ACCEPTED_THEN_SILENCE = "accepted_then_silence"  # it was accepted, and no answer comes
+    ACCEPTED_THEN_DROPPED = "accepted_then_dropped"  # it was accepted, and the connection is closed
+    FAILED_LATER = "failed_later"  # it was accepted, and fails later
+    OUTPUT_GONE = "output_gone"  # the output can no longer be fetched
+    OUTPUT_CUT = "output_cut"  # the download breaks off
+    OUTPUT_HUGE = "output_huge"  # 64 MiB or more
 
 
 REFUSALS: Final[Mapping[Trouble, type[ProviderError]]] = MappingProxyType(
@@ -73,29 +73,29 @@ REFUSALS: Final[Mapping[Trouble, type[ProviderError]]] = MappingProxyType(
         Trouble.MODEL_GONE: ModelGoneError,
     }
 )
-"""What certainly cost nothing."""
+"""Failures that certainly cost nothing."""
 LOST: Final = (Trouble.ACCEPTED_THEN_500, Trouble.ACCEPTED_THEN_SILENCE, Trouble.ACCEPTED_THEN_DROPPED)
 
 
 class FailureContract:
-    """Each test is skipped where `troubled` has no way to bring its trouble about."""
+    """Each test is skipped where `troubled` cannot cause its failure."""
 
     submit_seconds: ClassVar[float] = 5.0
-    """After which the engine would cut `submit` off; the provider of the tests should give up before."""
+    """The engine's time limit of `submit`; configure the tested provider to give up earlier."""
 
     async def troubled(self, provider: MediaGeneratorModel, trouble: Trouble) -> Submission | None:  # noqa: ARG002 - overridden
-        """Prepare a trouble, and give the submission that runs into it; None: it cannot be brought about."""
+        """Prepare a failure and return the submission that runs into it; None: it cannot be caused."""
         return None
 
     async def bought(self) -> int | None:
-        """How many submissions the provider has taken in this test, as it says itself; None: it does not say."""
+        """How many submissions the provider accepted in this test; None: unknown."""
         return None
 
     @pytest.mark.parametrize("trouble", REFUSALS)
-    async def test_what_was_refused_is_said_to_have_cost_nothing(
+    async def test_refused_submit_is_reported_as_not_sent(
         self, provider: MediaGeneratorModel, trouble: Trouble
     ) -> None:
-        """Only then may the engine try again, or try another provider."""
+        """Only then may the engine retry, or use another provider."""
         submission = await self._troubled(provider, trouble)
 
         with pytest.raises(REFUSALS[trouble]) as refusal:
@@ -106,12 +106,12 @@ class FailureContract:
         assert await self.bought() in {0, None}
 
     @pytest.mark.parametrize("trouble", LOST)
-    async def test_what_may_have_been_bought_is_never_said_to_be_refused(
+    async def test_lost_answer_is_reported_as_unknown_and_found(
         self, provider: MediaGeneratorModel, trouble: Trouble
     ) -> None:
-        """It is sent once; whoever can be asked for it has it, whoever can not is not believed to have none."""
+        """It is sent once; a provider with `findable` finds it."""
         submission = await self._troubled(provider, trouble)
-        begun = datetime.now(UTC)
+        started = datetime.now(UTC)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(self.submit_seconds):
@@ -120,12 +120,12 @@ class FailureContract:
 
         assert await self.bought() in {1, None}
         if provider.capabilities.findable:
-            found = await provider.find(submission, begun)
+            found = await provider.find(submission, started)
             assert found is not None
             assert isinstance(await self._outcome(provider, found), Succeeded)
 
-    async def test_a_failure_after_the_purchase_is_told_as_one(self, provider: MediaGeneratorModel) -> None:
-        """It may have been paid, so it is not tried again by itself."""
+    async def test_later_failure_is_reported_as_sent(self, provider: MediaGeneratorModel) -> None:
+        """It may have been billed, so it is not retried automatically."""
         submission = await self._troubled(provider, Trouble.FAILED_LATER)
 
         outcome = await self._outcome(provider, await provider.submit(submission))
@@ -134,8 +134,8 @@ class FailureContract:
         assert outcome.error.sent is Sent.YES
         assert outcome.error.message
 
-    async def test_a_result_that_is_gone_is_not_asked_for_for_ever(self, provider: MediaGeneratorModel) -> None:
-        """The engine ends the job with what it knows."""
+    async def test_missing_output_is_a_final_error(self, provider: MediaGeneratorModel) -> None:
+        """Otherwise the engine would fetch it again and again."""
         submission = await self._troubled(provider, Trouble.OUTPUT_GONE)
 
         outcome = await self._outcome(provider, await provider.submit(submission))
@@ -144,8 +144,8 @@ class FailureContract:
         with pytest.raises(OutputError):
             await self._size(provider, outcome)
 
-    async def test_a_result_that_breaks_off_does_not_pass_for_a_whole_one(self, provider: MediaGeneratorModel) -> None:
-        """Half a file must not end like a file."""
+    async def test_truncated_output_is_an_error(self, provider: MediaGeneratorModel) -> None:
+        """Half a file must not pass for a complete one."""
         submission = await self._troubled(provider, Trouble.OUTPUT_CUT)
 
         outcome = await self._outcome(provider, await provider.submit(submission))
@@ -154,8 +154,8 @@ class FailureContract:
         with pytest.raises((OutputError, NotReachedError)):
             await self._size(provider, outcome)
 
-    async def test_a_huge_result_takes_little_memory(self, provider: MediaGeneratorModel) -> None:
-        """Chunks pass through; nobody holds the whole."""
+    async def test_huge_output_is_streamed_in_little_memory(self, provider: MediaGeneratorModel) -> None:
+        """Chunks are passed on, never collected."""
         submission = await self._troubled(provider, Trouble.OUTPUT_HUGE)
         outcome = await self._outcome(provider, await provider.submit(submission))
         assert isinstance(outcome, Succeeded), outcome
@@ -170,8 +170,8 @@ class FailureContract:
         assert size > FLAT_BYTES
         assert most < FLAT_BYTES
 
-    async def test_what_is_finished_is_not_said_to_be_stopped(self, provider: MediaGeneratorModel) -> None:
-        """A cancel that comes too late loses no result."""
+    async def test_cancel_after_completion_is_too_late(self, provider: MediaGeneratorModel) -> None:
+        """A late cancel request loses no result."""
         submission = self.usual(provider)
         reference = await provider.submit(submission)
         outcome = await self._outcome(provider, reference)
@@ -186,13 +186,13 @@ class FailureContract:
             assert isinstance(await provider.poll(reference), Succeeded)
 
     def usual(self, provider: MediaGeneratorModel) -> Submission:
-        """A submission without trouble."""
+        """A submission that succeeds."""
         raise NotImplementedError
 
     async def _troubled(self, provider: MediaGeneratorModel, trouble: Trouble) -> Submission:
         submission = await self.troubled(provider, trouble)
         if submission is None:
-            pytest.skip(f"there is no way to bring about: {trouble}")
+            pytest.skip(f"cannot be caused at this provider: {trouble}")
         return submission
 
     async def _outcome(self, provider: MediaGeneratorModel, reference: Reference) -> Outcome:

@@ -1,4 +1,4 @@
-"""The product's client for other services, for tests of providers: loopback is allowed."""
+"""The HTTP client for tests of providers: loopback addresses are allowed."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from app.core.http_client.protocol import Http
 
 @asynccontextmanager
 async def open_http() -> AsyncGenerator[Http]:
-    """A client that may call servers of the tests."""
+    """A client that may call the tests' own servers."""
     client = HttpClient(allow_private_addresses=True, resolver=ThreadedResolver)
     try:
         yield client

@@ -1,4 +1,4 @@
-"""The rules that every provider keeps, as tests: subclass `ProviderContract` and give it your provider.
+"""The rules for every provider, as tests: subclass `ProviderContract` and give it your provider.
 
     class TestAcme(ProviderContract):
         @pytest.fixture
@@ -7,8 +7,8 @@
             yield provider
             await provider.close()
 
-The tests call the provider as the engine does, so give it a server to talk to, or a recorded one. With `troubled` say
-how that server makes trouble, and the rules for what goes wrong are tested, too.
+The tests call the provider as the engine does, so it needs a real or simulated server. Override `troubled` to make that
+server fail, and the rules for failures are tested too.
 """
 
 # ruff: noqa: S101 - these are tests; pytest explains its asserts
@@ -38,21 +38,21 @@ from app.media_generator.registry import Registry
 
 
 class ProviderContract(FailureContract):
-    """Every rule for providers; each test asks for the fixture `provider`."""
+    """Every rule for providers; each test uses the fixture `provider`."""
 
     prompt: ClassVar[str] = "a lighthouse at dawn"
-    """What is asked for."""
+    """The prompt of every submission."""
 
     def example(self, card: ModelCard) -> Mapping[str, Any]:
-        """The input that a model is tested with; override it where the card's example is slow or dear."""
+        """The input that a model is tested with; override it where the card's example is slow or expensive."""
         return card.example
 
     def refused(self) -> Submission | None:
-        """A submission that the provider refuses without taking it; None: there is no way to provoke one."""
+        """A submission that the provider refuses; None: none can be constructed."""
         return None
 
     async def test_names_are_well_formed(self, provider: MediaGeneratorModel) -> None:
-        """Names are parts of URLs and of other names."""
+        """Names become parts of URLs and of other names."""
         assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", provider.name)
         assert provider.models()
         for card in provider.models():
@@ -60,24 +60,24 @@ class ProviderContract(FailureContract):
             assert card.title
             assert card.output_types
 
-    async def test_each_schema_is_valid_and_accepts_its_example(self, provider: MediaGeneratorModel) -> None:
-        """The API checks input against the schema; it must refuse what it does not know."""
+    async def test_schemas_are_valid_and_accept_their_example(self, provider: MediaGeneratorModel) -> None:
+        """The API validates input against the schema, which must refuse unknown parameters."""
         for card in provider.models():
             jsonschema_rs.meta.validate(dict(card.input_schema))
             schema = jsonschema_rs.Draft202012Validator(dict(card.input_schema))
             assert schema.is_valid(dict(card.example))
             assert not schema.is_valid({"no such parameter of any model": 1})
 
-    async def test_completed_input_fits_the_schema_and_is_complete(self, provider: MediaGeneratorModel) -> None:
-        """What is stored says all that is bought."""
+    async def test_completed_input_is_valid_and_complete(self, provider: MediaGeneratorModel) -> None:
+        """The stored input describes the purchase completely."""
         for card in provider.models():
             completed = provider.complete_input(card.name, self.example(card))
             assert jsonschema_rs.Draft202012Validator(dict(card.input_schema)).is_valid(completed)
             assert provider.complete_input(card.name, completed) == completed
             assert msgspec.json.decode(msgspec.json.encode(completed)) == completed
 
-    async def test_every_model_delivers(self, provider: MediaGeneratorModel) -> None:
-        """Submit, poll, open: the bytes are what the card promises."""
+    async def test_every_model_delivers_its_output_types(self, provider: MediaGeneratorModel) -> None:
+        """Submit, poll, open: the media types are those on the card."""
         for card in provider.models():
             reference = await provider.submit(self._submission(provider, card))
             outcome = await self._outcome(provider, reference)
@@ -87,8 +87,8 @@ class ProviderContract(FailureContract):
                 head = b"".join([chunk async for chunk in provider.open(output)])[:HEAD_BYTES]
                 assert inspect(head, card.output_types).media_type in card.output_types
 
-    async def test_a_reference_survives_being_stored(self, provider: MediaGeneratorModel) -> None:
-        """Another process goes on with nothing but the stored reference."""
+    async def test_reference_can_be_stored_and_used_again(self, provider: MediaGeneratorModel) -> None:
+        """Another process continues with nothing but the stored reference."""
         card = provider.models()[0]
         reference = await provider.submit(self._submission(provider, card))
         assert reference.external_id
@@ -97,7 +97,7 @@ class ProviderContract(FailureContract):
         assert isinstance(await self._outcome(provider, stored), Succeeded)
 
     async def test_outputs_can_be_opened_again(self, provider: MediaGeneratorModel) -> None:
-        """A copy that failed half-way is made again, from the start."""
+        """A download that failed is repeated from the start."""
         card = provider.models()[0]
         outcome = await self._outcome(provider, await provider.submit(self._submission(provider, card)))
         assert isinstance(outcome, Succeeded)
@@ -107,8 +107,8 @@ class ProviderContract(FailureContract):
 
         assert first == again
 
-    async def test_jobs_do_not_mix(self, provider: MediaGeneratorModel) -> None:
-        """Many jobs share the provider; each reference is its own."""
+    async def test_concurrent_submissions_have_their_own_references(self, provider: MediaGeneratorModel) -> None:
+        """Many jobs share the provider object."""
         card = provider.models()[0]
         submissions = [self._submission(provider, card) for _ in range(4)]
 
@@ -116,23 +116,23 @@ class ProviderContract(FailureContract):
 
         assert len({reference.external_id for reference in references}) == len(references)
 
-    async def test_a_purchase_can_be_found(self, provider: MediaGeneratorModel) -> None:
-        """A provider that says it can finds what was bought, by the attempt alone."""
+    async def test_find_returns_the_purchase(self, provider: MediaGeneratorModel) -> None:
+        """With `findable` or `keeps_answers`, `find` needs only the submission."""
         can = provider.capabilities
         if not (can.findable or can.keeps_answers):
             return
         submission = self._submission(provider, provider.models()[0])
-        begun = datetime.now(UTC)
-        bought = await provider.submit(submission)
+        started = datetime.now(UTC)
+        submitted = await provider.submit(submission)
 
-        found = await provider.find(submission, begun)
+        found = await provider.find(submission, started)
 
         assert found is not None
-        assert can.keeps_answers or found.external_id == bought.external_id
-        assert type(await self._outcome(provider, found)) is type(await self._outcome(provider, bought))
+        assert can.keeps_answers or found.external_id == submitted.external_id
+        assert type(await self._outcome(provider, found)) is type(await self._outcome(provider, submitted))
 
-    async def test_a_cancel_is_answered_and_the_answer_is_true(self, provider: MediaGeneratorModel) -> None:
-        """A provider that says it can be stopped says what became of the wish, and its outcome agrees."""
+    async def test_cancel_answer_agrees_with_the_outcome(self, provider: MediaGeneratorModel) -> None:
+        """What was reported as canceled must not succeed."""
         if not provider.capabilities.cancel:
             return
         reference = await provider.submit(self._submission(provider, provider.models()[0]))
@@ -142,8 +142,8 @@ class ProviderContract(FailureContract):
         outcome = await self._outcome(provider, reference)
         assert answer is not CancelAnswer.CANCELED or not isinstance(outcome, Succeeded)
 
-    async def test_a_refusal_is_known_to_have_cost_nothing(self, provider: MediaGeneratorModel) -> None:
-        """Only Sent.NO may be tried again, so it must be said where it is certain."""
+    async def test_refusal_is_reported_as_not_sent(self, provider: MediaGeneratorModel) -> None:
+        """Only Sent.NO may be retried, so a certain refusal must report it."""
         submission = self.refused()
         if submission is None:
             return
@@ -152,12 +152,12 @@ class ProviderContract(FailureContract):
         except ProviderError as error:
             refusal = error
         else:
-            raise AssertionError("the provider took what it was expected to refuse")
+            raise AssertionError("the provider accepted what it was expected to refuse")
         assert refusal.sent is Sent.NO
         assert refusal.message
 
-    async def test_the_registry_takes_it(self, provider: MediaGeneratorModel) -> None:
-        """Every model can be asked for by its full name."""
+    async def test_registry_accepts_the_provider(self, provider: MediaGeneratorModel) -> None:
+        """Every model can be requested by its full name."""
         registry = Registry([provider])
 
         assert [offer.card for offer in registry.offers()] == sorted(provider.models(), key=lambda card: card.name)

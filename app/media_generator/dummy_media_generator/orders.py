@@ -1,4 +1,4 @@
-"""What can be ordered from the painter. Known without numpy, which only processes that paint load."""
+"""Orders for the painter. Free of numpy, which only processes that paint load."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -17,7 +17,7 @@ STYLES: Final = (
     "agate",
     "papercut",
 )
-"""Names of the painters, as `painters.STYLE_BOOK` has them."""
+"""Names of the styles, as in `painters.STYLE_BOOK`."""
 
 
 @dataclass(frozen=True, slots=True)

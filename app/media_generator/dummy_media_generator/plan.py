@@ -1,4 +1,4 @@
-"""The plan of `dummy/faulty`: what goes wrong, told by the caller, so that tests and demos need no luck."""
+"""The input of `dummy/faulty`: the caller chooses the failures, so that tests and demos are deterministic."""
 
 from datetime import timedelta
 from types import MappingProxyType
@@ -30,7 +30,7 @@ ERRORS: Final = MappingProxyType(
         "output_gone": OutputError,
     }
 )
-"""Names of the errors that a plan may ask for."""
+"""Errors that an input may request, by name."""
 
 SCHEMA: Final[dict[str, Any]] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -42,19 +42,19 @@ SCHEMA: Final[dict[str, Any]] = {
             "minimum": 0,
             "maximum": 3600,
             "default": 0,
-            "description": "Seconds until the result is there.",
+            "description": "Seconds until the result is available.",
         },
         "fail_times": {
             "type": "integer",
             "minimum": 0,
             "maximum": 100,
             "default": 0,
-            "description": "How many tries fail before one succeeds.",
+            "description": "How many attempts fail before one succeeds.",
         },
         "fail_with": {
             "enum": sorted(ERRORS),
             "default": "unreachable",
-            "description": "How those tries fail.",
+            "description": "How those attempts fail.",
         },
         "retry_after": {
             "type": "number",
@@ -66,38 +66,38 @@ SCHEMA: Final[dict[str, Any]] = {
         "lose_answer": {
             "enum": ["no", "taken", "not_taken", "unknown"],
             "default": "no",
-            "description": "The first answer is lost; then the provider finds the purchase, has none, or cannot say.",
+            "description": "The first answer is lost; then the lookup finds the purchase, finds none, or fails.",
         },
         "hang": {"type": "boolean", "default": False, "description": "The result never comes."},
         "on_cancel": {
             "enum": ["canceled", "requested", "too_late"],
             "default": "canceled",
-            "description": "What it says when it is told to stop; after `requested` it stops a little later.",
+            "description": "Answer to a cancel request; after `requested` it stops a little later.",
         },
         "wrong_bytes": {
             "enum": ["no", "text", "truncated"],
             "default": "no",
-            "description": "The result is no picture, or half of one.",
+            "description": "The result is not a picture, or half of one.",
         },
         "size": {
             "type": "integer",
             "minimum": 1000,
             "maximum": 50_000_000,
             "default": 10_000,
-            "description": "About how many bytes the result has.",
+            "description": "Approximate size of the result in bytes.",
         },
         "num_outputs": {
             "type": "integer",
             "minimum": 1,
             "maximum": 8,
             "default": 1,
-            "description": "Results.",
+            "description": "Number of results.",
         },
     },
 }
 
 
 def planned_error(plan: dict[str, Any]) -> ProviderError:
-    """The error that the failing tries of a plan raise."""
+    """The error that the failing attempts raise."""
     pause = timedelta(seconds=plan.get("retry_after", 0)) or None
-    return ERRORS[plan.get("fail_with", "unreachable")]("as planned", retry_after=pause)
+    return ERRORS[plan.get("fail_with", "unreachable")]("simulated failure, as the input requests", retry_after=pause)

@@ -1,4 +1,4 @@
-"""The provider `dummy`: costs nothing, needs no key, and makes real pictures and real trouble."""
+"""The provider `dummy`: free, without a key; it paints real pictures and simulates failures."""
 
 import random
 import time
@@ -32,12 +32,12 @@ from app.media_generator.model_card import ModelCard
 
 CHUNK_BYTES: Final = 64 * 1024
 STOPPING_KEPT: Final = 1000
-"""Canceled orders that are remembered."""
+"""Number of canceled orders that are remembered."""
 
 PAINTER: Final = ModelCard(
     name="painter",
     title="Procedural painter",
-    description="Paints a picture to a prompt with nothing but arithmetic: the same prompt and seed, the same pixels.",
+    description="Paints a picture for a prompt by arithmetic alone: the same prompt and seed give the same pixels.",
     output_types=("image/png", "image/webp", "image/jpeg"),
     input_schema={
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -66,14 +66,14 @@ PAINTER: Final = ModelCard(
             },
             "style": {
                 "enum": sorted(STYLES),
-                "description": "The painter; chosen by the prompt if not given.",
+                "description": "The style; chosen by the prompt if not given.",
             },
             "num_outputs": {
                 "type": "integer",
                 "minimum": 1,
                 "maximum": 8,
                 "default": 1,
-                "description": "Pictures.",
+                "description": "Number of pictures.",
             },
             "output_format": {
                 "enum": ["png", "webp", "jpeg"],
@@ -89,8 +89,8 @@ PAINTER: Final = ModelCard(
 
 FAULTY: Final = ModelCard(
     name="faulty",
-    title="Trouble on demand",
-    description="Delivers a grey picture, after whatever trouble the plan in its input asks for.",
+    title="Failures on demand",
+    description="Returns a grey picture, after the failures that its input requests.",
     output_types=("image/png",),
     input_schema=plans.SCHEMA,
     example={"delay": 2, "fail_times": 1, "fail_with": "busy"},
@@ -100,7 +100,7 @@ FAULTY: Final = ModelCard(
 
 
 class DummyMediaGeneratorModel(MediaGeneratorModel):
-    """Two models: `painter` for pictures, `faulty` for trouble. References hold the whole order."""
+    """Two models: `painter` for pictures, `faulty` for failures. References hold the complete order."""
 
     name: str = "dummy"
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -115,17 +115,17 @@ class DummyMediaGeneratorModel(MediaGeneratorModel):
     def __init__(self) -> None:
         self._studio = Studio()
         self._stopping: OrderedDict[str, None] = OrderedDict()
-        """Whom `poll` tells that they were canceled; forgotten by a crash, and then they finish."""
+        """Canceled orders, for `poll`; a crash forgets them, and then they finish."""
 
     def models(self) -> Sequence[ModelCard]:
         """See the base class."""
         return (PAINTER, FAULTY)
 
     def complete_input(self, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Fill in defaults, and draw a seed for the painter where none is given."""
+        """Fill in defaults, and draw a seed for the painter if none is given."""
         complete = super().complete_input(model, given)
         if model == PAINTER.name:
-            complete.setdefault("seed", random.getrandbits(32))  # no secret: it is shown
+            complete.setdefault("seed", random.getrandbits(32))  # not a secret
         return complete
 
     async def submit(self, submission: Submission) -> Reference:
@@ -133,24 +133,24 @@ class DummyMediaGeneratorModel(MediaGeneratorModel):
         if submission.model == FAULTY.name:
             plan = dict(submission.input)
             if submission.number == 1 and plan.get("lose_answer", "no") != "no":
-                raise AnswerLostError("the answer was lost, as planned")
+                raise AnswerLostError("simulated loss of the answer, as the input requests")
             planned = plans.planned_error(plan)
             if submission.number <= plan.get("fail_times", 0) and planned.sent is not Sent.YES:
                 raise planned
         return _reference(submission)
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - what is deterministic needs no search
-        """See the base class; a plan may say that the purchase was never taken, or that nobody knows."""
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - references are deterministic, nothing is looked up
+        """See the base class; the input may request that there is no purchase, or that it is unknown."""
         if submission.model == FAULTY.name:
             lost = submission.input.get("lose_answer", "no")
             if lost == "unknown" or submission.number <= submission.input.get("fail_times", 0):
-                raise NotReachedError("nobody knows, as planned")
+                raise NotReachedError("simulated failure of the lookup, as the input requests")
             if lost == "not_taken":
                 return None
         return _reference(submission)
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class; nothing was paid, and `poll` says so."""
+        """See the base class; `poll` then reports that nothing was billed."""
         if reference.data["model"] == FAULTY.name:
             answer = CancelAnswer(reference.data["input"].get("on_cancel", "canceled"))
             if answer is not CancelAnswer.REQUESTED:
@@ -236,6 +236,6 @@ def _follow_plan(reference: Reference) -> Outcome:
 def _faulty_file(plan: Mapping[str, Any]) -> bytes:
     wrong = plan.get("wrong_bytes", "no")
     if wrong == "text":
-        return b"this is no picture, as planned\n" * 40
+        return b"not a picture, as the input requests\n" * 40
     file = png_of_about(plan.get("size", 10_000))
     return file[: len(file) // 2] if wrong == "truncated" else file

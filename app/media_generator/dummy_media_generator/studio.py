@@ -1,6 +1,6 @@
-"""Where paintings are made: in threads, so that the event loop never waits for arithmetic.
+"""Runs paintings in threads, so that the event loop never waits for arithmetic.
 
-Nothing here must survive: the same order gives the same pixels, so what is lost is painted again.
+Nothing here must survive a crash: the same order gives the same pixels, so a lost file is painted again.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from typing import Final
 from app.media_generator.dummy_media_generator.orders import Order
 
 THREADS: Final = 2
-"""Paintings made at the same time; as many as a worker has local slots by default."""
+"""Concurrent paintings; as many as a worker has local slots by default."""
 KEPT: Final = 32
-"""Finished paintings that wait to be fetched, before the oldest is dropped."""
+"""Finished paintings that are kept until they are fetched; the oldest is dropped first."""
 
 
 class Work:
-    """One order on its way."""
+    """One order in progress or finished."""
 
     def __init__(self, order: Order, pool: ThreadPoolExecutor) -> None:
         self.progress = 0.0
@@ -28,23 +28,23 @@ class Work:
         # numpy and Pillow cost 10 MB: processes that never paint, such as the API, do not load them.
         from app.media_generator.dummy_media_generator.painter import encode, paint  # noqa: PLC0415
 
-        file = encode(paint(order.painting, self._tell), order.output_format)
+        file = encode(paint(order.painting, self._report), order.output_format)
         self.progress = 1.0
         return file
 
-    def _tell(self, share: float) -> None:
+    def _report(self, share: float) -> None:
         self.progress = min(share, 0.99)
 
 
 class Studio:
-    """Takes orders and keeps what is finished until it is fetched."""
+    """Accepts orders and keeps finished files until they are fetched."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="painter")
         self._works: OrderedDict[Order, Work] = OrderedDict()
 
     def work(self, order: Order) -> Work:
-        """The work on an order, begun now if nobody had begun it."""
+        """The work on an order, started now if it was not."""
         work = self._works.get(order)
         if work is None:
             work = self._works[order] = Work(order, self._pool)
@@ -59,7 +59,7 @@ class Studio:
             self._works.pop(order, None)
 
     def close(self) -> None:
-        """Begin nothing more; what is being painted is not waited for."""
+        """Start nothing more; paintings in progress are not awaited."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _drop_oldest(self) -> None:

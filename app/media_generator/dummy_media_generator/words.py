@@ -1,4 +1,4 @@
-"""How words of a prompt choose one of several things, and how chance does it reproducibly."""
+"""Chooses by the words of a prompt, or at random but reproducibly."""
 
 from __future__ import annotations
 

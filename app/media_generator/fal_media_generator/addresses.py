@@ -1,4 +1,4 @@
-"""Parts of the queue's URLs."""
+"""Builds parts of the queue's URLs."""
 
 from typing import Final
 from urllib.parse import quote
@@ -6,17 +6,17 @@ from urllib.parse import quote
 from app.media_generator.media_generator_model import Submission
 
 _NAMESPACES: Final = frozenset({"comfy", "workflows"})
-"""First parts of names that come before the owner's."""
+"""Prefixes of model names that precede the owner."""
 
 
 def app_of(model: str) -> str:
-    """The part of a model's name under which its requests are kept: owner and app, without the path inside of it."""
+    """The part of a model's name that its requests are stored under: owner and app, without the path within the app."""
     parts = model.split("/")
     return "/".join(parts[: 3 if parts[0] in _NAMESPACES else 2])
 
 
 def webhook(submission: Submission) -> str:
-    """What asks for a callback, which tells the model, as fal does not; empty: there is nobody to call."""
+    """The query that requests a callback; its URL carries the model, which fal omits. Empty: no callback."""
     if submission.callback_url is None:
         return ""
     address = f"{submission.callback_url}?model={quote(submission.model, safe='')}"

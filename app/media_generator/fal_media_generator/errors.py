@@ -1,4 +1,4 @@
-"""What fal means by its refusals, and by what a model says in place of a result."""
+"""Translates fal's refusals, and the errors that models return in place of a result."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,12 +17,12 @@ from app.media_generator.errors import (
 
 _CONTENT: Final = frozenset({"content_policy_violation"})
 _CREDIT: Final = ("exhausted balance", "insufficient balance", "top up your balance")
-_MOST: Final = 1000
-"""Characters of a message."""
+_MAX_MESSAGE_CHARS: Final = 1000
+"""Longest message that is passed on."""
 
 
-class Told(msgspec.Struct):
-    """The body of a refusal; `detail` is a sentence, or a list with an entry for each thing that is wrong."""
+class ErrorBody(msgspec.Struct):
+    """The body of a refusal; `detail` is a sentence, or a list with one entry for each error."""
 
     detail: Any = None
     error: Any = None
@@ -31,17 +31,17 @@ class Told(msgspec.Struct):
 
     @property
     def kinds(self) -> set[str]:
-        """Names of what is wrong."""
+        """Types of the errors."""
         given = [one.get("type") for one in self._details()]
         return {str(kind) for kind in (*given, self.error_type) if kind}
 
     @property
-    def words(self) -> str:
-        """The same for people."""
-        told = "; ".join(self._sentence(one) for one in self._details())
+    def text(self) -> str:
+        """The errors as readable text."""
+        details = "; ".join(self._sentence(one) for one in self._details())
         plain = self.detail if isinstance(self.detail, str) else self.error or self.message or ""
-        # A gateway before fal may say `{"error": {"message": ...}}`.
-        return (told or str(members(plain).get("message", plain)))[:_MOST]
+        # A gateway in front of fal may answer `{"error": {"message": ...}}`.
+        return (details or str(members(plain).get("message", plain)))[:_MAX_MESSAGE_CHARS]
 
     def _details(self) -> list[Mapping[str, Any]]:
         return [found for one in entries(self.detail) if (found := members(one))]
@@ -52,27 +52,27 @@ class Told(msgspec.Struct):
         return f"{where}: {one.get('msg', '')}" if where else str(one.get("msg", ""))
 
 
-def told_by(body: bytes) -> Told:
-    """What a refusal says, as far as it can be read."""
+def parse_error(body: bytes) -> ErrorBody:
+    """The body of a refusal, as far as it can be parsed."""
     try:
-        return msgspec.json.decode(body, type=Told)
+        return msgspec.json.decode(body, type=ErrorBody)
     except UNREADABLE:
-        return Told(detail=body[:200].decode(errors="replace").strip())
+        return ErrorBody(detail=body[:200].decode(errors="replace").strip())
 
 
 def refusal(provider: str, status: int, headers: Mapping[str, str], body: bytes, *, spending: bool) -> ProviderError:
-    """What an answer means that is no success."""
-    told = told_by(body)
-    text = f"{provider} answered {status}: {told.words}"
-    if status in {400, 422} and told.kinds & _CONTENT:
+    """The error for an unsuccessful answer."""
+    error = parse_error(body)
+    text = f"{provider} answered {status}: {error.text}"
+    if status in {400, 422} and error.kinds & _CONTENT:
         return ContentRefusedError(text)
-    if status in {402, 403} and any(word in told.words.lower() for word in _CREDIT):
+    if status in {402, 403} and any(phrase in error.text.lower() for phrase in _CREDIT):
         return CreditError(text)
-    return from_answer(provider, status, headers, told.words, spending=spending)
+    return from_answer(provider, status, headers, error.text, spending=spending)
 
 
-def failure(provider: str, told: Told) -> GenerationFailedError:
-    """What a model says that has taken the request and brought no result."""
-    kind = ContentStoppedError if told.kinds & _CONTENT else GenerationFailedError
-    kinds = ", ".join(sorted(told.kinds))
-    return kind(f"{provider} brought no result: {told.words or kinds or 'it does not say why'}")
+def failure(provider: str, error: ErrorBody) -> GenerationFailedError:
+    """The error of a model that accepted the request and returned no result."""
+    kind = ContentStoppedError if error.kinds & _CONTENT else GenerationFailedError
+    kinds = ", ".join(sorted(error.kinds))
+    return kind(f"{provider} returned no result: {error.text or kinds or 'no reason given'}")

@@ -2,10 +2,10 @@
 
 A purchase is a request in fal's queue:
 
-1. It is put there, once; the answer names it. An answer that is lost leaves a request that nobody can look up:
-   only its callback, sent to the address of the attempt, still binds it.
-2. Its status is asked for until it is COMPLETED, which it also is when it failed.
-3. The result is asked for: it names files by URL, or says what went wrong.
+1. It is submitted once; the answer holds its id. If the answer is lost, the request cannot be looked up: only its
+   callback, sent to the attempt's callback URL, still identifies it.
+2. Its status is polled until it is COMPLETED, which it also is after a failure.
+3. The result is fetched: it names files by URL, or holds the error.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -18,7 +18,7 @@ import msgspec
 from pydantic import Field, SecretStr
 
 from app.core.http_client.protocol import Answer, OutgoingError, Request
-from app.media_generator.accounts import ProviderSettings, Setup
+from app.media_generator.accounts import ProviderSettings, ProviderSetup
 from app.media_generator.adapter_kit.http import ask, download, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.callbacks import Callback, CallbackRefusedError
@@ -48,10 +48,10 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.model_card import ModelCard
 
 QUEUE: Final = "https://queue.fal.run"
-MOST_BYTES: Final = 4 * 1024 * 1024
-"""Of a result: it names files, it does not hold them."""
-LONGEST_WAIT: Final = 10.0
-"""Seconds until a request far back in the queue is asked about again."""
+MAX_RESULT_BYTES: Final = 4 * 1024 * 1024
+"""Largest result: it names files and does not contain them."""
+MAX_POLL_WAIT: Final = 10.0
+"""Seconds between polls of a request far back in the queue."""
 _CANCELED: Final = frozenset({"CANCELED", "CANCELLED"})
 _CANCELED_TYPES: Final = frozenset({"client_cancelled", "request_cancelled"})
 
@@ -60,15 +60,15 @@ class FalSettings(ProviderSettings):
     """Settings of an account."""
 
     key: SecretStr
-    """The key, as the dashboard shows it: `id:secret`."""
+    """The key as shown in the dashboard: `id:secret`."""
     base_url: str = Field(default=QUEUE, pattern="^https?://[^/]+")
-    """Where the queue lies."""
+    """URL of the queue."""
     jwks_url: str = Field(default="https://rest.fal.ai/.well-known/jwks.json", pattern="^https?://[^/]+")
-    """Where the keys of webhook signatures lie."""
+    """URL of the keys for webhook signatures."""
     storage_url: str = Field(default="https://rest.alpha.fal.ai", pattern="^https?://[^/]+")
-    """Where input files go that are larger than 8 MiB."""
+    """URL of the storage for input files larger than 8 MiB."""
     timeout: float = Field(default=30, ge=1, le=300)
-    """Seconds for each call."""
+    """Time limit of each call, in seconds."""
 
 
 class _Queued(msgspec.Struct):
@@ -79,14 +79,14 @@ class _Line(msgspec.Struct):
     message: str = ""
 
 
-class _Status(errors.Told):
+class _Status(errors.ErrorBody):
     status: str = ""
     queue_position: int | None = None
     logs: list[_Line] | None = None
 
 
 class FalMediaGeneratorModel(MediaGeneratorModel):
-    """Every model of fal that the catalogue names; stateless."""
+    """Every model of fal that the catalogue lists; stateless."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         webhook=True,
@@ -100,7 +100,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         submit_timeout=timedelta(seconds=60),
     )
 
-    def __init__(self, setup: Setup, settings: FalSettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: FalSettings) -> None:
         self.name = setup.account.name
         self._http = setup.http
         self._settings = settings
@@ -110,7 +110,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         self._cards = {card.name: card for card in setup.models}
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class."""
         return cls(setup, setup.account.read(FalSettings))
 
@@ -119,7 +119,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         return tuple(self._cards.values())
 
     async def submit(self, submission: Submission) -> Reference:
-        """See the base class; fal itself tries nothing again."""
+        """See the base class; fal's own retries are disabled."""
         headers = {**self._headers, "Content-Type": "application/json", "x-fal-no-retry": "1"}
         if submission.time_left is not None:
             headers["x-fal-request-timeout"] = str(max(1, int(submission.time_left.total_seconds())))
@@ -140,9 +140,11 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         try:
             queued = msgspec.json.decode(answer.body, type=_Queued)
         except UNREADABLE as error:
-            raise AnswerLostError(f"{self.name} answered {answer.status} with what cannot be read: {error}") from error
+            raise AnswerLostError(
+                f"{self.name} answered {answer.status} with a body that cannot be read: {error}"
+            ) from error
         if not queued.request_id:
-            raise AnswerLostError(f"{self.name} answered {answer.status} without the name of the request")
+            raise AnswerLostError(f"{self.name} answered {answer.status} without a request id")
         return Reference(queued.request_id, {"model": submission.model})
 
     async def poll(self, reference: Reference) -> Outcome:
@@ -153,7 +155,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         try:
             now = msgspec.json.decode(answer.body, type=_Status)
         except UNREADABLE as error:
-            raise NotReachedError(f"{self.name} told a status that cannot be read: {error}") from error
+            raise NotReachedError(f"{self.name} returned a status that cannot be read: {error}") from error
         lines = [line.message for line in now.logs or ()]
         log = "\n".join(lines) or None
         if now.status in _CANCELED or now.kinds & _CANCELED_TYPES:
@@ -171,13 +173,13 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             yield chunk
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class; what is at work already mostly goes on to its end."""
+        """See the base class; a request that is already running usually runs to its end."""
         answer = await self._ask("PUT", reference, "/cancel")
         try:
-            told = msgspec.json.decode(answer.body, type=_Status).status
+            status = msgspec.json.decode(answer.body, type=_Status).status
         except UNREADABLE:
-            told = ""
-        if told in _CANCELED:
+            status = ""
+        if status in _CANCELED:
             return CancelAnswer.CANCELED
         if answer.status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
             return CancelAnswer.REQUESTED
@@ -187,7 +189,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
 
     async def upload(self, file: InputFile) -> str:
         """See the base class."""
-        return await self._storage.take(file)
+        return await self._storage.upload(file)
 
     async def callback_keys(self) -> Sequence[str]:
         """See the base class."""
@@ -196,26 +198,26 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         )
         answer = await ask(self._http, request, provider=self.name)
         if answer.status != HTTPStatus.OK:
-            raise NotReachedError(f"{self.name} answered {answer.status} for its keys")
+            raise NotReachedError(f"{self.name} answered {answer.status} to the request for its keys")
         try:
             return signature.read_keys(answer.body)
         except ValueError as error:
             raise NotReachedError(f"the keys of {self.name} cannot be read: {error}") from error
 
     def read_callback(self, callback: Callback, keys: Sequence[str]) -> Reference | None:
-        """See the base class; the model stands in the address: fal does not tell it."""
+        """See the base class; the model is in the callback URL, because fal does not send it."""
         signature.check(callback, keys)
         try:
-            told = msgspec.json.decode(callback.body, type=_Queued)
+            queued = msgspec.json.decode(callback.body, type=_Queued)
         except UNREADABLE as error:
             raise CallbackRefusedError(f"its body cannot be read: {error}") from error
         model = callback.query.get("model", "")
-        if not told.request_id or model not in self._cards:
+        if not queued.request_id or model not in self._cards:
             return None
-        return Reference(told.request_id, {"model": model})
+        return Reference(queued.request_id, {"model": model})
 
     async def _ask(self, method: str, reference: Reference, what: str) -> Answer:
-        """Ask about a purchase.
+        """Call an endpoint of a purchase.
 
         Raises:
             NotReachedError: There is no answer.
@@ -226,7 +228,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             url=f"{self._base_url}/{app}/requests/{quote(reference.external_id, safe='')}{what}",
             headers=self._headers,
             timeout=self._settings.timeout,
-            most_bytes=MOST_BYTES,
+            most_bytes=MAX_RESULT_BYTES,
             keep_alive=True,
             guarded=False,
         )
@@ -239,11 +241,11 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         if answer.status != HTTPStatus.OK:
             return self._no_result(answer, now)
         if answer.truncated:
-            return Failed(OutputError(f"the result of {self.name} is longer than {MOST_BYTES} bytes"))
+            return Failed(OutputError(f"the result of {self.name} is longer than {MAX_RESULT_BYTES} bytes"))
         try:
             result: Any = msgspec.json.decode(answer.body)
         except UNREADABLE as error:
-            # Something on the way may have answered instead.
+            # A proxy may have answered instead.
             raise NotReachedError(f"the result of {self.name} cannot be read: {error}") from error
         found = tuple(Output(url) for url in results.files(result)[: self.capabilities.max_outputs])
         if not found:
@@ -251,17 +253,17 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         return Succeeded(found, units=self._units(reference, answer.headers), log=log)
 
     def _no_result(self, answer: Answer, now: _Status) -> Outcome:
-        """The result's status is the model's own; only where the queue itself speaks there may be one later."""
-        told = errors.told_by(answer.body)
+        """The outcome of an unsuccessful result; an error of the queue, not of the model, is raised: poll again."""
+        error = errors.parse_error(answer.body)
         if answer.headers.get("x-fal-error-type"):
-            told.error_type = told.error_type or answer.headers["x-fal-error-type"]
-        if told.kinds & _CANCELED_TYPES:
+            error.error_type = error.error_type or answer.headers["x-fal-error-type"]
+        if error.kinds & _CANCELED_TYPES:
             return Canceled()
-        from_model = answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} or told.kinds
+        from_model = answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} or error.kinds
         if from_model or now.error or now.error_type:
-            return Failed(errors.failure(self.name, told if told.words else now))
+            return Failed(errors.failure(self.name, error if error.text else now))
         if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-            return Failed(OutputError(f"{self.name} keeps the result no longer"))
+            return Failed(OutputError(f"{self.name} no longer has the result"))
         raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
 
     def _body(self, submission: Submission) -> dict[str, Any]:
@@ -271,18 +273,18 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         return {**prompt, **submission.input}
 
     def _units(self, reference: Reference, headers: Mapping[str, str]) -> dict[str, float]:
-        """What fal bills by: it tells how many, the catalogue knows of what."""
-        told = headers.get("x-fal-billable-units", "")
+        """Billed units: fal reports the quantity, the catalogue has the unit."""
+        quantity = headers.get("x-fal-billable-units", "")
         card = self._cards.get(reference.data["model"])
         unit = str(card.price.per) if card is not None and card.price is not None else "unit"
         try:
-            return {unit: float(told)} if 0 <= float(told) < float("inf") else {}
+            return {unit: float(quantity)} if 0 <= float(quantity) < float("inf") else {}
         except ValueError:
             return {}
 
 
 def _wait(now: _Status) -> timedelta | None:
-    """The further back in the queue, the longer; None: it is at work, the engine decides."""
+    """Time until the next poll, longer further back in the queue; None: it is running, the engine decides."""
     if now.queue_position is None or now.queue_position <= 0:
         return None
-    return timedelta(seconds=min(1 + now.queue_position / 2, LONGEST_WAIT))
+    return timedelta(seconds=min(1 + now.queue_position / 2, MAX_POLL_WAIT))

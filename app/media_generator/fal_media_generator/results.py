@@ -1,4 +1,4 @@
-"""Reads what fal's models answer: each has a shape of its own, all name their files by URL."""
+"""Parses results of fal's models: each has its own shape, all name files by URL."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,9 @@ _PERCENT: Final = re.compile(r"(\d{1,3})%\|")
 
 
 def files(result: Any) -> list[str]:
-    """The URLs of a result, in the order in which they stand there, each once.
+    """The URLs in a result, in order and without duplicates.
 
-    Files are objects with a `url`. Where there are none, every string counts that is a URL and nothing else.
+    Files are objects with a `url`. If there are none, every string counts that is exactly a URL.
     """
     found = list(_objects(result)) or list(_strings(result))
     return list(dict.fromkeys(found))

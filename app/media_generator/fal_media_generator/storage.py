@@ -1,6 +1,6 @@
-"""fal's storage: where a file goes that is too large to stand in a request.
+"""fal's storage, for files that are too large to be part of a request.
 
-Asked for a place, it names two URLs: one takes the bytes, the other stands for them in a request.
+An upload is initiated first; the answer holds two URLs: one to upload to, one to use in a request.
 """
 
 from http import HTTPStatus
@@ -16,24 +16,24 @@ from app.media_generator.fal_media_generator import errors
 from app.media_generator.media_generator_model import InputFile
 
 LONGEST_UPLOAD: Final = 570.0
-"""Seconds; within what the engine gives an upload."""
+"""In seconds; below the engine's time limit of an upload."""
 _HTTP: Final = ("https://", "http://")
 
 
-class _Place(msgspec.Struct):
+class _UploadUrls(msgspec.Struct):
     upload_url: str = ""
     file_url: str = ""
 
 
 class Storage:
-    """Of one account."""
+    """The storage of one account."""
 
     def __init__(self, name: str, base: str, key: str, http: Http) -> None:
         """See `Storage`.
 
         Args:
             name: The account's, for messages.
-            base: Its address.
+            base: Base URL.
             key: The account's.
             http: The client.
         """
@@ -42,28 +42,28 @@ class Storage:
         self._key = key
         self._http = http
 
-    async def take(self, file: InputFile) -> str:
-        """Hand a file over, held in memory meanwhile; its URL.
+    async def upload(self, file: InputFile) -> str:
+        """Upload a file, which is held in memory meanwhile; return its URL.
 
         Raises:
-            ProviderError: It is not there; nothing was bought.
+            ProviderError: The upload failed; nothing was billed.
         """
-        place = await self._place(file)
+        urls = await self._initiate(file)
         content = b"".join([chunk async for chunk in file.chunks()])
-        # The place is signed, so it is told no key; it is not ours, so it must be a public address.
+        # The URL is signed, so it needs no key; it is not configured by the operator, so its address must be public.
         put = Request(
             method="PUT",
-            url=place.upload_url,
+            url=urls.upload_url,
             headers={"Content-Type": file.media_type},
             body=content,
             timeout=LONGEST_UPLOAD,
         )
         answer = await ask(self._http, put, provider=self._name)
         if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
-            raise NotReachedError(f"{self._name} did not take {file.name}: its storage answered {answer.status}")
-        return place.file_url
+            raise NotReachedError(f"{self._name} did not accept {file.name}: its storage answered {answer.status}")
+        return urls.file_url
 
-    async def _place(self, file: InputFile) -> _Place:
+    async def _initiate(self, file: InputFile) -> _UploadUrls:
         asked = Request(
             method="POST",
             url=f"{self._base}/storage/upload/initiate?storage_type=fal-cdn-v3",
@@ -75,9 +75,9 @@ class Storage:
         if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
             raise errors.refusal(self._name, answer.status, answer.headers, answer.body, spending=False)
         try:
-            place = msgspec.json.decode(answer.body, type=_Place)
+            urls = msgspec.json.decode(answer.body, type=_UploadUrls)
         except UNREADABLE as error:
-            raise NotReachedError(f"the storage of {self._name} cannot be understood: {error}") from error
-        if not (place.upload_url.startswith(_HTTP) and place.file_url.startswith(_HTTP)):
-            raise NotReachedError(f"the storage of {self._name} named no place for {file.name}")
-        return place
+            raise NotReachedError(f"the answer of the storage of {self._name} cannot be read: {error}") from error
+        if not (urls.upload_url.startswith(_HTTP) and urls.file_url.startswith(_HTTP)):
+            raise NotReachedError(f"the storage of {self._name} returned no URLs for {file.name}")
+        return urls

@@ -1,6 +1,6 @@
-"""What a worker and the process that computes for it say to each other: frames of a length and a message.
+"""Messages between a worker and its compute process: frames of a length and a message.
 
-Nothing is said to a process that is not an order or a wish to stop; when its input ends, it ends.
+A process receives only orders and cancel requests; when its input is closed, it ends.
 """
 
 from collections.abc import Mapping
@@ -14,50 +14,50 @@ LENGTH_BYTES: Final = 4
 
 
 class Order(msgspec.Struct, tag="order"):
-    """Make one file. One order at a time; the next is sent when this one is answered."""
+    """Generate one file. One order at a time; the next is sent when this one is answered."""
 
     prompt: str
     input: Mapping[str, Json]
     picture: bytes | None = None
-    """What `input.image` stands for."""
+    """The file that `input.image` refers to."""
 
 
 class Stop(msgspec.Struct, tag="stop"):
-    """Give the order up that is worked on; it is answered all the same."""
+    """Cancel the current order; it is answered all the same."""
 
 
-class Told(msgspec.Struct, tag="told"):
-    """So far is it."""
+class Progress(msgspec.Struct, tag="progress"):
+    """Progress of the current order."""
 
     share: float
     """0 to 1."""
 
 
-class Made(msgspec.Struct, tag="made"):
+class Completed(msgspec.Struct, tag="completed"):
     """The file; ends the order."""
 
     file: bytes
 
 
-class Stopped(msgspec.Struct, tag="stopped"):
-    """Given up as wished; ends the order."""
+class Aborted(msgspec.Struct, tag="aborted"):
+    """Canceled as requested; ends the order."""
 
 
-class Wrong(msgspec.Struct, tag="wrong"):
-    """It cannot be made; ends the order."""
+class OrderFailed(msgspec.Struct, tag="failed"):
+    """The order failed; ends the order."""
 
     message: str
     content: bool = False
-    """The model's own checker does not let it be seen."""
+    """Whether the model's safety checker rejected the result."""
 
 
 ToProcess = Order | Stop
-FromProcess = Told | Made | Stopped | Wrong
+FromProcess = Progress | Completed | Aborted | OrderFailed
 READ_TO: Final = msgspec.msgpack.Decoder(ToProcess)
 READ_FROM: Final = msgspec.msgpack.Decoder(FromProcess)
 
 
 def frame(message: ToProcess | FromProcess) -> bytes:
-    """A message as it is sent."""
+    """A message with its length, as sent."""
     body = msgspec.msgpack.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body

@@ -1,4 +1,4 @@
-"""The local models as they are offered. Known without anything that computes."""
+"""Cards and settings of the local models; loads none of the libraries that compute."""
 
 from importlib.util import find_spec
 from typing import Final
@@ -8,8 +8,8 @@ from pydantic import Field
 from app.media_generator.accounts import ProviderSettings
 from app.media_generator.model_card import Json, ModelCard
 
-MOST_PIXELS: Final = 64_000_000
-"""Of a picture that is handed in; a small file may hold very many."""
+MAX_PIXELS: Final = 64_000_000
+"""Largest input picture; a small file may contain very many pixels."""
 STYLES: Final = (
     "ochre",
     "labyrinth",
@@ -38,7 +38,7 @@ STYLES: Final = (
     "woodblock",
     "dusk",
 )
-"""In the network's order, which names none; the names are ours, by the looks."""
+"""In the network's order; it has no names, so these are ours, by appearance."""
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _FORMAT: Final[Json] = {"enum": ["png", "webp"], "default": "png", "description": "Format of the file."}
@@ -47,8 +47,8 @@ _SEED: Final[Json] = {"type": "integer", "minimum": 0, "maximum": 4_294_967_295}
 PAINT_STYLES: Final = ModelCard(
     name="paint-styles",
     title="Painting styles",
-    description="Paints your picture anew in one of 26 manners, with a small neural network on this machine; without a "
-    "picture, one that is painted to the prompt.",
+    description="Repaints your picture in one of 26 styles, with a small neural network on this machine; without a "
+    "picture, one that is painted for the prompt.",
     output_types=("image/png", "image/webp"),
     input_schema={
         "$schema": _DIALECT,
@@ -58,29 +58,29 @@ PAINT_STYLES: Final = ModelCard(
             "image": {
                 "type": "string",
                 "format": "uri",
-                "description": "The picture; if it is not given, the procedural painter makes one to the prompt.",
+                "description": "The picture; if it is not given, the procedural painter makes one for the prompt.",
             },
-            "style": {"enum": list(STYLES), "default": "starry", "description": "The manner."},
+            "style": {"enum": list(STYLES), "default": "starry", "description": "The style."},
             "size": {
                 "type": "integer",
                 "minimum": 64,
                 "maximum": 2048,
                 "default": 1024,
-                "description": "The longer side at most, in pixels; a smaller picture is not enlarged.",
+                "description": "Longest side in pixels, at most; a smaller picture is not enlarged.",
             },
             "strength": {
                 "type": "number",
                 "minimum": 0,
                 "maximum": 1,
                 "default": 1,
-                "description": "0 leaves the picture as it is.",
+                "description": "0 leaves the picture unchanged.",
             },
             "keep_colours": {
                 "type": "boolean",
                 "default": False,
                 "description": "Whether the picture keeps its own colours.",
             },
-            "seed": {**_SEED, "description": "Of the picture that is painted where none is given."},
+            "seed": {**_SEED, "description": "Seed of the picture that is painted if none is given."},
             "output_format": _FORMAT,
         },
     },
@@ -91,32 +91,32 @@ PAINT_STYLES: Final = ModelCard(
 
 
 class LocalSettings(ProviderSettings):
-    """What the operator sets for models on the workers' machines."""
+    """Settings for models on the workers' machines."""
 
     pipeline: str | None = None
-    """A text-to-image pipeline of Diffusers: a folder, or its name on the hub; unset: none is offered."""
+    """A text-to-image pipeline for Diffusers: a folder, or its name on the hub; unset: none is offered."""
     pipeline_title: str | None = None
-    """What callers see; unset: the last part of `pipeline`."""
+    """Title shown to callers; unset: the last part of `pipeline`."""
     local_files_only: bool = True
-    """Whether the pipeline must be on this machine already; false lets it be fetched from the hub, once."""
+    """Whether the pipeline must already be on this machine; false allows downloading it from the hub, once."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    """Where the pipeline computes: auto, cpu, cuda, cuda:1, mps."""
+    """Device of the pipeline: auto, cpu, cuda, cuda:1, mps."""
     pipeline_size: int = Field(default=512, ge=8, le=2048, multiple_of=8)
-    """Width and height of its pictures where none are given, in pixels."""
+    """Default width and height of its pictures, in pixels."""
     pipeline_steps: int = Field(default=25, ge=1, le=200)
-    """Steps where none are given."""
+    """Default number of steps."""
     idle_seconds: float = Field(default=600, gt=0, le=86_400)
-    """After how long without orders a model's process ends and gives its memory back, in seconds."""
+    """Seconds without orders after which a model's process ends and frees its memory."""
 
 
-def is_here(*packages: str) -> bool:
-    """Whether packages can be imported; none is."""
+def is_installed(*packages: str) -> bool:
+    """Whether packages can be imported; imports none of them."""
     return all(find_spec(package) is not None for package in packages)
 
 
 def pipeline_card(settings: LocalSettings) -> ModelCard:
     """The operator's pipeline as a model."""
-    # A folder is nobody's business but its last part.
+    # Only the last part of the folder is shown to callers.
     name = (settings.pipeline or "").rstrip("/").rpartition("/")[2]
     side = {"type": "integer", "minimum": 8, "maximum": 2048, "multipleOf": 8, "default": settings.pipeline_size}
     return ModelCard(
@@ -133,7 +133,7 @@ def pipeline_card(settings: LocalSettings) -> ModelCard:
                     "type": "string",
                     "maxLength": 2000,
                     "default": "",
-                    "description": "What shall not be seen, where the pipeline can tell.",
+                    "description": "What should not appear, if the pipeline supports it.",
                 },
                 "width": {**side, "description": "Pixels."},
                 "height": {**side, "description": "Pixels."},
@@ -142,16 +142,16 @@ def pipeline_card(settings: LocalSettings) -> ModelCard:
                     "minimum": 1,
                     "maximum": 200,
                     "default": settings.pipeline_steps,
-                    "description": "More take longer and show more detail.",
+                    "description": "More steps take longer and show more detail.",
                 },
                 "guidance": {
                     "type": "number",
                     "minimum": 0,
                     "maximum": 30,
                     "default": 7,
-                    "description": "How closely the prompt is followed, where the pipeline can be told.",
+                    "description": "How closely the prompt is followed, if the pipeline supports it.",
                 },
-                "seed": {**_SEED, "description": "The same seed, the same picture, on the same kind of machine."},
+                "seed": {**_SEED, "description": "The same seed gives the same picture on the same kind of machine."},
                 "output_format": _FORMAT,
             },
         },

@@ -1,4 +1,4 @@
-"""`local/text-to-image`: the operator's pipeline of Diffusers. Runs in a process of its own."""
+"""`local/text-to-image`: the operator's Diffusers pipeline. Runs in its own process."""
 
 import inspect
 import io
@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from app.media_generator.local_media_generator.computing import UnfitError, serve
+from app.media_generator.local_media_generator.computing import UnsafeContentError, serve
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import LocalSettings
 
@@ -19,78 +19,80 @@ class Pipeline:
     """The loaded pipeline."""
 
     def __init__(self, settings: LocalSettings) -> None:
-        _keep_to_itself(offline=settings.local_files_only)
+        _disable_hub_calls(offline=settings.local_files_only)
         self._torch: Any = import_module("torch")  # an extra
         diffusers: Any = import_module("diffusers")
         for library in (diffusers, import_module("transformers")):
-            library.utils.logging.disable_progress_bar()  # the worker's log is read by machines
+            library.utils.logging.disable_progress_bar()  # the worker's log is machine-readable
         device = _device(self._torch) if settings.device == "auto" else settings.device
-        # Half precision is for devices that are quicker with it.
+        # Half precision only on devices that are faster with it.
         kind = self._torch.float32 if device == "cpu" else self._torch.float16
-        # What the folder says that it is; the class that chooses by itself imports every pipeline there is.
+        # Loads the class that the folder names; the auto classes import every existing pipeline.
         load = diffusers.DiffusionPipeline.from_pretrained
         self._pipe: Any = load(settings.pipeline, local_files_only=settings.local_files_only, dtype=kind)
-        self._takes = inspect.signature(self._pipe.__call__).parameters
-        _check(type(self._pipe).__name__, self._takes)
+        self._parameters = inspect.signature(self._pipe.__call__).parameters
+        _check(type(self._pipe).__name__, self._parameters)
         self._pipe.to(device)
         self._pipe.set_progress_bar_config(disable=True)
 
-    def make(self, order: Order, tell: Callable[[float], None]) -> bytes:
+    def make(self, order: Order, report: Callable[[float], None]) -> bytes:
         """See `Model`."""
         given = order.input
         steps: int = given["steps"]
 
         def after(_pipe: object, step: int, _time: object, values: dict[str, Any]) -> dict[str, Any]:
-            tell(0.05 + 0.9 * min((step + 1) / steps, 1))
+            report(0.05 + 0.9 * min((step + 1) / steps, 1))
             return values
 
-        wanted = {
+        arguments = {
             "prompt": order.prompt,
             "negative_prompt": given["negative_prompt"] or None,
             "width": given["width"],
             "height": given["height"],
             "num_inference_steps": steps,
             "guidance_scale": given["guidance"],
-            # Drawn on the processor, so that a seed means the same on every device.
+            # Drawn on the CPU, so that a seed gives the same numbers on every device.
             "generator": self._torch.Generator("cpu").manual_seed(given["seed"]),
             "callback_on_step_end": after,
         }
-        return _encode(picture_of(self._pipe(**self._taken(wanted))), given["output_format"])
+        return _encode(picture_of(self._pipe(**self._supported(arguments))), given["output_format"])
 
-    def _taken(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in wanted.items() if name in self._takes}
+    def _supported(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in arguments.items() if name in self._parameters}
 
 
 def picture_of(result: Any) -> Image.Image:
-    """The picture that a pipeline has made.
+    """The picture in a pipeline's result.
 
     Raises:
-        UnfitError: Its safety checker has put a black one in its place.
+        UnsafeContentError: The safety checker replaced it by a black one.
     """
     flags = getattr(result, "nsfw_content_detected", None)
     if flags is not None and flags[0]:
-        raise UnfitError("the pipeline's safety checker does not show what it has made")
+        raise UnsafeContentError("the pipeline's safety checker rejected the result")
     picture: Image.Image = result.images[0]
     return picture
 
 
-def _keep_to_itself(*, offline: bool) -> None:
-    """Before the libraries are imported: they tell their hub what is used, and ask it for what is here."""
+def _disable_hub_calls(*, offline: bool) -> None:
+    """Disable telemetry and hub requests; must run before the libraries are imported."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def _check(name: str, takes: Mapping[str, inspect.Parameter]) -> None:
-    """Refuse a pipeline that makes something else than a picture, or not from words alone.
+def _check(name: str, parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse a pipeline that does not make a picture from a prompt alone.
 
     Raises:
-        ValueError: It is such a one.
+        ValueError: It needs other inputs, or makes something else.
     """
-    wanted = {"prompt", "num_inference_steps", "callback_on_step_end"} - set(takes)
-    needed = {name for name, one in takes.items() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD}
-    if wanted or needed - {"prompt"} or "num_frames" in takes:
-        raise ValueError(f"{name} makes no picture from words alone, step by step")
+    missing = {"prompt", "num_inference_steps", "callback_on_step_end"} - set(parameters)
+    needed = {
+        name for name, one in parameters.items() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    }
+    if missing or needed - {"prompt"} or "num_frames" in parameters:
+        raise ValueError(f"{name} does not make a picture from a prompt alone, step by step")
 
 
 def _device(torch: Any) -> str:

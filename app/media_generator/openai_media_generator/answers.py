@@ -1,7 +1,7 @@
-"""Reads an answer that may be hundreds of megabytes long with a few hundred kilobytes of memory.
+"""Parses an answer of hundreds of megabytes with a few hundred kilobytes of memory.
 
-Pictures are strings of base64 inside of JSON. A first reading leaves them out and notes where each lies; a second one,
-when a picture is copied, decodes it as it comes.
+Pictures are base64 strings inside JSON. A first pass skips them and records the position of each; a second pass decodes
+one picture as a stream.
 """
 
 import base64
@@ -16,24 +16,24 @@ import msgspec
 
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
 
-MOST_TEXT: Final = 1024 * 1024
-"""Bytes of an answer beside its pictures."""
+MAX_TEXT_BYTES: Final = 1024 * 1024
+"""Largest size of an answer without its pictures."""
 _PICTURE: Final = re.compile(rb'"b64_json"\s*:\s*"$')
 _ENDS: Final = re.compile(rb'["\\]')
 _ESCAPE: Final = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _LONGEST_ESCAPE: Final = len(rb"\u002f")
 _PREFIX_BYTES: Final = 128
-"""So much of the beginning shows whether it is a data URI."""
+"""Bytes at the start that show whether it is a data URI."""
 _BLANK: Final = b"\r\n\t "
 
 
 class UnreadableAnswerError(ValueError):
-    """It is not what the API promises."""
+    """It is not a valid answer of the API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where in an answer a picture's base64 lies."""
+    """Position of a picture's base64 in an answer, in bytes."""
 
     start: int
     end: int
@@ -47,7 +47,7 @@ class Answer:
     """Each in the answer itself, or at a URL."""
     usage: Mapping[str, Any]
     error: Any
-    """What some servers say in place of pictures, with a status that means success."""
+    """The error that some servers return in place of pictures, with a successful status."""
 
 
 class _Item(msgspec.Struct):
@@ -62,10 +62,10 @@ class _Body(msgspec.Struct):
 
 
 async def read(chunks: AsyncIterator[bytes]) -> Answer:
-    """What an answer says.
+    """Parse an answer.
 
     Raises:
-        UnreadableAnswerError: It is no answer of this API.
+        UnreadableAnswerError: It is not an answer of this API.
     """
     outline = _Outline()
     async for chunk in chunks:
@@ -87,7 +87,7 @@ def _where(item: _Item) -> Span | str | None:
 
 
 class _Outline:
-    """JSON as it comes, in which each picture is replaced by the two places where it begins and ends."""
+    """Incremental copy of the JSON in which each picture is replaced by its start and end position."""
 
     def __init__(self) -> None:
         self.text = bytearray()
@@ -97,20 +97,20 @@ class _Outline:
         self._picture: int | None = None
 
     def feed(self, chunk: bytes) -> None:
-        """Go on.
+        """Process the next chunk.
 
         Raises:
-            UnreadableAnswerError: There is too much beside the pictures.
+            UnreadableAnswerError: There is too much text besides the pictures.
         """
         at = 0
         while at < len(chunk):
             at = self._string(chunk, at) if self._in_string else self._between(chunk, at)
         self._passed += len(chunk)
-        if len(self.text) > MOST_TEXT:
-            raise UnreadableAnswerError(f"it has more than {MOST_TEXT} bytes beside its pictures")
+        if len(self.text) > MAX_TEXT_BYTES:
+            raise UnreadableAnswerError(f"it has more than {MAX_TEXT_BYTES} bytes besides its pictures")
 
     def _between(self, chunk: bytes, at: int) -> int:
-        """Pass what is outside of strings."""
+        """Process text outside strings, up to the next one."""
         quote = chunk.find(b'"', at)
         end = len(chunk) if quote < 0 else quote + 1
         self.text += chunk[at:end]
@@ -121,7 +121,7 @@ class _Outline:
         return end
 
     def _string(self, chunk: bytes, at: int) -> int:
-        """Pass a string, up to its end, its next backslash or the chunk's end."""
+        """Process a string, up to its end, its next backslash or the chunk's end."""
         if self._escaped:
             self._escaped, end = False, at + 1
         elif (found := _ENDS.search(chunk, at)) is None:
@@ -143,7 +143,7 @@ async def decode(chunks: AsyncGenerator[bytes], span: Span) -> AsyncGenerator[by
 
     Args:
         chunks: The answer from its start; closed at the end.
-        span: Where the picture lies.
+        span: Position of the picture.
 
     Raises:
         UnreadableAnswerError: It is not base64.
@@ -161,20 +161,20 @@ async def decode(chunks: AsyncGenerator[bytes], span: Span) -> AsyncGenerator[by
 
 
 class _Decoder:
-    """Base64 out of a JSON string: some servers escape its slashes, some put a data URI's head before."""
+    """Decodes base64 from a JSON string; some servers escape its slashes, some prefix it as a data URI."""
 
     def __init__(self) -> None:
         self._text = b""
-        self._begun = False
+        self._started = False
         self._digits = b""
 
     def feed(self, piece: bytes, *, last: bool) -> bytes:
         self._text += piece
-        if not self._begun and len(self._text) < _PREFIX_BYTES and not last:
+        if not self._started and len(self._text) < _PREFIX_BYTES and not last:
             return b""
         text = self._unescaped(last=last)
-        if not self._begun:
-            self._begun = True
+        if not self._started:
+            self._started = True
             if text.startswith(b"data:"):
                 text = text.partition(b",")[2]
         digits = self._digits + text.translate(None, _BLANK)
@@ -187,7 +187,7 @@ class _Decoder:
             raise UnreadableAnswerError(f"a picture is not base64: {error}") from error
 
     def _unescaped(self, *, last: bool) -> bytes:
-        """What has come, without escapes; one that is perhaps not complete waits."""
+        """The buffered text without escapes; one that may be incomplete stays in the buffer."""
         text, self._text = self._text, b""
         if b"\\" not in text:
             return text

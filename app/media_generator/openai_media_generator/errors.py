@@ -1,4 +1,4 @@
-"""What a refusal of an OpenAI-like server means: its `code` says more than the status."""
+"""Translates refusals of OpenAI-compatible servers: their `code` says more than the status."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -10,14 +10,14 @@ from app.media_generator.adapter_kit.http import from_answer
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
 from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError
 
-MOST_WORDS: Final = 64 * 1024
-"""Bytes of a refusal that are read."""
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+"""Bytes that are read of an error message."""
 CONTENT: Final = frozenset({"moderation_blocked", "content_policy_violation", "content_filter"})
 _CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
-class _Told(msgspec.Struct):
-    """`error` is an object, or with some servers a string; FastAPI says `detail`."""
+class _ErrorBody(msgspec.Struct):
+    """`error` is an object, or with some servers a string; FastAPI uses `detail`."""
 
     error: Any = None
     detail: Any = None
@@ -27,25 +27,25 @@ class _Told(msgspec.Struct):
 async def refusal(
     provider: str, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]
 ) -> ProviderError:
-    """What an answer without a picture means.
+    """The error for an unsuccessful answer.
 
     Args:
         provider: Its name, for the message.
-        status: Of the answer; not a success.
+        status: Of the answer.
         headers: Of the answer.
-        chunks: Its body; that it breaks off changes nothing.
+        chunks: Its body, which may be incomplete.
     """
     body = bytearray()
     try:
         async for chunk in chunks:
             body += chunk
-            if len(body) > MOST_WORDS:
+            if len(body) > MAX_MESSAGE_BYTES:
                 break
     except OutgoingError:
         body.clear()
-    codes, message = words(bytes(body))
+    codes, message = parse_refusal(bytes(body))
     text = f"{provider} answered {status}: {message}"
-    certain = status < 500  # noqa: PLR2004 - the server's own failures may have cost money, whatever they say
+    certain = status < 500  # noqa: PLR2004 - after a server error the outcome is unknown, whatever its code
     if certain and codes & CONTENT:
         return ContentRefusedError(text)
     if certain and codes & _CREDIT:
@@ -53,19 +53,19 @@ async def refusal(
     return from_answer(provider, status, headers, message, spending=True)
 
 
-def words(body: bytes) -> tuple[set[str], str]:
-    """The codes of a refusal and its message, as far as they can be read."""
+def parse_refusal(body: bytes) -> tuple[set[str], str]:
+    """The codes and message of a refusal, as far as they can be parsed."""
     try:
-        told = msgspec.json.decode(body, type=_Told)
+        parsed = msgspec.json.decode(body, type=_ErrorBody)
     except UNREADABLE:
         return set(), body[:200].decode(errors="replace").strip()
-    return explained(told.error or told.detail or told.message)
+    return codes_and_message(parsed.error or parsed.detail or parsed.message)
 
 
-def explained(error: Any) -> tuple[set[str], str]:
-    """The same of an `error` that is decoded already."""
-    told = members(error)
-    if told:
-        codes = {told[name] for name in ("code", "type") if isinstance(told.get(name), str)}
-        return codes, str(told.get("message") or told.get("code") or "")
+def codes_and_message(error: Any) -> tuple[set[str], str]:
+    """The codes and message of a decoded `error`."""
+    fields = members(error)
+    if fields:
+        codes = {fields[name] for name in ("code", "type") if isinstance(fields.get(name), str)}
+        return codes, str(fields.get("message") or fields.get("code") or "")
     return set(), str(error or "")[:1000]

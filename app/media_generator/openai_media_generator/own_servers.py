@@ -1,4 +1,4 @@
-"""Models of servers of the operator's own, of which nobody knows more than that they speak like OpenAI."""
+"""Model cards for the operator's own servers, known only to be compatible with OpenAI."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,20 +6,20 @@ from typing import Final
 
 from app.media_generator.model_card import ModelCard
 
-WHATEVER_IT_HAS: Final = "images"
-"""The model where none is named; the server is asked without a name then."""
+UNNAMED_MODEL: Final = "images"
+"""The model where the operator names none; requests then contain no model name."""
 
 _CARD: Final = ModelCard(
-    name=WHATEVER_IT_HAS,
-    title="Pictures of an OpenAI-compatible server",
-    description="Whatever the server at this address makes of a prompt; it may ignore parameters.",
+    name=UNNAMED_MODEL,
+    title="Images of an OpenAI-compatible server",
+    description="The model of the server at this address; it may ignore parameters.",
     output_types=("image/png", "image/jpeg", "image/webp"),
     input_schema={
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "n": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1, "description": "Pictures."},
+            "n": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1, "description": "Number of images."},
             "size": {"type": "string", "pattern": "^[1-9][0-9]{1,3}x[1-9][0-9]{1,3}$", "description": "Pixels."},
             "quality": {"type": "string", "maxLength": 32},
             "style": {"type": "string", "maxLength": 32},
@@ -33,9 +33,9 @@ _CARD: Final = ModelCard(
                 "minItems": 1,
                 "maxItems": 16,
                 "items": {"type": "string", "format": "uri"},
-                "description": "Pictures to go by: asks for an edit.",
+                "description": "Reference images; with them the request is an edit.",
             },
-            "mask": {"type": "string", "format": "uri", "description": "Its transparent parts are what is edited."},
+            "mask": {"type": "string", "format": "uri", "description": "Its transparent parts are edited."},
         },
         "dependentRequired": {"mask": ["image"]},
     },
@@ -45,17 +45,17 @@ _CARD: Final = ModelCard(
 
 
 def cards(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
-    """A card for each name that the operator gives.
+    """A card for each model name that the operator configured.
 
     Args:
-        names: Of models; none: the server has one, or chooses.
-        known: What the catalogue has; a gateway may sell models that it knows.
+        names: Of models; empty: the server has only one, or chooses.
+        known: Cards of the catalogue; a gateway may offer the same models.
     """
     by_name = {card.name: replace(card, aliases=(), price=None) for card in known}
-    return [by_name.get(name) or replace(_CARD, name=name) for name in names or (WHATEVER_IT_HAS,)]
+    return [by_name.get(name) or replace(_CARD, name=name) for name in names or (UNNAMED_MODEL,)]
 
 
-def further(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
-    """Cards for models of OpenAI that the catalogue does not know yet; it takes no `response_format`."""
-    there = {card.name for card in known}
-    return [replace(_CARD, name=name, title=name, options={}) for name in names if name not in there]
+def extra_cards(names: Sequence[str], known: Sequence[ModelCard]) -> list[ModelCard]:
+    """Cards for models of OpenAI that are not in the catalogue; OpenAI itself accepts no `response_format`."""
+    listed = {card.name for card in known}
+    return [replace(_CARD, name=name, title=name, options={}) for name in names if name not in listed]

@@ -1,14 +1,13 @@
-"""The provider `openai`: the Images API, of OpenAI and of every server that speaks like it.
+"""The provider `openai`: the Images API of OpenAI and of every compatible server.
 
 A purchase is one request whose answer is the result:
 
-1. The request is sent, once. From here on a failure means that nobody knows, unless the server refuses.
-2. The answer streams into the vault as it comes, under the attempt's id; nothing of it is understood yet. An answer
-   that breaks off is not kept.
+1. The request is sent, once. From here on a failure means outcome unknown, unless the server refuses.
+2. The answer is streamed into the vault under the attempt's id, unparsed. An answer that breaks off is not stored.
 3. The reference names it. **The commit point** is the engine's: it stores the reference.
-4. `poll` reads the answer from the vault, `open` decodes a picture from it, as often as is asked, in any process.
-5. `settled` drops it. A crash before 3 loses nothing: `find` sees what lies under the attempt's id. One before 5 leaves
-   an object in the vault that nobody needs.
+4. `poll` reads the answer from the vault, `open` decodes a picture from it, any number of times and in any process.
+5. `settled` deletes it. After a crash before 3, `find` finds the answer under the attempt's id. A crash before 5 leaves
+   an unused object in the vault.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -23,8 +22,8 @@ from pydantic import Field, SecretStr
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request
-from app.media_generator.accounts import ProviderSettings, Setup
-from app.media_generator.adapter_kit.answer_store import KeptAnswers
+from app.media_generator.accounts import ProviderSettings, ProviderSetup
+from app.media_generator.adapter_kit.answer_store import AnswerStore
 from app.media_generator.adapter_kit.http import download, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import members
 from app.media_generator.errors import (
@@ -44,28 +43,28 @@ from app.media_generator.media_generator_model import (
 )
 from app.media_generator.model_card import ModelCard
 from app.media_generator.openai_media_generator import answers, own_servers, requests, usage
-from app.media_generator.openai_media_generator.errors import CONTENT, explained, refusal
+from app.media_generator.openai_media_generator.errors import CONTENT, codes_and_message, refusal
 
 OPENAI: Final = "https://api.openai.com/v1"
-MOST_BYTES: Final = 1024 * 1024 * 1024
-"""Of an answer; ten pictures of the largest kind are a tenth of it."""
+MAX_ANSWER_BYTES: Final = 1024 * 1024 * 1024
+"""Largest answer; ten pictures of the largest size are a tenth of it."""
 
 
 class OpenAISettings(ProviderSettings):
     """Settings of an account."""
 
     api_key: SecretStr | None = None
-    """The key; a server of your own may need none."""
+    """API key; your own server may need none."""
     base_url: str = Field(default=OPENAI, pattern="^https?://[^/]+")
-    """Where the API lies, its version included; set it for a server of your own."""
+    """Base URL of the API, with its version; set it for your own server."""
     models: str = ""
-    """Names of models, separated by commas: those of a server of your own, or further ones of OpenAI."""
+    """Names of models, separated by commas: those of your own server, or additional ones of OpenAI."""
     submit_timeout: float = Field(default=180, ge=1, le=3600)
-    """Seconds that a generation may take: it is one request, and its answer is the result."""
+    """Seconds that a generation may take: the answer to the request is the result."""
 
 
 class OpenAIMediaGeneratorModel(MediaGeneratorModel):
-    """Blocking; a lost answer cannot be looked up, and asking again would be buying again."""
+    """Blocking; a lost answer cannot be looked up, and a repeated request would be billed again."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         blocking=True,
@@ -75,15 +74,15 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         submit_timeout=timedelta(seconds=180),
     )
 
-    def __init__(self, setup: Setup, settings: OpenAISettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: OpenAISettings) -> None:
         self.name = setup.account.name
-        # The one capability that depends on the account: a server without a graphics card needs minutes.
+        # The only capability that depends on the account: a server without a GPU needs minutes.
         self.capabilities = replace(  # type: ignore[misc]
             type(self).capabilities,  # pyright: ignore[reportAttributeAccessIssue]
             submit_timeout=timedelta(seconds=settings.submit_timeout),
         )
         self._http = setup.http
-        self._answers = KeptAnswers(self.name, setup.vault, most_bytes=MOST_BYTES)
+        self._answers = AnswerStore(self.name, setup.vault, most_bytes=MAX_ANSWER_BYTES)
         self._base_url = settings.base_url.rstrip("/")
         key = settings.api_key.get_secret_value() if settings.api_key is not None else ""
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -91,11 +90,11 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         self._cards = {card.name: card for card in _cards(setup, self._base_url, named)}
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class.
 
         Raises:
-            SettingsError: OpenAI itself takes nobody without a key.
+            SettingsError: OpenAI itself requires a key.
         """
         settings = setup.account.read(OpenAISettings)
         if settings.base_url.rstrip("/") == OPENAI and settings.api_key is None:
@@ -107,7 +106,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         return tuple(self._cards.values())
 
     async def submit(self, submission: Submission) -> Reference:
-        """See the base class; returns when the whole answer is in the vault."""
+        """See the base class; returns when the complete answer is in the vault."""
         request = self._request(submission)
         try:
             async with self._http.stream(request) as answer:
@@ -118,13 +117,13 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             raise from_outgoing(self.name, error, spending=True) from error
         return _reference(submission, kept, answer.headers.get("x-request-id"))
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - found by its id
-        """See the base class; OpenAI is not asked, it knows no name of ours."""
+    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - the id is enough
+        """See the base class; reads the vault, because OpenAI does not know our ids."""
         kept = await self._answers.find(submission.attempt_id)
         return None if kept is None else _reference(submission, kept, None)
 
     async def poll(self, reference: Reference) -> Outcome:
-        """See the base class; nobody is asked: the answer lies in the vault."""
+        """See the base class; no call is made: the answer is in the vault."""
         name: str = reference.data["answer"]
         try:
             answer = await answers.read(self._answers.read(name))
@@ -133,7 +132,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         except OutputError as error:
             return Failed(error)
         if not answer.pictures:
-            return Failed(self._without_pictures(answer.error))
+            return Failed(self._no_pictures_error(answer.error))
         places = (
             f"{name}#{place.start}-{place.end}" if isinstance(place, answers.Span) else place
             for place in answer.pictures
@@ -161,7 +160,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
     def _request(self, submission: Submission) -> Request:
         card = self._cards.get(submission.model)
         fixed: dict[str, Any] = dict(card.options.get("request", {})) if card is not None else {}
-        if submission.model != own_servers.WHATEVER_IT_HAS:
+        if submission.model != own_servers.UNNAMED_MODEL:
             fixed["model"] = submission.model
         edit = requests.is_edit(submission)
         media_type, body = (requests.as_form if edit else requests.as_json)(submission, fixed)
@@ -174,8 +173,8 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             guarded=False,
         )
 
-    def _without_pictures(self, error: Any) -> GenerationFailedError:
-        codes, message = explained(error)
+    def _no_pictures_error(self, error: Any) -> GenerationFailedError:
+        codes, message = codes_and_message(error)
         kind = ContentStoppedError if codes & CONTENT else GenerationFailedError
         return kind(f"{self.name} answered without a picture" + (f": {message}" if message else ""))
 
@@ -190,7 +189,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             raise OutputError(f"a picture of {self.name} cannot be read: {error}") from error
 
     def _fetched(self, url: str) -> AsyncGenerator[bytes]:
-        """A picture at a URL: the server's own may be private, and may want the key."""
+        """Download a picture; the server's own URLs may be private and may require the key."""
         ours = urlsplit(url)[:2] == urlsplit(self._base_url)[:2]
         request = Request(
             method="GET", url=url, headers=self._headers if ours else {}, keep_alive=True, guarded=not ours
@@ -202,10 +201,10 @@ def _reference(submission: Submission, kept: str, number: str | None) -> Referen
     return Reference(number or str(submission.attempt_id), {"answer": kept, "model": submission.model})
 
 
-def _cards(setup: Setup, base_url: str, named: Sequence[str]) -> list[ModelCard]:
-    """What an account offers: OpenAI what the catalogue has, a server of the operator's own what he names."""
+def _cards(setup: ProviderSetup, base_url: str, named: Sequence[str]) -> list[ModelCard]:
+    """The models of an account: for OpenAI those of the catalogue, for other servers those that the operator names."""
     if base_url != OPENAI:
         return own_servers.cards(named, setup.models)
-    cards = [*setup.models, *own_servers.further(named, setup.models)]
-    # Of several accounts only the first answers to names without an account.
+    cards = [*setup.models, *own_servers.extra_cards(named, setup.models)]
+    # Of several accounts only `openai` has the aliases, which name no account.
     return cards if setup.account.name == "openai" else [replace(card, aliases=()) for card in cards]

@@ -1,4 +1,4 @@
-"""The one request of a purchase: JSON for a generation, a form with files for an edit."""
+"""The request of a purchase: JSON for a generation, a form with files for an edit."""
 
 import base64
 import binascii
@@ -13,13 +13,13 @@ from app.media_generator.errors import InputRefusedError
 from app.media_generator.media_generator_model import Submission
 
 IMAGES: Final = "image"
-"""The parameter that makes an edit out of a generation: pictures to go by."""
+"""The parameter that turns a generation into an edit: reference images."""
 MASK: Final = "mask"
 _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.ASCII)
 
 
 def is_edit(submission: Submission) -> bool:
-    """Whether pictures are given to go by."""
+    """Whether the input has reference images."""
     return bool(submission.input.get(IMAGES))
 
 
@@ -27,26 +27,26 @@ def as_json(submission: Submission, fixed: Mapping[str, Any]) -> tuple[str, byte
     """Media type and body of a generation.
 
     Args:
-        submission: What is asked for.
-        fixed: What goes along with every request for this model.
+        submission: The attempt.
+        fixed: Fields that every request for this model contains.
     """
-    asked = {name: value for name, value in submission.input.items() if name not in {IMAGES, MASK}}
-    return "application/json", msgspec.json.encode({"prompt": submission.prompt, **fixed, **asked})
+    parameters = {name: value for name, value in submission.input.items() if name not in {IMAGES, MASK}}
+    return "application/json", msgspec.json.encode({"prompt": submission.prompt, **fixed, **parameters})
 
 
 def as_form(submission: Submission, fixed: Mapping[str, Any]) -> tuple[str, bytes]:
     """Media type and body of an edit.
 
     Raises:
-        InputRefusedError: A picture is no data URI.
+        InputRefusedError: A picture is not a data URI.
     """
-    asked = {name: value for name, value in submission.input.items() if name not in {IMAGES, MASK}}
+    parameters = {name: value for name, value in submission.input.items() if name not in {IMAGES, MASK}}
     given: Sequence[str] = submission.input[IMAGES]
     files = [(IMAGES if len(given) == 1 else f"{IMAGES}[]", picture) for picture in given]
     if submission.input.get(MASK):
         files.append((MASK, submission.input[MASK]))
     body, media_type = form(
-        {name: _text(value) for name, value in {"prompt": submission.prompt, **fixed, **asked}.items()},
+        {name: _text(value) for name, value in {"prompt": submission.prompt, **fixed, **parameters}.items()},
         [_file(name, number, uri) for number, (name, uri) in enumerate(files)],
     )
     return media_type, body

@@ -1,4 +1,4 @@
-"""What an answer's `usage` says of the cost: tokens are all that these servers tell."""
+"""Units and cost from an answer's `usage`, which counts tokens."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -10,24 +10,24 @@ _MILLION: Final = 1_000_000
 
 
 def units(usage: Mapping[str, Any]) -> dict[str, float]:
-    """Tokens by kind: `token` all of them, then those that went in and came out, by what they stood for."""
+    """Tokens by kind: `token` is the total, then input and output, and input by text and image."""
     details = members(usage.get("input_tokens_details"))
-    told = {
+    counts = {
         "token": usage.get("total_tokens"),
         "input_token": usage.get("input_tokens"),
         "output_token": usage.get("output_tokens"),
         "input_text_token": details.get("text_tokens"),
         "input_image_token": details.get("image_tokens"),
     }
-    return {name: float(count) for name, count in told.items() if count is not None and _is_count(count)}
+    return {name: float(count) for name, count in counts.items() if count is not None and _is_count(count)}
 
 
 def cost(usage: Mapping[str, Any], rates: Mapping[str, Any]) -> Decimal | None:
-    """Dollars for the tokens that the server has counted; None: it counted none, or nobody knows the rates.
+    """US dollars for the counted tokens; None: none were counted, or the rates are unknown.
 
     Args:
-        usage: As the answer tells it.
-        rates: Dollars for a million tokens: `input_text`, `input_image`, `output`; out of the catalogue.
+        usage: From the answer.
+        rates: US dollars for a million tokens: `input_text`, `input_image`, `output`; from the catalogue.
     """
     counted = units(usage)
     if "output_token" not in counted or not {"input_text", "input_image", "output"} <= rates.keys():

@@ -1,4 +1,4 @@
-"""Replicate's API over HTTP: what an answer means, and for whom it is."""
+"""Calls to Replicate's HTTP API, and what their answers mean."""
 
 import json
 from collections.abc import Mapping
@@ -16,27 +16,27 @@ from app.media_generator.replicate_media_generator.wire import wait_in_text
 
 Kind = TypeVar("Kind")
 
-MOST_BYTES: Final = 16 * 1024 * 1024
-"""Of an answer."""
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""Largest answer."""
 
 
 class ReplicateSettings(ProviderSettings):
-    """The variables of an account."""
+    """Settings of an account."""
 
     api_token: str
-    """Key of the account at Replicate."""
+    """API token of the account at Replicate."""
     base_url: str = "https://api.replicate.com/v1"
-    """Where its API is."""
+    """Base URL of the API."""
     webhook_secret: str = ""
-    """The secret that signs its callbacks; unset: it is asked for."""
+    """The secret that signs its callbacks; unset: it is fetched from Replicate."""
     submit_seconds: float = 40.0
-    """How long it may take to accept a prediction, in seconds."""
+    """Seconds that the submission of a prediction may take."""
     answer_seconds: float = 30.0
-    """How long any other answer may take, in seconds."""
+    """Seconds that any other call may take."""
 
 
 class Api:
-    """Of one account."""
+    """The API with the token of one account."""
 
     def __init__(self, name: str, http: Http, settings: ReplicateSettings) -> None:
         self._name = name
@@ -45,8 +45,8 @@ class Api:
         self.base = settings.base_url.rstrip("/")
         self.authorization = {"Authorization": f"Bearer {settings.api_token}"}
 
-    def is_ours(self, url: str) -> bool:
-        """Whether it leads to this API itself, so that the key may go along."""
+    def is_same_origin(self, url: str) -> bool:
+        """Whether a URL belongs to this API, so that the token may be sent."""
         return urlsplit(url)[:2] == urlsplit(self.base)[:2]
 
     async def call(
@@ -58,10 +58,10 @@ class Api:
         headers: Mapping[str, str] | None = None,
         spending: bool = False,
     ) -> Answer:
-        """Call with JSON.
+        """Make a call with a JSON body.
 
         Raises:
-            ProviderError: There is no answer, or none that is a success.
+            ProviderError: There is no answer, or it is not a success.
         """
         content = None if body is None else json.dumps(body).encode()
         more = {"Content-Type": "application/json", **(headers or {})} if content is not None else headers
@@ -76,10 +76,10 @@ class Api:
         *,
         spending: bool = False,
     ) -> Answer:
-        """One call; what buys is sent once, on a connection of its own.
+        """Make a call; a billable one is sent once, on its own connection.
 
         Raises:
-            ProviderError: There is no answer, or none that is a success.
+            ProviderError: There is no answer, or it is not a success.
         """
         request = Request(
             method=method,
@@ -87,7 +87,7 @@ class Api:
             headers={**self.authorization, **(headers or {})},
             body=body,
             timeout=self._settings.submit_seconds if spending else self._settings.answer_seconds,
-            most_bytes=MOST_BYTES,
+            most_bytes=MAX_ANSWER_BYTES,
             keep_alive=not spending,
             guarded=False,
         )
@@ -95,7 +95,7 @@ class Api:
             answer = await self._http.send(request)
         except OutgoingError as error:
             raise from_outgoing(self._name, error, spending=spending) from error
-        if answer.status >= 300:  # noqa: PLR2004 - no success
+        if answer.status >= 300:  # noqa: PLR2004 - not a success
             raise self._refusal(answer, spending=spending)
         return answer
 
@@ -103,26 +103,26 @@ class Api:
         message = _message(answer.body)
         error = from_answer(self._name, answer.status, answer.headers, message, spending=spending)
         if isinstance(error, BusyError) and error.retry_after is None:
-            # Replicate names the wait in its words alone.
+            # Replicate states the wait only in its message.
             error.retry_after = wait_in_text(message)
         return error
 
 
 def decode(answer: Answer, kind: type[Kind]) -> Kind:
-    """Read an answer.
+    """Parse an answer.
 
     Raises:
-        NotReachedError: It is not what it should be. Something on the way may have answered instead: it says nothing
-            of what was bought, and may be asked for again.
+        NotReachedError: It is not valid. A proxy may have answered instead, so it says nothing about the prediction and
+            the call may be repeated.
     """
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except UNREADABLE as error:
-        raise NotReachedError(f"what Replicate answered cannot be read: {error}") from error
+        raise NotReachedError(f"the answer of Replicate cannot be read: {error}") from error
 
 
 def _message(body: bytes) -> str:
-    """What a refusal says in words."""
+    """The message of a refusal."""
     try:
         found: Any = json.loads(body)
         return str(found.get("detail") or found.get("title") or "")[:1_000]

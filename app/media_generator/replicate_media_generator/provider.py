@@ -1,7 +1,7 @@
-"""Replicate: any of its models, by the name that it has there.
+"""Replicate: any of its models, by its name there.
 
-A model that Replicate keeps running is asked for by its name, any other by its version (`ModelCard.version`). A lost
-answer is looked for in the list of predictions; it is believed only where exactly one fits.
+Models that Replicate keeps running are called by name, others by version (`ModelCard.version`). If an answer is lost,
+the list of predictions is searched; a prediction counts only if it is the only match.
 """
 
 import json
@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from app.core.http_client.protocol import Answer, Request
-from app.media_generator.accounts import Setup
+from app.media_generator.accounts import ProviderSetup
 from app.media_generator.adapter_kit import standard_webhooks
-from app.media_generator.adapter_kit.cog_outputs import data_of
+from app.media_generator.adapter_kit.cog_outputs import decode_data_uri
 from app.media_generator.adapter_kit.cog_schema import input_schema
 from app.media_generator.adapter_kit.http import download
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
@@ -35,15 +35,15 @@ from app.media_generator.media_generator_model import (
 )
 from app.media_generator.model_card import ModelCard
 from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
-from app.media_generator.replicate_media_generator.lookup import Wanted
-from app.media_generator.replicate_media_generator.wire import STOPPED, UNDER_WAY, Prediction
+from app.media_generator.replicate_media_generator.lookup import SubmittedPrediction
+from app.media_generator.replicate_media_generator.wire import CANCELED, UNFINISHED, Prediction
 
-MOST_PAGES: Final = 20
-"""Pages of the list of predictions that are read to find one, 100 on each."""
+MAX_PAGES: Final = 20
+"""Pages of the list of predictions that are searched, with 100 predictions each."""
 SKEW: Final = timedelta(seconds=10)
-"""How far Replicate's clock may be from ours."""
-SHORTEST_LIFE: Final = 5
-"""Seconds that a prediction gets at least."""
+"""Largest assumed difference between Replicate's clock and ours."""
+MIN_SECONDS: Final = 5
+"""Shortest deadline of a prediction, in seconds."""
 CHUNK_BYTES: Final = 64 * 1024
 
 
@@ -61,7 +61,7 @@ class _Described(msgspec.Struct):
 
 
 class ReplicateMediaGeneratorModel(MediaGeneratorModel):
-    """Submits predictions, polls them, is called back."""
+    """Submits and polls predictions, and receives callbacks."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         webhook=True,
@@ -77,7 +77,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         submit_timeout=timedelta(seconds=60),
     )
 
-    def __init__(self, setup: Setup, settings: ReplicateSettings) -> None:
+    def __init__(self, setup: ProviderSetup, settings: ReplicateSettings) -> None:
         self.name = setup.account.name
         self._http = setup.http
         self._settings = settings
@@ -85,7 +85,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         self._cards = tuple(setup.models)
 
     @classmethod
-    def open_account(cls, setup: Setup) -> Self:
+    def open_account(cls, setup: ProviderSetup) -> Self:
         """See the base class."""
         return cls(setup, setup.account.read(ReplicateSettings))
 
@@ -104,7 +104,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             body |= {"webhook": submission.callback_url, "webhook_events_filter": ["completed"]}
         headers: dict[str, str] = {}
         if submission.time_left is not None:
-            headers["Cancel-After"] = f"{max(int(submission.time_left.total_seconds()), SHORTEST_LIFE)}s"
+            headers["Cancel-After"] = f"{max(int(submission.time_left.total_seconds()), MIN_SECONDS)}s"
         answer = await self._api.call("POST", path, body, headers=headers, spending=True)
         return _reference(_prediction(answer, spending=True))
 
@@ -113,26 +113,26 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         return (await self._get(reference)).outcome()
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
-        """See the base class; what had begun to run is billed for as long as it ran."""
+        """See the base class; a prediction that was running is billed for that time."""
         answer = await self._api.call("POST", f"/predictions/{reference.external_id}/cancel")
         prediction = _prediction(answer)
-        if prediction.status in STOPPED:
+        if prediction.status in CANCELED:
             return CancelAnswer.CANCELED
-        return CancelAnswer.REQUESTED if prediction.status in UNDER_WAY else CancelAnswer.TOO_LATE
+        return CancelAnswer.REQUESTED if prediction.status in UNFINISHED else CancelAnswer.TOO_LATE
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:
-        """See the base class: among the predictions of that time, the only one of the same model and input."""
+        """See the base class: the only prediction of that time with the same model and input."""
         card = self._card(submission.model)
-        wanted = Wanted(
+        submitted = SubmittedPrediction(
             card.name.partition(":")[0],
             None if card.version is None else card.version.rpartition(":")[2],
             self._input(card, submission),
             earliest=since - SKEW,
-            # `submit` ends within its time of the intent; what is made of it may come a little later.
+            # `submit` ends within its time limit; the prediction may be created a little later.
             latest=since + 2 * self.capabilities.submit_timeout,
         )
         try:
-            found = wanted.choose(await self._listed(wanted))
+            found = submitted.match(await self._listed(submitted))
         except AnswerLostError as error:
             raise AnswerLostError(f"{self.name}: {error.message}") from error
         return None if found is None else _reference(found)
@@ -140,11 +140,11 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
         if output.location[:5].lower() == "data:":
-            content = data_of(output.location)
+            content = decode_data_uri(output.location)
             for start in range(0, len(content), CHUNK_BYTES):
                 yield content[start : start + CHUNK_BYTES]
             return
-        ours = self._api.is_ours(output.location)
+        ours = self._api.is_same_origin(output.location)
         request = Request(
             method="GET",
             url=output.location,
@@ -177,10 +177,10 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         try:
             return _reference(msgspec.json.decode(callback.body, type=Prediction))
         except UNREADABLE as error:
-            raise CallbackRefusedError("it holds no prediction") from error
+            raise CallbackRefusedError("its body is not a prediction") from error
 
     async def refresh(self, card: ModelCard) -> ModelCard:
-        """See the base class; the schema of the newest version, or of the card's own."""
+        """See the base class; reads the schema of the newest version, or of the card's version."""
         name = card.name.partition(":")[0]
         path = f"/models/{name}" if card.version is None else f"/models/{name}/versions/{card.version}"
         found = decode(await self._api.call("GET", path), _Described)
@@ -193,24 +193,24 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         return next(card for card in self._cards if card.name == name)
 
     def _input(self, card: ModelCard, submission: Submission) -> dict[str, Any]:
-        """What the model gets: the prompt under the name that it has there; `options.prompt` null: under none."""
+        """The model's input, with the prompt under the name in `options.prompt`; null: without the prompt."""
         prompt = card.options.get("prompt", "prompt")
         return {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
 
-    async def _listed(self, wanted: Wanted) -> list[Prediction]:
-        """All predictions of that time."""
-        window = {"created_after": wanted.earliest, "created_before": wanted.latest}
+    async def _listed(self, submitted: SubmittedPrediction) -> list[Prediction]:
+        """All predictions of that time window."""
+        window = {"created_after": submitted.earliest, "created_before": submitted.latest}
         query = urlencode({name: at.astimezone(UTC).isoformat() for name, at in window.items()})
         found, url = list[Prediction](), f"{self._api.base}/predictions?{query}"
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             page = decode(await self._api.send("GET", url), _Page)
             found += page.results
             if page.next is None:
                 return found
-            if not self._api.is_ours(page.next):
+            if not self._api.is_same_origin(page.next):
                 break
             url = page.next
-        raise AnswerLostError("its list of predictions is too long to look through")
+        raise AnswerLostError("its list of predictions is too long to search")
 
     async def _get(self, reference: Reference) -> Prediction:
         return _prediction(await self._api.call("GET", f"/predictions/{reference.external_id}"))
@@ -224,5 +224,5 @@ def _prediction(answer: Answer, *, spending: bool = False) -> Prediction:
     try:
         return decode(answer, Prediction)
     except NotReachedError as error:
-        # It said that it has taken it, in words that nobody understands.
+        # It was accepted, but the answer cannot be parsed.
         raise (AnswerLostError(error.message) if spending else error) from error

@@ -1,4 +1,4 @@
-"""Predictions as Replicate writes them, and what they mean. Nothing here calls anybody."""
+"""Predictions in Replicate's format, and what they mean. Makes no calls."""
 
 import re
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from app.media_generator.media_generator_model import (
     Succeeded,
 )
 
-UNDER_WAY: Final = frozenset({"starting", "processing"})
-STOPPED: Final = frozenset({"canceled", "aborted"})
-LOG_KEPT: Final = 8_000
-"""Characters of a prediction's log that are handed on, the last ones."""
+UNFINISHED: Final = frozenset({"starting", "processing"})
+CANCELED: Final = frozenset({"canceled", "aborted"})
+MAX_LOG_CHARS: Final = 8_000
+"""Characters of a prediction's log that are passed on, from its end."""
 
 _RESETS_IN: Final = re.compile(r"resets in\s*~?\s*(\d{1,6})\s*s", re.IGNORECASE)
 
 
 class Prediction(msgspec.Struct):
-    """What there is to know of a prediction; fields that Replicate adds are ignored."""
+    """A prediction; other fields are ignored."""
 
     id: str
     status: str
@@ -43,22 +43,22 @@ class Prediction(msgspec.Struct):
     data_removed: bool = False
 
     def outcome(self) -> Outcome:
-        """What became of it."""
-        log = None if not self.logs else self.logs[-LOG_KEPT:]
-        if self.status in UNDER_WAY:
+        """Its state, as an outcome."""
+        log = None if not self.logs else self.logs[-MAX_LOG_CHARS:]
+        if self.status in UNFINISHED:
             return Running(progress(self.logs or ""), log=log)
-        if self.status in STOPPED:
+        if self.status in CANCELED:
             return Canceled()
         if self.status != "succeeded":
             return Failed(GenerationFailedError(failure(self.error, self.status)))
         if self.data_removed:
-            return Failed(OutputError("Replicate has removed the result: it keeps it for an hour"))
+            return Failed(OutputError("Replicate has deleted the result: it keeps results for an hour"))
         outputs = tuple(Output(location) for location in files(self.output))
         return Succeeded(outputs, units=_units(self.metrics or {}, len(outputs)), log=log)
 
 
 def wait_in_text(message: str) -> timedelta | None:
-    """How long to wait, where only the words of a refusal say so."""
+    """The wait that a refusal states in its message; None: none."""
     found = _RESETS_IN.search(message)
     return None if found is None else timedelta(seconds=int(found[1]))
 

@@ -1,4 +1,4 @@
-"""Cog that calls back: containers that are away or have lost their work, and answers that nobody waits for."""
+"""Cog with callbacks: containers that are down or have lost their work, and answers that nobody expects."""
 
 import json
 
@@ -6,18 +6,18 @@ from app.jobs.callbacks import signing_keys
 from app.media_generator import adapter_calls
 from fleek.providers import CancelAnswer, Reference, Running
 from fleek.testing import open_http
-from tests.providers.server import Server, saying
-from tests.providers.test_cog_callbacks import GOOD, _submission, account, health
+from tests.providers.cog import GOOD, account, health, new_submission
+from tests.providers.server import Server, respond_with
 from tests.support import pieces
 
 
-async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault):
+async def test_cancel_of_a_lost_prediction_is_canceled(vault):
     async with Server() as server, open_http() as http:
-        server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
+        server.answers |= {"/predictions": respond_with(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault)
-        submission = _submission()
+        submission = new_submission()
         reference = await provider.submit(submission)
-        server.answers["/predictions"] = saying(b"{}", status=404)
+        server.answers["/predictions"] = respond_with(b"{}", status=404)
 
         finished = await provider.cancel(reference)
         server.answers["/health-check"] = health(start="second")
@@ -28,18 +28,18 @@ async def test_a_wish_to_cancel_what_a_container_has_lost_is_not_too_late(vault)
     assert (finished, lost, answered) == (CancelAnswer.TOO_LATE, CancelAnswer.CANCELED, CancelAnswer.TOO_LATE)
 
 
-async def test_a_proxy_that_finds_no_container_does_not_end_a_purchase(vault):
+async def test_proxy_404_does_not_end_a_purchase(vault):
     async with Server() as server, open_http() as http:
-        server.answers["/health-check"] = saying(json.dumps("nothing here").encode(), status=404)
+        server.answers["/health-check"] = respond_with(json.dumps("nothing here").encode(), status=404)
         provider = account(server.url, http, vault)
-        submission = _submission()
+        submission = new_submission()
 
         outcome = await adapter_calls.poll(provider, Reference(str(submission.attempt_id), {"server": "first"}))
 
     assert isinstance(outcome, Running)
 
 
-async def test_an_unknown_attempt_of_a_completed_media_is_not_awaited(db, client):
+async def test_unknown_attempt_of_a_completed_media_expects_no_answer(db, client):
     media = await client.faulty()
     (attempt,) = await db.fetch(
         "INSERT INTO attempts (id, media_id, number, status, model, input_hash)"

@@ -1,4 +1,4 @@
-"""Cog that calls back: a real Cog server, the API behind a real port, workers that come and go."""
+"""Cog with callbacks: a real Cog server, the API on a real port, workers that stop and start."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.jobs.callbacks.urls import key_name, secret_part
 from app.main import create_app
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.callbacks import SentFile
 from app.media_generator.cog_media_generator import provider as adapter
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
@@ -28,27 +28,21 @@ from fleek.providers import (
     Failed,
     OutputError,
     Running,
-    Submission,
     Succeeded,
     VoidError,
 )
 from fleek.testing import open_http
+from tests.providers.cog import GOOD, account, health, new_submission
 from tests.providers.cog_server import cog_program
-from tests.providers.server import Server, saying
+from tests.providers.server import Server, respond_with
 from tests.support import Client, attempts_of, eventually, pieces
 
 KEY = "knownOnlyToTheContainer"
-GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
-
-
-def account(url, http, vault, **variables):
-    settings = {"base_url": url, "callback_url": "http://api.test", **variables}
-    return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
 
 
 @asynccontextmanager
 async def listening(settings, bell, url, vault, *, port=0, **variables):
-    """The API behind a real port, where the Cog server calls, and the provider as a worker has it."""
+    """The API on a real port, where the Cog server calls back, and the provider as in a worker."""
     async with open_http() as http:
         provider = account(url, http, vault, **variables)
         config = uvicorn.Config(
@@ -65,23 +59,23 @@ async def listening(settings, bell, url, vault, *, port=0, **variables):
 
 
 @pytest.fixture
-async def whole(settings, bell, cog_address, vault):
+async def api_and_provider(settings, bell, cog_address, vault):
     async with listening(settings, bell, cog_address, vault) as both:
         yield both
 
 
-async def begun(client, media):
-    """Its one attempt, once the server works on it."""
+async def submitted_attempt(client, media):
+    """Its last attempt, once the server has accepted it."""
 
-    async def bought():
+    async def accepted():
         attempts = await attempts_of(client, media)
         return attempts[-1] if attempts and attempts[-1]["external_id"] else None
 
-    return await eventually(bought)
+    return await eventually(accepted)
 
 
-async def test_the_result_comes_as_a_callback(whole, working):
-    client, provider = whole
+async def test_job_completes_through_the_callback(api_and_provider, working):
+    client, provider = api_and_provider
     await working(provider)
 
     good = await client.generate(model="cog/model", input={"width": 90, "count": 2, "delay": 1})
@@ -90,8 +84,8 @@ async def test_the_result_comes_as_a_callback(whole, working):
 
     assert [file["width"] for file in done["files"]] == [90, 90]
     assert failed["error"]["code"] == "generation_failed"
-    assert "as planned" in failed["error"]["message"]
-    # What was kept of the answers is gone with their purchases.
+    assert "simulated failure" in failed["error"]["message"]
+    # The stored answers are deleted with their purchases.
     for media in (good, failed):
         (attempt,) = await attempts_of(client, media)
         assert await eventually(lambda attempt=attempt: _is_gone(provider, attempt))
@@ -101,11 +95,11 @@ async def _is_gone(provider, attempt):
     return await provider._answers.find(attempt["external_id"]) is None
 
 
-async def test_what_is_computed_outlives_the_worker(whole, working):
-    client, provider = whole
+async def test_prediction_survives_worker_restart(api_and_provider, working):
+    client, provider = api_and_provider
     first = await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 2})
-    await begun(client, media)
+    await submitted_attempt(client, media)
 
     await first.stop()
     await working(provider)
@@ -115,11 +109,11 @@ async def test_what_is_computed_outlives_the_worker(whole, working):
     assert len(await attempts_of(client, media)) == 1
 
 
-async def test_it_can_be_stopped(whole, working):
-    client, provider = whole
+async def test_cancel_request_stops_a_running_prediction(api_and_provider, working):
+    client, provider = api_and_provider
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 2})
-    await begun(client, media)
+    await submitted_attempt(client, media)
 
     await client.api.post(f"/media/{media['id']}/cancel")
 
@@ -129,31 +123,31 @@ async def test_it_can_be_stopped(whole, working):
     assert await eventually(lambda: _is_gone(provider, attempt))
 
 
-def test_files_are_sent_for_an_answer_that_comes_as_a_callback():
+def test_upload_key_requires_callback_url():
     settings = {"base_url": "http://127.0.0.1:9", "upload_key": KEY}
     with pytest.raises(SettingsError, match="COG_UPLOAD_KEY needs COG_CALLBACK_URL"):
-        CogMediaGeneratorModel.open_account(Setup(Account("cog", settings)))
+        CogMediaGeneratorModel.open_account(ProviderSetup(Account("cog", settings)))
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-async def test_what_a_container_loses_is_computed_again(settings, bell, vault, working, tmp_path, end):
+async def test_prediction_lost_by_a_container_restart_is_submitted_again(settings, bell, vault, working, tmp_path, end):
     with ExitStack() as stack:
         url, container = stack.enter_context(cog_program(tmp_path))
         async with listening(settings, bell, url, vault) as (client, provider):
             await working(provider)
             media = await client.generate(model="cog/model", input={"delay": 4})
-            await begun(client, media)
+            await submitted_attempt(client, media)
             container.send(end)
             stack.close()
             with cog_program(tmp_path, port=urlsplit(url).port):
                 done = await client.until(media)
-            lost, _bought = await attempts_of(client, media)
+            lost, _second = await attempts_of(client, media)
 
     assert done["status"] == "COMPLETED"
     assert lost["error"]["code"] == "purchase_void"
 
 
-async def test_files_are_handed_over_before_the_answer(settings, bell, vault, working, tmp_path):
+async def test_files_are_uploaded_before_the_answer(settings, bell, vault, working, tmp_path):
     with socket.socket() as kept:
         kept.bind(("127.0.0.1", 0))
         port = kept.getsockname()[1]
@@ -174,7 +168,7 @@ async def test_files_are_handed_over_before_the_answer(settings, bell, vault, wo
     assert (late.status_code, nothing.status_code) == (401, 422)
 
 
-async def test_a_file_is_taken_of_who_knows_the_key_alone(vault):
+async def test_file_upload_requires_the_key_and_belongs_to_its_attempt(vault):
     provider = account("http://127.0.0.1:9", None, vault, upload_key=KEY)
     without = account("http://127.0.0.1:9", None, vault)
     attempt_id, other = new_id(), new_id()
@@ -183,25 +177,25 @@ async def test_a_file_is_taken_of_who_knows_the_key_alone(vault):
         with pytest.raises(CallbackRefusedError):
             await one.take_file(SentFile(attempt_id, key, "a.png", pieces(GOOD)))
     name = await provider.take_file(SentFile(attempt_id, KEY, "a.png", pieces(b"hello")))
-    said = {"status": "succeeded", "output": [f"http://x/media/callbacks/cog/files/{name}"]}
-    ours = await provider.take_answer(attempt_id, pieces(json.dumps(said).encode()))
-    # An answer that names another attempt's file gets what lies at that URL, and nothing out of the bucket.
-    others = await provider.take_answer(other, pieces(json.dumps(said).encode()))
+    answer = {"status": "succeeded", "output": [f"http://x/media/callbacks/cog/files/{name}"]}
+    ours = await provider.take_answer(attempt_id, pieces(json.dumps(answer).encode()))
+    # A file name of another attempt is treated as a URL; nothing is read from the bucket.
+    others = await provider.take_answer(other, pieces(json.dumps(answer).encode()))
 
     (output,) = (await provider.poll(ours)).outputs
     (elsewhere,) = (await provider.poll(others)).outputs
     assert b"".join([chunk async for chunk in provider.open(output)]) == b"hello"
-    assert elsewhere.location == said["output"][0]
+    assert elsewhere.location == answer["output"][0]
     await provider.settled(ours)
     with pytest.raises(OutputError):
         [chunk async for chunk in provider.open(output)]
 
 
-async def test_nobody_else_can_answer(whole, working, db, vault):
-    client, provider = whole
+async def test_callback_requires_the_secret_of_its_attempt(api_and_provider, working, db, vault):
+    client, provider = api_and_provider
     await working(provider)
     media = await client.generate(model="cog/model", input={"delay": 3})
-    attempt = await begun(client, media)
+    attempt = await submitted_attempt(client, media)
     (key,) = await signing_keys.keys_of(db, key_name("cog"))
     other = new_id()
 
@@ -212,7 +206,7 @@ async def test_nobody_else_can_answer(whole, working, db, vault):
     assert await call(f"cog/{attempt['external_id']}/guess") == 401
     assert await call(f"cog/{attempt['external_id']}/{secret_part(key, other)}") == 401
     assert await call(f"dummy/{attempt['external_id']}/guess") == 404
-    # It is of its provider, but of no attempt that waits.
+    # The secret is right, but no such attempt expects an answer.
     assert await call(f"cog/{other}/{secret_part(key, other)}") == 204
     assert await vault.find(other) is None
     assert await vault.find(attempt["external_id"]) is None
@@ -220,19 +214,19 @@ async def test_nobody_else_can_answer(whole, working, db, vault):
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         ({"upload_key": "abc"}, "COG_UPLOAD_KEY: must have 16 characters or more"),
         ({"callback_url": "fleek:8000"}, "COG_CALLBACK_URL: must begin with http:// or https:// and name a host"),
         ({"concurrency": "many"}, "COG_CONCURRENCY: "),
     ],
 )
-def test_a_wrong_setting_says_what_to_change(vault, variables, told):
-    with pytest.raises(SettingsError, match=f"^{told}"):
+def test_invalid_setting_names_variable_and_fix(vault, variables, message):
+    with pytest.raises(SettingsError, match=f"^{message}"):
         account("http://127.0.0.1:9", None, vault, **variables)
 
 
-async def test_what_only_says_how_far_it_is_is_no_answer(vault):
+async def test_progress_callback_is_not_stored_as_an_answer(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     at_work = new_id()
 
@@ -240,7 +234,7 @@ async def test_what_only_says_how_far_it_is_is_no_answer(vault):
     assert await vault.find(at_work) is None
 
 
-async def test_an_answer_that_is_too_long_ends_its_job(vault):
+async def test_too_long_answer_fails_the_job(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     provider._answers._most_bytes = 200
     reference = await provider.take_answer(new_id(), pieces(b'{"output": "' + b"a" * 500 + b'"}'))
@@ -251,22 +245,18 @@ async def test_an_answer_that_is_too_long_ends_its_job(vault):
     assert "longer than 200 bytes" in outcome.error.message
 
 
-async def test_a_stopped_one_says_so(vault):
+async def test_canceled_prediction_is_canceled(vault):
     provider = account("http://127.0.0.1:9", None, vault)
     reference = await provider.take_answer(new_id(), pieces(b'{"status": "canceled"}'))
 
     assert isinstance(await provider.poll(reference), Canceled)
 
 
-def health(status="READY", start="first"):
-    return saying(json.dumps({"status": status, "setup": {"started_at": start}}).encode())
-
-
-async def test_while_nothing_comes_the_servers_health_tells_what_became_of_it(vault, monkeypatch):
+async def test_server_health_decides_the_outcome_without_a_callback(vault, monkeypatch):
     async with Server() as server, open_http() as http:
-        server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
+        server.answers |= {"/predictions": respond_with(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault)
-        submission = _submission()
+        submission = new_submission()
         reference = await provider.submit(submission)
 
         assert isinstance(await provider.poll(reference), Running)
@@ -289,15 +279,11 @@ async def test_while_nothing_comes_the_servers_health_tells_what_became_of_it(va
     assert isinstance(found, Succeeded)
 
 
-async def test_with_more_than_one_slot_a_free_one_says_nothing(vault, monkeypatch):
+async def test_idle_slot_is_no_evidence_with_several_slots(vault, monkeypatch):
     monkeypatch.setattr(adapter, "IDLE_SECONDS", 0.0)
     async with Server() as server, open_http() as http:
-        server.answers |= {"/predictions": saying(b"{}", status=202), "/health-check": health()}
+        server.answers |= {"/predictions": respond_with(b"{}", status=202), "/health-check": health()}
         provider = account(server.url, http, vault, concurrency="2")
-        reference = await provider.submit(_submission())
+        reference = await provider.submit(new_submission())
 
         assert isinstance(await provider.poll(reference), Running)
-
-
-def _submission():
-    return Submission(new_id(), 1, "model", "a lighthouse", {}, callback_url="http://api.test/x")

@@ -1,4 +1,4 @@
-"""Providers that answer in bad faith, or badly: nothing that they tell beside it costs a result that was paid for."""
+"""Hostile or buggy providers: invalid metadata never loses a result that was paid for."""
 
 import asyncio
 import hmac
@@ -13,20 +13,20 @@ from app.core.http_client.client import HttpClient
 from app.core.http_client.protocol import Request
 from app.core.ids import new_id
 from app.jobs.execution.failures import LONGEST_MESSAGE
-from app.media_generator.adapter_calls import MOST_OUTPUTS
+from app.media_generator.adapter_calls import MAX_OUTPUTS
 from app.media_generator.adapter_kit.http import download
 from app.media_generator.adapter_kit.standard_webhooks import verify
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.errors import GenerationFailedError, OutputError
 from app.media_generator.media_generator_model import Failed, Succeeded
-from tests.providers.server import Server, saying
+from tests.providers.server import Server, respond_with
 
 HUGE = 10**400
 
 
-class Tells(DummyMediaGeneratorModel):
-    """Its results as the test says."""
+class ChangesResults(DummyMediaGeneratorModel):
+    """Changes its results as the test says."""
 
     def __init__(self, change):
         super().__init__()
@@ -38,7 +38,7 @@ class Tells(DummyMediaGeneratorModel):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"units": {"second": HUGE}},
         {"units": {"a\x00": 1.0, "\ud800": 1.0}},
@@ -53,24 +53,24 @@ class Tells(DummyMediaGeneratorModel):
     ],
     ids=repr,
 )
-async def test_what_is_told_beside_a_result_does_not_cost_it(client, working, told):
-    await working(Tells(lambda outcome: replace(outcome, **told)))
+async def test_invalid_metadata_does_not_fail_a_result(client, working, fields):
+    await working(ChangesResults(lambda outcome: replace(outcome, **fields)))
 
     done = await client.until(await client.faulty())
 
     assert (done["status"], len(done["files"])) == ("COMPLETED", 1), done["error"]
 
 
-async def test_so_many_outputs_and_no_more(client, working):
-    await working(Tells(lambda outcome: replace(outcome, outputs=outcome.outputs * (MOST_OUTPUTS + 2))))
+async def test_number_of_outputs_is_limited(client, working):
+    await working(ChangesResults(lambda outcome: replace(outcome, outputs=outcome.outputs * (MAX_OUTPUTS + 2))))
 
     done = await client.until(await client.faulty(size=1_000))
 
-    assert (done["status"], len(done["files"])) == ("COMPLETED", MOST_OUTPUTS)
+    assert (done["status"], len(done["files"])) == ("COMPLETED", MAX_OUTPUTS)
 
 
-class Drips(DummyMediaGeneratorModel):
-    """The bytes of its first result come one after the other, and never end."""
+class StallingDownload(DummyMediaGeneratorModel):
+    """The first download delivers one byte at a time and never ends."""
 
     def __init__(self):
         super().__init__()
@@ -86,10 +86,10 @@ class Drips(DummyMediaGeneratorModel):
             yield b"x"
 
 
-async def test_an_output_that_comes_drop_by_drop_gives_its_place_up(client, working, monkeypatch):
+async def test_stalling_download_is_cut_off_and_repeated(client, working, monkeypatch):
     monkeypatch.setattr("app.jobs.outputs.ingest.LONGEST_COPY", 2.0)
     monkeypatch.setattr("app.jobs.outputs.ingest.COPIES_AT_ONCE", 1)
-    provider = Drips()
+    provider = StallingDownload()
     await working(provider)
 
     done = await client.until(await client.faulty())
@@ -98,19 +98,19 @@ async def test_an_output_that_comes_drop_by_drop_gives_its_place_up(client, work
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_None", "whsec_AAAA", "no base64"])
-def test_a_key_that_anybody_could_guess_checks_nothing(secret):
+def test_guessable_webhook_key_is_refused(secret):
     now, key = datetime.now(UTC), secret.removeprefix("whsec_")
     stamp = str(int(now.timestamp()))
     guessed = b64decode(key) if len(key) % 4 == 0 else key.encode()
     signature = b64encode(hmac.digest(guessed, f"1.{stamp}.{{}}".encode(), "sha256")).decode()
     names = {"webhook-id": "1", "webhook-timestamp": stamp, "webhook-signature": f"v1,{signature}"}
 
-    with pytest.raises(CallbackRefusedError, match="the key to check it with"):
+    with pytest.raises(CallbackRefusedError, match="the key to verify it with"):
         verify(Callback(new_id(), names, b"{}", now), [secret])
 
 
-async def test_an_error_without_end_is_cut(client, working):
-    await working(Tells(lambda _: Failed(GenerationFailedError("x" * 1_000_000))))
+async def test_long_error_message_is_truncated(client, working):
+    await working(ChangesResults(lambda _: Failed(GenerationFailedError("x" * 1_000_000))))
 
     done = await client.until(await client.faulty())
 
@@ -118,14 +118,14 @@ async def test_an_error_without_end_is_cut(client, working):
 
 
 @pytest.mark.parametrize("target", ["other", "http://["])
-async def test_a_server_of_the_operators_sends_us_nowhere_else_inside(target):
+async def test_redirect_of_a_private_server_to_another_private_address_is_refused(target):
     client = HttpClient(allow_private_addresses=False)
     async with Server() as own, Server() as other:
-        other.answers["/"] = saying(b"inside")
+        other.answers["/"] = respond_with(b"inside")
         location = f"{other.url}/" if target == "other" else target
-        own.answers["/away"] = saying(b"", status=302, Location=location)
-        own.answers["/here"] = saying(b"", status=302, Location="/result")
-        own.answers["/result"] = saying(b"a result")
+        own.answers["/away"] = respond_with(b"", status=302, Location=location)
+        own.answers["/here"] = respond_with(b"", status=302, Location="/result")
+        own.answers["/result"] = respond_with(b"a result")
 
         async def fetched(path):
             request = Request(method="GET", url=own.url + path, guarded=False)
@@ -134,5 +134,5 @@ async def test_a_server_of_the_operators_sends_us_nowhere_else_inside(target):
         assert await fetched("/here") == b"a result"
         with pytest.raises(OutputError):
             await fetched("/away")
-        assert other.came == []
+        assert other.requests == []
     await client.close()

@@ -1,4 +1,4 @@
-"""Cog: every rule for providers against a real Cog server; what that cannot do, a server that misbehaves."""
+"""Cog: every rule for providers against a real Cog server, and against a test server that fails."""
 
 import asyncio
 import json
@@ -8,13 +8,13 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from app.media_generator.accounts import Account, Setup
-from app.media_generator.cog_media_generator.provider import ANY_MODEL, CogMediaGeneratorModel
+from app.media_generator.accounts import Account, ProviderSetup
+from app.media_generator.cog_media_generator.provider import GENERIC_MODEL, CogMediaGeneratorModel
 from app.media_generator.registry import Registry
 from fleek.providers import AnswerLostError, BusyError, Failed, OutputError, Reference, Succeeded
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.replicate_gateway import DOCUMENT
-from tests.providers.server import Server, breaking_off, saying
+from tests.providers.server import Server, respond_with, truncated_response
 from tests.support import attempts_of, pieces
 
 GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
@@ -22,57 +22,57 @@ GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGV
 
 def account(url, http, vault, **variables):
     settings = {"base_url": url, "submit_timeout": "8", **variables}
-    return CogMediaGeneratorModel.open_account(Setup(Account("cog", settings), http, (), vault))
+    return CogMediaGeneratorModel.open_account(ProviderSetup(Account("cog", settings), http, (), vault))
 
 
 class TestCog(ProviderContract):
     @pytest.fixture
     async def provider(self, cog_address, vault):
-        async with open_http() as http, Server() as self.odd:
+        async with open_http() as http, Server() as self.failing:
             self.http, self.vault = http, vault
             yield account(cog_address, http, vault)
 
-    # Its server takes whatever the model takes, and nobody knows that without asking it.
-    test_each_schema_is_valid_and_accepts_its_example = None
-    # One slot: the second is told to come again.
-    test_jobs_do_not_mix = None
+    # Only the server knows which input its model accepts.
+    test_schemas_are_valid_and_accept_their_example = None
+    # One slot: the second submission is refused as busy.
+    test_concurrent_submissions_have_their_own_references = None
 
     async def troubled(self, provider, trouble):
         answers = {
-            Trouble.INPUT_REFUSED: saying(b"{}", status=422),
-            Trouble.BUSY: saying(b'{"error": "At capacity"}', status=409),
-            Trouble.MODEL_GONE: saying(b"{}", status=404),
-            Trouble.ACCEPTED_THEN_500: saying(b"{}", status=500),
-            Trouble.ACCEPTED_THEN_DROPPED: self.odd.drop,
-            Trouble.ACCEPTED_THEN_SILENCE: self.odd.silence,
+            Trouble.INPUT_REFUSED: respond_with(b"{}", status=422),
+            Trouble.BUSY: respond_with(b'{"error": "At capacity"}', status=409),
+            Trouble.MODEL_GONE: respond_with(b"{}", status=404),
+            Trouble.ACCEPTED_THEN_500: respond_with(b"{}", status=500),
+            Trouble.ACCEPTED_THEN_DROPPED: self.failing.drop,
+            Trouble.ACCEPTED_THEN_SILENCE: self.failing.silence,
         }
         usual = self.usual(provider)
         if trouble is Trouble.FAILED_LATER:
             usual.input["fail"] = True
             return usual
         if trouble is Trouble.NOT_REACHED:
-            await self.odd.__aexit__()
+            await self.failing.__aexit__()
         elif trouble not in answers:
             return None
         else:
-            self.odd.answers["/predictions"] = answers[trouble]
-        provider._server.base = self.odd.url
+            self.failing.answers["/predictions"] = answers[trouble]
+        provider._server.base = self.failing.url
         return usual
 
 
-class TestCogCallingBack(TestCog):
-    """The same server, asked to call back: nothing comes but through `take_answer`, as the API calls it."""
+class TestCogWithCallbacks(TestCog):
+    """The same server with callbacks: answers arrive only through `take_answer`, as in the API."""
 
     @pytest.fixture
     async def provider(self, cog_address, vault):
-        async with open_http() as http, Server() as self.odd, Server() as self.api:
+        async with open_http() as http, Server() as self.failing, Server() as self.api:
             self.http, self.vault = http, vault
             provider = account(cog_address, http, vault, callback_url=self.api.url)
-            self.api.answers["/"] = self.hand_on(provider)
-            self.odd.answers["/health-check"] = saying(b'{"status": "READY"}')
+            self.api.answers["/"] = self.forward_to(provider)
+            self.failing.answers["/health-check"] = respond_with(b'{"status": "READY"}')
             yield provider
 
-    def hand_on(self, provider):
+    def forward_to(self, provider):
         async def answer(request):
             await provider.take_answer(UUID(request.path[1:]), pieces(await request.read()))
             return web.Response(status=204)
@@ -84,11 +84,11 @@ class TestCogCallingBack(TestCog):
         return replace(submission, callback_url=f"{self.api.url}/{submission.attempt_id}")
 
 
-async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_settled(cog_address, vault):
+async def test_answer_is_stored_before_parsing_and_deleted_by_settled(cog_address, vault):
     async with open_http() as http:
         provider = account(cog_address, http, vault)
         reference = await provider.submit(TestCog().usual(provider))
-        # Another process, with nothing but the reference.
+        # As in another process, with nothing but the reference.
         other = account("http://127.0.0.1:9", http, vault)
 
         outcome = await other.poll(reference)
@@ -104,10 +104,10 @@ async def test_what_comes_is_stored_before_it_is_read_and_dropped_when_it_is_set
     assert isinstance(again.error, OutputError)
 
 
-async def test_an_answer_that_breaks_off_is_lost_and_not_kept(vault):
+async def test_truncated_answer_is_lost_and_not_stored(vault):
     async with Server() as server, open_http() as http:
         provider = account(server.url, http, vault)
-        for answer in (breaking_off(GOOD[:40], promised=len(GOOD)), saying(GOOD[:40])):
+        for answer in (truncated_response(GOOD[:40], promised=len(GOOD)), respond_with(GOOD[:40])):
             server.answers["/predictions"] = answer
             submission = TestCog().usual(provider)
             with pytest.raises(AnswerLostError):
@@ -116,7 +116,7 @@ async def test_an_answer_that_breaks_off_is_lost_and_not_kept(vault):
             assert isinstance(kept, Failed)
 
 
-async def test_while_it_works_on_an_attempt_it_starts_no_second_one(cog_address, vault):
+async def test_same_attempt_is_busy_while_it_runs(cog_address, vault):
     async with open_http() as http:
         provider = account(cog_address, http, vault)
         submission = TestCog().usual(provider)
@@ -130,29 +130,29 @@ async def test_while_it_works_on_an_attempt_it_starts_no_second_one(cog_address,
         assert isinstance(await provider.poll(await first), Succeeded)
 
 
-async def test_its_schema_is_read_where_the_container_has_one(vault):
+async def test_refresh_reads_the_schema_of_the_container(vault):
     async with Server() as server, open_http() as http:
-        server.answers["/openapi.json"] = saying(json.dumps(DOCUMENT).encode())
-        card = await account(server.url, http, vault).refresh(ANY_MODEL)
+        server.answers["/openapi.json"] = respond_with(json.dumps(DOCUMENT).encode())
+        card = await account(server.url, http, vault).refresh(GENERIC_MODEL)
 
     assert list(card.input_schema["properties"]) == ["image", "scheduler", "seed", "width"]
 
 
-async def test_the_whole_way(cog_address, vault, client, working):
+async def test_jobs_complete_end_to_end_with_one_slot(cog_address, vault, client, working):
     async with open_http() as http:
         provider = account(cog_address, http, vault)
         client.api._transport.app.state.runtime.registry._offers.update(_offers(provider))
         await working(provider)
 
-        asked = [await client.generate(model="cog/model", input={"width": 90, "count": 2}) for _ in range(3)]
-        done = [await client.until(media) for media in asked]
+        requested = [await client.generate(model="cog/model", input={"width": 90, "count": 2}) for _ in range(3)]
+        done = [await client.until(media) for media in requested]
         failed = await client.until(await client.generate(model="cog/model", input={"fail": True}))
 
-    # One slot serves them all: who finds it taken comes again, and has bought nothing.
+    # One slot serves them all: an attempt that finds it occupied is retried, at no cost.
     assert [media["status"] for media in done] == ["COMPLETED"] * 3
     assert [file["width"] for file in done[0]["files"]] == [90, 90]
-    tries = [attempt for media in done for attempt in await attempts_of(client, media)]
-    assert {attempt["error"] and attempt["error"]["code"] for attempt in tries} <= {None, "provider_busy"}
+    attempts = [attempt for media in done for attempt in await attempts_of(client, media)]
+    assert {attempt["error"] and attempt["error"]["code"] for attempt in attempts} <= {None, "provider_busy"}
     assert failed["error"]["code"] == "generation_failed"
 
 

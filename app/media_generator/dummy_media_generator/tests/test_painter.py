@@ -25,7 +25,7 @@ def digest(pixels):
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def test_there_are_at_least_seven_painters():
+def test_there_are_at_least_seven_styles():
     assert len(STYLES) >= 7
     assert len(set(STYLES)) == len(STYLES)
 
@@ -35,7 +35,7 @@ def test_the_same_prompt_and_seed_give_the_same_pixels(style):
     assert np.array_equal(painted(style=style), painted(style=style))
 
 
-def test_another_process_paints_the_same_pixels():
+def test_pixels_are_the_same_in_another_process():
     script = (
         "import hashlib\n"
         "from app.media_generator.dummy_media_generator.painter import STYLES, Painting, paint\n"
@@ -76,7 +76,7 @@ def test_no_style_is_flat_in_any_palette(style, palette):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_composition_is_the_same_at_twice_the_size(style):
+def test_composition_is_independent_of_size(style):
     small = painted(style=style, width=160, height=160).astype(float)
     large = painted(style=style, width=320, height=320).astype(float)
     halved = large.reshape(160, 2, 160, 2, 3).mean(axis=(1, 3))
@@ -100,7 +100,7 @@ def test_the_composition_is_the_same_at_twice_the_size(style):
         ("a bauhaus poster", "bauhaus"),
     ],
 )
-def test_words_of_the_prompt_choose_the_style(prompt, style):
+def test_prompt_words_choose_the_style(prompt, style):
     assert {choose_style(prompt, seed) for seed in range(5)} == {style}
 
 
@@ -118,20 +118,20 @@ def test_words_of_the_prompt_choose_the_style(prompt, style):
         ("monochrome", "mono"),
     ],
 )
-def test_words_of_the_prompt_choose_the_palette(prompt, palette):
+def test_prompt_words_choose_the_palette(prompt, palette):
     assert {choose_palette(prompt, seed) for seed in range(5)} == {palette}
 
 
-def test_without_such_words_the_seed_reaches_every_style_and_favourite_palette():
+def test_without_matching_words_the_seed_chooses_style_and_palette():
     assert {choose_style("qwerty", seed) for seed in range(300)} == set(STYLES)
     assert {choose_palette("qwerty", seed, ("neon", "dawn")) for seed in range(50)} == {"neon", "dawn"}
 
 
-def test_the_choice_is_the_same_in_every_version():
+def test_stable_number_does_not_change_between_versions():
     assert stable_number("style", "qwerty", 7) == 69447347257335665
 
 
-def test_the_entry_with_most_words_wins_and_of_equals_the_first_in_the_prompt():
+def test_best_match_prefers_most_words_then_first_in_prompt():
     words = {"one": ("a", "b"), "two": ("c",)}
     assert best_match("c a b", words) == "one"
     assert best_match("c a", words) == "two"
@@ -139,7 +139,7 @@ def test_the_entry_with_most_words_wins_and_of_equals_the_first_in_the_prompt():
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "海と月", "🌊", "\ud800", "x" * 10_000])
-def test_any_text_is_a_prompt(prompt):
+def test_any_text_is_a_valid_prompt(prompt):
     assert painted(prompt=prompt, seed=-1, width=64, height=64).std() > 8
 
 
@@ -161,7 +161,7 @@ def test_progress_rises_to_one(style):
     assert shares[-2] < 1.0
 
 
-def test_what_the_progress_callback_raises_ends_the_painting():
+def test_exception_in_progress_callback_ends_the_painting():
     def stop(share):
         if share > 0.3:
             raise InterruptedError
@@ -179,7 +179,7 @@ def test_an_unknown_style_is_refused():
     ("output_format", "start", "at"),
     [("png", b"\x89PNG\r\n\x1a\n", 0), ("jpeg", b"\xff\xd8\xff", 0), ("webp", b"WEBP", 8)],
 )
-def test_each_format_is_what_its_first_bytes_say(output_format, start, at):
+def test_encoded_file_starts_with_the_signature_of_its_format(output_format, start, at):
     data = encode(painted(), output_format)
     assert data[at : at + len(start)] == start
 

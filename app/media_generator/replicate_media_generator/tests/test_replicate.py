@@ -14,7 +14,7 @@ import uvicorn
 from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.main import create_app
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.callbacks import Callback
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.registry import Registry
@@ -39,12 +39,12 @@ from fleek.providers import (
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.cog_server import cog_server
 from tests.providers.replicate_gateway import SECRET, TOKEN, Gateway, cog
-from tests.providers.server import Server, saying
+from tests.providers.server import Server, respond_with
 from tests.support import Client, attempts_of, eventually, make_settings
 
 PAINTER = ModelCard(
     name="cog/painter",
-    title="The predictor of the tests",
+    title="The tests' predictor",
     description="",
     output_types=("image/png",),
     input_schema={
@@ -64,7 +64,7 @@ VERSIONED = replace(PAINTER, name="a/versioned", version="7" * 64)
 
 def account(gateway, http, **variables):
     settings = {"api_token": TOKEN, "base_url": f"{gateway.url}/v1", "submit_seconds": "1.5", "answer_seconds": "5"}
-    return Setup(Account("replicate", settings | variables), http, (PAINTER, VERSIONED))
+    return ProviderSetup(Account("replicate", settings | variables), http, (PAINTER, VERSIONED))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def provider(gateway):
         yield ReplicateMediaGeneratorModel.open_account(account(gateway, http))
 
 
-def order(**given):
+def new_submission(**given):
     return Submission(new_id(), 1, "cog/painter", "a lighthouse", given)
 
 
@@ -109,10 +109,10 @@ class TestReplicate(ProviderContract):
         return self.usual(provider)
 
     async def bought(self):
-        return len(self.running.sold)
+        return len(self.running.predictions)
 
 
-async def test_the_official_client_takes_the_gateway_for_replicate(gateway):
+async def test_gateway_is_compatible_with_the_official_client(gateway):
     client, stranger = (official.Client(api_token=token, base_url=gateway.url) for token in (TOKEN, "wrong"))
 
     made = await client.models.predictions.async_create("cog/painter", {"prompt": "x"})
@@ -130,17 +130,17 @@ async def test_the_official_client_takes_the_gateway_for_replicate(gateway):
         await one._async_client.aclose()
 
 
-async def test_a_model_is_asked_for_by_its_name_and_another_by_its_version(gateway, provider):
-    named = await provider.submit(order())
+async def test_model_is_called_by_name_or_by_version(gateway, provider):
+    named = await provider.submit(new_submission())
     versioned = await provider.submit(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}))
 
     paths = [path for method, path, _ in gateway.requests if method == "POST"]
     assert paths == ["/v1/models/cog/painter/predictions", "/v1/predictions"]
-    assert gateway.sold[named.external_id]["input"] == {"prompt": "a lighthouse"}
-    assert gateway.sold[versioned.external_id]["version"] == "7" * 64
+    assert gateway.predictions[named.external_id]["input"] == {"prompt": "a lighthouse"}
+    assert gateway.predictions[versioned.external_id]["version"] == "7" * 64
 
 
-async def test_what_has_a_deadline_says_so(gateway, provider):
+async def test_deadline_is_sent_as_cancel_after(gateway, provider):
     submission = Submission(new_id(), 1, "cog/painter", "x", {}, None, timedelta(seconds=90.7))
 
     await provider.submit(submission)
@@ -150,11 +150,11 @@ async def test_what_has_a_deadline_says_so(gateway, provider):
     assert sent["connection"] == "close"
 
 
-async def test_the_wait_is_read_from_the_words_of_a_refusal(gateway, provider):
+async def test_retry_after_is_read_from_the_refusal_message(gateway, provider):
     gateway.trouble = "busy"
 
     with pytest.raises(BusyError) as refusal:
-        await provider.submit(order())
+        await provider.submit(new_submission())
 
     assert refusal.value.retry_after == timedelta(seconds=7)
 
@@ -162,111 +162,115 @@ async def test_the_wait_is_read_from_the_words_of_a_refusal(gateway, provider):
 @pytest.mark.parametrize(
     "page", [b"<html>", b"{}", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{}", "latin-1", "nested"]
 )
-async def test_an_answer_that_cannot_be_read_says_nothing_of_what_was_bought(page):
-    async with open_http() as http, Server() as odd:
-        odd.answers["/v1/"] = saying(page)
-        settings = {"api_token": TOKEN, "base_url": f"{odd.url}/v1"}
-        provider = ReplicateMediaGeneratorModel.open_account(Setup(Account("replicate", settings), http, (PAINTER,)))
+async def test_unreadable_answer_is_polled_again(page):
+    async with open_http() as http, Server() as failing:
+        failing.answers["/v1/"] = respond_with(page)
+        settings = {"api_token": TOKEN, "base_url": f"{failing.url}/v1"}
+        provider = ReplicateMediaGeneratorModel.open_account(
+            ProviderSetup(Account("replicate", settings), http, (PAINTER,))
+        )
 
         with pytest.raises(NotReachedError):
-            await provider.poll(Reference("bought"))
+            await provider.poll(Reference("reference"))
 
 
-async def test_units_and_log_are_told(gateway, provider):
-    outcome = await ended(provider, await provider.submit(order()))
+async def test_units_are_reported(gateway, provider):
+    outcome = await ended(provider, await provider.submit(new_submission()))
 
     assert isinstance(outcome, Succeeded)
     assert outcome.units == {"output": 1, "second": 1.25}
 
 
-async def test_a_lost_answer_is_found_on_a_later_page_where_it_is_the_only_one(gateway, provider):
-    begun = datetime.now(UTC)
-    wanted = order(width=99)
-    bought = await provider.submit(wanted)
+async def test_find_searches_all_pages_and_needs_a_unique_match(gateway, provider):
+    started = datetime.now(UTC)
+    submission = new_submission(width=99)
+    reference = await provider.submit(submission)
     for width in range(5):
-        await provider.submit(order(width=width))
+        await provider.submit(new_submission(width=width))
 
-    assert (await provider.find(wanted, begun)).external_id == bought.external_id
-    assert await provider.find(order(width=1000), begun) is None
-    await provider.submit(order(width=99))
+    assert (await provider.find(submission, started)).external_id == reference.external_id
+    assert await provider.find(new_submission(width=1000), started) is None
+    await provider.submit(new_submission(width=99))
     with pytest.raises(AnswerLostError, match="more than one"):
-        await provider.find(wanted, begun)
+        await provider.find(submission, started)
 
 
-async def test_what_is_older_than_the_intent_is_not_taken_for_it(gateway, provider):
-    await provider.submit(order())
+async def test_find_ignores_predictions_older_than_the_intent(gateway, provider):
+    await provider.submit(new_submission())
 
-    assert await provider.find(order(), datetime.now(UTC) + timedelta(minutes=1)) is None
-
-
-async def test_what_was_made_after_the_intents_time_is_not_taken_for_it(gateway, provider):
-    await provider.submit(order())
-
-    assert await provider.find(order(), datetime.now(UTC) - timedelta(hours=2)) is None
-    (asked,) = [query for method, path, query in gateway.queries if (method, path) == ("GET", "/v1/predictions")]
-    assert set(asked) == {"created_after", "created_before"}
+    assert await provider.find(new_submission(), datetime.now(UTC) + timedelta(minutes=1)) is None
 
 
-async def test_what_was_bought_long_ago_may_be_any_that_has_lost_its_data(gateway, provider):
-    begun = datetime.now(UTC)
-    bought = await provider.submit(order())
+async def test_find_ignores_predictions_after_the_submit_window(gateway, provider):
+    await provider.submit(new_submission())
+
+    assert await provider.find(new_submission(), datetime.now(UTC) - timedelta(hours=2)) is None
+    (query,) = [query for method, path, query in gateway.queries if (method, path) == ("GET", "/v1/predictions")]
+    assert set(query) == {"created_after", "created_before"}
+
+
+async def test_find_is_unknown_if_inputs_were_deleted(gateway, provider):
+    started = datetime.now(UTC)
+    reference = await provider.submit(new_submission())
     await gateway.settled()
-    gateway.sold[bought.external_id] |= {"input": {}, "output": None, "data_removed": True}
+    gateway.predictions[reference.external_id] |= {"input": {}, "output": None, "data_removed": True}
 
-    with pytest.raises(AnswerLostError, match="removed"):
-        await provider.find(order(), begun)
-    assert await provider.find(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}), begun) is None
+    with pytest.raises(AnswerLostError, match="deleted"):
+        await provider.find(new_submission(), started)
+    assert await provider.find(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}), started) is None
 
 
-async def test_files_have_other_names_after_a_crash_and_nobody_can_say(gateway, provider):
-    begun = datetime.now(UTC)
-    sent, raw, other = (order(width=9, image=name) for name in ("https://x.y/1?signed", "media:7", "https://x.y/2"))
-    bought = await provider.submit(sent)
+async def test_find_is_unknown_if_only_file_urls_differ(gateway, provider):
+    started = datetime.now(UTC)
+    sent, raw, other = (
+        new_submission(width=9, image=name) for name in ("https://x.y/1?signed", "media:7", "https://x.y/2")
+    )
+    reference = await provider.submit(sent)
 
-    assert (await provider.find(sent, begun)).external_id == bought.external_id
+    assert (await provider.find(sent, started)).external_id == reference.external_id
     for submission in (raw, other):
         with pytest.raises(AnswerLostError, match="file"):
-            await provider.find(submission, begun)
-    assert await provider.find(order(width=8, image="media:7"), begun) is None
+            await provider.find(submission, started)
+    assert await provider.find(new_submission(width=8, image="media:7"), started) is None
     await provider.submit(other)
-    assert (await provider.find(sent, begun)).external_id == bought.external_id
-    await provider.submit(order(images=["https://x.y/1?signed", "https://x.y/2?signed"]))
+    assert (await provider.find(sent, started)).external_id == reference.external_id
+    await provider.submit(new_submission(images=["https://x.y/1?signed", "https://x.y/2?signed"]))
     with pytest.raises(AnswerLostError, match="file"):
-        await provider.find(order(images=["media:7", "media:8"]), begun)
-    assert await provider.find(order(images=["media:7"]), begun) is None
+        await provider.find(new_submission(images=["media:7", "media:8"]), started)
+    assert await provider.find(new_submission(images=["media:7"]), started) is None
 
 
-async def test_what_somebody_made_on_the_web_site_is_not_ours(gateway, provider):
-    begun = datetime.now(UTC)
-    made = await provider.submit(order())
-    gateway.sold[made.external_id]["source"] = "web"
+async def test_find_ignores_predictions_from_the_web_site(gateway, provider):
+    started = datetime.now(UTC)
+    made = await provider.submit(new_submission())
+    gateway.predictions[made.external_id]["source"] = "web"
 
-    assert await provider.find(order(), begun) is None
-
-
-@pytest.mark.parametrize("told", [{"version": "7" * 64}, {"version": "hidden", "model": "a/versioned"}])
-async def test_a_version_is_known_by_its_number_or_where_it_is_hidden_by_its_model(gateway, provider, told):
-    begun = datetime.now(UTC)
-    wanted = Submission(new_id(), 1, "a/versioned", "a lighthouse", {"seed": None})
-    bought = await provider.submit(wanted)
-    gateway.sold[bought.external_id] |= {"input": {"prompt": "a lighthouse"}, **told}
-    stranger = await provider.submit(order())
-    gateway.sold[stranger.external_id] |= {"model": None, "version": None}
-
-    assert (await provider.find(wanted, begun)).external_id == bought.external_id
+    assert await provider.find(new_submission(), started) is None
 
 
-async def test_what_runs_is_stopped(gateway, provider):
-    reference = await provider.submit(order(delay=3600))
+@pytest.mark.parametrize("changes", [{"version": "7" * 64}, {"version": "hidden", "model": "a/versioned"}])
+async def test_find_matches_version_or_model_of_a_hidden_version(gateway, provider, changes):
+    started = datetime.now(UTC)
+    submission = Submission(new_id(), 1, "a/versioned", "a lighthouse", {"seed": None})
+    reference = await provider.submit(submission)
+    gateway.predictions[reference.external_id] |= {"input": {"prompt": "a lighthouse"}, **changes}
+    stranger = await provider.submit(new_submission())
+    gateway.predictions[stranger.external_id] |= {"model": None, "version": None}
+
+    assert (await provider.find(submission, started)).external_id == reference.external_id
+
+
+async def test_cancel_stops_a_running_prediction(gateway, provider):
+    reference = await provider.submit(new_submission(delay=3600))
 
     assert await provider.cancel(reference) is CancelAnswer.CANCELED
     assert isinstance(await provider.poll(reference), Canceled)
 
 
-async def test_a_result_that_was_removed_is_said_to_be_gone(gateway, provider):
-    reference = await provider.submit(order())
+async def test_deleted_result_is_an_output_error(gateway, provider):
+    reference = await provider.submit(new_submission())
     await gateway.settled()
-    gateway.sold[reference.external_id] |= {"output": None, "data_removed": True}
+    gateway.predictions[reference.external_id] |= {"output": None, "data_removed": True}
 
     outcome = await provider.poll(reference)
 
@@ -288,14 +292,14 @@ async def test_a_result_that_was_removed_is_said_to_be_gone(gateway, provider):
         (None, []),
     ],
 )
-def test_outputs_of_any_shape(output, found):
+def test_files_are_found_in_outputs_of_any_shape(output, found):
     assert files(output) == found
 
 
 @pytest.mark.parametrize("uri", ["data:image/png;base64,AAECAw==", "data:,%00%01%02%03"])
-async def test_an_output_may_be_a_data_uri(gateway, provider, uri):
+async def test_data_uri_output_is_decoded(gateway, provider, uri):
     gateway.output = uri
-    outcome = await ended(provider, await provider.submit(order()))
+    outcome = await ended(provider, await provider.submit(new_submission()))
 
     assert b"".join([chunk async for chunk in provider.open(outcome.outputs[0])]) == bytes(range(4))
 
@@ -304,12 +308,12 @@ async def test_an_output_may_be_a_data_uri(gateway, provider, uri):
     ("logs", "fraction"),
     [("", None), ("100 things", None), (" 25%|##  | 1/4\n 50%|####| 2/4 [00:01]", 0.5), ("  0%|  | 0/4", 0.0)],
 )
-def test_progress_is_read_from_bars(logs, fraction):
+def test_progress_is_read_from_progress_bars(logs, fraction):
     assert progress(logs) == fraction
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         ("Prediction failed: Prediction failed: no CUDA: none at all", "Prediction failed: no CUDA: none at all"),
         ("no no: no: no: what", "no no: no: no: what"),
@@ -320,22 +324,22 @@ def test_progress_is_read_from_bars(logs, fraction):
         ("Prediction failed", "Prediction failed"),
     ],
 )
-def test_words_that_layers_put_before_an_error_are_told_once(error, told):
+def test_repeated_error_prefix_is_removed(error, message):
     outcome = Prediction(id="p", status="failed", error=error).outcome()
 
     assert isinstance(outcome, Failed)
-    assert outcome.error.message == told
+    assert outcome.error.message == message
 
 
-def test_words_without_a_wait():
+def test_message_without_a_wait_gives_none():
     assert wait_in_text("Slow down") is None
 
 
-async def test_the_token_goes_to_replicate_alone(gateway, provider):
+async def test_api_token_is_sent_only_to_replicate(gateway, provider):
     async with Gateway() as elsewhere:
         elsewhere._keys["x/0"] = b"bytes"
         gateway.output = f"{elsewhere.url}/files/x/0.png"
-        outcome = await ended(provider, await provider.submit(order()))
+        outcome = await ended(provider, await provider.submit(new_submission()))
 
         assert b"".join([chunk async for chunk in provider.open(outcome.outputs[0])]) == b"bytes"
 
@@ -343,7 +347,7 @@ async def test_the_token_goes_to_replicate_alone(gateway, provider):
     assert "authorization" not in names
 
 
-async def test_files_are_handed_over(gateway, provider):
+async def test_input_file_is_uploaded(gateway, provider):
     async def chunks():
         yield b"some "
         yield b"bytes"
@@ -354,7 +358,7 @@ async def test_files_are_handed_over(gateway, provider):
     assert gateway.uploaded() == [b"some bytes"]
 
 
-async def test_a_schema_is_read_as_replicate_has_it_today(gateway, provider):
+async def test_refresh_reads_the_current_schema(gateway, provider):
     card = await provider.refresh(PAINTER)
 
     schema = card.input_schema
@@ -370,7 +374,7 @@ async def test_a_schema_is_read_as_replicate_has_it_today(gateway, provider):
         await provider.refresh(PAINTER)
 
 
-def test_the_models_that_come_along_are_well_formed():
+def test_shipped_models_are_well_formed():
     cards = Catalogue().models("replicate", "replicate")
 
     assert len({card.name for card in cards}) == len(cards) > 4
@@ -380,7 +384,7 @@ def test_the_models_that_come_along_are_well_formed():
         assert card.price is not None
 
 
-# The whole product
+# Jobs end to end
 
 
 @pytest.fixture
@@ -389,7 +393,7 @@ def settings(engines, database):
 
 
 class Product:
-    """API and worker in this process, and the address at which the gateway calls back."""
+    """API and worker in this process, and the gateway that calls back."""
 
     def __init__(self, client, provider, gateway):
         self.client = client
@@ -398,8 +402,8 @@ class Product:
 
 
 @pytest.fixture
-async def whole(settings, bell, gateway, working, db, provider):
-    """The API behind a real port: the gateway calls back over HTTP."""
+async def product(settings, bell, gateway, working, db, provider):
+    """The API on a real port, so that the gateway can call back over HTTP."""
     app = create_app(settings, bell, Registry([provider]))
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on")
     server = uvicorn.Server(config)
@@ -414,55 +418,57 @@ async def whole(settings, bell, gateway, working, db, provider):
     await task
 
 
-async def test_a_callback_brings_the_result_at_once_and_polls_stay_few(whole):
-    media = await whole.client.generate(model="replicate/cog/painter", input={"delay": 1.5})
+async def test_callback_completes_the_job_with_few_polls(product):
+    media = await product.client.generate(model="replicate/cog/painter", input={"delay": 1.5})
 
-    done = await whole.client.until(media)
+    done = await product.client.until(media)
 
     assert (done["status"], done["files"][0]["media_type"]) == ("COMPLETED", "image/png")
-    assert len(whole.gateway.sold) == 1
-    assert whole.gateway.polls < 8
+    assert len(product.gateway.predictions) == 1
+    assert product.gateway.polls < 8
 
 
-async def test_a_lost_answer_is_bound_by_its_callback_where_the_list_cannot_tell(whole):
-    whole.gateway.trouble = "accepted_then_dropped"
-    both = [await whole.client.generate(model="replicate/cog/painter", input={"delay": 1}) for _ in range(2)]
+async def test_callback_identifies_purchases_that_the_list_cannot_tell_apart(product):
+    product.gateway.trouble = "accepted_then_dropped"
+    both = [await product.client.generate(model="replicate/cog/painter", input={"delay": 1}) for _ in range(2)]
 
-    done = [await whole.client.until(media) for media in both]
+    done = [await product.client.until(media) for media in both]
 
     assert [media["status"] for media in done] == ["COMPLETED"] * 2
-    assert len(whole.gateway.sold) == 2
-    ids = [(await attempts_of(whole.client, media))[0]["external_id"] for media in both]
-    assert sorted(ids) == sorted(whole.gateway.sold)
+    assert len(product.gateway.predictions) == 2
+    ids = [(await attempts_of(product.client, media))[0]["external_id"] for media in both]
+    assert sorted(ids) == sorted(product.gateway.predictions)
 
 
 @pytest.mark.parametrize(("secret", "age"), [("whsec_" + base64.b64encode(b"wrong").decode(), 0), (SECRET, 600)])
-async def test_a_callback_of_somebody_else_or_of_long_ago_is_refused(whole, secret, age):
-    whole.gateway.calls_back = False
-    media = await whole.client.generate(model="replicate/cog/painter", input={"delay": 60})
-    await eventually(lambda: asyncio.sleep(0, whole.gateway.sold))
-    (number,) = whole.gateway.sold
+async def test_callback_with_wrong_secret_or_old_timestamp_is_refused(product, secret, age):
+    product.gateway.calls_back = False
+    media = await product.client.generate(model="replicate/cog/painter", input={"delay": 60})
+    await eventually(lambda: asyncio.sleep(0, product.gateway.predictions))
+    (number,) = product.gateway.predictions
 
-    assert await whole.gateway.call_back(number, secret, age=age) == 401
-    assert (await whole.client.media(media))["status"] in {"IN_QUEUE", "PROCESSING"}
+    assert await product.gateway.call_back(number, secret, age=age) == 401
+    assert (await product.client.media(media))["status"] in {"IN_QUEUE", "PROCESSING"}
 
 
-def test_a_secret_of_the_operators_serves_without_any_fetched():
+def test_configured_webhook_secret_needs_no_fetched_keys():
     variables = {"api_token": TOKEN, "webhook_secret": SECRET}
-    provider = ReplicateMediaGeneratorModel.open_account(Setup(Account("replicate", variables)))
+    provider = ReplicateMediaGeneratorModel.open_account(ProviderSetup(Account("replicate", variables)))
     with pytest.raises(CallbackRefusedError, match="no signature"):
         provider.read_callback(Callback(new_id(), {}, b"", datetime.now(UTC)), ())
 
 
-async def test_with_a_real_cog_server_behind_it(whole, tmp_path):
+async def test_jobs_complete_with_a_real_cog_server(product, tmp_path):
     with cog_server(tmp_path) as address:
-        whole.gateway.predictor = cog(address)
-        good = await whole.client.generate(model="replicate/cog/painter", input={"width": 100, "count": 2, "delay": 1})
-        done = await whole.client.until(good)
-        bad = await whole.client.generate(model="replicate/cog/painter", input={"fail": True})
-        failed = await whole.client.until(bad)
+        product.gateway.predictor = cog(address)
+        good = await product.client.generate(
+            model="replicate/cog/painter", input={"width": 100, "count": 2, "delay": 1}
+        )
+        done = await product.client.until(good)
+        bad = await product.client.generate(model="replicate/cog/painter", input={"fail": True})
+        failed = await product.client.until(bad)
 
     assert [(file["width"], file["height"]) for file in done["files"]] == [(100, 100)] * 2
     assert (failed["status"], failed["error"]["code"]) == ("ERROR", "generation_failed")
-    assert "as planned" in failed["error"]["message"]
-    assert len(whole.gateway.sold) == 2
+    assert "simulated failure" in failed["error"]["message"]
+    assert len(product.gateway.predictions) == 2

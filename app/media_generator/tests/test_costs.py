@@ -1,4 +1,4 @@
-"""What a purchase is expected to cost, what it did cost, and where that is told."""
+"""Estimates and costs of purchases, and where they are shown."""
 
 import json
 from dataclasses import replace
@@ -23,22 +23,22 @@ def priced(per=PriceUnit.OUTPUT, currency="USD"):
 
 
 class Shop(DummyMediaGeneratorModel):
-    """Sells grey pictures, and tells what they cost as it is told to."""
+    """Offers grey pictures, and reports costs as the test sets them."""
 
-    def __init__(self, price=None, **told):
+    def __init__(self, price=None, **fields):
         super().__init__()
         self.price = price
-        self.told = told
+        self.fields = fields
 
     def models(self):
         return (replace(FAULTY, price=self.price),)
 
     async def poll(self, reference):
         outcome = await super().poll(reference)
-        return replace(outcome, **self.told) if isinstance(outcome, Succeeded) else outcome
+        return replace(outcome, **self.fields) if isinstance(outcome, Succeeded) else outcome
 
 
-class Careless(Shop):
+class FailingEstimate(Shop):
     def estimate(self, card, given):
         raise RuntimeError("no idea")
 
@@ -62,13 +62,13 @@ class Careless(Shop):
         ("token", {"n": 2}, None),
     ],
 )
-def test_an_estimate_follows_from_price_and_input(per, given, expected):
-    told = costs.estimate(priced(PriceUnit(per)), given)
+def test_estimate_is_computed_from_price_and_input(per, given, expected):
+    estimate = costs.estimate(priced(PriceUnit(per)), given)
 
-    assert told == (None if expected is None else Decimal(expected))
+    assert estimate == (None if expected is None else Decimal(expected))
 
 
-def test_without_a_price_nothing_is_estimated():
+def test_no_estimate_without_a_price():
     assert costs.estimate(FAULTY, {"num_outputs": 2}) is None
 
 
@@ -76,18 +76,18 @@ def test_without_a_price_nothing_is_estimated():
     ("per", "units", "expected"),
     [("output", {}, "0.02"), ("run", {}, "0.01"), ("second", {"second": 2.5}, "0.025"), ("second", {"token": 1}, None)],
 )
-def test_what_was_billed_and_the_price_make_the_cost(per, units, expected):
+def test_cost_is_computed_from_billed_units_and_price(per, units, expected):
     charge = costs.charge(priced(PriceUnit(per), "EUR"), None, units, 2)
 
     assert charge == (expected and costs.Charge(Decimal(expected), "EUR", costs.CostBasis.COMPUTED))
 
 
 @pytest.mark.parametrize("units", [{"second": float("nan")}, {"second": "much"}, {"second": -1.0}])
-def test_units_that_are_no_amounts_are_left_out(units):
-    assert costs.sound({**units, "token": 3}) == {"token": 3.0}
+def test_invalid_units_are_dropped(units):
+    assert costs.valid_units({**units, "token": 3}) == {"token": 3.0}
 
 
-async def test_a_cost_that_the_provider_reports_is_told_everywhere(client, working):
+async def test_reported_cost_is_shown_on_media_and_attempt(client, working):
     await working(Shop(Price(CENT), cost=Decimal("0.0125"), units={"second": 1.25}))
 
     done = await client.until(await client.faulty())
@@ -98,7 +98,7 @@ async def test_a_cost_that_the_provider_reports_is_told_everywhere(client, worki
     assert (attempt["currency"], attempt["cost_basis"], attempt["units"]) == ("USD", "reported", {"second": 1.25})
 
 
-async def test_a_cost_that_is_not_reported_is_computed(client, working):
+async def test_unreported_cost_is_computed(client, working):
     await working(Shop(Price(CENT, PriceUnit.SECOND, "EUR"), units={"second": 2.0}))
 
     done = await client.until(await client.faulty())
@@ -106,7 +106,7 @@ async def test_a_cost_that_is_not_reported_is_computed(client, working):
     assert done["cost"] == {"amount": "0.02", "currency": "EUR", "basis": "computed", "estimate": None}
 
 
-async def test_a_cost_that_the_adapter_has_worked_out_is_no_reported_one(client, working):
+async def test_cost_computed_by_the_adapter_has_basis_computed(client, working):
     await working(Shop(cost=Decimal("0.0345"), cost_is_computed=True))
 
     done = await client.until(await client.faulty())
@@ -114,7 +114,7 @@ async def test_a_cost_that_the_adapter_has_worked_out_is_no_reported_one(client,
     assert done["cost"] == {"amount": "0.0345", "currency": "USD", "basis": "computed", "estimate": None}
 
 
-async def test_an_expectation_in_another_currency_does_not_stand_beside_the_cost(client, working):
+async def test_estimate_in_another_currency_is_omitted(client, working):
     await working(Shop(Price(CENT, currency="EUR"), cost=Decimal(1)))
 
     done = await client.until(await client.faulty())
@@ -122,7 +122,7 @@ async def test_an_expectation_in_another_currency_does_not_stand_beside_the_cost
     assert done["cost"] == {"amount": "1", "currency": "USD", "basis": "reported", "estimate": None}
 
 
-async def test_a_try_that_cost_nothing_counts_for_nothing(client, working):
+async def test_attempt_without_cost_adds_nothing(client, working):
     await working(Shop(Price(CENT)))
 
     done = await client.until(await client.faulty(fail_times=2, fail_with="busy"))
@@ -130,17 +130,17 @@ async def test_a_try_that_cost_nothing_counts_for_nothing(client, working):
     assert (done["number_of_tries"], done["cost"]["amount"], done["cost"]["estimate"]) == (3, "0.01", "0.01")
 
 
-async def test_what_nobody_knows_is_null(client, working):
-    await working(Careless())
+async def test_unknown_cost_is_null(client, working):
+    await working(FailingEstimate())
 
-    asked = await client.faulty()
-    done = await client.until(asked)
+    media = await client.faulty()
+    done = await client.until(media)
 
-    assert asked["cost"] is None
+    assert media["cost"] is None
     assert done["cost"] == {"amount": None, "currency": "USD", "basis": None, "estimate": None}
 
 
-async def test_amounts_of_several_currencies_are_no_sum(client, working, db):
+async def test_costs_in_several_currencies_are_not_summed(client, working, db):
     await working(Shop(Price(CENT, currency="EUR")))
     await client.until(await client.faulty())
     (alone,) = await operator_queries.jobs(db, Filter(), limit=2)

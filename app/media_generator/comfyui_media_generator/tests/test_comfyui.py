@@ -1,17 +1,17 @@
-"""ComfyUI: every rule for providers, and what its server can do to a job."""
+"""ComfyUI: every rule for providers, and the states of a job at its server."""
 
 import asyncio
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import pytest
 
+from app.core.database.migrations import ROOT
 from app.core.errors import SettingsError
 from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
-from app.media_generator.accounts import Account, Setup
+from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.comfyui_media_generator.provider import LARGEST_UPLOAD, ComfyUIMediaGeneratorModel
 from app.media_generator.comfyui_media_generator.workflows import read_folder
 from app.media_generator.contract.provider_contract import ProviderContract
@@ -27,7 +27,7 @@ from app.media_generator.errors import (
     Sent,
     UnauthorizedError,
 )
-from app.media_generator.loading import Plan, load_registry
+from app.media_generator.loading import ProviderConfig, load_registry
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -41,7 +41,7 @@ from app.media_generator.media_generator_model import (
 from tests.providers.comfyui_server import ComfyUIServer
 from tests.support import eventually
 
-SAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "comfyui"
+SAMPLE = ROOT / "deploy" / "comfyui"
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ async def server():
 
 @pytest.fixture
 async def opened(server):
-    """Makes the provider from variables, as a process does."""
+    """Creates the provider from variables, as a process does."""
     http = HttpClient(allow_private_addresses=False)
 
     def make(**variables):
         usual = {"base_url": server.url + "/", "workflows": str(SAMPLE)}
-        return ComfyUIMediaGeneratorModel.open_account(Setup(Account("comfyui", {**usual, **variables}), http))
+        return ComfyUIMediaGeneratorModel.open_account(ProviderSetup(Account("comfyui", {**usual, **variables}), http))
 
     yield make
     await http.close()
@@ -68,13 +68,13 @@ async def provider(opened):
     return opened()
 
 
-def wanted(provider, **given):
+def new_submission(provider, **given):
     model = "text-to-image"
     return Submission(new_id(), 1, model, "a lighthouse", provider.complete_input(model, given))
 
 
 async def outcome_of(provider, reference):
-    while isinstance(outcome := await provider.poll(reference), Running):  # noqa: ASYNC110 - the server moves when it is asked
+    while isinstance(outcome := await provider.poll(reference), Running):  # noqa: ASYNC110 - the server advances with each poll
         await asyncio.sleep(0)
     return outcome
 
@@ -88,8 +88,8 @@ class TestComfyUI(ProviderContract):
         return Submission(new_id(), 1, "text-to-image", "x", {"steps": 51})
 
 
-async def test_prompt_and_inputs_stand_in_their_places(provider, server):
-    await provider.submit(wanted(provider, width=768, seed=7, negative_prompt="rain"))
+async def test_prompt_and_inputs_are_filled_into_the_workflow(provider, server):
+    await provider.submit(new_submission(provider, width=768, seed=7, negative_prompt="rain"))
 
     (nodes,) = server.taken
     assert nodes["6"]["inputs"] == {"text": "a lighthouse", "clip": ["4", 1]}
@@ -98,24 +98,24 @@ async def test_prompt_and_inputs_stand_in_their_places(provider, server):
     assert (nodes["3"]["inputs"]["seed"], nodes["3"]["inputs"]["steps"]) == (7, 20)
 
 
-async def test_a_seed_that_is_not_given_is_drawn_and_stored(provider):
+async def test_missing_seed_is_drawn_at_random(provider):
     seeds = {provider.complete_input("text-to-image", {})["seed"] for _ in range(8)}
 
     assert len(seeds) == 8
     assert provider.complete_input("text-to-image", {"seed": 3})["seed"] == 3
 
 
-async def test_all_pictures_of_a_batch_are_outputs_and_previews_are_none(provider):
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider, num_outputs=3)))
+async def test_all_images_of_a_batch_are_outputs_but_no_previews(provider):
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider, num_outputs=3)))
 
     assert isinstance(outcome, Succeeded)
     assert len(outcome.outputs) == 3
     assert all("type=output" in output.location for output in outcome.outputs)
 
 
-async def test_a_refusal_names_the_node_and_what_is_wrong_with_it(provider, server):
+async def test_refusal_names_node_and_error(provider, server):
     with pytest.raises(InputRefusedError, match=r"node 3 \(KSampler\): Value bigger than max of 50: steps") as refused:
-        await provider.submit(wanted(provider, steps=99))
+        await provider.submit(new_submission(provider, steps=99))
 
     assert refused.value.sent is Sent.NO
     assert server.taken == []
@@ -136,11 +136,11 @@ async def test_a_refusal_names_the_node_and_what_is_wrong_with_it(provider, serv
         ("drop", AnswerLostError, Sent.UNKNOWN),
     ],
 )
-async def test_what_a_submit_that_fails_means(provider, server, fault, error, sent):
+async def test_failed_submit_maps_to_an_error_and_sent_state(provider, server, fault, error, sent):
     server.faults["/prompt"].append(fault)
 
     with pytest.raises(error) as failure:
-        await provider.submit(wanted(provider))
+        await provider.submit(new_submission(provider))
 
     assert type(failure.value) is error
     assert failure.value.sent is sent
@@ -148,21 +148,21 @@ async def test_what_a_submit_that_fails_means(provider, server, fault, error, se
     assert server.taken == []
 
 
-async def test_nobody_there_is_known_to_have_cost_nothing(opened, unused_tcp_port):
+async def test_refused_connection_is_not_sent(opened, unused_tcp_port):
     away = opened(base_url=f"http://127.0.0.1:{unused_tcp_port}")
 
     with pytest.raises(NotReachedError):
-        await away.submit(wanted(away))
+        await away.submit(new_submission(away))
 
 
-@pytest.mark.parametrize("fault", ["take and drop", "take and hang", "take and 500"])
-@pytest.mark.parametrize("moved", [0, 1, 2], ids=["waiting", "running", "over"])
+@pytest.mark.parametrize("fault", ["accept and drop", "accept and hang", "accept and 500"])
+@pytest.mark.parametrize("moved", [0, 1, 2], ids=["waiting", "running", "finished"])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
-async def test_a_job_whose_answer_was_lost_is_found_wherever_it_is(opened, server, fault, moved, old):
-    provider = opened(timeout_seconds="0.3" if fault == "take and hang" else "30")
-    server.old, server.lease = old, True
+async def test_job_with_lost_answer_is_found_in_queue_and_history(opened, server, fault, moved, old):
+    provider = opened(timeout_seconds="0.3" if fault == "accept and hang" else "30")
+    server.old, server.paused = old, True
     server.faults["/prompt"].append(fault)
-    submission = wanted(provider)
+    submission = new_submission(provider)
     with pytest.raises(AnswerLostError):
         await provider.submit(submission)
     for _ in range(moved):
@@ -170,7 +170,7 @@ async def test_a_job_whose_answer_was_lost_is_found_wherever_it_is(opened, serve
 
     patient = opened()
     found = await patient.find(submission, datetime.now(UTC))
-    server.lease = False
+    server.paused = False
 
     assert found is not None
     assert old or found.external_id == str(submission.attempt_id)
@@ -178,43 +178,43 @@ async def test_a_job_whose_answer_was_lost_is_found_wherever_it_is(opened, serve
     assert len(server.taken) == 1
 
 
-async def test_what_was_never_taken_is_certainly_not_there(provider):
-    assert await provider.find(wanted(provider), datetime.now(UTC)) is None
+async def test_find_returns_none_for_a_job_that_was_never_accepted(provider):
+    assert await provider.find(new_submission(provider), datetime.now(UTC)) is None
 
 
 @pytest.mark.parametrize("path", ["/queue", "/history"])
 @pytest.mark.parametrize("fault", ["500", "404", "drop", "429"])
-async def test_a_server_that_cannot_be_asked_now_is_asked_again(provider, server, path, fault):
-    server.lease = True
-    reference = await provider.submit(wanted(provider))
+async def test_unreachable_server_is_polled_again(provider, server, path, fault):
+    server.paused = True
+    reference = await provider.submit(new_submission(provider))
     server.faults[path].append(fault)
 
     with pytest.raises((NotReachedError, BusyError)):
         await provider.poll(reference)
     server.faults[path].append(fault)
     with pytest.raises((NotReachedError, BusyError)):
-        await provider.find(wanted(provider), datetime.now(UTC))
+        await provider.find(new_submission(provider), datetime.now(UTC))
 
 
-async def test_a_job_that_waits_says_how_many_are_before_it(provider, server):
-    server.lease = True
-    references = [await provider.submit(wanted(provider)) for _ in range(3)]
+async def test_waiting_job_reports_its_queue_position(provider, server):
+    server.paused = True
+    references = [await provider.submit(new_submission(provider)) for _ in range(3)]
     server.advance()
 
     outcomes = [await provider.poll(reference) for reference in references]
 
     assert [outcome.progress for outcome in outcomes] == [None, 0.0, 0.0]
     assert [outcome.log for outcome in outcomes] == [
-        "is running",
-        "waits in the queue, 1 before it",
-        "waits in the queue, 2 before it",
+        "running",
+        "waiting in the queue, 1 ahead",
+        "waiting in the queue, 2 ahead",
     ]
 
 
-async def test_a_job_ended_by_an_error_names_the_node_and_tells_no_secrets(provider, server):
+async def test_failed_job_names_the_node_without_traceback(provider, server):
     server.outcome = "error"
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
 
     assert isinstance(outcome, Failed)
     assert type(outcome.error) is GenerationFailedError
@@ -222,17 +222,17 @@ async def test_a_job_ended_by_an_error_names_the_node_and_tells_no_secrets(provi
     assert outcome.error.message == "comfyui: node 3 (KSampler): CUDA out of memory"
 
 
-async def test_a_workflow_that_saves_nothing_brings_no_output(provider, server):
+async def test_workflow_without_saved_files_is_an_output_error(provider, server):
     server.outcome = "nothing"
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
 
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, OutputError)
 
 
-async def test_a_server_that_was_started_anew_has_forgotten_the_job(provider, server):
-    reference = await provider.submit(wanted(provider))
+async def test_job_lost_by_a_server_restart_fails(provider, server):
+    reference = await provider.submit(new_submission(provider))
     server.forget()
 
     outcome = await provider.poll(reference)
@@ -241,9 +241,9 @@ async def test_a_server_that_was_started_anew_has_forgotten_the_job(provider, se
     assert isinstance(outcome.error, GenerationFailedError)
 
 
-async def test_a_waiting_job_is_taken_out_of_the_queue(provider, server):
-    server.lease = True
-    first, second = [await provider.submit(wanted(provider)) for _ in range(2)]
+async def test_cancel_removes_a_waiting_job_from_the_queue(provider, server):
+    server.paused = True
+    first, second = [await provider.submit(new_submission(provider)) for _ in range(2)]
     server.advance()
 
     assert await provider.cancel(second) is CancelAnswer.CANCELED
@@ -251,32 +251,32 @@ async def test_a_waiting_job_is_taken_out_of_the_queue(provider, server):
     assert isinstance(await provider.poll(first), Running)
 
 
-async def test_a_running_job_is_interrupted(provider, server):
-    server.lease = True
-    reference = await provider.submit(wanted(provider))
+async def test_cancel_interrupts_a_running_job(provider, server):
+    server.paused = True
+    reference = await provider.submit(new_submission(provider))
     server.advance()
 
     assert await provider.cancel(reference) is CancelAnswer.REQUESTED
     assert isinstance(await provider.poll(reference), Canceled)
 
 
-async def test_what_is_over_cannot_be_canceled(provider):
-    reference = await provider.submit(wanted(provider))
+async def test_cancel_of_a_finished_job_is_too_late(provider):
+    reference = await provider.submit(new_submission(provider))
     assert isinstance(await outcome_of(provider, reference), Succeeded)
 
     assert await provider.cancel(reference) is CancelAnswer.TOO_LATE
 
 
-async def test_an_output_that_is_gone_is_gone_for_good(provider, server):
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+async def test_missing_output_is_an_output_error(provider, server):
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
     server.files.clear()
 
     with pytest.raises(OutputError):
         await bytes_of(provider, outcome.outputs[0])
 
 
-async def test_an_output_that_breaks_off_is_fetched_again(provider, server):
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+async def test_truncated_output_can_be_fetched_again(provider, server):
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
     server.outcome = "truncated"
     with pytest.raises(NotReachedError):
         await bytes_of(provider, outcome.outputs[0])
@@ -285,9 +285,9 @@ async def test_an_output_that_breaks_off_is_fetched_again(provider, server):
     assert (await bytes_of(provider, outcome.outputs[0])).endswith(b"IEND\xaeB`\x82")
 
 
-async def test_another_process_goes_on_with_a_stored_reference(opened):
+async def test_stored_reference_works_in_another_process(opened):
     one, other = opened(), opened()
-    stored = msgspec.json.encode(await one.submit(wanted(one)))
+    stored = msgspec.json.encode(await one.submit(new_submission(one)))
 
     outcome = await outcome_of(other, msgspec.json.decode(stored, type=Reference))
 
@@ -295,10 +295,10 @@ async def test_another_process_goes_on_with_a_stored_reference(opened):
     assert await bytes_of(other, outcome.outputs[0])
 
 
-async def test_the_token_goes_along_everywhere(opened, server):
+async def test_api_token_is_sent_with_every_call(opened, server):
     provider = opened(api_token="open sesame")
 
-    outcome = await outcome_of(provider, await provider.submit(wanted(provider)))
+    outcome = await outcome_of(provider, await provider.submit(new_submission(provider)))
     await bytes_of(provider, outcome.outputs[0])
 
     assert server.authorizations == {"Bearer open sesame"}
@@ -312,7 +312,7 @@ def file_of(content, name="photo.png"):
     return InputFile("image/png", len(content), name, chunks)
 
 
-async def test_an_input_file_is_put_among_the_inputs_of_the_server(provider, server):
+async def test_upload_stores_an_input_file_once_by_content(provider, server):
     content = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 
     name = await provider.upload(file_of(content))
@@ -323,9 +323,9 @@ async def test_an_input_file_is_put_among_the_inputs_of_the_server(provider, ser
     assert name.endswith(".png")
 
 
-async def test_an_input_file_that_is_too_large_is_refused(provider, server):
+async def test_too_large_input_file_is_refused(provider, server):
     async def never():
-        raise AssertionError("it is not read")
+        raise AssertionError("must not be read")
         yield b""
 
     with pytest.raises(InputRefusedError):
@@ -333,7 +333,7 @@ async def test_an_input_file_that_is_too_large_is_refused(provider, server):
 
 
 @pytest.mark.parametrize("fault", ["500", "drop", "413"])
-async def test_an_input_file_that_cannot_be_handed_over_has_bought_nothing(provider, server, fault):
+async def test_failed_upload_is_not_sent(provider, server, fault):
     server.faults["/upload"].append(fault)
 
     with pytest.raises(NotReachedError) as failure:
@@ -342,14 +342,14 @@ async def test_an_input_file_that_cannot_be_handed_over_has_bought_nothing(provi
     assert failure.value.sent is Sent.NO
 
 
-def written(folder, sheet, workflow=None):
+def workflow_folder(folder, sheet, workflow=None):
     (folder / "edit.toml").write_text(sheet)
     nodes = workflow or {"1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}}
     (folder / "edit.json").write_text(json.dumps(nodes))
     return folder
 
 
-def test_an_input_that_is_a_file_has_no_default(tmp_path):
+def test_file_input_has_no_default(tmp_path):
     sheet = """
 title = "Edit"
 prompt = []
@@ -360,7 +360,7 @@ schema = { type = "string", format = "uri" }
 [example]
 image = "https://example.com/a.png"
 """
-    (card,) = read_folder(written(tmp_path, sheet))
+    (card,) = read_folder(workflow_folder(tmp_path, sheet))
 
     assert card.name == "edit"
     assert card.input_schema["required"] == ["image"]
@@ -378,32 +378,35 @@ image = "https://example.com/a.png"
         ("title = 'x'\nprompt = []", {"nodes": [], "links": []}, "export it"),
     ],
 )
-def test_a_workflow_that_cannot_be_used_is_named(tmp_path, sheet, workflow, complaint):
+def test_invalid_workflow_is_named_with_its_error(tmp_path, sheet, workflow, complaint):
     with pytest.raises(SettingsError, match="edit") as error:
-        read_folder(written(tmp_path, sheet, workflow))
+        read_folder(workflow_folder(tmp_path, sheet, workflow))
 
     assert complaint in error.value.detail
 
 
-def test_the_account_is_found_by_its_variables_and_a_missing_folder_is_reported(tmp_path):
+def test_account_is_loaded_from_its_variables_and_load_errors_are_reported(tmp_path):
     variables = {"COMFYUI_BASE_URL": "http://127.0.0.1:8188", "COMFYUI_WORKFLOWS": str(SAMPLE)}
 
-    assert "comfyui" in load_registry(Plan(variables)).providers
-    assert "no folder" in load_registry(Plan({**variables, "COMFYUI_WORKFLOWS": str(tmp_path / "x")})).broken["comfyui"]
+    assert "comfyui" in load_registry(ProviderConfig(variables)).providers
+    assert (
+        "not a folder"
+        in load_registry(ProviderConfig({**variables, "COMFYUI_WORKFLOWS": str(tmp_path / "x")})).load_errors["comfyui"]
+    )
     del variables["COMFYUI_WORKFLOWS"]
-    assert "COMFYUI_WORKFLOWS" in load_registry(Plan(variables)).broken["comfyui"]
+    assert "COMFYUI_WORKFLOWS" in load_registry(ProviderConfig(variables)).load_errors["comfyui"]
 
 
 @pytest.fixture
 def account(monkeypatch, server):
-    """The variables that an operator sets, for all that is opened after it."""
+    """The variables that an operator sets; read by everything that is opened afterwards."""
     monkeypatch.setenv("COMFYUI_BASE_URL", server.url)
     monkeypatch.setenv("COMFYUI_WORKFLOWS", str(SAMPLE))
 
 
-async def test_pictures_go_through_the_whole_product(account, server, provider, client, working):
+async def test_job_completes_end_to_end_after_a_lost_answer(account, server, provider, client, working):
     await working(provider)
-    server.faults["/prompt"].append("take and drop")
+    server.faults["/prompt"].append("accept and drop")
 
     done = await client.until(await client.generate(model="comfyui/text-to-image", input={"num_outputs": 2}))
 
@@ -412,9 +415,9 @@ async def test_pictures_go_through_the_whole_product(account, server, provider, 
     assert len(server.taken) == 1
 
 
-async def test_a_canceled_media_leaves_the_queue_of_the_server(account, server, provider, client, working):
+async def test_cancel_request_removes_the_job_from_the_server_queue(account, server, provider, client, working):
     await working(provider)
-    server.lease = True
+    server.paused = True
     media = await client.generate(model="comfyui/text-to-image")
     await eventually(lambda: asyncio.sleep(0, len(server.pending)), lambda waiting: waiting == 1)
 
