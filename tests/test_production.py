@@ -9,9 +9,9 @@ from app.core.config import Settings
 from app.core.database.migrations import revisions
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
+from tests.fleek_cli import bare_environment, fleek
 from tests.nursery import nursery
 from tests.support import Client, eventually, worker
-from tests.test_up import bare_environment, fleek
 
 SOUND = {
     "ENVIRONMENT": "production",

@@ -6,14 +6,9 @@ import pytest
 
 from app.cli.checks.doctor import EXAMINATION_SECONDS
 from app.core.config import Settings
+from tests.fleek_cli import NOWHERE, Up, fleek
 from tests.support import environment_of, worker
-from tests.test_up import Up, fleek
 
-NOWHERE = {
-    "DATABASE_URL": "postgresql://me:s3cret@127.0.0.1:1/fleek",
-    "REDIS_URL": "redis://:s3cret@127.0.0.1:1/0",
-    "S3_ENDPOINT_URL": "http://127.0.0.1:1",
-}
 CHECKS = ["database", "migrations", "broker", "worker", "store", "providers"]
 
 
@@ -27,7 +22,7 @@ def check(document, name):
     return found
 
 
-def test_while_nothing_answers_it_says_so_and_hides_secrets(tmp_path):
+def test_doctor_reports_unreachable_engines_and_hides_secrets(tmp_path):
     done = fleek("doctor", folder=tmp_path, AWS_SECRET_ACCESS_KEY="s3cret", **NOWHERE)
     assert done.returncode == 1
     assert done.stderr == ""
@@ -46,7 +41,7 @@ def test_while_nothing_answers_it_says_so_and_hides_secrets(tmp_path):
     assert not (tmp_path / ".fleek").exists()
 
 
-def test_each_source_of_a_setting_is_told(tmp_path):
+def test_doctor_names_the_source_of_each_setting(tmp_path):
     (tmp_path / ".env").write_text("MAX_TRIES=2\nWORKER_SLOTS=3\nLEASE_SECONDS=4\nPROJECT_NAME=\n")
     (tmp_path / ".env.local").write_text("WORKER_SLOTS=30\nLEASE_SECONDS=40\n")
     done = fleek("doctor", "--json", folder=tmp_path, LEASE_SECONDS="400", **NOWHERE)
@@ -60,7 +55,7 @@ def test_each_source_of_a_setting_is_told(tmp_path):
     assert [line["name"] for line in document["checks"]] == CHECKS
 
 
-def test_what_fleek_up_sets_by_itself_is_told(tmp_path):
+def test_doctor_notes_the_defaults_of_fleek_up(tmp_path):
     told = json.loads(fleek("doctor", "--json", folder=tmp_path, **NOWHERE).stdout)["notes"]
     decided = fleek(
         "doctor", "--json", folder=tmp_path, ALLOW_PRIVATE_ADDRESSES="false", SHUTDOWN_SECONDS="9", **NOWHERE
@@ -72,7 +67,7 @@ def test_what_fleek_up_sets_by_itself_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]])
-def test_an_invalid_setting_is_named_in_one_line(option, tmp_path):
+def test_doctor_reports_an_invalid_setting_in_one_line(option, tmp_path):
     done = fleek("doctor", *option, folder=tmp_path, MAX_TRIES="many")
     assert done.returncode == 1
     told = done.stdout if option else done.stderr
@@ -81,7 +76,7 @@ def test_an_invalid_setting_is_named_in_one_line(option, tmp_path):
     assert bool(option) == bool(done.stdout)
 
 
-async def test_what_fails_gets_a_hint_and_the_rest_is_fine(settings, tmp_path):
+async def test_doctor_gives_a_hint_for_a_failed_check(settings, tmp_path):
     environment = environment_of(settings, BUCKET_NAME="not-there")
     with worker(settings, tmp_path / "worker.log"):
         done = fleek("doctor", "--json", folder=tmp_path, **environment)
@@ -93,7 +88,7 @@ async def test_what_fails_gets_a_hint_and_the_rest_is_fine(settings, tmp_path):
     assert "BUCKET_NAME" in check(document, "store")["hint"]
 
 
-async def test_a_silent_worker_is_found_within_the_time(settings, tmp_path):
+async def test_doctor_detects_that_no_worker_answers(settings, tmp_path):
     done = fleek("doctor", folder=tmp_path, **environment_of(settings))
     assert done.returncode == 1
     assert "FAIL  worker" in done.stdout
@@ -101,7 +96,7 @@ async def test_a_silent_worker_is_found_within_the_time(settings, tmp_path):
     assert done.stderr == ""
 
 
-async def test_a_machine_that_takes_long_to_start_a_program_is_not_called_silent(settings, tmp_path):
+async def test_doctor_timeout_excludes_the_start_of_the_process(settings, tmp_path):
     examining = "'app.cli.checks.probe_all' in sys.orig_argv"
     slow = f"import sys, time\nif {examining}:\n    time.sleep({EXAMINATION_SECONDS + 1})\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
@@ -110,7 +105,7 @@ async def test_a_machine_that_takes_long_to_start_a_program_is_not_called_silent
     assert [line["name"] for line in json.loads(done.stdout)["checks"] if not line["ok"]] == ["worker"]
 
 
-def test_a_running_up_is_found_by_its_data_folder(tmp_path):
+def test_doctor_finds_a_running_fleek_up_by_its_data_folder(tmp_path):
     with Up(tmp_path, "--data", "elsewhere") as up:
         up.ready()
         done = fleek("doctor", "--data", "elsewhere", folder=tmp_path, **NOWHERE)
