@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from app.cli.errors import FAULT, USAGE
+from app.cli.errors import FAILURE, USAGE
 from app.cli.main import app as cli
 from app.cli.operator_runtime import INTERRUPTED
 from app.core.config import Settings
@@ -177,20 +177,20 @@ def command_line_page() -> str:
         "",
         "| Exit status | Meaning |",
         "| --- | --- |",
-        "| 0 | done, and all is well |",
-        f"| {FAULT} | a check failed, something does not answer, or a job was refused; the output says what |",
-        f"| {USAGE} | the command line says what cannot be done; nothing was done |",
+        "| 0 | success |",
+        f"| {FAILURE} | a check failed, something does not answer, or a job was refused; the output says which |",
+        f"| {USAGE} | the command line is invalid; nothing was done |",
         f"| {INTERRUPTED} | Ctrl-C |",
         "",
-        "What goes wrong is one line on standard error. With `--json`, standard output holds JSON and nothing else:",
-        "one document, or one object a line where a command speaks of many jobs (`jobs list`, `jobs retry`,",
-        "`jobs cancel`). Output to a file or a pipe has all columns, uncut.",
+        "Errors are one line on standard error. With `--json`, standard output holds only JSON: one document, or one",
+        "object per line for commands on many jobs (`jobs list`, `jobs retry`, `jobs cancel`). Tables in a file",
+        "or a pipe have all columns at full width.",
         "",
-        "`jobs`, `db`, `store`, `serve` and `worker` use the engines of your environment, `.env.local` or `.env`.",
-        "Where a `fleek up` runs in the same folder, and no real environment variable says where an engine is, they",
-        "use its engines.",
+        "`jobs`, `db`, `store`, `serve` and `worker` use the engines named in the environment, `.env.local` or `.env`.",
+        "If a `fleek up` runs in the same folder, and no real environment variable says where an engine is, they use",
+        "its engines.",
         "",
-        "`fleek --install-completion` teaches your shell the commands, options, statuses, models and providers.",
+        "`fleek --install-completion` installs shell completion of commands, options, statuses, models and providers.",
     ]
     for path, command in _commands("fleek", typer.main.get_command(cli)):
         lines += ["", f"## `{path}`", "", (command.help or "").replace("\b", "").strip()]

@@ -22,7 +22,7 @@ READY = "Ctrl-C stops everything"
 
 
 def free_api_port() -> int:
-    """A free one, outside the range from which engines take theirs."""
+    """A free port, outside the range that engines choose from."""
     return next(port for port in random.sample(range(8100, 11_900), 100) if port_is_free(LOOPBACK, port))
 
 
@@ -38,7 +38,7 @@ def bare_environment(folder: Path) -> dict[str, str]:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    """All whose working folder is there: engines, API, workers and helpers of a `fleek up`."""
+    """All processes that work in a folder: engines, API, workers and helpers of a `fleek up`."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -48,7 +48,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 class Up:
-    """One `fleek up`, ended with all its processes at the end of the block."""
+    """One `fleek up`, stopped with all its processes at the end of the block."""
 
     def __init__(self, folder: Path, *options: str, port: int | None = None, **environment: str) -> None:
         self.folder = folder
@@ -71,11 +71,11 @@ class Up:
         return self._log.read_text()
 
     def says(self, text: str, *, seconds: float = 45) -> str:
-        """Wait until it has said it."""
+        """Wait until it has printed a text; its whole output."""
         deadline = time.monotonic() + seconds
         while text not in self.output:
-            assert self.process.poll() is None, f"ended without saying {text!r}: {self.output}"
-            assert time.monotonic() < deadline, f"has not said {text!r}: {self.output}"
+            assert self.process.poll() is None, f"ended without printing {text!r}: {self.output}"
+            assert time.monotonic() < deadline, f"has not printed {text!r}: {self.output}"
             time.sleep(0.02)
         return self.output
 
@@ -84,7 +84,7 @@ class Up:
         return self
 
     def child(self, word: str) -> psutil.Process:
-        """Its one child that has a word in its command line."""
+        """Its only child with this word in its command line."""
         found = []
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.Error):
@@ -94,11 +94,11 @@ class Up:
         return found[0]
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> float:
-        """Send a signal and wait; the seconds it took."""
-        begun = time.monotonic()
+        """Send a signal and wait for the end; the seconds it took."""
+        started = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(20)
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     def generate(self, **body: Any) -> dict[str, Any]:
         answer = self.api.post("/media/generate", json={"prompt": "a lighthouse", **body})

@@ -355,7 +355,7 @@ async def test_what_providers_say_today_gets_into_the_operators_file(tmp_path):
         "three": BusyError("429"),
     }
 
-    changes, silent = await models_refreshed.asked(Registry([shop]).offers())
+    changes, silent = await models_refreshed.fetch_changes(Registry([shop]).offers())
     models_refreshed.write_changes(file, changes)
 
     entries = read_catalogue(file).entries
@@ -370,7 +370,7 @@ async def test_what_providers_say_today_gets_into_the_operators_file(tmp_path):
 async def test_a_file_that_would_not_be_understood_stays_as_it_is(tmp_path):
     file = written(tmp_path, "[strange]\n")
 
-    with pytest.raises(CommandError, match="stays as it is"):
+    with pytest.raises(CommandError, match="was not changed"):
         models_refreshed.write_changes(file, {"shop/one": {"title": "x"}})
 
     assert file.read_text() == "[strange]\n"

@@ -1,4 +1,4 @@
-"""Runs `fleek` beside the API and the runner of the test."""
+"""Runs `fleek` on the engines of the test, in a pipe or on a terminal."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.support import environment_of, new_media
 
 @pytest.fixture
 def cli(settings, tmp_path):
-    """Runs `fleek` beside the API and the runner of this process."""
+    """Runs `fleek` on the engines and the database of the test."""
 
     async def run(*arguments, **environment):
         surroundings = environment_of(settings) | environment
@@ -27,7 +27,7 @@ def cli(settings, tmp_path):
 
 @pytest.fixture
 def terminal(settings, tmp_path):
-    """Runs `fleek` on a terminal of 80 columns and types one answer; the output without colours, and the status."""
+    """Runs `fleek` on a terminal of 80 columns and types one answer; output without colours, and exit status."""
 
     def on_terminal(arguments, answer):
         controller, ours = pty.openpty()
@@ -45,7 +45,7 @@ def terminal(settings, tmp_path):
                         os.write(controller, f"{answer}\n".encode())
                         answer = None
             except OSError:
-                pass  # Linux says so when the other side is closed
+                pass  # how Linux reports that the other side is closed
             finally:
                 os.close(controller)
                 status = process.wait(30)

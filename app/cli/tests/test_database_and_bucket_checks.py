@@ -18,7 +18,7 @@ from tests.support import dsn_of, environment_of, make_settings, migrate, on_ser
 
 @pytest.fixture
 async def unmigrated(engines, base_settings):
-    """Settings with a database that nobody has migrated."""
+    """Settings with an empty database."""
     await on_server(base_settings, "CREATE DATABASE never_migrated")
     yield make_settings(engines, database_url=dsn_of(base_settings, "never_migrated"))
     await on_server(base_settings, "DROP DATABASE never_migrated WITH (FORCE)")
@@ -31,10 +31,13 @@ def checks_of(done):
 async def test_upgrade_reports_the_revision_before_and_after(unmigrated, cli):
     newest = wanted_revision()
     first = await cli("db", "upgrade", **environment_of(unmigrated))
-    told = await cli("db", "upgrade", "--json", **environment_of(unmigrated))
+    repeated = await cli("db", "upgrade", "--json", **environment_of(unmigrated))
 
-    assert (first.returncode, first.stdout) == (0, f"The schema went from nothing to revision {newest}.\n")
-    assert json.loads(told.stdout) == {"from": newest, "to": newest}
+    assert (first.returncode, first.stdout) == (
+        0,
+        f"The schema was migrated from an empty database to revision {newest}.\n",
+    )
+    assert json.loads(repeated.stdout) == {"from": newest, "to": newest}
 
 
 async def test_upgrade_stops_waiting_for_an_unreachable_database(cli):
@@ -54,7 +57,7 @@ async def test_schema_of_a_newer_release_is_left_unchanged(db, cli):
 
     assert (upgraded.returncode, upgraded.stdout) == (1, "")
     assert upgraded.stderr == (
-        "fleek: the database is at revision from_the_future of a newer release; this one leaves it alone\n"
+        "fleek: the database is at revision from_the_future of a newer release; nothing was changed\n"
     )
     assert (checked["revision"]["ok"], "schema" in checked) == (True, False)
     assert checked["revision"]["detail"].startswith("at revision from_the_future of a newer release")
@@ -105,7 +108,7 @@ async def test_unreachable_database_is_one_failed_check(cli):
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "FAIL  database  the database does not answer (ConnectionRefusedError)",
-        "                -> is PostgreSQL running, and are DATABASE_URL or POSTGRES_* right?",
+        "                -> is PostgreSQL running, and are DATABASE_URL or POSTGRES_* correct?",
     ]
 
 
@@ -122,8 +125,8 @@ async def test_bucket_check_passes_and_leaves_no_object_behind(settings, cli):
     ("change", "name", "hint"),
     [
         ({"BUCKET_NAME": "nobody-made-it"}, "bucket", "run fleek prepare"),
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "write", "AWS_SECRET_ACCESS_KEY is not the one"),
-        ({"AWS_ACCESS_KEY_ID": "wrong"}, "write", "AWS_ACCESS_KEY_ID is not known"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "write", "AWS_SECRET_ACCESS_KEY does not belong"),
+        ({"AWS_ACCESS_KEY_ID": "wrong"}, "write", "the store does not know AWS_ACCESS_KEY_ID"),
         ({"S3_PUBLIC_URL": "http://127.0.0.1:1"}, "signed URL", "S3_PUBLIC_URL must be the address"),
         ({"S3_ENDPOINT_URL": "http://127.0.0.1:1"}, "bucket", "check S3_ENDPOINT_URL"),
     ],

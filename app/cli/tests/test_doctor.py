@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.cli.checks.doctor import EXAMINATION_SECONDS
+from app.cli.checks.doctor import PROBE_SECONDS
 from app.core.config import Settings
 from tests.fleek_cli import NOWHERE, Up, fleek
 from tests.support import environment_of, worker
@@ -37,7 +37,7 @@ def test_doctor_reports_unreachable_engines_and_hides_secrets(tmp_path):
         assert f"  FAIL  {name:<12}" in done.stdout
     assert done.stdout.count("                    -> ") == 5
     assert "5 of 6 checks failed." in done.stdout
-    assert "`fleek up` starts everything" in done.stdout
+    assert "To start everything on this machine, run `fleek up`." in done.stdout
     assert not (tmp_path / ".fleek").exists()
 
 
@@ -56,13 +56,13 @@ def test_doctor_names_the_source_of_each_setting(tmp_path):
 
 
 def test_doctor_notes_the_defaults_of_fleek_up(tmp_path):
-    told = json.loads(fleek("doctor", "--json", folder=tmp_path, **NOWHERE).stdout)["notes"]
+    notes = json.loads(fleek("doctor", "--json", folder=tmp_path, **NOWHERE).stdout)["notes"]
     decided = fleek(
         "doctor", "--json", folder=tmp_path, ALLOW_PRIVATE_ADDRESSES="false", SHUTDOWN_SECONDS="9", **NOWHERE
     )
 
-    assert any(note.startswith("ALLOW_PRIVATE_ADDRESSES is not set: `fleek up` takes true, unless") for note in told)
-    assert any(note.startswith("SHUTDOWN_SECONDS is not set: `fleek up` takes 5") for note in told)
+    assert any(note.startswith("ALLOW_PRIVATE_ADDRESSES is not set: `fleek up` uses true, unless") for note in notes)
+    assert any(note.startswith("SHUTDOWN_SECONDS is not set: `fleek up` uses 5") for note in notes)
     assert json.loads(decided.stdout)["notes"] == []
 
 
@@ -70,9 +70,9 @@ def test_doctor_notes_the_defaults_of_fleek_up(tmp_path):
 def test_doctor_reports_an_invalid_setting_in_one_line(option, tmp_path):
     done = fleek("doctor", *option, folder=tmp_path, MAX_TRIES="many")
     assert done.returncode == 1
-    told = done.stdout if option else done.stderr
-    assert told.count("\n") == 1
-    assert "MAX_TRIES: Input should be a valid integer" in told
+    output = done.stdout if option else done.stderr
+    assert output.count("\n") == 1
+    assert "MAX_TRIES: Input should be a valid integer" in output
     assert bool(option) == bool(done.stdout)
 
 
@@ -83,7 +83,7 @@ async def test_doctor_gives_a_hint_for_a_failed_check(settings, tmp_path):
     document = json.loads(done.stdout)
     assert done.returncode == 1
     assert document["ok"] is False
-    assert document["up"] is None
+    assert document["running_instance"] is None
     assert [name for name in CHECKS if not check(document, name)["ok"]] == ["store"]
     assert "BUCKET_NAME" in check(document, "store")["hint"]
 
@@ -98,7 +98,7 @@ async def test_doctor_detects_that_no_worker_answers(settings, tmp_path):
 
 async def test_doctor_timeout_excludes_the_start_of_the_process(settings, tmp_path):
     examining = "'app.cli.checks.probe_all' in sys.orig_argv"
-    slow = f"import sys, time\nif {examining}:\n    time.sleep({EXAMINATION_SECONDS + 1})\n"
+    slow = f"import sys, time\nif {examining}:\n    time.sleep({PROBE_SECONDS + 1})\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
     done = fleek("doctor", "--json", folder=tmp_path, PYTHONPATH=str(tmp_path), **environment_of(settings))
 
@@ -110,16 +110,16 @@ def test_doctor_finds_a_running_fleek_up_by_its_data_folder(tmp_path):
         up.ready()
         done = fleek("doctor", "--data", "elsewhere", folder=tmp_path, **NOWHERE)
         assert done.returncode == 0, done.stdout
-        assert "`fleek up` is running on elsewhere: its addresses are used." in done.stdout
-        assert "All is well." in done.stdout
+        assert "`fleek up` is running in elsewhere: its addresses are used." in done.stdout
+        assert "All checks passed." in done.stdout
         document = json.loads(fleek("doctor", "--json", "--data", "elsewhere", folder=tmp_path).stdout)
-        assert document["up"] == "elsewhere"
+        assert document["running_instance"] == "elsewhere"
         assert document["ok"] is True
         assert setting(document, "DATABASE_URL")[1] == "elsewhere/env"
         up.process.kill()
         up.process.wait()
-        # its file is still there, but nobody holds the folder
+        # its file is still there, but the folder is no longer locked
         assert (tmp_path / "elsewhere" / "env").exists()
         document = json.loads(fleek("doctor", "--json", "--data", "elsewhere", folder=tmp_path, **NOWHERE).stdout)
-        assert document["up"] is None
+        assert document["running_instance"] is None
         assert setting(document, "DATABASE_URL") == (NOWHERE["DATABASE_URL"].replace("s3cret", "***"), "environment")

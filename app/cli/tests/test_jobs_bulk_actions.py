@@ -15,9 +15,9 @@ async def test_retry_that_may_be_charged_again_asks_first(product, cli, terminal
     agreed, agreed_status = await terminal("jobs", "retry", media["job_id"], answer="y")
 
     assert (unasked.returncode, unasked.stdout) == (2, "")
-    assert unasked.stderr.splitlines()[-1] == "fleek: nobody can be asked here; add --yes"
+    assert unasked.stderr.splitlines()[-1] == "fleek: confirmation needs a terminal; add --yes to proceed without it"
     for said in (unasked.stderr, refused.replace("\n", " "), agreed.replace("\n", " ")):
-        assert "1 may have been paid already (nobody knows)" in said
+        assert "1 may have been charged already (payment status unknown)" in said
     assert (refused_status, between, agreed_status) == (1, "ERROR", 0)
     assert "1 retried." in agreed
     assert (await product.until(media, "COMPLETED"))["number_of_tries"] == 2
@@ -49,32 +49,35 @@ async def test_cancel_reports_the_result_of_each_job(product, db, cli):
     await model_pauses.pause(db, "dummy/painter", "x")
     waiting = await product.generate()
     running = await product.faulty(delay=30)
-    over = await product.until(await product.faulty())
-    await eventually(lambda: attempts_of(product, running), lambda tries: tries and tries[0]["external_id"])
+    finished = await product.until(await product.faulty())
+    await eventually(lambda: attempts_of(product, running), lambda attempts: attempts and attempts[0]["external_id"])
 
-    done = await cli("jobs", "cancel", waiting["id"], running["id"], over["id"], "--json")
+    done = await cli("jobs", "cancel", waiting["id"], running["id"], finished["id"], "--json")
 
     results = {line["media_id"]: (line["result"], line["detail"]) for line in json_lines(done)}
     assert results[waiting["id"]] == ("canceled", "money spent: no")
-    assert results[running["id"]] == ("asked", "its provider is asked; money spent: yes so far")
-    assert results[over["id"]][0] == "refused"
+    assert results[running["id"]] == (
+        "cancel_requested",
+        "cancel request sent to the provider; money spent: yes so far",
+    )
+    assert results[finished["id"]][0] == "refused"
     assert done.returncode == 1
     assert (await product.until(running))["status"] == "CANCELED"
 
 
 async def test_cancel_by_filter_leaves_other_jobs_alone(client, cli, terminal):
-    ours, theirs = await client.faulty(), await client.generate()
+    matching, other = await client.faulty(), await client.generate()
 
-    said, status = await terminal("jobs", "cancel", "--model", "dummy/faulty", answer="y")
+    output, status = await terminal("jobs", "cancel", "--model", "dummy/faulty", answer="y")
 
-    assert (status, "1 job of dummy/faulty" in said, "1 canceled." in said) == (0, True, True)
-    assert [(await client.media(one))["status"] for one in (ours, theirs)] == ["CANCELED", "IN_QUEUE"]
+    assert (status, "1 job of dummy/faulty" in output, "1 canceled." in output) == (0, True, True)
+    assert [(await client.media(one))["status"] for one in (matching, other)] == ["CANCELED", "IN_QUEUE"]
 
 
 async def test_unknown_id_cancels_nothing(client, cli):
-    media, stranger = await client.faulty(), new_id()
+    media, unknown = await client.faulty(), new_id()
 
-    done = await cli("jobs", "cancel", media["id"], stranger)
+    done = await cli("jobs", "cancel", media["id"], unknown)
 
-    assert (done.returncode, done.stderr) == (1, f"fleek: there is no job or media {stranger}; nothing was done\n")
+    assert (done.returncode, done.stderr) == (1, f"fleek: no job or media has the id {unknown}; nothing was done\n")
     assert (await client.media(media))["status"] == "IN_QUEUE"

@@ -13,11 +13,11 @@ from tests.fleek_cli import NOWHERE, bare_environment, fleek
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["cancel"], "say which jobs to cancel: ids, or options such as --status or --model"),
-        (["cancel", str(UUID(int=7)), "--model", "a/b"], "give ids or options that describe jobs, not both"),
+        (["cancel"], "say which jobs to cancel: give ids, or filter options such as --status or --model"),
+        (["cancel", str(UUID(int=7)), "--model", "a/b"], "give either ids or filter options, not both"),
         (["cancel", "--status", "ERROR"], "--status ERROR: only IN_QUEUE and PROCESSING can be canceled"),
-        (["list", "--older-than", "soon"], "'soon' is no duration; write it like 90s, 15m, 2h or 1d"),
-        (["pause", "dummy/paintr"], "there is no model or provider 'dummy/paintr'; near names: dummy/painter"),
+        (["list", "--older-than", "soon"], "'soon' is not a duration; write it like 90s, 15m, 2h or 1d"),
+        (["pause", "dummy/paintr"], "there is no model or provider 'dummy/paintr'; did you mean dummy/painter"),
     ],
 )
 async def test_usage_error_is_one_line(cli, arguments, says):
@@ -33,7 +33,7 @@ def test_unreachable_database_is_one_line_with_a_hint(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "fleek: the database does not answer (ConnectionRefusedError): "
-        "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* right?\n"
+        "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* correct?\n"
     )
 
 

@@ -14,13 +14,13 @@ async def test_pause_puts_jobs_on_hold_and_resume_returns_them_to_the_queue(clie
 
     paused = json.loads((await cli("jobs", "pause", "dummy/faulty", "--message", "until noon", "--json")).stdout)
     shown = json.loads((await cli("jobs", "pause", "--json")).stdout)["items"]
-    said = (await cli("jobs", "resume", "dummy/faulty")).stdout
+    resumed = (await cli("jobs", "resume", "dummy/faulty")).stdout
 
-    assert paused == {"name": "dummy/faulty", "paused": True, "set_apart": 3}
-    assert [(one["name"], one["code"], one["message"], one["set_apart"]) for one in shown] == [
+    assert paused == {"name": "dummy/faulty", "paused": True, "on_hold": 3}
+    assert [(one["name"], one["code"], one["message"], one["on_hold"]) for one in shown] == [
         ("dummy/faulty", "paused", "until noon", 3)
     ]
-    assert said == "dummy/faulty is resumed. 3 that were set apart are back in their places.\n"
+    assert resumed == "dummy/faulty is resumed. Jobs returned to the queue: 3.\n"
     assert await model_pauses.paused(db) == []
 
 

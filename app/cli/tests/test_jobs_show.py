@@ -69,7 +69,7 @@ async def test_list_shows_every_column_in_a_pipe_and_what_fits_in_a_terminal(cli
     piped = (await cli("jobs", "list")).stdout.splitlines()
     narrow, status = await terminal("jobs", "list")
 
-    assert piped[0].split() == ["JOB", "STATUS", "AGE", "MODEL", "PRIO", "TRIES", "COST", "OWNER", "ERROR"]
+    assert piped[0].split() == ["JOB", "STATUS", "AGE", "MODEL", "PRIO", "ATTEMPTS", "COST", "OWNER", "ERROR"]
     assert piped[1].split()[:2] == [media["job_id"], "IN_QUEUE"]
     assert (narrow.splitlines()[0].split(), status) == (["JOB", "STATUS", "AGE", "MODEL"], 0)
     assert max(map(len, narrow.splitlines())) <= 80
@@ -80,38 +80,42 @@ async def test_show_accepts_a_job_id_and_a_media_id(product, cli):
     await product.until(await product.faulty())
     await eventually(lambda: product.api.get(f"/media/{media['id']}/logs"), lambda seen: len(seen.json()["items"]) >= 4)
 
-    said = (await cli("jobs", "show", media["job_id"])).stdout
-    told = json.loads((await cli("jobs", "show", "--json", media["id"])).stdout)
+    text = (await cli("jobs", "show", media["job_id"])).stdout
+    document = json.loads((await cli("jobs", "show", "--json", media["id"])).stdout)
 
     (attempt,) = await attempts_of(product, media)
     for words in ("COMPLETED", "Its files are in the bucket.", "a [red]fox[/red]", "image/png", attempt["external_id"]):
-        assert words in said
+        assert words in text
     for event in ("requested", "claimed", "completed", "media_claimed", "output_stored"):
-        assert event in said
-    assert [told["job_id"], told["status"], told["owner"]["name"]] == [media["job_id"], "COMPLETED", "default"]
-    assert [one["external_id"] for one in told["attempts"]] == [attempt["external_id"]]
-    assert [one["event"] for one in told["history"]] == ["requested", "claimed", "completed"]
-    assert told["files"][0]["media_type"] == "image/png"
-    assert {"media_claimed", "output_stored"} <= {one["event"] for one in told["log"]}
+        assert event in text
+    assert [document["job_id"], document["status"], document["owner"]["name"]] == [
+        media["job_id"],
+        "COMPLETED",
+        "default",
+    ]
+    assert [one["external_id"] for one in document["attempts"]] == [attempt["external_id"]]
+    assert [one["event"] for one in document["history"]] == ["requested", "claimed", "completed"]
+    assert document["files"][0]["media_type"] == "image/png"
+    assert {"media_claimed", "output_stored"} <= {one["event"] for one in document["log"]}
 
 
 @pytest.mark.usefixtures("product")
 async def test_show_says_what_a_job_waits_for(client, db, cli):
     running = await client.faulty(delay=30)
-    await eventually(lambda: attempts_of(client, running), lambda tries: tries and tries[0]["external_id"])
+    await eventually(lambda: attempts_of(client, running), lambda attempts: attempts and attempts[0]["external_id"])
     await model_pauses.pause(db, "dummy/faulty", "until noon")
     paused = await client.faulty()
 
     async def why(media):
         return json.loads((await cli("jobs", "show", "--json", media["id"])).stdout)["why"]
 
-    assert await why(paused) == "Nothing is bought for it now: until noon (paused)."
-    assert re.fullmatch(r"Worker .+ has it, heard \d+s ago; bought as dummy-.+", await why(running))
+    assert await why(paused) == "It is not submitted at the moment: until noon (paused)."
+    assert re.fullmatch(r"Held by worker .+, last heartbeat \d+s ago; submitted as dummy-.+", await why(running))
 
 
 async def test_show_says_that_no_worker_runs(client, cli):
     media = await client.faulty()
 
-    said = json.loads((await cli("jobs", "show", "--json", media["id"])).stdout)
+    document = json.loads((await cli("jobs", "show", "--json", media["id"])).stdout)
 
-    assert said["why"] == "No worker reports to the database: start one with fleek worker."
+    assert document["why"] == "No worker is running: start one with fleek worker."

@@ -17,7 +17,7 @@ import pytest
 from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
-from app.cli.listen.format import plain
+from app.cli.listen.format import printable
 from app.cli.listen.forward import webhook_id_of
 from app.cli.main import app
 from app.embedded.lock import DataFolderLock
@@ -29,7 +29,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class Listen:
-    """One `fleek listen`, ended at the end of the block."""
+    """One `fleek listen`, stopped at the end of the block."""
 
     def __init__(self, folder: Path, *options: str, stdout=None, **environment: str) -> None:
         self._out, self._notes = folder / "listen.out", folder / "listen.notes"
@@ -108,7 +108,7 @@ def test_webhook_id_is_stable_and_unique_per_event():
 
 
 def test_output_has_no_terminal_control_characters():
-    assert plain("a\x1b[2J\nb…") == "a [2J b…"
+    assert printable("a\x1b[2J\nb…") == "a [2J b…"
 
 
 async def test_each_event_is_shown_and_forwarded_signed_like_a_webhook(server, receiver, tmp_path):
@@ -129,12 +129,12 @@ async def test_each_event_is_shown_and_forwarded_signed_like_a_webhook(server, r
     assert all("-> 204 in " in line for line in lines)
     assert f"1 file, {media['files'][0]['url']}" in lines[2]
     (secret,) = [word.strip(";,") for word in listen.notes.split() if word.startswith("whsec_")]
-    told = [Webhook(secret).verify(got.body, got.headers) for got in receiver.got]
-    assert [payload["type"] for payload in told] == ["media.queued", "media.started", "media.completed"]
-    assert told[2]["data"]["files"] == media["files"]
-    assert [got.id for got in receiver.got] == [webhook_id_of(media["id"], payload["sequence"]) for payload in told]
+    payloads = [Webhook(secret).verify(got.body, got.headers) for got in receiver.got]
+    assert [payload["type"] for payload in payloads] == ["media.queued", "media.started", "media.completed"]
+    assert payloads[2]["data"]["files"] == media["files"]
+    assert [got.id for got in receiver.got] == [webhook_id_of(media["id"], payload["sequence"]) for payload in payloads]
     assert receiver.got[0].headers["content-type"] == "application/json"
-    assert "stopped; 3 events, 0 of them not taken by the receiver" in listen.notes
+    assert "stopped; 3 events, 0 of them not accepted by the receiver" in listen.notes
 
 
 async def test_failed_forward_is_reported_and_not_retried(server, receiver, tmp_path):
@@ -161,11 +161,11 @@ async def test_failed_forward_is_reported_and_not_retried(server, receiver, tmp_
         lines, ("answered 500", "answered 302: redirects are not", "the connection to", "no connection to"), strict=True
     ):
         assert f": {reason}" in line.partition("-> FAILED in ")[2]
-        assert line.endswith("not tried again")
+        assert line.endswith("not retried")
     assert receiver.types() == ["media.failed", "media.completed", "media.completed"]
     assert Webhook(SECRET).verify(receiver.got[0].body, receiver.got[0].headers)
     assert SECRET not in listen.notes
-    assert "4 of them not taken" in listen.notes
+    assert "4 of them not accepted" in listen.notes
 
 
 async def test_restart_of_the_api_loses_and_duplicates_no_event(settings, runner, receiver, tmp_path):
@@ -177,32 +177,32 @@ async def test_restart_of_the_api_loses_and_duplicates_no_event(settings, runner
                 options = ("--api", address, "--forward-to", receiver.url, "--json")
                 listen = stack.enter_context(Listen(tmp_path, *options))
                 await listen.says("connected")
-                asked = await asyncio.gather(*(client.faulty(delay=1) for _ in range(count)))
+                requested = await asyncio.gather(*(client.faulty(delay=1) for _ in range(count)))
                 await eventually(lambda: asyncio.sleep(0, receiver.types()), lambda types: "media.started" in types)
                 os.kill(address.pid, signal.SIGKILL)
             await listen.says("disconnected")
-        # While nobody serves the API, jobs go on.
+        # While the API is down, jobs go on.
         await eventually(lambda: asyncio.sleep(0, runner.in_flight == 0))
         with served(settings, tmp_path / "api2.log", port=urlsplit(address).port) as again:
             assert again == address
             async with client_of(address) as client:
-                asked.append(await client.until(await client.faulty()))
+                requested.append(await client.until(await client.faulty()))
             await eventually(
                 lambda: asyncio.sleep(0, receiver.types()), lambda types: types.count("media.completed") == count + 1
             )
             assert listen.stop() == 0
 
-    told = [(got.payload["data"]["id"], got.payload["type"].partition(".")[2]) for got in receiver.got]
-    assert len(told) == len(set(told)) == 3 * (count + 1)
-    for media in asked:
-        assert [name for of, name in told if of == media["id"]] == ["queued", "started", "completed"]
+    received = [(got.payload["data"]["id"], got.payload["type"].partition(".")[2]) for got in receiver.got]
+    assert len(received) == len(set(received)) == 3 * (count + 1)
+    for media in requested:
+        assert [name for of, name in received if of == media["id"]] == ["queued", "started", "completed"]
     shown = [json.loads(line) for line in listen.lines]
-    assert [(line["data"]["data"]["id"], line["event"]) for line in shown] == told
+    assert [(line["data"]["data"]["id"], line["event"]) for line in shown] == received
     assert [line["forwarded"]["webhook_id"] for line in shown] == [got.id for got in receiver.got]
     assert len({got.id for got in receiver.got}) == len(receiver.got)
     assert {line["forwarded"]["status_code"] for line in shown} == {204}
     assert listen.notes.count("disconnected") <= 2
-    assert "connected again" in listen.notes
+    assert "reconnected" in listen.notes
 
 
 async def test_filters_apply_and_a_closed_output_ends_listen(server, tmp_path):
@@ -228,7 +228,7 @@ async def test_listen_finds_a_running_fleek_up_and_waits_for_its_api(tmp_path):
         (tmp_path / ".fleek" / "env").write_text("PUBLIC_URL='http://127.0.0.1:9/'\n")
         with Listen(tmp_path) as listen:
             await listen.says("listening at http://127.0.0.1:9\n")
-            await listen.says("no connection to 127.0.0.1, port 9 (Connection refused); trying again every 2 s")
+            await listen.says("no connection to 127.0.0.1, port 9 (Connection refused); retrying every 2 s")
             assert listen.stop() == 0
 
 
@@ -237,7 +237,7 @@ async def test_address_of_another_server_is_reported(receiver, tmp_path):
     done = await asyncio.to_thread(fleek, "listen", "--api", receiver.url, folder=tmp_path)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{receiver.url}/media/events answered 200 (text/plain): this is no API of Fleek" in done.stderr
+    assert f"{receiver.url}/media/events answered 200 (text/plain): this is not a Fleek API" in done.stderr
 
 
 async def test_refusal_by_the_api_is_reported(server, tmp_path):
@@ -251,11 +251,11 @@ async def test_refusal_by_the_api_is_reported(server, tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--events", "complete"), "complete; there are queued, started"),
+        (("--events", "complete"), "unknown event complete; known are queued, started"),
         (("--api", "localhost:8000"), "must begin with http:// or https://"),
         (("--forward-to", "3000"), "must begin with http:// or https://"),
-        (("--secret", "geheim"), "whsec_ and base64"),
-        (("--secret", "whsec_"), "whsec_ and base64"),
+        (("--secret", "geheim"), "whsec_ followed by base64"),
+        (("--secret", "whsec_"), "whsec_ followed by base64"),
         (("--status", "DONE"), "COMPLETED"),
     ],
 )

@@ -85,7 +85,7 @@ def test_invalid_name_writes_nothing(tmp_path, name):
 def test_taken_name_writes_nothing(tmp_path, name):
     result = write(tmp_path / "new", name)
 
-    assert str(result.exception) == f"{name!r} is taken: of two providers of one name only one would be loaded"
+    assert str(result.exception) == f"{name!r} is taken: of two providers with the same name only one would be loaded"
     assert not (tmp_path / "new").exists()
 
 

@@ -5,16 +5,16 @@ import re
 import pytest
 
 from app.cli.console import one_line, verdict, without_passwords
-from app.cli.tables import duration, short
+from app.cli.tables import parse_duration, short_duration
 from app.embedded.errors import EngineStartError
 from tests.fleek_cli import fleek
 
 
 def test_version_help_and_unknown_commands(tmp_path):
     assert re.fullmatch(r"fleek \d+\.\d+\.\d+\n", fleek("--version", folder=tmp_path).stdout)
-    told = fleek("--help", folder=tmp_path).stdout
-    assert "up" in told
-    assert "doctor" in told
+    output = fleek("--help", folder=tmp_path).stdout
+    assert "up" in output
+    assert "doctor" in output
     unknown = fleek("dwon", folder=tmp_path)
     assert unknown.returncode == 2
     assert "No such command 'dwon'" in unknown.stderr
@@ -42,5 +42,5 @@ def test_verdict_is_the_line_that_names_the_error():
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("1.5d", 129_600)])
 def test_durations_are_parsed_and_formatted(text, seconds):
-    assert duration(text).total_seconds() == seconds
-    assert duration(short(duration(text))).total_seconds() == pytest.approx(seconds, rel=0.4)
+    assert parse_duration(text).total_seconds() == seconds
+    assert parse_duration(short_duration(parse_duration(text))).total_seconds() == pytest.approx(seconds, rel=0.4)

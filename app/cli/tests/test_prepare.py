@@ -23,7 +23,7 @@ def health_check(module, *arguments, folder, **environment):
 
 @pytest.fixture
 async def unprepared(engines, base_settings):
-    """Settings with a database and a bucket that nobody has prepared."""
+    """Settings with an empty database and without a bucket."""
     await on_server(base_settings, "CREATE DATABASE unprepared")
     yield make_settings(engines, database_url=dsn_of(base_settings, "unprepared"), bucket_name="unprepared")
     await on_server(base_settings, "DROP DATABASE unprepared WITH (FORCE)")
@@ -35,7 +35,7 @@ async def test_prepare_creates_schema_and_bucket_and_can_be_repeated(unprepared,
         done = fleek("prepare", folder=tmp_path, **environment)
         assert done.returncode == 0, done.stderr
         revision = f"The schema is at revision {wanted_revision()}."
-        assert done.stdout.splitlines() == [revision, "The bucket unprepared is there."]
+        assert done.stdout.splitlines() == [revision, "The bucket unprepared exists."]
 
     db = DatabasePool(unprepared.database_dsn, size=1)
     assert await present_revision(db) == wanted_revision()
@@ -52,12 +52,12 @@ def test_prepare_says_what_it_waits_for_and_times_out(tmp_path):
 
 
 def test_prepare_does_not_wait_for_permanent_errors(settings, tmp_path):
-    environment = environment_of(settings, DATABASE_URL=dsn_of(settings, "nobody_has_made_it"))
+    environment = environment_of(settings, DATABASE_URL=dsn_of(settings, "missing_database"))
     refused = fleek("prepare", folder=tmp_path, **environment)
     invalid = fleek("prepare", folder=tmp_path, MAX_TRIES="many")
 
     assert refused.returncode == invalid.returncode == 1
-    assert refused.stderr == 'fleek: the database refuses us: database "nobody_has_made_it" does not exist\n'
+    assert refused.stderr == 'fleek: the database refused the connection: database "missing_database" does not exist\n'
     assert invalid.stderr.startswith("fleek: invalid setting: MAX_TRIES")
 
 
@@ -92,11 +92,11 @@ def test_worker_without_a_database_is_unhealthy(tmp_path):
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"{}"), (503, b'{"detail": "broker: does not answer"}')])
 def test_api_health_follows_its_ready_endpoint(status, body, tmp_path):
-    asked = []
+    requests = []
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -110,7 +110,7 @@ def test_api_health_follows_its_ready_endpoint(status, body, tmp_path):
         done = health_check("api_health", str(server.server_port), folder=tmp_path)
         thread.join()
 
-    assert asked == ["/tools/ready"]
+    assert requests == ["/tools/ready"]
     assert (done.returncode, done.stderr.strip()) == ((0, "") if status == 200 else (1, body.decode()))
 
 

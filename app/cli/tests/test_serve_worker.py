@@ -35,7 +35,7 @@ async def test_serve_becomes_uvicorn_and_stops_on_sigterm(settings, tmp_path):
 
     assert {"uvicorn", "app.main:app", "/below"} <= set(arguments)
     assert (taken.returncode, taken.stderr) == (1, f"fleek: port {port} is taken; choose another with --port\n")
-    # uvicorn lets the signal that ended it be its end
+    # uvicorn ends by the signal that stopped it
     assert status in {0, -signal.SIGTERM}, program.output
 
 
@@ -55,7 +55,7 @@ async def test_worker_becomes_celery_and_stops_on_sigterm(settings, db, tmp_path
         await eventually(lambda: db.fetch("SELECT FROM workers WHERE name LIKE $1", named))
         process = psutil.Process(pid)
         arguments, slots = process.cmdline(), process.environ()["WORKER_SLOTS"]
-        await eventually(lambda: said(program), lambda output: "ready." in output)
+        await eventually(lambda: output_of(program), lambda output: "ready." in output)
         os.kill(pid, signal.SIGTERM)
         status = await asyncio.to_thread(program.process.wait, 15)
 
@@ -64,7 +64,7 @@ async def test_worker_becomes_celery_and_stops_on_sigterm(settings, db, tmp_path
     assert await db.fetch("SELECT FROM workers") == []
 
 
-async def said(program):
+async def output_of(program):
     return program.output
 
 
@@ -99,6 +99,6 @@ async def test_running_fleek_up_is_used_unless_a_variable_names_an_engine(runnin
     killed = await listed("jobs", "list")
 
     assert json.loads(joined.stdout)["job_id"] == media["job_id"]
-    # a variable that leads nowhere else counts as well
+    # other variables apply as well
     assert [name for name, check in checks_of(stored).items() if not check["ok"]] == ["signed URL", "private"]
     assert elsewhere.returncode == killed.returncode == 1

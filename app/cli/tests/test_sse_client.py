@@ -31,9 +31,9 @@ def test_parser_follows_the_standard_wherever_chunks_are_cut(end, size):
     wire = (WIRE.replace("\n", end) + f"data: unfinished{end}id: 9{end}").encode()
     parser = Parser()
 
-    told = [event for at in range(0, len(wire), size) for event in parser.feed(wire[at : at + size])]
+    events = [event for at in range(0, len(wire), size) for event in parser.feed(wire[at : at + size])]
 
-    assert told == EVENTS
+    assert events == EVENTS
     assert (parser.last_id, parser.retry) == ("8", 0.5)
 
 

@@ -29,10 +29,10 @@ BUCKET_NAME=from-dotenv
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory) -> Generator[Up]:
-    """One that several tests use, in a folder whose `.env` serves others."""
+    """One that the tests share, in a folder whose `.env` belongs to another program."""
     folder = tmp_path_factory.mktemp("up")
     (folder / ".env").write_text(MISLEADING)
-    # an `app` of the user's own, which must not be taken for ours
+    # an `app` of the user's own, which must not be imported instead of ours
     (folder / "app").mkdir()
     (folder / "app" / "__init__.py").write_text("raise RuntimeError('not this one')")
     misleading = {
@@ -46,7 +46,7 @@ def up(tmp_path_factory) -> Generator[Up]:
     with Up(folder, "--workers", "2", **misleading) as running:
         yield running.ready()
         assert running.interrupt() < 10
-        assert "by force" not in running.output
+        assert "Killed: " not in running.output
 
 
 def test_banner_shows_addresses_and_an_example_request(up):
@@ -108,7 +108,7 @@ def test_killed_worker_is_restarted_and_reported(up):
     first = up.child("worker1@")
     other = up.child("worker2@").pid
     first.kill()
-    up.says("worker 1 died (killed by signal 9, SIGKILL), started again")
+    up.says("worker 1 died (killed by signal 9, SIGKILL) and was restarted")
     assert up.child("worker1@").pid != first.pid
     assert up.child("worker2@").pid == other
 
@@ -118,7 +118,7 @@ def test_killed_engines_and_api_are_restarted_at_the_same_addresses(up):
     for word in ("valkey-server", "weed", "postgres", "uvicorn"):
         up.child(word).kill()
     for name in ("Valkey", "SeaweedFS", "PostgreSQL", "API"):
-        up.says(f"{name} died (killed by signal 9, SIGKILL), started again")
+        up.says(f"{name} died (killed by signal 9, SIGKILL) and was restarted")
     deadline = time.monotonic() + 20
     while not _answers(up, "/tools/ready"):
         assert time.monotonic() < deadline

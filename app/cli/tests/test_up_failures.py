@@ -5,7 +5,7 @@ import re
 import asyncpg
 import pytest
 
-from app.cli.up.supervisor import LONG_PAUSE, OFTEN, Watched
+from app.cli.up.supervisor import LONG_PAUSE, TOO_MANY_DEATHS, WatchedProcess
 from tests.fleek_cli import fleek, free_api_port, processes_in
 
 
@@ -19,7 +19,7 @@ async def test_failed_migration_is_one_line_and_leaves_no_process(database, tmp_
     assert failed.stderr.startswith(
         "fleek: the migration failed: FAILED: Can't locate revision identified by 'deadbeef'"
     )
-    assert "PostgreSQL" not in failed.stdout  # it was not started: there is one already
+    assert "PostgreSQL" not in failed.stdout  # it was not started: DATABASE_URL names one
     assert processes_in(tmp_path) == []
 
 
@@ -35,7 +35,11 @@ def test_engine_that_fails_to_start_is_one_line_and_leaves_no_process(tmp_path):
 @pytest.mark.parametrize(
     ("options", "environment", "expected"),
     [
-        (["--host", "192.0.2.1"], {}, "fleek: 192.0.2.1 is no address of this machine; choose another with --host\n"),
+        (
+            ["--host", "192.0.2.1"],
+            {},
+            "fleek: 192.0.2.1 is not an address of this machine; choose another with --host\n",
+        ),
         (
             ["--data", "file/data"],
             {},
@@ -54,9 +58,9 @@ def test_invalid_option_or_setting_is_one_line(options, environment, expected, t
 
 
 def test_restart_pause_grows_with_repeated_deaths():
-    watched = Watched(None)
-    pauses = [watched.died(now) for now in range(OFTEN + 1)]
+    watched = WatchedProcess(None)
+    pauses = [watched.record_death(now) for now in range(TOO_MANY_DEATHS + 1)]
     assert pauses == sorted(pauses)
     assert pauses[0] == 0
-    assert pauses[OFTEN - 2] < pauses[OFTEN - 1] == pauses[OFTEN] == LONG_PAUSE
-    assert watched.died(1000) == 0
+    assert pauses[TOO_MANY_DEATHS - 2] < pauses[TOO_MANY_DEATHS - 1] == pauses[TOO_MANY_DEATHS] == LONG_PAUSE
+    assert watched.record_death(1000) == 0

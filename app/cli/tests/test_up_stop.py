@@ -21,14 +21,14 @@ def test_ctrl_c_stops_everything_and_data_survives_also_a_kill(tmp_path):
         assert first.process.returncode == 0
         assert [child for child in children if child.is_running()] == []
         assert processes_in(tmp_path) == []
-        assert "by force" not in first.output
+        assert "Killed: " not in first.output
         assert not (tmp_path / ".fleek" / "env").exists()
 
-    # as after a crash, with a PostgreSQL that is dead but that nobody has reaped
+    # as after a crash, with a dead PostgreSQL that has not been reaped
     zombie = subprocess.Popen(["true"])
     (tmp_path / ".fleek" / "postgres" / "data" / "postmaster.pid").write_text(f"{zombie.pid}\n")
 
-    # killed this time: nothing stays behind, and the next start works at once
+    # killed this time: no process is left, and the next start works at once
     with Up(tmp_path, port=first.port) as second:
         second.ready()
         assert second.content(second.media(done["job_id"])) == picture
@@ -61,7 +61,7 @@ def test_hanging_process_is_killed_and_a_second_ctrl_c_does_not_wait(tmp_path):
         stuck.ready().child("worker1@").suspend()
         assert stuck.interrupt() < 10
         assert stuck.process.returncode == 0
-        assert "Ended by force: worker 1." in stuck.output
+        assert "Killed: worker 1." in stuck.output
         assert processes_in(tmp_path) == []
 
     with Up(tmp_path) as stuck:

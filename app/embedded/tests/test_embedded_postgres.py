@@ -115,7 +115,7 @@ def test_data_of_another_major_version_is_refused(tmp_path):
     (tmp_path / "data" / "PG_VERSION").write_text("15\n")
     (tmp_path / "engine.json").write_text('{"secrets": {"password": "old"}}')
 
-    with pytest.raises(EngineStartError, match="made by version 15, this is 18"):
+    with pytest.raises(EngineStartError, match="created by version 15, this is 18"):
         PostgresEngine(tmp_path).start()
 
 

@@ -156,7 +156,7 @@ def test_failed_engine_stops_the_others(tmp_path):
 
 def test_engine_that_never_answers_times_out_and_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(ValkeyEngine, "_probe", lambda self: False)
-    monkeypatch.setattr(ValkeyEngine, "ready_within", 0.2)
+    monkeypatch.setattr(ValkeyEngine, "start_seconds", 0.2)
     engine = ValkeyEngine(tmp_path)
 
     with pytest.raises(EngineStartError, match="not ready after 0 s"):

@@ -51,7 +51,7 @@ def test_starting_running_engines_changes_nothing(engines):
 
 
 def test_engine_folder_in_use_is_refused(engines, monkeypatch):
-    monkeypatch.setattr(ValkeyEngine, "leaves_within", 0.1)
+    monkeypatch.setattr(ValkeyEngine, "lock_wait_seconds", 0.1)
 
     with pytest.raises(DataFolderInUseError, match=f"in use by process {engines.valkey.pid}"):
         ValkeyEngine(engines.valkey.data).start()
