@@ -1,6 +1,7 @@
 """`fleek up` as a user runs it: real processes, real engines; these tests share one."""
 
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from app.cli.environment import read_env_file
 from app.core.database.migrations import ROOT
-from tests.fleek_cli import Up, bare_environment, fleek, free_api_port
+from tests.fleek_cli import Up, bare_environment, fleek, free_api_port, processes_in
 
 MISLEADING = """
 DATABASE_URL=postgresql://compose:compose@nowhere.invalid/compose
@@ -45,8 +46,6 @@ def up(tmp_path_factory) -> Generator[Up]:
     (folder / "run").mkdir()
     with Up(folder, "--workers", "2", **misleading) as running:
         yield running.ready()
-        assert running.interrupt() < 10
-        assert "Killed: " not in running.output
 
 
 def test_banner_shows_addresses_and_an_example_request(up):
@@ -132,3 +131,12 @@ def _answers(up, path):
         return up.api.get(path).status_code == 200
     except httpx2.TransportError:
         return False
+
+
+def test_hanging_process_is_killed_alone(up):
+    # the last test of this file: it ends the shared `fleek up`
+    up.child("worker1@").suspend()
+    assert up.interrupt(signal.SIGHUP) < 10
+    assert up.process.returncode == 0
+    assert "Killed: worker 1." in up.output
+    assert processes_in(up.folder) == []

@@ -16,18 +16,29 @@ from tests.engine_clients import engine_file, on_linux, read_note, wait_until, w
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up root")
 
 
-def test_each_folder_has_its_own_secrets(engines, start, tmp_path):
-    other = start(PostgresEngine, tmp_path, durable=False)
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """One that tests share, as creating a cluster takes longer than restarting; each test leaves it fit for a start."""
+    shared = PostgresEngine(tmp_path_factory.mktemp("postgres"))
+    shared.start()
+    yield shared
+    shared.stop()
 
-    assert engine_file(other.data)["secrets"] != engine_file(engines.postgres.data)["secrets"]
+
+def test_each_folder_has_its_own_secrets(engines, postgres):
+    assert engine_file(postgres.data)["secrets"] != engine_file(engines.postgres.data)["secrets"]
 
 
-def test_failed_start_shows_the_end_of_the_log(start, tmp_path):
-    start(PostgresEngine, tmp_path, durable=False).stop()
-    (tmp_path / "data" / "postgresql.auto.conf").write_text("shared_buffers = nonsense\n")
-
-    with pytest.raises(EngineStartError, match=r"(?s)ended with status 1.*shared_buffers"):
-        start(PostgresEngine, tmp_path, durable=False)
+def test_failed_start_shows_the_end_of_the_log(postgres):
+    postgres.stop()
+    configuration = postgres.data / "data" / "postgresql.auto.conf"
+    before = configuration.read_text()
+    configuration.write_text("shared_buffers = nonsense\n")
+    try:
+        with pytest.raises(EngineStartError, match=r"(?s)ended with status 1.*shared_buffers"):
+            postgres.start()
+    finally:
+        configuration.write_text(before)
 
 
 async def test_postgres_refuses_a_wrong_password(engines):
@@ -38,8 +49,9 @@ async def test_postgres_refuses_a_wrong_password(engines):
 
 
 @pytest.mark.parametrize(("durable", "expected"), [(True, "on on on"), (False, "off on off")])
-async def test_postgres_flushes_to_disk_only_when_durable(start, tmp_path, durable, expected):
-    engine = start(PostgresEngine, tmp_path, durable=durable)
+async def test_postgres_flushes_to_disk_only_when_durable(engines, postgres, durable, expected):
+    engine = postgres if durable else engines.postgres
+    engine.start()
     connection = await asyncpg.connect(engine.dsn)
     try:
         names = ["fsync", "synchronous_commit", "full_page_writes"]
@@ -76,16 +88,17 @@ def test_postgres_runs_as_nobody_inside_folders_of_root(start, tmp_path, monkeyp
 
 
 @as_root
-async def test_postgres_takes_ownership_of_a_folder_copied_by_root(start, tmp_path):
-    engine = start(PostgresEngine, tmp_path, durable=False)
-    await write_note(engine, "kept")
-    engine.stop()
-    for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
+async def test_postgres_takes_ownership_of_a_folder_copied_by_root(postgres):
+    postgres.start()
+    await write_note(postgres, "kept")
+    postgres.stop()
+    cluster = postgres.data / "data"
+    for path in (cluster, *cluster.rglob("*")):
         os.chown(path, 0, 0)
 
-    engine.start()
+    postgres.start()
 
-    assert await read_note(engine) == "kept"
+    assert await read_note(postgres) == "kept"
 
 
 @as_root
@@ -97,17 +110,17 @@ def test_missing_setpriv_is_reported_to_root(tmp_path, monkeypatch):
 
 
 @on_linux
-async def test_stale_pid_file_with_a_reused_pid_does_not_prevent_the_start(engines, start, tmp_path):
-    engine = start(PostgresEngine, tmp_path)
-    await write_note(engine, "kept")
-    psutil.Process(engine.pid).kill()
-    wait_until(lambda: not engine.alive)
-    stale = tmp_path / "data" / "postmaster.pid"
-    stale.write_text(stale.read_text().replace(str(engine.pid), str(engines.postgres.pid), 1))
+async def test_stale_pid_file_with_a_reused_pid_does_not_prevent_the_start(engines, postgres):
+    postgres.start()
+    await write_note(postgres, "kept")
+    psutil.Process(postgres.pid).kill()
+    wait_until(lambda: not postgres.alive)
+    stale = postgres.data / "data" / "postmaster.pid"
+    stale.write_text(stale.read_text().replace(str(postgres.pid), str(engines.postgres.pid), 1))
 
-    engine.start()
+    postgres.start()
 
-    assert await read_note(engine) == "kept"
+    assert await read_note(postgres) == "kept"
 
 
 def test_data_of_another_major_version_is_refused(tmp_path):

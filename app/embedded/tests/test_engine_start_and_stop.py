@@ -28,39 +28,62 @@ from tests.engine_clients import (
     write_note,
 )
 
-ENGINES = [PostgresEngine, ValkeyEngine, SeaweedEngine]
-
-
 PARENT = """
 import sys, time
 from pathlib import Path
 from app.embedded.engines import Engines
-engines = Engines(Path(sys.argv[1]))
+engines = Engines(Path(sys.argv[1]), durable=False)
 engines.start()
 print(*(engine.pid for engine in engines.chosen), flush=True)
 time.sleep(600)
 """
 
 
-every_engine = pytest.mark.parametrize("kind", ENGINES)
+MISLEADING = {
+    "S3": "http://localhost:1",
+    "AWS_ACCESS_KEY_ID": "somebody",
+    "AWS_SECRET_ACCESS_KEY": "else",
+    "PGDATA": "/nowhere",
+    "PGHOST": "nowhere",
+    "PGOPTIONS": "-c nonsense=1",
+}
 
 
-@every_engine
-async def test_data_secrets_and_port_survive_a_restart(kind, start, tmp_path):
-    first = start(kind, tmp_path)
-    await write_note(first, "kept")
-    address = address_of(first)
-    first.stop()
+@pytest.fixture(scope="module", params=[PostgresEngine, ValkeyEngine, SeaweedEngine])
+def engine(request, tmp_path_factory):
+    """An engine that tests share, as creating a folder takes longer than restarting; each test starts it if needed."""
+    shared = request.param(tmp_path_factory.mktemp("engine"))
+    yield shared
+    shared.stop()
 
-    second = start(kind, tmp_path)
+
+@pytest.fixture(scope="module")
+def other_engines(tmp_path_factory):
+    """A second set of engines, started in an environment full of misleading variables."""
+    others = Engines(tmp_path_factory.mktemp("others"), durable=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("XDG_RUNTIME_DIR", raising=False)
+        for name, value in MISLEADING.items():
+            patch.setenv(name, value)
+        others.start()
+    yield others
+    others.stop()
+
+
+async def test_data_secrets_and_port_survive_a_restart(engine, start):
+    engine.start()
+    await write_note(engine, "kept")
+    address = address_of(engine)
+    engine.stop()
+
+    second = start(type(engine), engine.data)
 
     assert await read_note(second) == "kept"
     assert address_of(second) == address
 
 
-@every_engine
-async def test_acknowledged_writes_survive_sigkill(kind, start, tmp_path):
-    engine = start(kind, tmp_path)
+async def test_acknowledged_writes_survive_sigkill(engine):
+    engine.start()
     await write_note(engine, "acknowledged")
 
     psutil.Process(engine.pid).kill()
@@ -70,31 +93,30 @@ async def test_acknowledged_writes_survive_sigkill(kind, start, tmp_path):
     assert await read_note(engine) == "acknowledged"
 
 
-@every_engine
-async def test_taken_ports_are_replaced_by_others(kind, start, tmp_path):
-    engine = start(kind, tmp_path, durable=True)
+async def test_taken_ports_are_replaced_by_others(engine):
+    engine.start()
     await write_note(engine, "kept")
     engine.stop()
-    ports = engine_file(tmp_path)["ports"]
+    ports = engine_file(engine.data)["ports"]
 
     with contextlib.ExitStack() as stack:
         for port in ports.values():
             stack.enter_context(socket.create_server((LOOPBACK, port)))
         engine.start()
 
-        assert not set(engine_file(tmp_path)["ports"].values()) & set(ports.values())
+        assert not set(engine_file(engine.data)["ports"].values()) & set(ports.values())
         assert await read_note(engine) == "kept"
 
 
-@every_engine
-def test_port_lost_between_choice_and_start_is_replaced(kind, start, tmp_path, monkeypatch):
+def test_port_lost_between_choice_and_start_is_replaced(engine, monkeypatch):
+    engine.stop()
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         lost = other.getsockname()[1]
         choices = iter([lost])
         monkeypatch.setattr(Engine, "_port", lambda self, old, taken: next(choices, None) or free_port(twin=True))
 
-        engine = start(kind, tmp_path, durable=False)
+        engine.start()
 
         assert engine.alive
         assert engine.port != lost
@@ -106,24 +128,29 @@ def test_requested_port_is_used_when_free(start, tmp_path):
     assert start(ValkeyEngine, tmp_path, port=port).url == f"redis://127.0.0.1:{port}/0"
 
 
-async def test_two_sets_of_engines_run_side_by_side(engines, tmp_path):
-    with Engines(tmp_path, durable=False) as others:
-        for ours, theirs in zip(engines.chosen, others.chosen, strict=True):
-            await write_note(ours, "ours")
-            await write_note(theirs, "theirs")
-
-            assert (await read_note(ours), await read_note(theirs)) == ("ours", "theirs")
+def test_foreign_variables_do_not_mislead_engines(other_engines):
+    assert all(engine.alive for engine in other_engines.chosen)
 
 
-def test_stop_leaves_no_process(tmp_path):
-    with Engines(tmp_path, durable=False) as started:
-        family = [process for engine in started.chosen for process in process_tree(engine.pid)]
-        assert len(family) > len(ALL)
-        began = time.monotonic()
+async def test_two_sets_of_engines_run_side_by_side(engines, other_engines):
+    for ours, theirs in zip(engines.chosen, other_engines.chosen, strict=True):
+        await write_note(ours, "ours")
+        await write_note(theirs, "theirs")
+
+        assert (await read_note(ours), await read_note(theirs)) == ("ours", "theirs")
+
+
+def test_stop_leaves_no_process(other_engines):
+    other_engines.start()
+    family = [process for engine in other_engines.chosen for process in process_tree(engine.pid)]
+    assert len(family) > len(ALL)
+    began = time.monotonic()
+
+    other_engines.stop()
 
     assert time.monotonic() - began < 5
     assert not [process for process in family if is_running(process)]
-    assert not any(engine.alive for engine in started.chosen)
+    assert not any(engine.alive for engine in other_engines.chosen)
 
 
 @on_linux
@@ -133,7 +160,7 @@ def test_engines_of_a_killed_parent_end_and_the_next_start_waits_for_them(engine
         family = [process for pid in pids for process in process_tree(pid)]
         parent.kill()
 
-    with Engines(tmp_path) as next_ones:
+    with Engines(tmp_path, durable=False) as next_ones:
         assert not [process for process in family if is_running(process)]
         assert all(engine.alive for engine in next_ones.chosen)
 
@@ -204,19 +231,3 @@ def test_large_log_is_rotated(start, tmp_path):
     start(ValkeyEngine, tmp_path, durable=False)
 
     assert (tmp_path / "valkey.old.log").stat().st_size > LOG_LIMIT > (tmp_path / "valkey.log").stat().st_size
-
-
-def test_foreign_variables_do_not_mislead_engines(tmp_path, monkeypatch):
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    for name, value in {
-        "S3": "http://localhost:1",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "else",
-        "PGDATA": "/nowhere",
-        "PGHOST": "nowhere",
-        "PGOPTIONS": "-c nonsense=1",
-    }.items():
-        monkeypatch.setenv(name, value)
-
-    with Engines(tmp_path, durable=False) as started:
-        assert all(engine.alive for engine in started.chosen)
