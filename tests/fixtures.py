@@ -33,8 +33,17 @@ _numbers = itertools.count(1)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-_SLOWEST = ("test_openapi", "test_up", "test_points", "test_local_pipeline", "test_cog_callbacks", "test_replicate")
-_SLOW = ("test_fleet", "test_poison", "test_cli_engines", "test_cog", "test_outages", "test_streams")
+_SLOWEST = (
+    "test_openapi",
+    "test_up",
+    "test_up_stop",
+    "test_engine_start_and_stop",
+    "test_points",
+    "test_local_pipeline",
+    "test_cog_callbacks",
+    "test_replicate",
+)
+_SLOW = ("test_fleet", "test_poison", "test_serve_worker", "test_cog", "test_fal", "test_outages", "test_streams")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

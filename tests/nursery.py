@@ -2,8 +2,8 @@
 
 What is forked becomes the program that `python -m` would start: environment, arguments, log and open files of its own.
 Nothing of the product has run in it before: the nursery reads no settings. It ends with its parent, and with it all
-that it has forked. Programs are started in the usual way by tests/test_up.py, tests/test_cli_engines.py and
-`python -m tests.crash`.
+that it has forked. `fleek up`, app/cli/tests/test_serve_worker.py and `python -m tests.crash` start programs in the
+usual way.
 """
 
 import atexit

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.embedded.process import LOOPBACK
-from tests.test_up import a_port
+from tests.fleek_cli import free_api_port
 
 READY_SECONDS = 60.0
 
@@ -96,7 +96,7 @@ class RabbitMQ(Server):
         if Path(program).parent != Path("/usr/lib/rabbitmq/bin"):
             # Debian's wrapper around it changes the user and ignores the environment.
             program = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin") or program
-        mapper, port, distribution = a_port(), a_port(), a_port()
+        mapper, port, distribution = free_api_port(), free_api_port(), free_api_port()
         (folder / "plugins").write_text("[].")
         nothing = str(folder / "nothing")
         super().__init__(
@@ -140,7 +140,7 @@ class PgBouncer(Server):
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         self.version = tuple(int(part) for part in re.findall(r"\d+", told)[:2])
         there = urlsplit(dsn)
-        port = a_port()
+        port = free_api_port()
         lines = [
             "[databases]",
             f"* = host={there.hostname} port={there.port} user={there.username} password={there.password}",

@@ -11,9 +11,9 @@ from app.core.database.pool import DatabasePool
 from app.main import create_app
 from app.runtime import open_runtime
 from app.worker import build_runner
+from tests.fleek_cli import fleek
 from tests.support import PUBLIC_URL, Client, attempts_of, dsn_of, environment_of, make_settings, migrate, on_server
 from tests.system_servers import PgBouncer
-from tests.test_up import fleek
 
 CLIENTS = 12
 

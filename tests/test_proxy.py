@@ -16,9 +16,9 @@ from app.core.http_server.hot_route import MAX_BODY_BYTES
 from app.core.http_server.prefer import LONGEST_SECONDS
 from app.core.http_server.sse import PING_SECONDS
 from app.core.ids import new_id
+from tests.fleek_cli import free_api_port
 from tests.support import Client, eventually, make_settings, served
 from tests.system_servers import Server, find
-from tests.test_up import a_port
 
 CONFIGURATION = Path(__file__).parents[1] / "deploy" / "nginx" / "fleek.conf"
 FRAME = """
@@ -44,8 +44,8 @@ class Nginx(Server):
     """With the committed configuration; only addresses and certificates are the test's."""
 
     def __init__(self, folder: Path) -> None:
-        self.plain = a_port()
-        port = a_port()
+        self.plain = free_api_port()
+        port = free_api_port()
         certificate = [
             *(find("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
             *("-nodes", "-subj", "/CN=example.com", "-keyout", str(folder / "key"), "-out", str(folder / "crt")),

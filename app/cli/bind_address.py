@@ -1,4 +1,4 @@
-"""Where the API listens: whether it can, and how one reaches it from this machine."""
+"""The address the API listens on: whether it is usable, and how clients on this machine reach it."""
 
 import errno
 import ipaddress
@@ -12,7 +12,7 @@ LOCAL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 PAUSE_SECONDS: Final = 0.1
 
 
-class Listening:
+class BindAddress:
     """One host and port."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -26,7 +26,7 @@ class Listening:
 
     @property
     def url(self) -> str:
-        """The same as an address."""
+        """The same as a URL."""
         host = self.address[0]
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -38,23 +38,23 @@ class Listening:
         except ValueError:
             return self.host != "localhost"
 
-    def check(self, *, patience: float = 0) -> None:
-        """Find out whether a server could listen there now.
+    def check(self, *, wait_seconds: float = 0) -> None:
+        """Make sure that a server can listen there now.
 
         Args:
-            patience: Seconds to wait for a port that is taken.
+            wait_seconds: How long to wait for a port that is taken.
 
         Raises:
-            CommandError: It could not, and why.
+            CommandError: It cannot; the message says why.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + wait_seconds
         while (fault := self._fault()) is not None:
             if fault != errno.EADDRINUSE or time.monotonic() >= deadline:
                 raise CommandError(self._explain(fault))
             time.sleep(PAUSE_SECONDS)
 
     def _fault(self) -> int | None:
-        """The error number of an attempt to listen; 0: there is no such host."""
+        """The error number of an attempt to listen; 0: the host cannot be resolved."""
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (OSError, UnicodeError):
@@ -62,7 +62,7 @@ class Listening:
         for family, kind, protocol, _, address in found:
             try:
                 with socket.socket(family, kind, protocol) as candidate:
-                    # connections that are just closing do not count
+                    # ignore connections in TIME_WAIT
                     candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     candidate.bind(address)
             except OSError as error:
@@ -74,9 +74,9 @@ class Listening:
             case errno.EADDRINUSE:
                 return f"port {self.port} is taken; choose another with --port"
             case errno.EACCES:
-                return f"port {self.port} needs more rights; choose one above 1023 with --port"
+                return f"port {self.port} needs root privileges; choose one above 1023 with --port"
             case 0 | errno.EADDRNOTAVAIL:
-                return f"{self.host} is no address of this machine; choose another with --host"
+                return f"{self.host} is not an address of this machine; choose another with --host"
             case _:
                 reason = errno.errorcode.get(fault, str(fault))
-                return f"nothing can listen on {self.host}, port {self.port} ({reason})"
+                return f"cannot listen on {self.host}, port {self.port} ({reason})"

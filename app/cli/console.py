@@ -1,4 +1,4 @@
-"""What the commands print: short lines, at once, and never the reason to fail."""
+"""What commands print: short lines, flushed at once; a closed terminal or pipe never makes a command fail."""
 
 import os
 import re
@@ -13,7 +13,7 @@ _VERDICTS: Final = (
     re.compile(r"^[\w.]+(?:Error|Exception): "),
     re.compile(r"^.*\b(?:FAILED|FATAL|PANIC|CRITICAL|ERROR)\b.*: "),
 )
-"""What a telling line looks like, the most telling first."""
+"""Lines that name the error, the most specific first."""
 
 
 def say(text: str = "") -> None:
@@ -22,30 +22,30 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """Print what is wrong, as one line."""
+    """Print an error or a notice on standard error, as one line."""
     _write(sys.stderr, f"fleek: {text}")
 
 
 def without_passwords(address: str) -> str:
-    """The same address, fit to be shown."""
+    """The same address with its passwords and keys replaced by ***."""
     return _PASSWORD_PARAMETER.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", address))
 
 
 def verdict(output: str) -> str:
-    """The line of a program's output that says what went wrong; at worst its last one."""
+    """The line of a program's output that says what went wrong; failing that, its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [[line for line in lines if pattern.match(line)] for pattern in _VERDICTS]
-    return without_passwords(next(filter(None, telling), lines or ["it wrote nothing"])[-1])
+    candidates = [[line for line in lines if pattern.match(line)] for pattern in _VERDICTS]
+    return without_passwords(next(filter(None, candidates), lines or ["it printed nothing"])[-1])
 
 
 def one_line(error: Exception) -> str:
-    """What an error says; of one that carries a log, its first line and the log's verdict."""
+    """An error in one line; if it carries a log, its first line and the verdict on the log."""
     first, _, log = str(error).partition("\n")
     return f"{first}: {verdict(log)}" if log.strip() else without_passwords(first)
 
 
 def quoted(path: Path) -> str:
-    """A path as it can be pasted into a shell."""
+    """A path that can be pasted into a shell."""
     return shlex.quote(str(path))
 
 
@@ -53,7 +53,7 @@ def _write(stream: TextIO, text: str) -> None:
     try:
         print(text, file=stream, flush=True)
     except OSError:
-        # The terminal or the pipe is gone; what runs goes on, and Python does not stumble at its end.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        # The terminal or the pipe is closed: carry on, and let Python flush into nothing at exit.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, stream.fileno())
+        os.close(devnull)

@@ -1,7 +1,7 @@
-"""Which engines `fleek up` starts, and the environment its processes get.
+"""Which engines `fleek up` starts, and the environment of its processes.
 
-Only real environment variables count: the committed `.env` leads to the engines of `docker compose`. What the
-processes need to find each other they get as real variables, which beat `.env` and `.env.local`.
+Only real environment variables select engines: the committed `.env` points to those of `docker compose`. The addresses
+are passed to the processes as real variables, which take precedence over `.env` and `.env.local`.
 """
 
 import os
@@ -16,114 +16,122 @@ from app.core.config import Settings
 from app.core.database.migrations import ROOT
 from app.embedded.engines import POSTGRES, SEAWEED, VALKEY
 
-WHERE: Final = {
+ENGINE_VARIABLES: Final = {
     POSTGRES: ("DATABASE_URL", "POSTGRES_SERVER"),
     VALKEY: ("REDIS_URL",),
     SEAWEED: ("S3_ENDPOINT_URL",),
 }
-"""The variables of which one is enough to say that an engine runs elsewhere."""
-KEPT: Final = ("PUBLIC_URL", "S3_PUBLIC_URL")
-"""Addresses as clients see them: the user's own come first, also for embedded engines."""
-SHARED: Final = ("BROKER_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "BUCKET_NAME")
-"""What else a second terminal needs to reach the same things."""
+"""Any one of these variables says that the engine runs elsewhere."""
+PUBLIC_ADDRESSES: Final = ("PUBLIC_URL", "S3_PUBLIC_URL")
+"""Addresses as clients see them: the user's own take precedence, also with embedded engines."""
+SHARED_VARIABLES: Final = (
+    "BROKER_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_DEFAULT_REGION",
+    "BUCKET_NAME",
+)
+"""What else a second terminal needs to reach the same engines."""
 MISLEADING: Final = {"APP", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE", "WORKDIR", "WEB_CONCURRENCY"}
-"""Variables meant for others, from which Celery and uvicorn take options."""
+"""Variables that Celery and uvicorn would read as their options although they are set for other programs."""
 MISLEADING_PREFIXES: Final = ("CELERY_", "UVICORN_")
 SHUTDOWN_SECONDS: Final = "5"
-"""What a stopping worker gets unless the user has set it: Ctrl-C is answered within 10 seconds."""
+"""Used unless the user has set it, so that Ctrl-C takes effect within 10 seconds."""
 
 
 def real_variables() -> dict[str, str]:
-    """The variables of this process that are not empty; their names in capitals, as the settings see them."""
+    """The variables of this process that are not empty, with upper-case names as the settings use them."""
     return {name.upper(): value for name, value in os.environ.items() if value}
 
 
-def elsewhere(engine: str, real: Mapping[str, str]) -> str | None:
-    """The variable that says where an engine already runs, if there is one."""
-    return next((name for name in WHERE[engine] if name in real), None)
+def external_engine_variable(engine: str, real: Mapping[str, str]) -> str | None:
+    """The variable that says where an engine already runs; None: there is none."""
+    return next((name for name in ENGINE_VARIABLES[engine] if name in real), None)
 
 
 def addresses(
     real: Mapping[str, str], embedded: Mapping[str, str], settings: Settings, public_url: str
 ) -> dict[str, str]:
-    """All that one needs to reach the same engines.
+    """All variables that are needed to reach the same engines.
 
     Args:
-        real: As the user set them.
-        embedded: The variables that lead to the engines we have started.
-        settings: Of this process, from before they were started.
+        real: The variables that the user has set.
+        embedded: Addresses and keys of the engines that were started.
+        settings: Of this process, read before the engines were started.
         public_url: Where the API will be.
     """
     mine = {
-        name: real[name] for name in (*(name for names in WHERE.values() for name in names), *SHARED) if name in real
+        name: real[name]
+        for name in (*(name for names in ENGINE_VARIABLES.values() for name in names), *SHARED_VARIABLES)
+        if name in real
     }
     if mine.pop("POSTGRES_SERVER", None) is not None:
-        # a DATABASE_URL in `.env` would win against it
+        # otherwise a DATABASE_URL in `.env` would take precedence
         mine.setdefault("DATABASE_URL", settings.model_copy(update={"database_url": None}).database_dsn)
     found = {**mine, **embedded}
     found.setdefault("S3_PUBLIC_URL", found["S3_ENDPOINT_URL"])
-    # a BROKER_URL in `.env` leads elsewhere, too
+    # otherwise a BROKER_URL in `.env` would apply
     found.setdefault("BROKER_URL", found["REDIS_URL"])
     found["PUBLIC_URL"] = public_url
-    return found | {name: real[name] for name in KEPT if name in real}
+    return found | {name: real[name] for name in PUBLIC_ADDRESSES if name in real}
 
 
 def children_environment(
     found: Mapping[str, str], settings: Settings, *, own_s3: bool, exposed: bool
 ) -> dict[str, str]:
-    """The whole environment of API, workers and helpers.
+    """The complete environment of API, workers and helpers.
 
     Args:
-        found: What leads them to each other.
-        settings: Of this process, from before the engines were started.
-        own_s3: Whether the store is one that we have started.
-        exposed: Whether other machines reach the API.
+        found: Addresses and keys of the engines.
+        settings: Of this process, read before the engines were started.
+        own_s3: Whether the store is an embedded one.
+        exposed: Whether other machines can reach the API.
     """
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name.upper() not in MISLEADING | found.keys()
         and not name.upper().startswith(MISLEADING_PREFIXES)
-        # keys of the user's for Amazon, such as a session token
+        # the user's own keys for Amazon, such as a session token
         and not (own_s3 and name.upper().startswith("AWS_"))
     }
-    return inherited | for_development(settings, exposed=exposed) | python_environment() | dict(found)
+    return inherited | development_defaults(settings, exposed=exposed) | python_environment() | dict(found)
 
 
-def for_development(settings: Settings, *, exposed: bool) -> dict[str, str]:
-    """What `fleek up` sets for its processes where the user has not."""
-    chosen = dict[str, str]()
+def development_defaults(settings: Settings, *, exposed: bool) -> dict[str, str]:
+    """Settings of which `fleek up` has its own defaults, unless the user has set them."""
+    defaults = dict[str, str]()
     if "shutdown_seconds" not in settings.model_fields_set:
-        chosen["SHUTDOWN_SECONDS"] = SHUTDOWN_SECONDS
-    # who develops has receivers on this machine; others than the user must not be led to them
+        defaults["SHUTDOWN_SECONDS"] = SHUTDOWN_SECONDS
+    # developers run receivers on this machine; other users of the API must not reach them
     if not exposed and "allow_private_addresses" not in settings.model_fields_set:
-        chosen["ALLOW_PRIVATE_ADDRESSES"] = "true"
-    return chosen
+        defaults["ALLOW_PRIVATE_ADDRESSES"] = "true"
+    return defaults
 
 
 def python_environment() -> dict[str, str]:
-    """So that `app` is this one, in whatever folder we are started."""
-    # Celery puts the working folder before all others, unless it is on the path already
+    """Makes `app` this package, whatever the working folder holds."""
+    # Celery puts the working folder first, unless it is on the path already
     path = (str(ROOT), str(Path.cwd()), os.environ.get("PYTHONPATH", ""))
     return {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONUNBUFFERED": "1"}
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line of a Python program that must not mistake the working folder for its own."""
+    """The command line of a Python program that does not import from the working folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def write_env_file(path: Path, found: Mapping[str, str]) -> None:
-    """Write it for `uv run --env-file`; readable by its owner only, it holds passwords."""
+    """Write it for `uv run --env-file`; readable by its owner only, because it holds passwords."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("# Where the engines of the running `fleek up` are; it removes this file when it stops.\n")
+        file.write("# Addresses of the engines of the running `fleek up`, which removes this file when it stops.\n")
         file.writelines(f"{name}={_quoted(found[name])}\n" for name in sorted(found))
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """What `write_env_file` has written."""
+    """Read what `write_env_file` has written."""
     return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None}
 
 

@@ -1,21 +1,21 @@
-"""What keeps a command from doing its work, and the exit statuses that tell a script."""
+"""Errors that end a command, and its exit statuses."""
 
 from typing import Final
 
-FAULT: Final = 1
-"""Something was found wrong, does not answer, or was refused."""
+FAILURE: Final = 1
+"""A check failed, something does not answer, or a request was refused."""
 USAGE: Final = 2
-"""The command was called in a way that makes no sense; nothing was done."""
+"""The command line is invalid; nothing was done."""
 
 
 class CommandError(Exception):
-    """Its text is the one line that the user reads."""
+    """Its text is the one line that the user sees."""
 
-    status = FAULT
+    status = FAILURE
 
 
 class WrongUsageError(CommandError):
-    """The command line says what cannot be done; nothing was done."""
+    """The command line asks for something impossible; nothing was done."""
 
     status = USAGE
 

@@ -1,9 +1,9 @@
-"""Commands with commands of their own: named without one, they tell which there are, and that is no error."""
+"""Command groups: without a subcommand they show their help and succeed."""
 
 import typer
 
 
-def tell(context: typer.Context) -> None:
-    """Give it to a Typer as `callback`, with `invoke_without_command`; `no_args_is_help` ends as after a mistake."""
+def show_help(context: typer.Context) -> None:
+    """The `callback` of a Typer with `invoke_without_command`; `no_args_is_help` would exit with a usage error."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -1,4 +1,4 @@
-"""What every operator's command has in common: settings, an open runtime, and errors in one line."""
+"""What operator commands have in common: settings, an open runtime, and errors in one line."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ import asyncpg
 
 from app.cli.console import without_passwords
 from app.cli.errors import CommandError
-from app.cli.running_instance import join_running
+from app.cli.running_instance import use_running_instance
 from app.core.config import Settings
 from app.core.database.pool import UNAVAILABLE
 from app.core.errors import FleekError, SettingsError
@@ -20,14 +20,14 @@ from app.runtime import Runtime, open_runtime
 
 Result = TypeVar("Result")
 
-DATABASE_HINT: Final = "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* right?"
+DATABASE_HINT: Final = "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* correct?"
 INTERRUPTED: Final = 130
-"""The exit status after Ctrl-C, as shells have it."""
+"""The exit status after Ctrl-C, as shells use it."""
 _OLD_SCHEMA: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 
 
-class SilentBell:
-    """Rings nowhere: these commands need no broker, and workers find what is due within a second by themselves."""
+class NullBell:
+    """Sends no wake-up signals: these commands need no broker, and workers poll for due jobs every second anyway."""
 
     failures = 0
 
@@ -35,26 +35,26 @@ class SilentBell:
         """See `Bell.ring`."""
 
 
-def settings_in_force() -> Settings:
-    """The settings, of a `fleek up` that runs in this folder if there is one.
+def effective_settings() -> Settings:
+    """The settings, with the addresses of a `fleek up` that runs in this folder, if any.
 
     Raises:
         CommandError: One of them is invalid.
     """
-    join_running()
+    use_running_instance()
     try:
         return load_settings()
     except SettingsError as error:
         raise CommandError(f"invalid setting: {error.detail}") from None
 
 
-def operate(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
-    """Do something with the database and all else that a process has.
+def with_runtime(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
+    """Run `work` with an open runtime.
 
     Raises:
-        CommandError: It cannot be done, and why.
+        CommandError: It failed; the message says why.
     """
-    settings = settings_in_force()
+    settings = effective_settings()
     set_up_logging(level="ERROR", json=not sys.stderr.isatty())
 
     async def run() -> Result:
@@ -64,13 +64,13 @@ def operate(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
     return with_database(run)
 
 
-def operate_calling(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
-    """The same, and providers can be called.
+def with_runtime_and_providers(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
+    """Run `work` with an open runtime that can also call providers.
 
     Raises:
-        CommandError: It cannot be done, and why.
+        CommandError: It failed; the message says why.
     """
-    settings = settings_in_force()
+    settings = effective_settings()
     set_up_logging(level="ERROR", json=not sys.stderr.isatty())
 
     async def run() -> Result:
@@ -82,18 +82,20 @@ def operate_calling(work: Callable[[Runtime], Awaitable[Result]]) -> Result:
 
 
 def with_database(run: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run a coroutine function; whatever the database says against it becomes one line.
+    """Run a coroutine function and turn database errors into one line.
 
     Raises:
-        CommandError: That line.
+        CommandError: With that line.
     """
     try:
         return asyncio.run(run())
     except UNAVAILABLE as error:
         raise CommandError(f"the database does not answer ({type(error).__name__}): {DATABASE_HINT}") from None
     except _OLD_SCHEMA as error:
-        raise CommandError(f"the schema is not the one of this code ({error}): run fleek db upgrade") from None
+        raise CommandError(f"the database schema does not match this release ({error}): run fleek db upgrade") from None
     except asyncpg.PostgresError as error:
-        raise CommandError(f"the database refuses us: {without_passwords(str(error))}") from None
+        raise CommandError(
+            f"the database refused the connection or the query: {without_passwords(str(error))}"
+        ) from None
     except FleekError as error:
         raise CommandError(error.detail) from None

@@ -1,4 +1,4 @@
-"""The `fleek up` that may be running in this folder: its addresses, for commands in a second terminal."""
+"""The addresses of a `fleek up` that runs in this folder, for commands in a second terminal."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from app.cli.console import complain, quoted
-from app.cli.environment import WHERE, read_env_file, real_variables
+from app.cli.environment import ENGINE_VARIABLES, read_env_file, real_variables
 from app.embedded.errors import DataFolderInUseError
 from app.embedded.lock import DataFolderLock
 
@@ -15,7 +15,7 @@ DATA: Final = Path(".fleek")
 
 
 def running_addresses(data: Path) -> Mapping[str, str]:
-    """The variables of the `fleek up` that holds the data folder; nothing if there is none."""
+    """The variables of the `fleek up` that holds the data folder; empty if none is running."""
     file = data / "env"
     lock = DataFolderLock(data)
     try:
@@ -25,22 +25,24 @@ def running_addresses(data: Path) -> Mapping[str, str]:
     except DataFolderInUseError:
         return read_env_file(file)
     except OSError as error:
-        complain(f"{quoted(data)} cannot be read ({error.strerror}): a `fleek up` there is not considered")
+        complain(
+            f"{quoted(data)} cannot be read ({error.strerror}); if `fleek up` runs there, its addresses are not used"
+        )
         return {}
-    # left behind by one that was killed
+    # left behind by a `fleek up` that was killed
     lock.release()
     return {}
 
 
-def join_running() -> None:
-    """Put the addresses of a `fleek up` in this folder into the environment, where there is no such variable yet.
+def use_running_instance() -> None:
+    """Add the addresses of a `fleek up` in this folder to the environment, without replacing variables.
 
-    If one of those says where an engine is, that is meant: then nothing is taken from a `fleek up`.
+    If a real variable says where an engine is, nothing is added.
     """
     real = real_variables()
-    if any(name in real for names in WHERE.values() for name in names):
+    if any(name in real for names in ENGINE_VARIABLES.values() for name in names):
         return
     found = running_addresses(DATA)
     if found and sys.stderr.isatty():
-        complain(f"`fleek up` is running on {quoted(DATA)}: its addresses are used")
+        complain(f"`fleek up` is running in {quoted(DATA)}: its addresses are used")
     os.environ.update({name: value for name, value in found.items() if name not in real})

@@ -1,6 +1,6 @@
-"""`fleek serve` and `fleek worker`: one part alone, as a supervisor or a container runs it.
+"""`fleek serve` and `fleek worker`: one process for a supervisor or a container.
 
-The program takes this process's place, so signals reach it and its exit status is ours.
+uvicorn or Celery replaces this process (exec), so it receives the signals and its exit status is the command's.
 """
 
 import os
@@ -8,60 +8,60 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
-from app.cli.bind_address import Listening
+from app.cli.bind_address import BindAddress
 from app.cli.environment import MISLEADING, MISLEADING_PREFIXES, python, python_environment
-from app.cli.operator_runtime import settings_in_force
+from app.cli.operator_runtime import effective_settings
 from app.core.config import Settings
 from app.core.database.migrations import ROOT
 
-GOODBYE_SECONDS: Final = 10
-"""How long the API lets open requests end when it stops."""
+GRACEFUL_SECONDS: Final = 10
+"""How long a stopping API waits for open requests."""
 
 
 def serve(host: str, port: int, processes: int, more: Sequence[str]) -> NoReturn:
-    """Become uvicorn.
+    """Replace this process by uvicorn.
 
     Args:
         host: Address to listen on.
-        port: Port.
-        processes: How many serve it.
-        more: Options for uvicorn itself.
+        port: Port to listen on.
+        processes: How many processes serve it.
+        more: Further options for uvicorn.
 
     Raises:
-        CommandError: A setting is invalid, or nothing can listen there.
+        CommandError: A setting is invalid, or the address cannot be used.
     """
-    settings_in_force()
-    Listening(host, port).check()
+    effective_settings()
+    BindAddress(host, port).check()
     options = ["--host", host, "--port", str(port), "--workers", str(processes), "--app-dir", str(ROOT)]
-    options += ["--no-access-log", "--timeout-graceful-shutdown", str(GOODBYE_SECONDS)]
-    _become(python("uvicorn", "app.main:app", *options, *more), {})
+    options += ["--no-access-log", "--timeout-graceful-shutdown", str(GRACEFUL_SECONDS)]
+    _exec(python("uvicorn", "app.main:app", *options, *more), {})
 
 
 def work(name: str | None, slots: int | None, more: Sequence[str]) -> NoReturn:
-    """Become a Celery worker.
+    """Replace this process by a Celery worker.
 
     Args:
-        name: Before the `@` of its name; None: one that no other process of this machine has.
+        name: The part before the `@`; None: one that is unique on this machine.
         slots: Jobs in flight at providers over the network; None: WORKER_SLOTS.
-        more: Options for Celery itself.
+        more: Further options for Celery.
 
     Raises:
         CommandError: A setting is invalid.
     """
-    settings = settings_in_force()
+    settings = effective_settings()
     options = ["worker", "-l", settings.log_level, "-n", f"{name or f'fleek-{os.getpid()}'}@%h"]
     changes = {} if slots is None else {"WORKER_SLOTS": str(slots)}
-    _become(python("celery", "-A", "app.tasks.celery", *options, *more), changes)
+    _exec(python("celery", "-A", "app.tasks.celery", *options, *more), changes)
 
 
-def _become(command: list[str], changes: Mapping[str, str]) -> NoReturn:
+def _exec(command: list[str], changes: Mapping[str, str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, _environment() | dict(changes))  # noqa: S606 - our own program, and no shell
 
 
 def _environment() -> dict[str, str]:
-    """This process's, without what Celery and uvicorn would take for options of theirs."""
+    """The environment of this process, without variables that Celery and uvicorn would read as options."""
     foreign = MISLEADING - {name.upper() for name in Settings.model_fields}
     kept = {
         name: value

@@ -1,4 +1,4 @@
-"""How operators' commands show things: tables as wide as the terminal, JSON for programs, ages in short."""
+"""Output of operator commands: tables as wide as the terminal, JSON, durations, check results, progress bars."""
 
 import io
 import re
@@ -20,9 +20,9 @@ from app.cli.console import say
 from app.jobs.states import MediaStatus
 
 UNLIMITED: Final = 10_000
-"""Columns of a file or a pipe."""
-WORTH_A_BAR: Final = 20
-"""Jobs from which on it may take long enough to be looked at."""
+"""Width of a table in a file or a pipe."""
+PROGRESS_BAR_FROM: Final = 20
+"""Number of jobs from which on a progress bar is shown."""
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _COLOURS: Final = {
@@ -34,23 +34,23 @@ _COLOURS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What came of one check."""
+class CheckResult:
+    """The result of one check."""
 
     name: str
     ok: bool
     detail: str
     hint: str = ""
-    """What to do where it is not."""
+    """What to do if it failed."""
 
 
 def screen_width() -> int:
-    """The columns of standard output; a file or a pipe has room for everything."""
+    """The columns of standard output; unlimited in a file or a pipe."""
     return Console().width if sys.stdout.isatty() else UNLIMITED
 
 
 def show(part: RenderableType) -> None:
-    """Print a table; what stands in it is taken as it is, never as markup."""
+    """Print a table; cells are printed literally, never as markup."""
     written = io.StringIO()
     terminal = sys.stdout.isatty()
     Console(
@@ -60,30 +60,30 @@ def show(part: RenderableType) -> None:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table without lines; a column whose name begins with > stands to the right."""
+    """An empty table without borders; a column whose name begins with > is right-aligned."""
     made = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="ellipsis")
     return made
 
 
-def coloured(status: str) -> Text:
-    """A status of a media or an attempt."""
+def colored(status: str) -> Text:
+    """The status of a media or an attempt, in its colour."""
     return Text(status, Style.parse(_COLOURS.get(MediaStatus(status), "none") if status in _COLOURS else "none"))
 
 
 def show_json(document: object) -> None:
-    """Print one document on one line."""
+    """Print a JSON document on one line."""
     say(as_json(document))
 
 
 def as_json(document: object) -> str:
-    """As JSON; times in UTC."""
+    """As JSON; times in UTC, durations in seconds."""
     return msgspec.json.encode(_plain(document)).decode()
 
 
-def show_checks(checks: list[Finding]) -> None:
-    """Print what came of checks, and what to do about those that failed."""
+def show_checks(checks: list[CheckResult]) -> None:
+    """Print check results, with hints for those that failed."""
     width = max(len(check.name) for check in checks) + 2
     for check in checks:
         say(f"{'ok' if check.ok else 'FAIL':<6}{check.name:<{width}}{check.detail}")
@@ -91,25 +91,25 @@ def show_checks(checks: list[Finding]) -> None:
             say(f"{'':<{6 + width}}-> {check.hint}")
 
 
-def plain_checks(checks: list[Finding]) -> list[dict[str, Any]]:
-    """The same for programs."""
+def checks_as_json(checks: list[CheckResult]) -> list[dict[str, Any]]:
+    """Check results for `--json`."""
     return [{**asdict(check), "hint": "" if check.ok else check.hint} for check in checks]
 
 
-def duration(text: str) -> timedelta:
-    """Read `90s`, `15m`, `2h` or `1d`.
+def parse_duration(text: str) -> timedelta:
+    """Parse `90s`, `15m`, `2h` or `1d`.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The text has another form.
     """
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None:
-        raise ValueError(f"{text!r} is no duration; write it like 90s, 15m, 2h or 1d")
+        raise ValueError(f"{text!r} is not a duration; write it like 90s, 15m, 2h or 1d")
     return timedelta(seconds=float(match[1]) * UNITS[match[2]])
 
 
-def short(span: timedelta) -> str:
-    """A span of time in two or three characters and a unit."""
+def short_duration(span: timedelta) -> str:
+    """A duration in two or three digits and a unit."""
     seconds = max(span.total_seconds(), 0)
     for unit, length in reversed(UNITS.items()):
         if seconds >= length * (1 if unit == "s" else 2):
@@ -117,15 +117,15 @@ def short(span: timedelta) -> str:
     return f"{seconds:.0f}s"
 
 
-def moment(when: datetime | None) -> str:
-    """A time in UTC, to the second; empty: never."""
+def timestamp(when: datetime | None) -> str:
+    """A time in UTC, to the second; empty for None."""
     return "" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 @contextmanager
 def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
-    """A progress bar on standard error, if that is a terminal and there is much to do; called with what was done."""
-    quick = total < WORTH_A_BAR
+    """A progress bar on standard error, if that is a terminal and `total` is large; call it with each step's count."""
+    quick = total < PROGRESS_BAR_FROM
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, console=Console(stderr=True), transient=True, disable=quick or not sys.stderr.isatty()

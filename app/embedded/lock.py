@@ -1,4 +1,4 @@
-"""Locks on data folders that the kernel takes back when their holder dies."""
+"""Locks on data folders, released by the kernel when their holder dies."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.05
 
 
 class FileLock:
-    """An exclusive lock on a file that also says who holds it.
+    """An exclusive lock on a file that also holds the process id of its holder.
 
     The lock belongs to the open file: a child that inherits the descriptor holds it too,
     even after this process has closed its own.
@@ -31,15 +31,15 @@ class FileLock:
             raise RuntimeError("the lock is not held")
         return self._descriptor
 
-    def acquire(self, *, patience: float = 0) -> None:
-        """Take the lock, waiting at most `patience` seconds.
+    def acquire(self, *, wait_seconds: float = 0) -> None:
+        """Take the lock, waiting at most `wait_seconds`.
 
         Raises:
-            DataFolderInUseError: Somebody else still holds it.
+            DataFolderInUseError: Another process still holds it.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + wait_seconds
         while not _locked(descriptor):
             if time.monotonic() >= deadline:
                 holder = _read_pid(descriptor)
@@ -47,36 +47,36 @@ class FileLock:
                 raise DataFolderInUseError(self.path.parent, holder)
             time.sleep(PAUSE_SECONDS)
         self._descriptor = descriptor
-        self.sign(os.getpid())
+        self.write_holder(os.getpid())
 
-    def sign(self, pid: int) -> None:
-        """Write down who holds it, for those who are refused."""
+    def write_holder(self, pid: int) -> None:
+        """Write the holder's process id into the file, for error messages."""
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, f"{pid}\n".encode(), 0)
 
     def close(self) -> None:
-        """Let go of it; a child that inherited it keeps it."""
+        """Release it; a child that inherited it still holds it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 class DataFolderLock:
-    """Held by the one process that may use a data folder, as a context manager."""
+    """Held by the only process that may use a data folder; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._lock = FileLock(path / LOCK_NAME)
 
     def acquire(self) -> None:
-        """Take the folder at once.
+        """Lock the folder without waiting.
 
         Raises:
-            DataFolderInUseError: Another process has it; the error names its pid.
+            DataFolderInUseError: Another process holds it; the error has its pid.
         """
         self._lock.acquire()
 
     def release(self) -> None:
-        """Give it back; twice does no harm."""
+        """Release it; may be called twice."""
         self._lock.close()
 
     def __enter__(self) -> Self:

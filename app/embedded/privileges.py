@@ -1,4 +1,4 @@
-"""Giving up root: PostgreSQL refuses to run as root, so it runs as an existing user without rights."""
+"""Drops root privileges: PostgreSQL refuses to run as root, so it runs as an existing unprivileged user."""
 
 import os
 import pwd
@@ -10,39 +10,39 @@ from app.embedded.errors import EngineStartError
 
 USER = "nobody"
 KEPT = {"dac_override": 1, "dac_read_search": 2}
-"""Capabilities by name and bit: with them it reaches its files below folders only root may enter."""
+"""Capabilities by name and bit; with them it reaches its files inside folders that only root may enter."""
 SETPCAP = 8
-"""The bit of the capability that changing the secure bits needs."""
+"""The bit of the capability that is needed to change the securebits."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a process runs as."""
+    """The user a process runs as."""
 
     uid: int
     gid: int
 
     @property
     def options(self) -> list[str]:
-        """For `setpriv`."""
+        """Options for `setpriv`."""
         held = _held_capabilities()
         kept = ",".join(["-all", *(f"+{name}" for name, bit in KEPT.items() if held >> bit & 1)])
         options = [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--no-new-privs"]
         options += [f"--inh-caps={kept}", f"--ambient-caps={kept}"]
-        # otherwise access(2), which PostgreSQL asks about its own binary, leaves them out of account
+        # otherwise access(2), which PostgreSQL calls on its own binary, ignores them
         return [*options, "--securebits=+no_setuid_fixup"] if held >> SETPCAP & 1 else options
 
-    def own(self, folder: Path) -> None:
-        """Hand a folder and all that is in it over."""
+    def take_ownership(self, folder: Path) -> None:
+        """Change the owner of a folder and everything in it."""
         for path in (folder, *folder.rglob("*")):
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def account_for(engine: str, folder: Path) -> Account | None:
-    """Whom to run as on this folder's files; None: as we are.
+    """The user that should run on this folder; None: the current one.
 
     Raises:
-        EngineStartError: We are root and cannot become anybody else.
+        EngineStartError: We are root and cannot switch to another user.
     """
     if os.geteuid() != 0:
         return None

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from app.embedded import wheels
 from app.embedded.engine import Engine
-from app.embedded.facts import Facts
 from app.embedded.process import LOOPBACK, TWIN, Command
+from app.embedded.state import EngineState
 
-INNER_KEYS = (
+INTERNAL_KEYS = (
     "WEED_JWT_SIGNING_KEY",
     "WEED_JWT_SIGNING_READ_KEY",
     "WEED_JWT_FILER_SIGNING_KEY",
     "WEED_JWT_FILER_SIGNING_READ_KEY",
 )
-"""Without them its inner services hand out all files, to web pages of any origin, too."""
+"""Without them its internal services serve all files without authentication, also to web pages of any origin."""
 
 
 class SeaweedEngine(Engine):
@@ -29,45 +29,45 @@ class SeaweedEngine(Engine):
     # `weed mini` starts the admin server in any case; its worker expects the twin port for gRPC
     port_names = ("s3", "filer", "volume", "master", "admin")
     twins = True
-    stops_within = 3.0
+    stop_seconds = 3.0
 
     @property
     def endpoint_url(self) -> str:
-        """Of the S3 service."""
+        """The address of the S3 service."""
         return f"http://{LOOPBACK}:{self.port}"
 
     @property
     def access_key_id(self) -> str:
-        """Of the one identity, which may do everything."""
-        return self._facts.secrets["access_key_id"]
+        """Of the only identity, which has all permissions."""
+        return self._state.secrets["access_key_id"]
 
     @property
     def secret_access_key(self) -> str:
-        """Of the one identity, which may do everything."""
-        return self._facts.secrets["secret_access_key"]
+        """Of the only identity, which has all permissions."""
+        return self._state.secrets["secret_access_key"]
 
-    def _invent(self, known: dict[str, str]) -> None:
+    def _create_secrets(self, known: dict[str, str]) -> None:
         known.setdefault("access_key_id", "FLEEK" + secrets.token_hex(8).upper())
         known.setdefault("secret_access_key", secrets.token_urlsafe(30))
         known.setdefault("inner_key", secrets.token_urlsafe(30))
 
-    def _prepare(self, facts: Facts) -> None:
+    def _prepare(self, state: EngineState) -> None:
         (self.data / "data").mkdir(exist_ok=True)
-        # it writes its flags there and prefers them to ours at the next start
+        # it stores its flags there, and they would override ours at the next start
         (self.data / "data" / "mini.options").unlink(missing_ok=True)
         identity = {
             "name": "fleek",
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
             "credentials": [
                 {
-                    "accessKey": facts.secrets["access_key_id"],
-                    "secretKey": facts.secrets["secret_access_key"],
+                    "accessKey": state.secrets["access_key_id"],
+                    "secretKey": state.secrets["secret_access_key"],
                 }
             ],
         }
         _write_private(self.data / "s3.json", json.dumps({"identities": [identity]}))
 
-    def _command(self, facts: Facts) -> Command:
+    def _command(self, state: EngineState) -> Command:
         options: dict[str, str | int] = {
             "dir": "data",
             "ip": LOOPBACK,
@@ -84,26 +84,26 @@ class SeaweedEngine(Engine):
             "volume.max": 4096,
             "volume.preStopSeconds": 0,
         }
-        for name, port in facts.ports.items():
+        for name, port in state.ports.items():
             options |= {f"{name}.port": port, f"{name}.port.grpc": port + TWIN}
         return Command(
             argv=[str(wheels.weed()), "-logtostderr", "mini", *(f"-{key}={options[key]}" for key in options)],
-            # bare, because it takes flags from variables such as `S3`, too
+            # bare, because it also reads flags from variables such as `S3`
             environment={"HOME": str(self.data), "PATH": os.defpath}
-            | dict.fromkeys(INNER_KEYS, facts.secrets["inner_key"]),
+            | dict.fromkeys(INTERNAL_KEYS, state.secrets["inner_key"]),
             folder=self.data,
             log=self.data / "seaweedfs.log",
-            # asked politely, its admin server now and then waits for its master, which has left, for ever
+            # after SIGTERM its admin server sometimes waits forever for its master, which has already ended
             orphan_signal=signal.SIGKILL,
         )
 
     def _probe(self) -> bool:
-        """Whether S3 refuses strangers and the master can place a new file."""
+        """Whether S3 refuses unsigned requests and the master can assign a new file."""
         refused = self._ask("s3", "/")[0] == http.client.FORBIDDEN
         return refused and b'"fid"' in self._ask("master", "/dir/assign")[1]
 
     def _ask(self, service: str, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(LOOPBACK, self._facts.ports[service], timeout=2)
+        connection = http.client.HTTPConnection(LOOPBACK, self._state.ports[service], timeout=2)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -113,8 +113,8 @@ class SeaweedEngine(Engine):
         finally:
             connection.close()
 
-    def _tidy(self) -> None:
-        for service, port in self._facts.ports.items():
+    def _clean_up(self) -> None:
+        for service, port in self._state.ports.items():
             with contextlib.suppress(OSError):
                 Path(f"/tmp/seaweedfs-{service}-grpc-{port + TWIN}.sock").unlink()  # noqa: S108 (its choice)
 

@@ -4,12 +4,12 @@ import socket
 
 from app.embedded import wheels
 from app.embedded.engine import Engine
-from app.embedded.facts import Facts
 from app.embedded.process import LOOPBACK, Command
+from app.embedded.state import EngineState
 
 
 class ValkeyEngine(Engine):
-    """Speaks the Redis protocol; without a password, since only this machine can reach it."""
+    """Compatible with Redis; without a password, since only this machine can reach it."""
 
     name = "Valkey"
     port_names = ("redis",)
@@ -19,13 +19,13 @@ class ValkeyEngine(Engine):
         """For `redis.from_url`."""
         return f"redis://{LOOPBACK}:{self.port}/0"
 
-    def _prepare(self, facts: Facts) -> None:
-        del facts
+    def _prepare(self, state: EngineState) -> None:
+        del state
         (self.data / "data").mkdir(exist_ok=True)
 
-    def _command(self, facts: Facts) -> Command:
+    def _command(self, state: EngineState) -> Command:
         options = {
-            "port": str(facts.ports["redis"]),
+            "port": str(state.ports["redis"]),
             "bind": LOOPBACK,
             "dir": str(self.data / "data"),
             "daemonize": "no",
@@ -42,7 +42,7 @@ class ValkeyEngine(Engine):
         )
 
     def _probe(self) -> bool:
-        # while it loads its data it answers -LOADING
+        # while loading its data it answers -LOADING
         try:
             with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")

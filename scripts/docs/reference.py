@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from app.cli.errors import FAULT, USAGE
+from app.cli.errors import FAILURE, USAGE
 from app.cli.main import app as cli
 from app.cli.operator_runtime import INTERRUPTED
 from app.core.config import Settings
@@ -178,7 +178,7 @@ def command_line_page() -> str:
         "| Exit status | Meaning |",
         "| --- | --- |",
         "| 0 | success |",
-        f"| {FAULT} | a check failed, a server does not respond, or a job was refused; the output says which |",
+        f"| {FAILURE} | a check failed, a server does not respond, or a job was refused; the output says which |",
         f"| {USAGE} | the command line is invalid; nothing was done |",
         f"| {INTERRUPTED} | Ctrl-C |",
         "",

@@ -1,6 +1,6 @@
-"""Health check of a container with the API: `python -m app.cli.checks.api_health [PORT]`.
+"""Health check for a container with the API: `python -m app.cli.checks.api_health [PORT]`.
 
-Loads nothing but the standard library: it runs every few seconds, in an image without curl.
+Uses only the standard library, to start fast: it runs every few seconds, in an image without curl.
 """
 
 import http.client
@@ -8,14 +8,14 @@ import sys
 from typing import Final
 
 PORT: Final = 8000
-PATIENCE_SECONDS: Final = 4.0
-"""The API allows each of its own checks three."""
+TIMEOUT_SECONDS: Final = 4.0
+"""Longer than the three seconds that the API allows each of its checks."""
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status; what the API says is wrong stands on standard error."""
+    """The exit status; the API's reason is printed on standard error."""
     port = int(arguments[0]) if arguments else PORT
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/tools/ready")
         answer = connection.getresponse()

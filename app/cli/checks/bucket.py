@@ -1,4 +1,4 @@
-"""`fleek store`: whether the bucket takes, keeps, hands out and protects files."""
+"""`fleek store`: whether the bucket accepts, returns, serves and protects files."""
 
 import asyncio
 import re
@@ -11,58 +11,58 @@ from typing import Annotated, Final
 import typer
 
 from app.cli.console import without_passwords
-from app.cli.errors import FAULT
-from app.cli.group import tell
-from app.cli.operator_runtime import settings_in_force
-from app.cli.tables import Finding, plain_checks, show_checks, show_json
+from app.cli.errors import FAILURE
+from app.cli.group import show_help
+from app.cli.operator_runtime import effective_settings
+from app.cli.tables import CheckResult, checks_as_json, show_checks, show_json
 from app.core.config import Settings
 from app.core.ids import new_id
 from app.storage.s3 import S3Store
 from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
 
-app = typer.Typer(name="store", help="Check the bucket.", callback=tell, invoke_without_command=True)
+app = typer.Typer(name="store", help="Check the bucket.", callback=show_help, invoke_without_command=True)
 
 PROBE: Final = b"fleek store check"
 LIFETIME: Final = timedelta(minutes=1)
 ANSWER_SECONDS: Final = 5.0
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 _HINTS: Final = {
-    "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID is not known there",
-    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY is not the one of AWS_ACCESS_KEY_ID",
-    "AccessDenied": "the key must be allowed to put, get and delete objects of the bucket",
-    "NoSuchBucket": "run fleek prepare, which makes the bucket, or change BUCKET_NAME",
+    "InvalidAccessKeyId": "the store does not know AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID",
+    "AccessDenied": "allow the key to put, get and delete objects in the bucket",
+    "NoSuchBucket": "run fleek prepare to create the bucket, or change BUCKET_NAME",
     "AuthorizationHeaderMalformed": "set AWS_DEFAULT_REGION to the region of the bucket",
     "PermanentRedirect": "set AWS_DEFAULT_REGION to the region of the bucket",
 }
-"""What to do about an error code of S3's."""
-_USUAL_HINT: Final = "check S3_ENDPOINT_URL, BUCKET_NAME, AWS_DEFAULT_REGION and the AWS_ keys"
+"""What to do, by S3 error code."""
+_DEFAULT_HINT: Final = "check S3_ENDPOINT_URL, BUCKET_NAME, AWS_DEFAULT_REGION and the AWS_ keys"
 
 
 @app.command()
-def check(*, json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Write, read, hand out and delete a small file; nothing is left behind.
+def check(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Write, read, sign, download and delete a small file; nothing is left behind.
 
-    Its signed URL is opened from here, at S3_PUBLIC_URL: where clients reach another network than this machine, run it
-    where they are.
+    The signed URL is opened from this machine, at S3_PUBLIC_URL; if clients are in another network, run it there.
+    The exit status is 1 if a check fails.
     """
-    settings = settings_in_force()
+    settings = effective_settings()
     checks = asyncio.run(_probe(settings))
     healthy = all(one.ok for one in checks)
     if json:
-        show_json({"ok": healthy, "checks": plain_checks(checks)})
+        show_json({"ok": healthy, "checks": checks_as_json(checks)})
     else:
         show_checks(checks)
-    raise typer.Exit(0 if healthy else FAULT)
+    raise typer.Exit(0 if healthy else FAILURE)
 
 
-async def _probe(settings: Settings) -> list[Finding]:
-    """What came of each step, until one without which the next makes no sense."""
+async def _probe(settings: Settings) -> list[CheckResult]:
+    """The result of each step, up to the first one without which the next makes no sense."""
     store, key = S3Store(settings), f"fleek-check/{new_id()}"
-    first, go_on = await _bucket(store, settings)
+    first, reachable = await _bucket(store, settings)
     checks = [first]
-    if go_on:
+    if reachable:
         checks.append(await _write(store, key))
-    if not go_on or not checks[-1].ok:
+    if not reachable or not checks[-1].ok:
         return checks
     try:
         checks += [await _read(store, key), await _signed(store, key, settings), await _private(store, key)]
@@ -71,20 +71,20 @@ async def _probe(settings: Settings) -> list[Finding]:
     return checks
 
 
-async def _bucket(store: S3Store, settings: Settings) -> tuple[Finding, bool]:
-    """Whether it is there, and whether trying to write tells more: a refusal of this question gives no reason."""
+async def _bucket(store: S3Store, settings: Settings) -> tuple[CheckResult, bool]:
+    """Whether it exists, and whether the store answers at all: a refused HEAD request gives no reason, a write does."""
     place = settings.s3_endpoint_url or "aws"
     try:
         await store.check()
     except ObjectNotFoundError as error:
-        return Finding("bucket", ok=False, detail=f"{error} at {place}", hint=_HINTS["NoSuchBucket"]), False
+        return CheckResult("bucket", ok=False, detail=f"{error} at {place}", hint=_HINTS["NoSuchBucket"]), False
     except StoreError as error:
         answers = not isinstance(error, StoreUnavailableError)
-        return Finding("bucket", ok=False, detail=f"{error} ({place})", hint=_USUAL_HINT), answers
-    return Finding("bucket", ok=True, detail=f"{settings.bucket_name} is there, at {place}"), True
+        return CheckResult("bucket", ok=False, detail=f"{error} ({place})", hint=_DEFAULT_HINT), answers
+    return CheckResult("bucket", ok=True, detail=f"{settings.bucket_name} exists at {place}"), True
 
 
-async def _write(store: S3Store, key: str) -> Finding:
+async def _write(store: S3Store, key: str) -> CheckResult:
     async def chunks() -> AsyncIterator[bytes]:
         yield PROBE
 
@@ -92,59 +92,61 @@ async def _write(store: S3Store, key: str) -> Finding:
         await store.put(key, chunks(), "text/plain")
     except StoreError as error:
         return _refused("write", error)
-    return Finding("write", ok=True, detail="takes files")
+    return CheckResult("write", ok=True, detail="accepts files")
 
 
-async def _read(store: S3Store, key: str) -> Finding:
+async def _read(store: S3Store, key: str) -> CheckResult:
     try:
         found = b"".join([chunk async for chunk in store.get(key)])
     except StoreError as error:
         return _refused("read", error)
     if found != PROBE:
-        return Finding("read", ok=False, detail="gives back other bytes than it got", hint=_USUAL_HINT)
-    return Finding("read", ok=True, detail="gives them back")
+        return CheckResult("read", ok=False, detail="returns other bytes than were written", hint=_DEFAULT_HINT)
+    return CheckResult("read", ok=True, detail="returns them unchanged")
 
 
-async def _signed(store: S3Store, key: str, settings: Settings) -> Finding:
-    """Whether a client's address for the file works; it is signed for S3_PUBLIC_URL."""
+async def _signed(store: S3Store, key: str, settings: Settings) -> CheckResult:
+    """Whether a client can download the file from a URL that is signed for S3_PUBLIC_URL."""
     place = settings.s3_signing_url or "aws"
-    hint = "S3_PUBLIC_URL must be the address at which clients reach the store, with the bucket's own server behind it"
+    hint = "S3_PUBLIC_URL must be the address at which clients reach the store itself"
     try:
         status, body = await asyncio.to_thread(_fetch, store.sign(key, LIFETIME))
     except OSError as error:
-        return Finding("signed URL", ok=False, detail=f"{place} does not answer from here ({_name(error)})", hint=hint)
+        return CheckResult(
+            "signed URL", ok=False, detail=f"{place} does not answer from here ({_name(error)})", hint=hint
+        )
     if (status, body) != (200, PROBE):
-        return Finding(
+        return CheckResult(
             "signed URL", ok=False, detail=f"{place} answered {status} {_code(body.decode('latin1'))}", hint=hint
         )
-    return Finding("signed URL", ok=True, detail=f"opens at {place}")
+    return CheckResult("signed URL", ok=True, detail=f"works at {place}")
 
 
-async def _private(store: S3Store, key: str) -> Finding:
-    """Whether the file stays closed to somebody without a signature."""
+async def _private(store: S3Store, key: str) -> CheckResult:
+    """Whether the file cannot be read without a signature."""
     url = store.sign(key, LIFETIME).partition("?")[0]
     try:
         status, _ = await asyncio.to_thread(_fetch, url)
     except OSError as error:
-        return Finding("private", ok=False, detail=f"cannot be found out ({_name(error)})", hint="see above")
-    if status == 200:  # noqa: PLR2004 - somebody got it
-        hint = "take public access from the bucket; LocalStack lets everybody read and is for development only"
-        return Finding("private", ok=False, detail="everybody can read files without a signature", hint=hint)
-    return Finding("private", ok=True, detail="without a signature nobody reads")
+        return CheckResult("private", ok=False, detail=f"cannot be checked ({_name(error)})", hint="see above")
+    if status == 200:  # noqa: PLR2004 - HTTP OK
+        hint = "remove public access from the bucket; LocalStack always allows it and is for development only"
+        return CheckResult("private", ok=False, detail="anyone can read files without a signature", hint=hint)
+    return CheckResult("private", ok=True, detail="files cannot be read without a signature")
 
 
-async def _delete(store: S3Store, key: str) -> Finding:
+async def _delete(store: S3Store, key: str) -> CheckResult:
     try:
         await store.delete(key)
     except StoreError as error:
         return _refused("delete", error)
-    return Finding("delete", ok=True, detail="deletes files")
+    return CheckResult("delete", ok=True, detail="deletes files")
 
 
-def _refused(name: str, error: StoreError) -> Finding:
-    """A failure with the store's own code for it, if it has named one."""
+def _refused(name: str, error: StoreError) -> CheckResult:
+    """A failed step, with the store's error code if there is one."""
     code = _code(str(error.__cause__))
-    return Finding(name, ok=False, detail=f"{error} {code}".strip(), hint=_HINTS.get(code, _USUAL_HINT))
+    return CheckResult(name, ok=False, detail=f"{error} {code}".strip(), hint=_HINTS.get(code, _DEFAULT_HINT))
 
 
 def _code(text: str) -> str:
@@ -158,7 +160,7 @@ def _name(error: OSError) -> str:
 
 
 def _fetch(url: str) -> tuple[int, bytes]:
-    """As a client without our client library; the status and the first bytes."""
+    """Status and first bytes, fetched as a client without our client library would."""
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - an address of the operator's
             return answer.status, answer.read(1000)

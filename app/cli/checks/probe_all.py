@@ -1,8 +1,8 @@
-"""Asks all that a process needs: `python -m app.cli.checks.probe_all`, with the settings of its environment.
+"""Checks everything a process depends on: `python -m app.cli.checks.probe_all`, with the settings of its environment.
 
-One JSON object a line: an empty one once it has begun, which takes long where the machine has too much to do, then one
-for each check, as soon as it is known; whoever has started it need not wait for the rest.
-A process of its own, because Celery reads its settings when it is imported, and to be cut off when it hangs.
+Prints one JSON object per line: an empty one when the checks begin, as starting takes long on a busy machine, then one
+per check as soon as its result is known. A process of its own, because Celery reads its settings on import, and so that
+it can be killed when it hangs.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from app.tools.round_trip import RoundTrip, WorkerSilentError, round_trip
 HINT: Final = "start one: celery -A app.tasks.celery worker -l INFO"
 
 
-async def examine() -> None:
-    """Run all checks at the same time; without a broker nobody waits for a worker."""
+async def probe_all() -> None:
+    """Run all checks at the same time; without a broker, do not wait for a worker."""
     async with open_runtime(load_settings()) as runtime:
         trip = asyncio.create_task(round_trip(runtime))
         broker_answers = True
@@ -31,15 +31,15 @@ async def examine() -> None:
             _show(await _worker(trip))
         else:
             trip.cancel()
-            _show(Check("worker", ok=False, detail="cannot be asked while the broker is away", hint=HINT))
+            _show(Check("worker", ok=False, detail="not checked, because the broker does not answer", hint=HINT))
 
 
 async def _worker(trip: asyncio.Task[RoundTrip]) -> Check:
     try:
-        back = await trip
+        answer = await trip
     except WorkerSilentError as error:
         return Check("worker", ok=False, detail=error.detail, hint=HINT)
-    return Check("worker", ok=True, detail=f"answered within {back.milliseconds} ms")
+    return Check("worker", ok=True, detail=f"answered within {answer.milliseconds} ms")
 
 
 def _show(check: Check) -> None:
@@ -49,4 +49,4 @@ def _show(check: Check) -> None:
 if __name__ == "__main__":
     set_up_logging(level="ERROR", json=True)
     print("{}", flush=True)
-    asyncio.run(examine())
+    asyncio.run(probe_all())

@@ -1,4 +1,4 @@
-"""Which settings are in force and where each comes from, fit to be shown."""
+"""The effective settings and their sources, without secrets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.cli.environment import real_variables
 from app.core.config import ENV_FILES, Settings
 
 ADDRESSES: Final = frozenset({"database_url", "redis_url", "broker_url"})
-"""Secrets of which only the password needs to be hidden."""
+"""Secrets in which only the password is hidden."""
 HIDDEN: Final = "***"
 UNUSED: Final = "not used: DATABASE_URL is set"
 
@@ -20,7 +20,7 @@ Value: TypeAlias = str | float | list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SettingLine:
     """One setting."""
 
     name: str
@@ -28,21 +28,21 @@ class Line:
     value: Value
     """Without secrets; None: not set."""
     source: str
-    """A file, `environment` or `default`; or that it has no effect."""
+    """A file, `environment` or `default`; or a note that it has no effect."""
 
 
-def report(settings: Settings, running: Mapping[str, str], running_source: str) -> list[Line]:
+def report(settings: Settings, running: Mapping[str, str], running_source: str) -> list[SettingLine]:
     """One line for each setting.
 
     Args:
-        settings: As they were read.
-        running: The variables that a running `fleek up` has added to the environment.
-        running_source: What to call them.
+        settings: The effective settings.
+        running: The variables that were taken from a running `fleek up`.
+        running_source: The name of that source.
     """
     sources = [(running_source, set(running)), ("environment", set(real_variables()))]
     sources += [(file, _named_in(file)) for file in reversed(ENV_FILES)]
     return [
-        Line(
+        SettingLine(
             name=name.upper(),
             value=_shown(name, getattr(settings, name)),
             source=UNUSED

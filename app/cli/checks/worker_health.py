@@ -1,7 +1,7 @@
-"""Health check of a container with a worker: `python -m app.cli.checks.worker_health`.
+"""Health check for a container with a worker: `python -m app.cli.checks.worker_health`.
 
-It asks the database for the worker's own heartbeat: one short statement, where Celery's `inspect` would load all of
-Celery and wake the whole fleet. The heartbeat says more, too: without it the worker's jobs go to others.
+Reads the worker's heartbeat from the database: one short statement, where Celery's `inspect` would load all of Celery
+and wake every worker. The heartbeat is also what counts: without it the worker's jobs go to others.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _SEEN: Final = "SELECT FROM workers WHERE starts_with(name, $1) AND seen_at >= n
 
 
 async def seen() -> bool:
-    """Whether a worker whose name begins with this host's has been heard within its lease."""
+    """Whether a worker of this host has renewed its heartbeat within its lease."""
     settings = load_settings()
     db = DatabasePool(
         settings.database_dsn,
@@ -37,7 +37,7 @@ async def seen() -> bool:
 
 
 def main() -> int:
-    """The exit status; the reason stands on standard error."""
+    """The exit status; the reason is printed on standard error."""
     try:
         if asyncio.run(seen()):
             return 0

@@ -1,4 +1,4 @@
-"""`fleek jobs retry` and `fleek jobs cancel`: first the jobs are looked up, then one is asked, then they are moved."""
+"""`fleek jobs retry` and `fleek jobs cancel`: select the jobs, confirm, apply."""
 
 import sys
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import asyncpg
 import typer
 
 from app.cli.console import complain, say
-from app.cli.errors import FAULT, CommandError, WrongUsageError
-from app.cli.operator_runtime import SilentBell, operate
+from app.cli.errors import FAILURE, CommandError, WrongUsageError
+from app.cli.operator_runtime import NullBell, with_runtime
 from app.cli.tables import progress, show, show_json, table
 from app.core.errors import FleekError
 from app.jobs.states import CancelAnswer, MediaStatus, MoneySpent
@@ -20,67 +20,71 @@ from app.media.context import MediaServices
 from app.media.operator_queries import Filter
 from app.runtime import Runtime
 
-NAMES_ASKED: Final = 5
-"""How many models a question names."""
+MOST_NAMES: Final = 5
+"""How many models a confirmation names."""
+CANCEL_REQUESTED: Final = "cancel_requested"
+"""The result for a running job: its provider decides."""
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """What is done to jobs."""
+class BulkAction:
+    """An action on several jobs."""
 
     verb: str
     done: str
     possible: frozenset[MediaStatus]
-    """The states in which it can be done."""
-    usual: tuple[MediaStatus, ...]
-    """The states that are meant where none is named."""
+    """The states in which it is possible."""
+    default: tuple[MediaStatus, ...]
+    """The states selected if --status is not given."""
 
     @property
-    def buys(self) -> bool:
+    def may_cost_money(self) -> bool:
         """Whether it may cost money."""
         return self.verb == "retry"
 
 
-def move(move: Move, ids: Sequence[UUID], wanted: Filter, limit: int, *, yes: bool, as_json: bool) -> int:
-    """Do it to the jobs of `ids`, or else to the oldest that are wanted; the exit status: 1 if any was refused.
+def run(action: BulkAction, ids: Sequence[UUID], wanted: Filter, limit: int, *, yes: bool, as_json: bool) -> int:
+    """Apply an action to the jobs of `ids`, or else to the oldest that match; the exit status: 1 if any was refused.
 
     Raises:
-        CommandError: Nothing was done, or not everything, and why.
+        CommandError: Nothing was done, or only a part; the message says why.
     """
-    chosen = operate(lambda runtime: _choose(runtime, move, ids, wanted, limit))
+    chosen = with_runtime(lambda runtime: _select(runtime, action, ids, wanted, limit))
     if not chosen:
         if not as_json:
-            say("No such jobs.")
+            say("No jobs match.")
         return 0
-    if not yes and not _agreed(move, chosen, named=bool(ids), more=not ids and len(chosen) == limit):
+    if not yes and not _confirmed(action, chosen, named=bool(ids), more=not ids and len(chosen) == limit):
         complain("nothing was done")
-        return FAULT
+        return FAILURE
     results = list[dict[str, Any]]()
     try:
-        operate(lambda runtime: _do(runtime, move, chosen, results))
+        with_runtime(lambda runtime: _apply(runtime, action, chosen, results))
     finally:
-        # Also of a run that broke off in the middle.
-        _report(move, results, as_json=as_json)
-    return FAULT if any(result["result"] == "refused" for result in results) else 0
+        # also after an error in the middle
+        _report(action, results, as_json=as_json)
+    return FAILURE if any(result["result"] == "refused" for result in results) else 0
 
 
-async def _choose(
-    runtime: Runtime, move: Move, ids: Sequence[UUID], wanted: Filter, limit: int
+async def _select(
+    runtime: Runtime, action: BulkAction, ids: Sequence[UUID], wanted: Filter, limit: int
 ) -> Sequence[asyncpg.Record]:
     if ids:
         if not wanted.everything:
-            raise WrongUsageError("give ids or options that describe jobs, not both")
+            raise WrongUsageError("give either ids or filter options, not both")
         return await _by_id(runtime, ids)
     if wanted.everything:
-        raise WrongUsageError(f"say which jobs to {move.verb}: ids, or options such as --status or --model")
-    if impossible := set(wanted.statuses) - move.possible:
         raise WrongUsageError(
-            f"--status {min(impossible)}: only {' and '.join(sorted(move.possible))} can be {move.done}"
+            f"say which jobs to {action.verb}: give ids, or filter options such as --status or --model"
+        )
+    if impossible := set(wanted.statuses) - action.possible:
+        raise WrongUsageError(
+            f"--status {min(impossible)}: only {' and '.join(sorted(action.possible))} can be {action.done}"
         )
     return await operator_queries.jobs(
         runtime.db,
         Filter(
-            wanted.statuses or move.usual,
+            wanted.statuses or action.default,
             wanted.models,
             wanted.providers,
             wanted.error,
@@ -97,44 +101,46 @@ async def _by_id(runtime: Runtime, ids: Sequence[UUID]) -> Sequence[asyncpg.Reco
     known = {row["job_id"] for row in found} | {row["media_id"] for row in found}
     missing = [str(one) for one in ids if one not in known]
     if missing:
-        raise CommandError(f"there is no job or media {', '.join(missing)}; nothing was done")
+        raise CommandError(f"no job or media has the id {', '.join(missing)}; nothing was done")
     return found
 
 
-def _agreed(move: Move, chosen: Sequence[asyncpg.Record], *, named: bool, more: bool) -> bool:
-    """Ask, unless it is harmless: ids were named, and nothing is paid twice."""
-    risky = _risks(chosen) if move.buys else ""
-    if named and not risky:
+def _confirmed(action: BulkAction, chosen: Sequence[asyncpg.Record], *, named: bool, more: bool) -> bool:
+    """Ask for confirmation, unless ids were given and nothing can be charged twice."""
+    warning = _cost_warning(chosen) if action.may_cost_money else ""
+    if named and not warning:
         return True
     models = sorted({row["model"] for row in chosen})
-    which = ", ".join(models[:NAMES_ASKED]) + (" and others" if len(models) > NAMES_ASKED else "")
-    limited = ", the oldest; there are more" if more else ""
+    which = ", ".join(models[:MOST_NAMES]) + (" and others" if len(models) > MOST_NAMES else "")
+    limited = ", the oldest ones; there may be more" if more else ""
     complain(f"{_jobs(len(chosen))} of {which}{limited}")
-    if risky:
-        complain(risky)
+    if warning:
+        complain(warning)
     if not sys.stdin.isatty():
-        raise WrongUsageError("nobody can be asked here; add --yes")
-    return typer.confirm(f"{move.verb.capitalize()} {_jobs(len(chosen))}?", err=True)
+        raise WrongUsageError("confirmation needs a terminal; add --yes to proceed without it")
+    return typer.confirm(f"{action.verb.capitalize()} {_jobs(len(chosen))}?", err=True)
 
 
-def _risks(chosen: Sequence[asyncpg.Record]) -> str:
+def _cost_warning(chosen: Sequence[asyncpg.Record]) -> str:
     unknown = sum(row["retry_pays_again"] == MoneySpent.MAYBE for row in chosen)
     paid = sum(row["retry_pays_again"] == MoneySpent.YES for row in chosen)
-    said = [f"{unknown} may have been paid already (nobody knows)"] if unknown else []
-    said += [f"{paid} had been paid without a result that could be kept"] if paid else []
-    return f"{' and '.join(said)}: another try may be paid a second time" if said else ""
+    parts = [f"{unknown} may have been charged already (payment status unknown)"] if unknown else []
+    parts += [f"{paid} had been charged without a usable result"] if paid else []
+    return f"{' and '.join(parts)}: another attempt may be charged again" if parts else ""
 
 
-async def _do(runtime: Runtime, move: Move, chosen: Sequence[asyncpg.Record], results: list[dict[str, Any]]) -> None:
-    services = runtime.media_services(SilentBell())
-    with progress(f"{move.verb.capitalize()}:", len(chosen)) as told:
+async def _apply(
+    runtime: Runtime, action: BulkAction, chosen: Sequence[asyncpg.Record], results: list[dict[str, Any]]
+) -> None:
+    services = runtime.media_services(NullBell())
+    with progress(f"{action.verb.capitalize()}:", len(chosen)) as advance:
         for row in chosen:
             try:
-                came = await (_retry if move.buys else _cancel)(services, row)
+                outcome = await (_retry if action.may_cost_money else _cancel)(services, row)
             except FleekError as error:
-                came = {"status": error.members.get("media_status"), "result": "refused", "detail": error.detail}
-            results.append({"job_id": row["job_id"], "media_id": row["media_id"], "model": row["model"], **came})
-            told(1)
+                outcome = {"status": error.members.get("media_status"), "result": "refused", "detail": error.detail}
+            results.append({"job_id": row["job_id"], "media_id": row["media_id"], "model": row["model"], **outcome})
+            advance(1)
 
 
 async def _retry(services: MediaServices, row: asyncpg.Record) -> dict[str, Any]:
@@ -143,15 +149,19 @@ async def _retry(services: MediaServices, row: asyncpg.Record) -> dict[str, Any]
 
 
 async def _cancel(services: MediaServices, row: asyncpg.Record) -> dict[str, Any]:
-    said = await service.cancel_media(services, row["owner_id"], row["media_id"])
-    asked = said.answer is CancelAnswer.REQUESTED
-    detail = f"money spent: {said.money_spent}"
-    if asked:
-        detail = f"its provider is asked; {detail} so far"
-    return {"status": said.media.status, "result": "asked" if asked else "canceled", "detail": detail}
+    canceled = await service.cancel_media(services, row["owner_id"], row["media_id"])
+    requested = canceled.answer is CancelAnswer.REQUESTED
+    detail = f"money spent: {canceled.money_spent}"
+    if requested:
+        detail = f"cancel request sent to the provider; {detail} so far"
+    return {
+        "status": canceled.media.status,
+        "result": CANCEL_REQUESTED if requested else "canceled",
+        "detail": detail,
+    }
 
 
-def _report(move: Move, results: list[dict[str, Any]], *, as_json: bool) -> None:
+def _report(action: BulkAction, results: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         for result in results:
             show_json(result)
@@ -160,10 +170,11 @@ def _report(move: Move, results: list[dict[str, Any]], *, as_json: bool) -> None
         return
     rows = table("JOB", "RESULT", "DETAIL")
     for result in results:
-        rows.add_row(str(result["job_id"]), result["result"], result["detail"])
+        rows.add_row(str(result["job_id"]), result["result"].replace("_", " "), result["detail"])
     show(rows)
-    counts = [(name, sum(result["result"] == name for result in results)) for name in (move.done, "asked", "refused")]
-    say(", ".join(f"{count} {name}" for name, count in counts if count) + ".")
+    names = (action.done, CANCEL_REQUESTED, "refused")
+    counts = [(name, sum(result["result"] == name for result in results)) for name in names]
+    say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts if count) + ".")
 
 
 def _jobs(count: int) -> str:

@@ -1,4 +1,4 @@
-"""`fleek jobs`: the jobs of all owners, as an operator looks at them and moves them."""
+"""`fleek jobs`: its commands and options."""
 
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
@@ -6,12 +6,12 @@ from uuid import UUID
 import typer
 
 from app.cli.errors import WrongUsageError
-from app.cli.group import tell
+from app.cli.group import show_help
 from app.cli.jobs import bulk_actions
 from app.cli.jobs import pause as jobs_paused
 from app.cli.jobs import show as jobs_shown
-from app.cli.jobs.bulk_actions import Move
-from app.cli.tables import duration
+from app.cli.jobs.bulk_actions import BulkAction
+from app.cli.tables import parse_duration
 from app.core.telemetry.logging import set_up_logging
 from app.jobs.sql import ENDED_WITHOUT_RESULT
 from app.jobs.states import UNDER_WAY, MediaStatus
@@ -20,8 +20,8 @@ from app.media_generator.loading import load_registry
 
 app = typer.Typer(
     name="jobs",
-    help="List, explain, retry and cancel jobs of all owners; pause models and providers.",
-    callback=tell,
+    help="List, explain, retry and cancel jobs of all owners; pause and resume models and providers.",
+    callback=show_help,
     invoke_without_command=True,
 )
 
@@ -29,13 +29,13 @@ MOST_SHOWN: Final = 10_000
 
 
 def _models(incomplete: str) -> list[str]:
-    """The names of models that begin so, for the shell."""
+    """Model names for shell completion."""
     set_up_logging(level="CRITICAL")
     return [offer.full_name for offer in load_registry().offers() if offer.full_name.startswith(incomplete)]
 
 
 def _providers(incomplete: str) -> list[str]:
-    """The names of providers that begin so, for the shell."""
+    """Provider names for shell completion."""
     set_up_logging(level="CRITICAL")
     return sorted(name for name in load_registry().providers if name.startswith(incomplete))
 
@@ -50,35 +50,36 @@ Statuses: TypeAlias = Annotated[
         "--status",
         metavar="STATUS",
         case_sensitive=False,
-        help=f"In this status, of {', '.join(MediaStatus)}; may be repeated.",
+        help=f"Only jobs in this status: {', '.join(MediaStatus)}; may be repeated.",
     ),
 ]
 Models: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--model", metavar="NAME", autocompletion=_models, help="Of this model; may be repeated."),
+    typer.Option("--model", metavar="NAME", autocompletion=_models, help="Only jobs for this model; may be repeated."),
 ]
 Providers: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--provider", metavar="NAME", autocompletion=_providers, help="Of this provider; may be repeated."),
+    typer.Option(
+        "--provider", metavar="NAME", autocompletion=_providers, help="Only jobs for this provider; may be repeated."
+    ),
 ]
 ErrorCode: TypeAlias = Annotated[
-    str | None, typer.Option("--error", metavar="CODE", help="Whose last failure has this code.")
+    str | None, typer.Option("--error", metavar="CODE", help="Only jobs whose last error has this code.")
 ]
 Older: TypeAlias = Annotated[
-    str | None, typer.Option("--older-than", metavar="AGE", help="Asked for at least so long ago: 90s, 15m, 2h, 1d.")
+    str | None,
+    typer.Option("--older-than", metavar="AGE", help="Only jobs requested at least this long ago: 90s, 15m, 2h, 1d."),
 ]
 Newer: TypeAlias = Annotated[
-    str | None, typer.Option("--newer-than", metavar="AGE", help="Asked for at most so long ago.")
+    str | None, typer.Option("--newer-than", metavar="AGE", help="Only jobs requested at most this long ago.")
 ]
 Ids: TypeAlias = Annotated[
     list[UUID] | None, typer.Argument(metavar="[ID]...", help="Job ids or media ids.", show_default=False)
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="For programs.")]
-AsLines: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="For programs: one JSON object a line, one for each job.")
-]
-Most: TypeAlias = Annotated[int, typer.Option("--limit", min=1, max=MOST_SHOWN, help="How many at most.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsLines: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON: one object per job, one per line.")]
+Most: TypeAlias = Annotated[int, typer.Option("--limit", min=1, max=MOST_SHOWN, help="Maximum number of jobs.")]
 
 
 @app.command("list")
@@ -100,12 +101,12 @@ def list_jobs(
 
 @app.command()
 def show(
-    job: Annotated[UUID, typer.Argument(metavar="ID", help="A job id or a media id.")],
+    job: Annotated[UUID, typer.Argument(metavar="ID", help="Job id or media id.")],
     *,
-    log: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="How many of the newest log lines.")] = 20,
+    log: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="Number of newest log lines to show.")] = 20,
     json: AsJson = False,
 ) -> None:
-    """Tell everything about one job: what it waits for, its tries and what they cost, its history, its log."""
+    """Show everything about one job: what it waits for, attempts and costs, history, log."""
     raise typer.Exit(jobs_shown.show_one(job, log, as_json=json))
 
 
@@ -123,14 +124,14 @@ def retry(
     yes: Yes = False,
     json: AsLines = False,
 ) -> None:
-    """Try jobs again that ended without a result: those of the ids, or the oldest that the options describe.
+    """Retry finished jobs that have no result: those with the given ids, or the oldest that match the options.
 
-    Without --status only those in ERROR. What is bought already is fetched, not bought again; where another try may be
-    paid a second time, as after `outcome_unknown`, you are asked.
+    Without --status, only jobs in ERROR. A generation that was already submitted and may still arrive is fetched, not
+    submitted again. If another attempt may be charged a second time, as after `outcome_unknown`, you are asked first.
     """
     wanted = _filter(status, model, provider, error, older_than, newer_than)
-    move = Move("retry", "retried", frozenset(ENDED_WITHOUT_RESULT), (MediaStatus.ERROR,))
-    raise typer.Exit(bulk_actions.move(move, ids or [], wanted, limit, yes=yes, as_json=json))
+    action = BulkAction("retry", "retried", frozenset(ENDED_WITHOUT_RESULT), (MediaStatus.ERROR,))
+    raise typer.Exit(bulk_actions.run(action, ids or [], wanted, limit, yes=yes, as_json=json))
 
 
 @app.command()
@@ -147,13 +148,14 @@ def cancel(
     yes: Yes = False,
     json: AsLines = False,
 ) -> None:
-    """Cancel jobs that are not over: those of the ids, or the oldest that the options describe.
+    """Cancel unfinished jobs: those with the given ids, or the oldest that match the options.
 
-    What waits is cancelled at once. Of what runs, the provider is asked; `fleek jobs show` tells what came of it.
+    Waiting jobs are cancelled at once. For running jobs the provider is asked to cancel; `fleek jobs show` shows the
+    result.
     """
     wanted = _filter(status, model, provider, error, older_than, newer_than)
-    move = Move("cancel", "canceled", frozenset(UNDER_WAY), tuple(sorted(UNDER_WAY)))
-    raise typer.Exit(bulk_actions.move(move, ids or [], wanted, limit, yes=yes, as_json=json))
+    action = BulkAction("cancel", "canceled", frozenset(UNDER_WAY), tuple(sorted(UNDER_WAY)))
+    raise typer.Exit(bulk_actions.run(action, ids or [], wanted, limit, yes=yes, as_json=json))
 
 
 @app.command()
@@ -161,19 +163,19 @@ def pause(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A model (provider/name) or a provider; nothing: show what is paused.", autocompletion=_names
+            help="Model (provider/name) or provider; without it, show what is paused.", autocompletion=_names
         ),
     ] = None,
     *,
     message: Annotated[
-        str | None, typer.Option(help="What clients read in `waiting_for`; as it was if left out.")
+        str | None, typer.Option(help="Message for clients, in `waiting_for`; default: unchanged.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Buy nothing more from a model or a provider until it is resumed.
+    """Stop submitting jobs to a model or a provider until it is resumed.
 
-    What is bought already goes on, and what a worker has just taken may still be bought. New requests are accepted and
-    wait. Without a name: show what is paused, and which providers are closed.
+    Jobs already submitted continue, and a job that a worker has just claimed may still be submitted. New requests are
+    accepted and wait. Without a name: show what is paused, and which providers are suspended.
     """
     if name is None:
         raise typer.Exit(jobs_paused.show(as_json=json))
@@ -182,11 +184,11 @@ def pause(
 
 @app.command()
 def resume(
-    name: Annotated[str, typer.Argument(help="A model (provider/name) or a provider.", autocompletion=_names)],
+    name: Annotated[str, typer.Argument(help="Model (provider/name) or provider.", autocompletion=_names)],
     *,
     json: AsJson = False,
 ) -> None:
-    """Buy again from a model or a provider; what waited has its old place."""
+    """Resume a paused model or provider; waiting jobs return to their place in the queue."""
     raise typer.Exit(jobs_paused.resume(name, as_json=json))
 
 
@@ -199,7 +201,7 @@ def _filter(
     newer_than: str | None,
 ) -> Filter:
     try:
-        older, newer = (None if age is None else duration(age) for age in (older_than, newer_than))
+        older, newer = (None if age is None else parse_duration(age) for age in (older_than, newer_than))
     except ValueError as fault:
         raise WrongUsageError(str(fault)) from None
     return Filter(tuple(statuses or ()), tuple(models or ()), tuple(providers or ()), error, older, newer)

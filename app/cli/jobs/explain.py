@@ -1,95 +1,99 @@
-"""Why a job is where it is, in a sentence or two that can be passed on to a customer."""
+"""Explains the state of a job in a sentence or two that can be passed on to a customer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from app.cli.tables import moment, short
+from app.cli.tables import short_duration, timestamp
 from app.jobs.queries import MOST_AHEAD
 from app.jobs.states import OPEN_ATTEMPT, SUSPECT_FROM, CancelAnswer, MediaStatus, MoneySpent
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a job at one moment."""
+    """What the explanation is made from, read at one moment."""
 
     media: dict[str, Any]
     attempts: list[dict[str, Any]]
     position: int | None
-    """How many come before it."""
+    """How many jobs are ahead of it."""
     reason: Mapping[str, str] | None
-    """Why nothing is bought for it now."""
+    """Why it is not submitted to the provider now: `code` and `message`; None: no reason."""
     takeovers: int
-    """How many workers died with it in hand."""
+    """How many workers died while holding it."""
     worker: dict[str, Any] | None
-    """Who holds it: `name`, `silent_for`; None: nobody, or a worker whose row is gone."""
+    """The worker that holds it: `name`, `since_heartbeat`; None: none, or one that has been removed."""
     workers: int
-    """How many report."""
+    """How many workers report to the database."""
     until_next_run: timedelta
-    """Below zero: it is due."""
+    """Negative: it is due."""
     retry_pays_again: str | None
-    """A MoneySpent: whether another try would be paid a second time."""
+    """A MoneySpent: whether another attempt would be charged again."""
 
 
 def why(facts: Facts) -> str:
-    """What it waits for, who has it, or how it ended."""
+    """What it waits for, which worker holds it, or how it ended."""
     status = facts.media["status"]
     if status == MediaStatus.IN_QUEUE:
-        said = [_waits(facts)]
+        sentence = _queued(facts)
     elif status == MediaStatus.PROCESSING:
-        said = [_held(facts)]
+        sentence = _processing(facts)
     else:
-        said = [_over(facts)]
-    return " ".join([*said, *_canceling(facts)])
+        sentence = _finished(facts)
+    return " ".join([sentence, *_cancel_request(facts)])
 
 
-def _waits(facts: Facts) -> str:
-    if facts.reason is not None and _open(facts) is None:
-        return f"Nothing is bought for it now: {facts.reason['message']} ({facts.reason['code']})."
+def _queued(facts: Facts) -> str:
+    if facts.reason is not None and _open_attempt(facts) is None:
+        return f"It is not submitted at the moment: {facts.reason['message']} ({facts.reason['code']})."
     if not facts.workers:
-        return "No worker reports to the database: start one with fleek worker."
+        return "No worker is running: start one with fleek worker."
     if facts.until_next_run > timedelta(0):
         error = facts.media["error"]
         last = f"; the last one failed: {error['message']} ({error['code']})" if error else ""
-        return f"Its next try is due in {short(facts.until_next_run)}{last}."
+        return f"The next attempt is due in {short_duration(facts.until_next_run)}{last}."
     if facts.takeovers >= SUSPECT_FROM:
-        return f"{facts.takeovers} workers died with it in hand, so it is worked on apart from the others."
-    position = {None: "", MOST_AHEAD: f"; {MOST_AHEAD} jobs or more come before it"}
-    return f"It waits for its turn{position.get(facts.position, f'; {facts.position} come before it')}."
+        return f"{facts.takeovers} workers died while holding it, so it runs in isolation from other jobs."
+    position = {None: "", 1: "; 1 job is ahead of it", MOST_AHEAD: f"; {MOST_AHEAD} or more jobs are ahead of it"}
+    return f"It waits in the queue{position.get(facts.position, f'; {facts.position} jobs are ahead of it')}."
 
 
-def _held(facts: Facts) -> str:
+def _processing(facts: Facts) -> str:
     if facts.worker is None:
-        return "The worker that had it is gone; another one takes it over within LEASE_SECONDS."
-    who = f"Worker {facts.worker['name']} has it, heard {short(facts.worker['silent_for'])} ago"
-    attempt = _open(facts)
+        return "The worker that held it is gone; another worker claims it within LEASE_SECONDS."
+    who = f"Held by worker {facts.worker['name']}, last heartbeat {short_duration(facts.worker['since_heartbeat'])} ago"
+    attempt = _open_attempt(facts)
     if attempt is None:
         return f"{who}."
     if attempt["external_id"] is None:
-        return f"{who}; try {attempt['number']} was begun, and whether it was bought is not known yet."
-    return f"{who}; bought as {attempt['external_id']}, and waited for since {moment(attempt['submitted_at'])}."
+        return (
+            f"{who}; attempt {attempt['number']} was started, and it is not known yet whether the provider accepted it."
+        )
+    return (
+        f"{who}; submitted as {attempt['external_id']} at {timestamp(attempt['submitted_at'])}, waiting for the result."
+    )
 
 
-def _over(facts: Facts) -> str:
+def _finished(facts: Facts) -> str:
     if facts.media["status"] == MediaStatus.COMPLETED:
         return "Its files are in the bucket."
     error = facts.media["error"]
-    said = f"{error['message']} ({error['code']})." if error else "It was cancelled."
+    reason = f"{error['message']} ({error['code']})." if error else "It was cancelled."
     if facts.media["files"]:
-        return f"{said} Its result came late and is kept: fleek jobs retry completes it for nothing."
+        return f"{reason} Its result arrived late and is stored: fleek jobs retry completes it at no cost."
     if facts.retry_pays_again == MoneySpent.MAYBE:
-        return f"{said} It may have been paid: fleek jobs retry may pay a second time."
-    return said
+        return f"{reason} It may have been charged: after fleek jobs retry it may be charged again."
+    return reason
 
 
-def _canceling(facts: Facts) -> list[str]:
+def _cancel_request(facts: Facts) -> list[str]:
     cancel = facts.media["cancel"]
     if cancel is None or facts.media["status"] == MediaStatus.CANCELED:
         return []
-    asked = cancel["answer"] == CancelAnswer.REQUESTED
-    return ["Its owner wants it stopped." if asked else "Its owner wanted it stopped, too late."]
+    requested = cancel["answer"] == CancelAnswer.REQUESTED
+    return ["A cancel request is pending." if requested else "A cancel request came too late."]
 
 
-def _open(facts: Facts) -> dict[str, Any] | None:
+def _open_attempt(facts: Facts) -> dict[str, Any] | None:
     return next((one for one in facts.attempts if one["status"] in OPEN_ATTEMPT), None)

@@ -5,8 +5,8 @@ from typing import Any
 
 from app.cli.console import say
 from app.cli.errors import CommandError, WrongUsageError
-from app.cli.operator_runtime import operate
-from app.cli.tables import moment, progress, show_json, table
+from app.cli.operator_runtime import with_runtime
+from app.cli.tables import progress, show_json, table, timestamp
 from app.cli.tables import show as show_table
 from app.jobs.scheduling import model_pauses, pauses, provider_circuits
 from app.jobs.states import PAUSED_BY_OPERATOR
@@ -18,25 +18,25 @@ def pause(name: str, message: str | None, *, as_json: bool) -> int:
     """Pause a model or a provider; the exit status."""
 
     async def work(runtime: Runtime) -> int:
-        await _known(runtime, name)
+        await _require_known(runtime, name)
         waiting = await model_pauses.waiting(runtime.db, name) if pauses.is_model(name) else 0
-        shelved = 0
-        with progress("Set apart:", waiting) as told:
+        on_hold = 0
+        with progress("On hold:", waiting) as advance:
 
             def count(moved: int) -> None:
-                nonlocal shelved
-                shelved += moved
-                told(moved)
+                nonlocal on_hold
+                on_hold += moved
+                advance(moved)
 
             await pauses.pause(runtime.db, name, message or await _message(runtime, name), count)
-        return shelved
+        return on_hold
 
-    shelved = operate(work)
+    on_hold = with_runtime(work)
     if as_json:
-        show_json({"name": name, "paused": True, "set_apart": shelved})
+        show_json({"name": name, "paused": True, "on_hold": on_hold})
         return 0
-    apart = f" {shelved} that waited are set apart." if shelved else ""
-    say(f"{name} is paused.{apart} What is bought already goes on; fleek jobs resume {name} ends the pause.")
+    waiting = f" Waiting jobs put on hold: {on_hold}." if on_hold else ""
+    say(f"{name} is paused.{waiting} Jobs already submitted continue; fleek jobs resume {name} ends the pause.")
     return 0
 
 
@@ -44,33 +44,33 @@ def resume(name: str, *, as_json: bool) -> int:
     """Resume a model or a provider; the exit status: 1 if it was not paused."""
 
     async def work(runtime: Runtime) -> tuple[bool, int, list[dict[str, Any]]]:
-        shelved = await model_pauses.shelved(runtime.db, name)
-        with progress("Put back:", shelved) as told:
-            was_paused = await pauses.resume(runtime.db, name, told)
-        return was_paused, shelved, await _all(runtime)
+        on_hold = await model_pauses.shelved(runtime.db, name)
+        with progress("Returned to the queue:", on_hold) as advance:
+            was_paused = await pauses.resume(runtime.db, name, advance)
+        return was_paused, on_hold, await _all(runtime)
 
-    was_paused, back, others = operate(work)
+    was_paused, returned, others = with_runtime(work)
     if as_json:
-        show_json({"name": name, "paused": False, "was_paused": was_paused, "put_back": back})
+        show_json({"name": name, "paused": False, "was_paused": was_paused, "returned_to_queue": returned})
     if not was_paused:
-        raise CommandError(f"{name} was not paused; {_told(name, others)}")
+        raise CommandError(f"{name} was not paused; {_why_not_paused(name, others)}")
     if not as_json:
-        say(f"{name} is resumed." + (f" {back} that were set apart are back in their places." if back else ""))
+        say(f"{name} is resumed." + (f" Jobs returned to the queue: {returned}." if returned else ""))
     return 0
 
 
 def show(*, as_json: bool) -> int:
-    """Show what is paused, and which providers are closed; the exit status."""
-    found = operate(_all)
+    """Show what is paused, and which providers are suspended; the exit status."""
+    found = with_runtime(_all)
     if as_json:
         show_json({"items": found})
     elif not found:
-        say("Nothing is paused, and no provider is closed.")
+        say("Nothing is paused, and no provider is suspended.")
     else:
-        rows = table("NAME", "CODE", "SINCE (UTC)", ">SET APART", "MESSAGE")
+        rows = table("NAME", "CODE", "SINCE (UTC)", ">ON HOLD", "MESSAGE")
         for one in found:
-            apart = "" if one["set_apart"] is None else str(one["set_apart"])
-            rows.add_row(one["name"], one["code"], moment(one["since"]), apart, one["message"])
+            on_hold = "" if one["on_hold"] is None else str(one["on_hold"])
+            rows.add_row(one["name"], one["code"], timestamp(one["since"]), on_hold, one["message"])
         show_table(rows)
     return 0
 
@@ -82,7 +82,7 @@ async def _all(runtime: Runtime) -> list[dict[str, Any]]:
             "code": row.code,
             "message": row.message,
             "since": row.closed_at,
-            "set_apart": None,
+            "on_hold": None,
         }
         for row in await provider_circuits.tripped(runtime.db)
     ]
@@ -92,7 +92,7 @@ async def _all(runtime: Runtime) -> list[dict[str, Any]]:
             "code": row.code,
             "message": row.message,
             "since": row.paused_at,
-            "set_apart": await model_pauses.shelved(runtime.db, row.model),
+            "on_hold": await model_pauses.shelved(runtime.db, row.model),
         }
         for row in await model_pauses.paused(runtime.db)
     ]
@@ -100,16 +100,16 @@ async def _all(runtime: Runtime) -> list[dict[str, Any]]:
 
 
 async def _message(runtime: Runtime, name: str) -> str:
-    """What clients are told by a pause that says nothing: what the one in force tells them, if there is one."""
+    """The message of a pause without --message: that of the current pause, or a default."""
     ours = (one["message"] for one in await _all(runtime) if (one["name"], one["code"]) == (name, PAUSED_BY_OPERATOR))
     return next(ours, f"the operator has paused {name}")
 
 
-async def _known(runtime: Runtime, name: str) -> None:
-    """Refuse a name that nobody offers and nothing waits for: a pause of it would change nothing.
+async def _require_known(runtime: Runtime, name: str) -> None:
+    """Refuse an unknown name for which no job waits: pausing it would have no effect.
 
     Raises:
-        WrongUsageError: With names that were perhaps meant.
+        WrongUsageError: With similar names.
     """
     models = [offer.full_name for offer in runtime.registry.offers()]
     providers = [*runtime.registry.providers, *runtime.registry.load_errors]
@@ -121,12 +121,12 @@ async def _known(runtime: Runtime, name: str) -> None:
         waits = await operator_queries.provider_waits(runtime.db, name)
     if not waits:
         near = get_close_matches(name, models + providers, n=3, cutoff=0.4) or sorted(models + providers)
-        raise WrongUsageError(f"there is no model or provider {name!r}; near names: {', '.join(near)}")
+        raise WrongUsageError(f"there is no model or provider {name!r}; did you mean {', '.join(near)}?")
 
 
-def _told(name: str, others: list[dict[str, Any]]) -> str:
-    closed = next((one for one in others if one["name"] == name), None)
-    if closed is not None:
-        return f"it is closed: {closed['code']}, and opens by itself once a trial goes well"
+def _why_not_paused(name: str, others: list[dict[str, Any]]) -> str:
+    circuit = next((one for one in others if one["name"] == name), None)
+    if circuit is not None:
+        return f"it is suspended ({circuit['code']}) and becomes available by itself after a successful trial"
     paused = [one["name"] for one in others if one["code"] == PAUSED_BY_OPERATOR]
-    return f"paused: {', '.join(paused)}" if paused else "nothing is"
+    return f"paused: {', '.join(paused)}" if paused else "nothing is paused"

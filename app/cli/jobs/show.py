@@ -12,8 +12,8 @@ import msgspec
 from app.cli.console import say
 from app.cli.errors import CommandError
 from app.cli.jobs.explain import Facts, why
-from app.cli.operator_runtime import SilentBell, operate
-from app.cli.tables import coloured, moment, screen_width, short, show, show_json, table
+from app.cli.operator_runtime import NullBell, with_runtime
+from app.cli.tables import colored, screen_width, short_duration, show, show_json, table, timestamp
 from app.core.database.rows import Row
 from app.logs import queries as log_queries
 from app.media import operator_queries, queries
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDE: Final = 120
-"""Columns from which on a terminal has room for everything."""
+"""Terminal width from which on all columns are shown."""
 MOST_EVENTS: Final = 1000
 MOST_PROMPT: Final = 300
 _JSON: Final = ("input", "metadata", "error", "cancel", "files", "detail", "fields", "webhook", "units", "cost")
-"""Columns that hold JSON texts."""
+"""Columns that hold JSON as text."""
 _LISTED: Final = (
     *("job_id", "media_id", "status", "model", "owner", "owner_id", "priority", "number_of_tries", "error_code"),
     *("error_message", "cost", "currency", "retry_pays_again", "created_at", "started_at", "completed_at"),
@@ -43,18 +43,18 @@ _SHOWN: Final = (
 
 
 def show_list(wanted: Filter, limit: int, *, as_json: bool) -> int:
-    """Show the newest jobs that are wanted; the exit status."""
-    rows = operate(lambda runtime: operator_queries.jobs(runtime.db, wanted, limit=limit + 1))
+    """Show the newest jobs that match; the exit status."""
+    rows = with_runtime(lambda runtime: operator_queries.jobs(runtime.db, wanted, limit=limit + 1))
     if as_json:
         for row in rows[:limit]:
             show_json({name: row[name] for name in _LISTED})
         return 0
     if not rows:
-        say("No such jobs.")
+        say("No jobs match.")
         return 0
     _show_rows(rows[:limit])
     if len(rows) > limit:
-        say(f"The newest {limit}; there are more, see --limit.")
+        say(f"These are the newest {limit}; raise --limit to see more.")
     return 0
 
 
@@ -62,10 +62,10 @@ def _show_rows(rows: Sequence[asyncpg.Record]) -> None:
     wide = screen_width() >= WIDE
     columns = ["JOB", "STATUS", ">AGE", "MODEL"]
     if wide:
-        columns += [">PRIO", ">TRIES", ">COST", "OWNER", "ERROR"]
+        columns += [">PRIO", ">ATTEMPTS", ">COST", "OWNER", "ERROR"]
     shown = table(*columns)
     for row in rows:
-        cells: list[str | Text] = [str(row["job_id"]), coloured(row["status"]), short(row["age"]), row["model"]]
+        cells: list[str | Text] = [str(row["job_id"]), colored(row["status"]), short_duration(row["age"]), row["model"]]
         if wide:
             cells += [str(row["priority"]), str(row["number_of_tries"]), _amount(row, "cost")]
             cells += [row["owner"] or str(row["owner_id"]), row["error_code"] or ""]
@@ -77,8 +77,8 @@ def _show_rows(rows: Sequence[asyncpg.Record]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """Everything that is known of one job."""
+class JobReport:
+    """Everything about one job."""
 
     media: dict[str, Any]
     owner: dict[str, Any]
@@ -90,50 +90,52 @@ class Story:
 
 def show_one(job: UUID, log: int, *, as_json: bool) -> int:
     """Show everything about a job; the exit status."""
-    story = operate(lambda runtime: _story(runtime, job, log))
+    report = with_runtime(lambda runtime: _report_of(runtime, job, log))
     if as_json:
         show_json(
             {
-                **{name: story.media[name] for name in _SHOWN},
-                "owner": story.owner,
-                "why": why(story.facts),
-                "queue_position": story.facts.position,
-                "waiting_for": story.facts.reason,
-                "worker": story.facts.worker,
-                "attempts": story.attempts,
-                "history": story.history,
-                "log": story.log,
+                **{name: report.media[name] for name in _SHOWN},
+                "owner": report.owner,
+                "why": why(report.facts),
+                "queue_position": report.facts.position,
+                "waiting_for": report.facts.reason,
+                "worker": report.facts.worker,
+                "attempts": report.attempts,
+                "history": report.history,
+                "log": report.log,
             }
         )
         return 0
-    _show_facts(story)
-    _show_attempts(story.attempts)
-    _show_history(story.history)
-    _show_log(story.log)
+    _show_facts(report)
+    _show_attempts(report.attempts)
+    _show_history(report.history)
+    _show_log(report.log)
     return 0
 
 
-async def _story(runtime: Runtime, job: UUID, log: int) -> Story:
+async def _report_of(runtime: Runtime, job: UUID, log: int) -> JobReport:
     db = runtime.db
     found = await operator_queries.jobs_by_id(db, [job])
     media = await queries.media_by_id(db, found[0]["media_id"], found[0]["owner_id"]) if found else None
     if media is None:
-        raise CommandError(f"there is no job or media {job}")
-    held = await operator_queries.holder(db, media.id)
-    waiting = await runtime.media_services(SilentBell()).queue_positions.waiting(media)
+        raise CommandError(f"no job or media has the id {job}")
+    holder = await operator_queries.holder(db, media.id)
+    waiting = await runtime.media_services(NullBell()).queue_positions.waiting(media)
     attempts = [_decoded(row) for row in await queries.attempts(db, media.id)]
     facts = Facts(
         media=_decoded(media),
         attempts=attempts,
         position=None if waiting is None else waiting.position,
         reason=None if waiting is None else waiting.reason,
-        takeovers=held["takeovers"],
-        worker=None if held["worker"] is None else {"name": held["worker"], "silent_for": held["silent_for"]},
+        takeovers=holder["takeovers"],
+        worker=None
+        if holder["worker"] is None
+        else {"name": holder["worker"], "since_heartbeat": holder["silent_for"]},
         workers=len(await operator_queries.workers(db)),
-        until_next_run=held["until_next_run"],
+        until_next_run=holder["until_next_run"],
         retry_pays_again=found[0]["retry_pays_again"],
     )
-    return Story(
+    return JobReport(
         media=facts.media,
         owner={"id": found[0]["owner_id"], "name": found[0]["owner"]},
         facts=facts,
@@ -143,25 +145,25 @@ async def _story(runtime: Runtime, job: UUID, log: int) -> Story:
     )
 
 
-def _show_facts(story: Story) -> None:
-    media, facts = story.media, story.facts
+def _show_facts(report: JobReport) -> None:
+    media, facts = report.media, report.facts
     prompt = media["prompt"] if len(media["prompt"]) <= MOST_PROMPT else f"{media['prompt'][:MOST_PROMPT]}…"
     lines: dict[str, str | Text] = {
         "Job": str(media["job_id"]),
         "Media": str(media["id"]),
-        "Owner": story.owner["name"] or str(story.owner["id"]),
-        "Status": coloured(media["status"]),
+        "Owner": report.owner["name"] or str(report.owner["id"]),
+        "Status": colored(media["status"]),
         "Why": why(facts),
         "Model": media["model"],
         "Prompt": prompt,
         "Input": msgspec.json.encode(media["input"]).decode(),
         "Metadata": msgspec.json.encode(media["metadata"]).decode() if media["metadata"] else "",
         "Terms": f"priority {media['priority']}, on_unknown {media['on_unknown']}",
-        "Cost": _costs(story.attempts),
-        "Asked for": moment(media["created_at"]),
-        "Begun": moment(media["started_at"]),
-        "Over": moment(media["completed_at"]),
-        "Deadline": moment(media["deadline"]),
+        "Cost": _costs(report.attempts),
+        "Requested": timestamp(media["created_at"]),
+        "Started": timestamp(media["started_at"]),
+        "Finished": timestamp(media["completed_at"]),
+        "Deadline": timestamp(media["deadline"]),
         "Files": _files(media["files"] or []),
     }
     rows = table("", "")
@@ -175,14 +177,16 @@ def _show_facts(story: Story) -> None:
 def _show_attempts(attempts: list[dict[str, Any]]) -> None:
     say()
     if not attempts:
-        say("No tries.")
+        say("No attempts.")
         return
-    rows = table("TRY", "STATUS", "SENT", "BEGUN (UTC)", ">TOOK", ">COST", ">EXPECTED", "PROVIDER'S ID, BILL, ERROR")
+    rows = table(
+        "ATTEMPT", "STATUS", "SENT", "STARTED (UTC)", ">TOOK", ">COST", ">EXPECTED", "EXTERNAL ID, BILLING, ERROR"
+    )
     for one in attempts:
-        took = "" if one["finished_at"] is None else short(one["finished_at"] - one["created_at"])
+        took = "" if one["finished_at"] is None else short_duration(one["finished_at"] - one["created_at"])
         error = f"{one['error']['code']}: {one['error']['message']}" if one["error"] else ""
         rows.add_row(
-            *(str(one["number"]), coloured(one["status"]), one["sent"] or "", moment(one["created_at"]), took),
+            *(str(one["number"]), colored(one["status"]), one["sent"] or "", timestamp(one["created_at"]), took),
             *(_amount(one, "cost"), _amount(one, "estimate")),
             "\n".join(filter(None, (one["external_id"], _billed_by(one), error))),
         )
@@ -194,9 +198,9 @@ def _show_history(history: list[dict[str, Any]]) -> None:
     rows = table("AT (UTC)", "EVENT", "STATUS", "DETAIL")
     for one in history:
         detail: dict[str, Any] = one["detail"] or {}
-        # The message of an error stands with its try.
-        told = detail["code"] if "code" in detail else _pairs(detail)
-        rows.add_row(moment(one["at"]), one["event"], coloured(one["status"]), told)
+        # the message of an error is shown with its attempt
+        text = detail["code"] if "code" in detail else _pairs(detail)
+        rows.add_row(timestamp(one["at"]), one["event"], colored(one["status"]), text)
     _show_folded(rows)
 
 
@@ -204,30 +208,30 @@ def _show_log(log: list[dict[str, Any]]) -> None:
     if not log:
         return
     say()
-    rows = table("AT (UTC)", "LEVEL", "TRY", "LOG", "FIELDS")
+    rows = table("AT (UTC)", "LEVEL", "ATTEMPT", "LOG", "FIELDS")
     for one in log:
         attempt = "" if one["attempt"] is None else str(one["attempt"])
-        rows.add_row(moment(one["at"]), one["level"], attempt, one["event"], _pairs(one["fields"]))
+        rows.add_row(timestamp(one["at"]), one["level"], attempt, one["event"], _pairs(one["fields"]))
     _show_folded(rows)
 
 
 def _costs(attempts: list[dict[str, Any]]) -> str:
-    """What its tries cost; of a purchase whose cost its provider does not tell, that."""
-    told = [one["cost"] for one in attempts if one["cost"] is not None]
+    """The total cost of its attempts, and how many purchases have no known cost."""
+    known = [one["cost"] for one in attempts if one["cost"] is not None]
     currencies = {one["currency"] for one in attempts if one["cost"] is not None}
-    bought = sum(one["external_id"] is not None for one in attempts)
-    if not bought and not told:
+    purchases = sum(one["external_id"] is not None for one in attempts)
+    if not purchases and not known:
         return ""
-    silent = "" if len(told) >= bought else f"{bought - len(told)} of {bought} purchases without a cost"
+    unknown = "" if len(known) >= purchases else f"cost of {purchases - len(known)} of {purchases} purchases unknown"
     total = "in several currencies" if len(currencies) > 1 else ""
     if len(currencies) == 1:
         (currency,) = currencies
-        total = f"{_dollars(sum(told, Decimal()))} {'US dollars' if currency == 'USD' else currency}"
-    return ", ".join(filter(None, (total, silent)))
+        total = f"{_dollars(sum(known, Decimal()))} {'US dollars' if currency == 'USD' else currency}"
+    return ", ".join(filter(None, (total, unknown)))
 
 
 def _amount(row: asyncpg.Record | dict[str, Any], name: str) -> str:
-    """An amount with its currency, for there may be several in one table."""
+    """An amount with its currency; one table may show several."""
     return "" if row[name] is None else f"{_dollars(row[name])} {row['currency']}"
 
 
@@ -246,7 +250,7 @@ def _pairs(values: dict[str, Any]) -> str:
 
 
 def _show_folded(rows: "Table") -> None:
-    """Print a table whose last column goes on in the next line where there is no room."""
+    """Print a table whose last column wraps."""
     for column in rows.columns:
         column.no_wrap = column is not rows.columns[-1]
     rows.columns[-1].overflow = "fold"

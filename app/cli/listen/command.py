@@ -1,12 +1,12 @@
-"""The options of `fleek listen`."""
+"""`fleek listen`: its options."""
 
 from typing import Annotated, Final, TypeAlias
 
 import typer
 
 from app.cli.console import complain
-from app.cli.listen.format import NAMES, PROGRESS
-from app.cli.listen.session import Listening, run
+from app.cli.listen.format import EVENT_NAMES, PROGRESS
+from app.cli.listen.session import ListenOptions, run
 from app.cli.running_instance import DATA, running_addresses
 from app.core.errors import SettingsError
 from app.core.http_client.addresses import malformed
@@ -19,7 +19,7 @@ _LOCAL_RECEIVER: Final = "http://127.0.0.1:3000/hook"
 Secret: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Sign with this one; otherwise each run makes its own.",
+        help="Secret for the signatures; default: a new one for each run.",
         envvar="FLEEK_LISTEN_SECRET",
         show_default=False,
     ),
@@ -29,37 +29,37 @@ Secret: TypeAlias = Annotated[
 def listen(
     *,
     forward_to: Annotated[
-        str | None, typer.Option(metavar="URL", help="Post each event to this address, signed.", show_default=False)
+        str | None, typer.Option(metavar="URL", help="Post each event, signed, to this URL.", show_default=False)
     ] = None,
     api: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Address of the API; the running `fleek up`, or PUBLIC_URL.", envvar="FLEEK_API"
+            metavar="URL", help="URL of the API; default: the running `fleek up`, or PUBLIC_URL.", envvar="FLEEK_API"
         ),
     ] = None,
     events: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME,...", help=f"Only these: {', '.join(NAMES)}.", show_default=False),
+        typer.Option(metavar="NAME,...", help=f"Only these events: {', '.join(EVENT_NAMES)}.", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only media of this model.", show_default=False)] = None,
     tag: Annotated[str | None, typer.Option(help="Only media with this tag.", show_default=False)] = None,
     status: Annotated[
         MediaStatus | None, typer.Option(help="Only events that lead to this status.", show_default=False)
     ] = None,
-    progress: Annotated[bool, typer.Option("--progress", help="Show, too, how far media are.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="A JSON document for each event, for programs.")] = False,
+    progress: Annotated[bool, typer.Option("--progress", help="Also show progress.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON: one object per event, one per line.")] = False,
     secret: Secret = None,
 ) -> None:
-    """Show events as they come, and try a receiver of webhooks: each event is posted once, signed, in order.
+    """Show events as they happen, and forward them to a webhook receiver under development.
 
-    It shows what happens from now on to all media, until Ctrl-C. While the API is away it waits, and goes on where it
-    was, without a gap. With --forward-to, a receiver gets what a worker would send: the same body, signed, under a
-    webhook-id that stays the same for the same event, run after run.
+    Shows the events of all media from now on, until Ctrl-C. While the API is unreachable it waits, then resumes without
+    a gap. With --forward-to, the receiver gets what a worker would send: each event once, in order, with the same body
+    and a signature; the webhook-id of an event is the same in every run.
     """
     chosen = _names(events) | ({PROGRESS} if progress else set[str]())
     address = _api(api)
     query = {"status": status, "model": model, "tag": tag}
-    listening = Listening(
+    options = ListenOptions(
         api=address,
         query={name: str(value) for name, value in query.items() if value is not None},
         names=frozenset(chosen),
@@ -68,17 +68,21 @@ def listen(
         secret=new_secret() if secret is None else _secret(secret),
     )
     complain(f"listening at {address}")
-    if listening.forward_to is not None:
-        kept = "the secret that you gave" if secret is not None else f"{listening.secret}; keep it with --secret"
-        complain(f"forwarding to {listening.forward_to}, signed with {kept}")
-    raise typer.Exit(run(listening))
+    if options.forward_to is not None:
+        secret_used = (
+            "the given secret" if secret is not None else f"{options.secret}; pass it with --secret to use it again"
+        )
+        complain(f"forwarding to {options.forward_to}, signed with {secret_used}")
+    raise typer.Exit(run(options))
 
 
 def _names(events: list[str] | None) -> set[str]:
     chosen = {name.strip().removeprefix("media.") for given in events or () for name in given.split(",")} - {""}
-    if unknown := chosen.difference(NAMES):
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", param_hint="--events")
-    return chosen or set(NAMES)
+    if unknown := chosen.difference(EVENT_NAMES):
+        raise typer.BadParameter(
+            f"unknown event {', '.join(sorted(unknown))}; known are {', '.join(EVENT_NAMES)}", param_hint="--events"
+        )
+    return chosen or set(EVENT_NAMES)
 
 
 def _api(given: str | None) -> str:
@@ -90,14 +94,14 @@ def _api(given: str | None) -> str:
         try:
             found = load_settings().public_url
         except SettingsError as error:
-            complain(f"invalid setting: {error.detail}; or say where the API is with --api")
+            complain(f"invalid setting: {error.detail}; or give the URL of the API with --api")
             raise typer.Exit(1) from error
     return found.rstrip("/")
 
 
 def _address(given: str, option: str, example: str) -> str:
     if fault := malformed(given):
-        raise typer.BadParameter(f"{given} {fault}; give it like {example}", param_hint=option)
+        raise typer.BadParameter(f"{given} {fault}; for example {example}", param_hint=option)
     return given
 
 
@@ -108,5 +112,7 @@ def _secret(given: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise typer.BadParameter(f"it consists of {PREFIX} and base64, such as {new_secret()}", param_hint="--secret")
+        raise typer.BadParameter(
+            f"it must be {PREFIX} followed by base64, for example {new_secret()}", param_hint="--secret"
+        )
     return given

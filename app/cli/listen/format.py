@@ -1,4 +1,4 @@
-"""Events of a stream as a person reads them: a line for each."""
+"""Formats the events of a stream, one line each."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -11,16 +11,16 @@ from app.webhooks.event_types import EventType
 
 _PROMPT: Final = 40
 _MESSAGE: Final = 200
-"""Characters that are shown."""
+"""How many characters are shown."""
 
 
-NAMES: Final = tuple(kind.partition(".")[2] for kind in EventType)
-"""What streams call the moves of a media."""
+EVENT_NAMES: Final = tuple(kind.partition(".")[2] for kind in EventType)
+"""The status changes of a media, as streams name them."""
 PROGRESS: Final = "progress"
 
 
-class Told(msgspec.Struct, frozen=True):
-    """A move of a media; the body of a webhook."""
+class StateChange(msgspec.Struct, frozen=True):
+    """A status change of a media; the body of a webhook."""
 
     type: str
     timestamp: datetime
@@ -30,46 +30,46 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a media is."""
+    """Progress of a media."""
 
     media_id: str
     status: str
     progress: float | None
 
 
-def state_line(told: Told, forwarded: Forwarded | None) -> str:
-    """A move, and what the receiver said to it."""
-    media = told.data
-    name = told.type.partition(".")[2]
-    parts = [_clock(told.timestamp), f"{name:<9}", media["id"], media.get("model") or "", _matter(told)]
+def state_line(change: StateChange, forwarded: Forwarded | None) -> str:
+    """A status change, and the receiver's answer."""
+    media = change.data
+    name = change.type.partition(".")[2]
+    parts = [_clock(change.timestamp), f"{name:<9}", media["id"], media.get("model") or "", _summary(change)]
     if forwarded is not None:
         parts.append(_outcome(forwarded))
-    return plain("  ".join(part for part in parts if part))
+    return printable("  ".join(part for part in parts if part))
 
 
 def progress_line(progress: Progress, now: datetime) -> str:
-    """How far a media is."""
+    """Progress of a media."""
     share = "" if progress.progress is None else f"{progress.progress:.0%}"
-    return plain(f"{_clock(now)}  {PROGRESS:<9}  {progress.media_id}  {share}")
+    return printable(f"{_clock(now)}  {PROGRESS:<9}  {progress.media_id}  {share}")
 
 
 def json_line(event: ServerSentEvent, forwarded: Forwarded | None) -> str:
-    """The same for programs."""
+    """An event for `--json`."""
     line: dict[str, Any] = {"event": event.name, "id": event.id, "data": msgspec.Raw(event.data.encode())}
     if forwarded is not None:
         line["forwarded"] = forwarded
     return msgspec.json.encode(line).decode()
 
 
-def plain(text: str) -> str:
-    """On one line, and without characters that would steer the terminal."""
+def printable(text: str) -> str:
+    """Replaces line breaks and terminal control characters by spaces."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _matter(told: Told) -> str:
-    """What one wants to know first."""
-    media = told.data
-    match told.type:
+def _summary(change: StateChange) -> str:
+    """The most useful detail of each kind of event."""
+    media = change.data
+    match change.type:
         case EventType.QUEUED:
             return f'"{_cut(media.get("prompt") or "", _PROMPT)}"'
         case EventType.RETRY | EventType.FAILED:
@@ -87,7 +87,7 @@ def _outcome(forwarded: Forwarded) -> str:
     took = f"in {forwarded.milliseconds} ms"
     if forwarded.error is None:
         return f"-> {forwarded.status_code} {took}"
-    return f"-> FAILED {took}: {forwarded.error}; not tried again"
+    return f"-> FAILED {took}: {forwarded.error}; not retried"
 
 
 def _clock(moment: datetime) -> str:

@@ -1,6 +1,6 @@
-"""`fleek listen`: events of an API as they come, and passed on to a receiver under development.
+"""`fleek listen`: shows the events of an API, and forwards them to a receiver under development.
 
-It needs the API's address alone: no database, no settings.
+Needs only the URL of the API: no database, no settings.
 """
 
 import asyncio
@@ -18,38 +18,38 @@ import msgspec
 
 from app.cli.console import complain
 from app.cli.errors import CommandError
-from app.cli.listen.format import PROGRESS, Progress, Told, json_line, progress_line, state_line
+from app.cli.listen.format import PROGRESS, Progress, StateChange, json_line, progress_line, state_line
 from app.cli.listen.forward import Forwarded, Forwarder
 from app.cli.listen.sse_client import EventSource, ServerSentEvent
 from app.core.http_client.client import HttpClient
 
-_told: Final = msgspec.json.Decoder(Told).decode
-_progress: Final = msgspec.json.Decoder(Progress).decode
+_decode_state_change: Final = msgspec.json.Decoder(StateChange).decode
+_decode_progress: Final = msgspec.json.Decoder(Progress).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """What is asked for."""
+class ListenOptions:
+    """The options of one run."""
 
     api: str
-    """Its address, without a slash at the end."""
+    """Its URL, without a trailing slash."""
     query: Mapping[str, str]
-    """What the API filters by."""
+    """Filters that the API applies."""
     names: frozenset[str]
-    """Names of events that are shown and passed on."""
+    """Events that are shown and forwarded."""
     as_json: bool
     forward_to: str | None
     secret: str
-    """Signs what is passed on."""
+    """Signs forwarded events."""
 
 
 class OutputClosedError(Exception):
-    """Nobody reads our output any more, as in `fleek listen | head`."""
+    """The reader of our output is gone, as in `fleek listen | head`."""
 
 
-def run(listening: Listening) -> int:
+def run(options: ListenOptions) -> int:
     """Listen until it is interrupted; the exit status."""
-    listener = Listener(listening)
+    listener = Listener(options)
     try:
         asyncio.run(_until_stopped(listener))
     except CommandError as error:
@@ -62,7 +62,7 @@ def run(listening: Listening) -> int:
 
 
 async def _until_stopped(listener: "Listener") -> None:
-    """Ends with the first Ctrl-C or SIGTERM; more of them change nothing."""
+    """Ends with the first Ctrl-C or SIGTERM; further signals are ignored."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
@@ -78,66 +78,66 @@ async def _until_stopped(listener: "Listener") -> None:
 
 
 class Listener:
-    """Reads the stream; one event is passed on and shown before the next one is looked at, so they stay in order."""
+    """Reads the stream; each event is forwarded and shown before the next one is read, which keeps their order."""
 
-    def __init__(self, listening: Listening) -> None:
-        self._asked = listening
+    def __init__(self, options: ListenOptions) -> None:
+        self._options = options
         self._shown = 0
-        self._refused = 0
+        self._failures = 0
 
     @property
     def summary(self) -> str:
-        """What has come of it so far."""
+        """Counts so far."""
         events = f"{self._shown} {'event' if self._shown == 1 else 'events'}"
-        if self._asked.forward_to is None:
+        if self._options.forward_to is None:
             return events
-        return f"{events}, {self._refused} of them not taken by the receiver"
+        return f"{events}, {self._failures} of them not accepted by the receiver"
 
     async def listen(self) -> None:
-        """Go on until it is cancelled.
+        """Listen until cancelled.
 
         Raises:
-            CommandError: The API refuses, or it is none.
-            OutputClosedError: Nobody reads what is shown.
+            CommandError: The API refuses the request, or the URL is not that of an API.
+            OutputClosedError: The reader of our output is gone.
         """
         connector = aiohttp.TCPConnector(force_close=True)
         async with contextlib.AsyncExitStack() as stack, aiohttp.ClientSession(connector=connector) as session:
             http = HttpClient(allow_private_addresses=True)
             stack.push_async_callback(http.close)
-            to, secret = self._asked.forward_to, self._asked.secret
+            to, secret = self._options.forward_to, self._options.secret
             forwarder = None if to is None else Forwarder(http, to, secret)
-            source = EventSource(session, f"{self._asked.api}/media/events", self._asked.query, complain)
+            source = EventSource(session, f"{self._options.api}/media/events", self._options.query, complain)
             async with contextlib.aclosing(source.events()) as events:
                 async for event in events:
-                    if event.name in self._asked.names:
-                        await self._take(event, forwarder)
+                    if event.name in self._options.names:
+                        await self._handle(event, forwarder)
 
-    async def _take(self, event: ServerSentEvent, forwarder: Forwarder | None) -> None:
+    async def _handle(self, event: ServerSentEvent, forwarder: Forwarder | None) -> None:
         try:
             if event.name == PROGRESS:
-                line = progress_line(_progress(event.data), datetime.now(UTC))
+                line = progress_line(_decode_progress(event.data), datetime.now(UTC))
                 return self._show(event, line, None)
-            told = _told(event.data)
-            media_id = str(told.data["id"])
+            change = _decode_state_change(event.data)
+            media_id = str(change.data["id"])
         except (msgspec.MsgspecError, KeyError) as error:
-            raise CommandError(f"the API tells of {event.name} in a way that is not known here: {error}") from error
+            raise CommandError(f"the API sent an event {event.name} of unknown form: {error}") from error
         forwarded = None
         if forwarder is not None:
             try:
-                forwarded = await forwarder.send(media_id, told.sequence, event.data.encode())
+                forwarded = await forwarder.send(media_id, change.sequence, event.data.encode())
             except asyncio.CancelledError:
-                complain(f"{told.type} of {media_id}: stopped before the receiver answered")
+                complain(f"{change.type} of {media_id}: stopped before the receiver answered")
                 raise
-            self._refused += forwarded.error is not None
+            self._failures += forwarded.error is not None
         self._shown += 1
-        return self._show(event, state_line(told, forwarded), forwarded)
+        return self._show(event, state_line(change, forwarded), forwarded)
 
     def _show(self, event: ServerSentEvent, line: str, forwarded: Forwarded | None) -> None:
         try:
-            print(json_line(event, forwarded) if self._asked.as_json else line, flush=True)
+            print(json_line(event, forwarded) if self._options.as_json else line, flush=True)
         except BrokenPipeError as error:
-            # Python flushes once more at its end.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+            # Python flushes once more at exit.
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stdout.fileno())
+            os.close(devnull)
             raise OutputClosedError from error

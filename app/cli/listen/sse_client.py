@@ -1,7 +1,7 @@
-"""Reads server-sent events (WHATWG HTML, section 9.2), and goes on after a break where it had stopped.
+"""Reads server-sent events (WHATWG HTML, section 9.2) and resumes after a lost connection.
 
-An event counts as read when it is complete. After a break the id of the last one that was read is sent back, so
-nothing is missed and nothing comes twice.
+An event counts as read once it is complete. When reconnecting, the id of the last event read is sent back, so that no
+event is lost or duplicated.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ import msgspec
 from app.cli.errors import CommandError
 
 CONNECT_SECONDS: Final = 10.0
-SILENCE_SECONDS: Final = 50.0
-"""The API says something every 15 seconds; who is silent for so long has gone without a word."""
+READ_SECONDS: Final = 50.0
+"""Read timeout: the API sends something every 15 seconds, so a longer silence means a dead connection."""
 RECONNECT_SECONDS: Final = 2.0
-"""Until the API says how long; see `retry` in the standard."""
+"""Until the API sets another value; see `retry` in the standard."""
 MOST_CHARACTERS: Final = 1_000_000
-"""Of one event; those of the API are far below."""
+"""Limit for one event; those of the API are far smaller."""
 _PROBLEM_BYTES: Final = 10_000
 _MAY_COME_BACK: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
@@ -38,24 +38,24 @@ class ServerSentEvent:
     name: str
     data: str
     id: str
-    """What to send back as Last-Event-ID to go on behind it."""
+    """Sent back as Last-Event-ID to resume after it."""
 
 
 class NotAnEventStreamError(ValueError):
-    """What comes in cannot be events."""
+    """The input is not an event stream."""
 
 
 class Parser:
-    """Turns bytes into events, wherever the chunks are cut."""
+    """Turns bytes into events; chunks may end anywhere."""
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        """Of what was read completely; it also moves without an event."""
+        """The id of the last complete block, which may hold no event."""
         self.retry: float | None = None
-        """Seconds that the server wants us to wait after a break; None: it did not say."""
+        """Seconds to wait before reconnecting, as set by the server; None: not set."""
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
         self._rest: list[str] = []
-        """Of a line whose end has not come."""
+        """Parts of an incomplete line."""
         self._after_cr = False
         self._name = ""
         self._data: list[str] = []
@@ -63,14 +63,14 @@ class Parser:
         self._id = last_id
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        """The events that are complete with this chunk; it is read on as they are taken.
+        """The events completed by this chunk; parsed lazily, as they are consumed.
 
         Raises:
-            NotAnEventStreamError: An event has no end.
+            NotAnEventStreamError: An event exceeds the limit.
         """
         for line in self._lines(self._decoder.decode(chunk)):
             if line:
-                self._take(line)
+                self._handle(line)
                 continue
             self.last_id = self._id
             if self._data:
@@ -81,7 +81,7 @@ class Parser:
         if self._after_cr and text:
             text = text.removeprefix("\n")
             self._after_cr = False
-        # A CR ends a line at once; if an LF follows in the next chunk, it belongs to it.
+        # a CR ends a line at once; an LF at the start of the next chunk belongs to it
         self._after_cr = self._after_cr or text.endswith("\r")
         first, *others = _LINE_END.split(text)
         self._rest.append(first)
@@ -94,7 +94,7 @@ class Parser:
         self._rest = [others[-1]]
         return lines
 
-    def _take(self, line: str) -> None:
+    def _handle(self, line: str) -> None:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         match name:
@@ -107,42 +107,42 @@ class Parser:
             case "retry" if value.isascii() and value.isdecimal():
                 self.retry = int(value) / 1000
             case _:
-                pass  # a comment, or a field that the standard says to ignore
+                pass  # a comment, or a field that the standard ignores
 
 
-class _AwayError(Exception):
-    """The API may come back; the text says what is wrong."""
+class _UnavailableError(Exception):
+    """A temporary failure; the text says what is wrong."""
 
 
 class EventSource:
-    """One stream of an API, read without end."""
+    """An endless stream of an API, with reconnects."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, query: Mapping[str, str], tell: Callable[[str], None]
+        self, session: aiohttp.ClientSession, url: str, query: Mapping[str, str], report: Callable[[str], None]
     ) -> None:
-        """See `EventSource`.
+        """Connect nothing yet.
 
         Args:
-            session: For the connections; its time-outs are not used.
+            session: For the connections; its timeouts are not used.
             url: Of the stream.
-            query: What to filter by.
-            tell: Called with a line for the user when the connection comes and goes.
+            query: Filters.
+            report: Called with a line for the user when the connection is lost or established.
         """
         self._session = session
         self._url = url
         self._query = query
-        self._tell = tell
+        self._report = report
         self._last_id = ""
         self._pause = RECONNECT_SECONDS
         self._fault: str | None = None
-        """Why there is no connection, as last told."""
+        """Why there is no connection, as last reported."""
         self._connected_once = False
 
     async def events(self) -> AsyncGenerator[ServerSentEvent]:
-        """Events as they come.
+        """Events as they arrive.
 
         Raises:
-            CommandError: The API refuses, or it is none.
+            CommandError: The API refuses the request, or the URL is not that of an API.
         """
         while True:
             try:
@@ -150,24 +150,24 @@ class EventSource:
                     async for event in events:
                         yield event
                 fault = "the API ended the stream"
-            except _AwayError as error:
+            except _UnavailableError as error:
                 fault = str(error)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 fault = _reason(error)
             if fault != self._fault:
                 self._fault = fault
-                self._tell(f"disconnected: {fault}; trying again every {self._pause:g} s")
+                self._report(f"disconnected: {fault}; retrying every {self._pause:g} s")
             await asyncio.sleep(self._pause)
 
     async def _read(self) -> AsyncGenerator[ServerSentEvent]:
         headers = {"accept": "text/event-stream", "accept-encoding": "identity", "cache-control": "no-store"}
         if self._last_id:
             headers["last-event-id"] = self._last_id
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
         async with self._session.get(self._url, params=self._query, headers=headers, timeout=limits) as answer:
             await _check(answer)
-            again = "connected again: what happened meanwhile follows"
-            self._tell(again if self._connected_once else "connected; Ctrl-C stops")
+            again = "reconnected; missed events follow"
+            self._report(again if self._connected_once else "connected; Ctrl-C stops")
             self._fault, self._connected_once = None, True
             parser = Parser(self._last_id)
             async for chunk in answer.content.iter_any():
@@ -181,14 +181,14 @@ class EventSource:
 
 
 async def _check(answer: aiohttp.ClientResponse) -> None:
-    """Whether a stream follows.
+    """Make sure that an event stream follows.
 
     Raises:
-        _AwayError: Not now.
-        CommandError: Never.
+        _UnavailableError: A temporary failure.
+        CommandError: A permanent one.
     """
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status in _MAY_COME_BACK:
-        raise _AwayError(f"the API answered {answer.status}")
+        raise _UnavailableError(f"the API answered {answer.status}")
     if answer.status == HTTPStatus.OK and answer.content_type == "text/event-stream":
         return
     where = answer.url.with_query(None)
@@ -196,15 +196,15 @@ async def _check(answer: aiohttp.ClientResponse) -> None:
         try:
             detail = msgspec.json.decode(await answer.content.read(_PROBLEM_BYTES), type=dict[str, object])["detail"]
         except (msgspec.MsgspecError, KeyError):
-            detail = "it does not say why"
+            detail = "no reason given"
         raise CommandError(f"the API answered {answer.status}: {detail}")
-    raise CommandError(f"{where} answered {answer.status} ({answer.content_type}): this is no API of Fleek, see --api")
+    raise CommandError(f"{where} answered {answer.status} ({answer.content_type}): this is not a Fleek API, see --api")
 
 
 def _reason(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorDNSError():
-            return f"the name {error.host} was not resolved"
+            return f"the name {error.host} cannot be resolved"
         case aiohttp.ClientConnectorCertificateError():
             return f"the certificate of {error.host} is not trusted"
         case aiohttp.ClientSSLError():
@@ -213,6 +213,6 @@ def _reason(error: Exception) -> str:
             code = error.os_error.errno
             return f"no connection to {error.host}, port {error.port} ({os.strerror(code) if code else 'no answer'})"
         case TimeoutError():
-            return "the API is silent"
+            return "the API sends nothing"
         case _:
             return "the connection was lost"

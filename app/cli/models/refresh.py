@@ -1,4 +1,4 @@
-"""`fleek models refresh`: what providers say of their models today, and how it gets into the operator's file."""
+"""`fleek models refresh`: fetches model data from the providers and writes changes into the catalogue file."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from app.cli.console import say
-from app.cli.errors import FAULT, CommandError
-from app.cli.operator_runtime import operate_calling
+from app.cli.errors import FAILURE, CommandError
+from app.cli.operator_runtime import with_runtime_and_providers
 from app.cli.tables import show as show_table
 from app.cli.tables import show_json, table
 from app.core.errors import SettingsError
@@ -27,21 +27,21 @@ from app.media_generator.registry import Offer, RouteListing
 from app.runtime import Runtime
 
 Changes = dict[str, dict[str, Any]]
-"""By full name: the fields that have changed, as the file has them."""
-SHORT: Final = 80
-AT_ONCE: Final = 8
-"""Models that are asked about at the same time."""
-PATIENCE: Final = 60.0
-"""Seconds for one answer."""
+"""Changed fields by full model name, as they stand in the file."""
+MOST_SHOWN: Final = 80
+CONCURRENCY: Final = 8
+"""How many models are fetched at the same time."""
+ANSWER_SECONDS: Final = 60.0
+"""Timeout for one model."""
 
 
 def plain(listed: Offer | RouteListing) -> dict[str, Any]:
-    """What the catalogue has of a model, as JSON has it."""
+    """A model's catalogue entry for JSON."""
     card = {field.name: _value(getattr(listed.card, field.name)) for field in fields(ModelCard)}
-    told = {**card, "name": listed.full_name, "standing": str(listed.card.current_status)}
+    entry = {**card, "name": listed.full_name, "standing": str(listed.card.current_status)}
     if isinstance(listed, RouteListing):
-        return {**told, "targets": [offer.full_name for _, offer in listed.targets]}
-    return {**told, "hidden": listed.hidden}
+        return {**entry, "targets": [offer.full_name for _, offer in listed.targets]}
+    return {**entry, "hidden": listed.hidden}
 
 
 def text(value: Any) -> str:
@@ -50,53 +50,53 @@ def text(value: Any) -> str:
 
 
 def refresh(names: Sequence[str], write: Path | None, *, as_json: bool) -> int:
-    """Ask, show, and write if that is wanted; the exit status: 1 if a provider did not say."""
+    """Fetch and show changes, and write them if requested; the exit status: 1 if a model could not be fetched."""
 
     async def work(runtime: Runtime) -> tuple[Changes, dict[str, str]]:
         offers = {offer.full_name: offer for offer in runtime.registry.offers(hidden=True)}
         if unknown := [name for name in names if name not in offers]:
             raise CommandError(f"there is no model {unknown[0]!r}; see fleek models list")
-        return await asked([offers[name] for name in names or sorted(offers)])
+        return await fetch_changes([offers[name] for name in names or sorted(offers)])
 
-    changes, silent = operate_calling(work)
+    changes, failed = with_runtime_and_providers(work)
     if write is not None and changes:
         write_changes(write, changes)
     if as_json:
-        show_json({"changes": changes, "silent": silent, "written": str(write) if write and changes else None})
+        show_json({"changes": changes, "failed": failed, "written": str(write) if write and changes else None})
     else:
-        _show(changes, silent, write)
-    return FAULT if silent else 0
+        _show(changes, failed, write)
+    return FAILURE if failed else 0
 
 
-async def asked(offers: Sequence[Offer]) -> tuple[Changes, dict[str, str]]:
-    """What has changed by model, and which providers did not say, and why."""
-    changes, silent = Changes(), dict[str, str]()
-    turn = asyncio.Semaphore(AT_ONCE)
+async def fetch_changes(offers: Sequence[Offer]) -> tuple[Changes, dict[str, str]]:
+    """Changes by model, and the reason for each model that could not be fetched."""
+    changes, failed = Changes(), dict[str, str]()
+    turn = asyncio.Semaphore(CONCURRENCY)
 
-    async def ask(offer: Offer) -> None:
+    async def fetch(offer: Offer) -> None:
         try:
-            async with turn, asyncio.timeout(PATIENCE):
+            async with turn, asyncio.timeout(ANSWER_SECONDS):
                 changed = _differing(offer.card, await offer.provider.refresh(offer.card))
         except ModelGoneError:
             changed = {} if offer.card.current_status is ModelStatus.RETIRED else {"status": "retired"}
         except ProviderError as error:
-            silent[offer.full_name] = error.message
+            failed[offer.full_name] = error.message
             return
-        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way; the others are asked all the same
-            silent[offer.full_name] = repr(error)
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way; the others are fetched all the same
+            failed[offer.full_name] = repr(error)
             return
         if changed:
             changes[offer.full_name] = changed
 
-    await asyncio.gather(*(ask(offer) for offer in offers))
-    return changes, silent
+    await asyncio.gather(*(fetch(offer) for offer in offers))
+    return changes, failed
 
 
 def write_changes(file: Path, changes: Changes) -> None:
-    """Put changes into a catalogue file; it is replaced as a whole, once it is known to be understood.
+    """Write changes into a catalogue file; it is replaced atomically once the new content has been validated.
 
     Raises:
-        CommandError: It cannot be read or written, or would not be understood.
+        CommandError: The file cannot be read or written, or would be invalid.
     """
     try:
         document = tomlkit.parse(file.read_text(encoding="utf-8")) if file.exists() else tomlkit.document()
@@ -106,7 +106,7 @@ def write_changes(file: Path, changes: Changes) -> None:
             entry.update({field: value for field, value in changed.items() if not _holds_null(value)})
         _replace(file, tomlkit.dumps(document))  # pyright: ignore[reportUnknownMemberType] - its mapping is untyped
     except (OSError, TOMLKitError, SettingsError) as error:
-        raise CommandError(f"{file} stays as it is: {getattr(error, 'detail', error)}") from None
+        raise CommandError(f"{file} was not changed: {getattr(error, 'detail', error)}") from None
 
 
 def _replace(file: Path, content: str) -> None:
@@ -134,7 +134,7 @@ def _differing(before: ModelCard, after: ModelCard) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """As TOML and JSON have it."""
+    """A value for TOML and JSON."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Enum):
@@ -145,7 +145,7 @@ def _value(value: Any) -> Any:
 
 
 def _holds_null(value: Any) -> bool:
-    """What TOML cannot say."""
+    """Whether a value contains null, which TOML cannot represent."""
     if isinstance(value, Mapping):
         return any(_holds_null(part) for part in cast("Mapping[str, Any]", value).values())
     if isinstance(value, list | tuple):
@@ -153,21 +153,21 @@ def _holds_null(value: Any) -> bool:
     return value is None
 
 
-def _show(changes: Changes, silent: Mapping[str, str], write: Path | None) -> None:
-    rows = table("MODEL", "FIELD", "IS NOW")
+def _show(changes: Changes, failed: Mapping[str, str], write: Path | None) -> None:
+    rows = table("MODEL", "FIELD", "NEW VALUE")
     left_out = list[str]()
     for name, changed in sorted(changes.items()):
         for field, value in changed.items():
             now = text(value)
-            rows.add_row(name, field, now if len(now) <= SHORT else f"{now[:SHORT]}…")
+            rows.add_row(name, field, now if len(now) <= MOST_SHOWN else f"{now[:MOST_SHOWN]}…")
             if write is not None and _holds_null(value):
                 left_out.append(f"{name} {field}")
     if changes:
         show_table(rows)
-        say("Nothing is written; see --write." if write is None else f"Written into {write}; restart APIs and workers.")
+        say("Nothing was written; see --write." if write is None else f"Written to {write}; restart APIs and workers.")
     else:
         say("Nothing has changed.")
     for one in left_out:
-        say(f"{one} is not written: it holds null, which TOML cannot say.")
-    for name, why in silent.items():
-        say(f"{name}: its provider does not say: {why}")
+        say(f"{one} was not written: it contains null, which TOML cannot represent.")
+    for name, why in failed.items():
+        say(f"{name} could not be refreshed: {why}")

@@ -1,4 +1,4 @@
-"""Writes the skeleton of a provider: a package of its own that keeps every rule from the first moment."""
+"""Writes the skeleton of a provider: a package of its own that passes the provider contract as written."""
 
 import re
 from importlib.metadata import entry_points
@@ -13,28 +13,28 @@ from app.media_generator.loading import PROVIDERS, SERVICES
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SUFFIX: Final = ".txt"
-"""What keeps tools from taking the template for code."""
+"""Prevents tools from treating the template as code."""
 
 
 def write(name: str, folder: Path) -> list[Path]:
-    """Write the skeleton into a new folder; the files, in order.
+    """Write the skeleton into a new folder; the files written, in order.
 
     Args:
-        name: The provider's, `[a-z0-9-]+`.
-        folder: Is made; must not hold anything yet.
+        name: Name of the provider, `[a-z0-9-]+`.
+        folder: Created if missing; must be empty.
 
     Raises:
-        WrongUsageError: The name cannot be one, or the folder is in use.
+        WrongUsageError: The name is invalid or taken, or the folder is not empty.
         CommandError: The folder cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise WrongUsageError(
-            f"{name!r} cannot be a provider's name: it takes a-z, 0-9 and single hyphens, like acme-labs"
+            f"{name!r} is not a valid provider name: use a-z, 0-9 and single hyphens, for example acme-labs"
         )
     if name in {"route", *_installed()}:
-        raise WrongUsageError(f"{name!r} is taken: of two providers of one name only one would be loaded")
+        raise WrongUsageError(f"{name!r} is taken: of two providers with the same name only one would be loaded")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WrongUsageError(f"{folder} is in use already; choose another folder with --folder")
+        raise WrongUsageError(f"{folder} is not empty; choose another folder with --folder")
     words = name.split("-")
     package = f"fleek_{'_'.join(words)}"
     values = {

@@ -1,4 +1,4 @@
-"""Makes the bucket where it is missing: `python -m app.cli.prepare.bucket`, with the settings of its environment."""
+"""Creates the bucket if it is missing: `python -m app.cli.prepare.bucket`, with the settings of its environment."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from app.storage.store import ObjectNotFoundError, StoreError
 
 
 async def prepare() -> None:
-    """Look first: not every key that may use a bucket may create one."""
+    """Check first: a key that may use the bucket need not be allowed to create it."""
     store = S3Store(load_settings())
     try:
         await store.check()
@@ -19,7 +19,7 @@ async def prepare() -> None:
 
 
 def main() -> int:
-    """The exit status; the reason stands on standard error."""
+    """The exit status; the reason is printed on standard error."""
     try:
         asyncio.run(prepare())
     except (StoreError, SettingsError) as error:

@@ -1,7 +1,7 @@
-"""`fleek prepare`: schema and bucket as this code wants them, before API and workers of a deployment start.
+"""`fleek prepare`: migrates the schema and creates the bucket, before API and workers of a deployment start.
 
-It waits for a database and a store that are still starting. It may be repeated, and may run in two places at the same
-time. `fleek up` does the same by itself.
+Waits for a database and a store that are still starting. Safe to repeat and to run concurrently. `fleek up` does the
+same by itself.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import asyncpg
 from app.cli.console import complain, say
 from app.cli.environment import python, python_environment
 from app.cli.errors import CommandError
-from app.cli.prepare.bucket import prepare as make_bucket
+from app.cli.prepare.bucket import prepare as create_bucket
 from app.core.config import Settings
 from app.core.database.migrations import ROOT, newest_revision
 from app.core.database.pool import UNAVAILABLE, DatabasePool
@@ -28,19 +28,19 @@ MIGRATION: Final = python("alembic", "-c", str(ROOT / "alembic.ini"), "upgrade",
 PAUSE_SECONDS: Final = 0.5
 
 
-def run(patience: float) -> int:
-    """Migrate, then make the bucket where it is missing; the exit status.
+def run(wait_seconds: float) -> int:
+    """Migrate, then create the bucket if it is missing; the exit status.
 
     Args:
-        patience: How many seconds each of database and store may take to answer.
+        wait_seconds: How long to wait for the database, and for the store, to answer.
     """
     try:
         settings = load_settings()
-        asyncio.run(patiently(lambda: reach_database(settings), patience))
+        asyncio.run(with_retries(lambda: reach_database(settings), wait_seconds))
         _migrate()
         say(f"The schema is at revision {newest_revision()}.")
-        asyncio.run(patiently(make_bucket, patience))
-        say(f"The bucket {settings.bucket_name} is there.")
+        asyncio.run(with_retries(create_bucket, wait_seconds))
+        say(f"The bucket {settings.bucket_name} exists.")
     except SettingsError as error:
         complain(f"invalid setting: {error.detail}")
     except CommandError as error:
@@ -50,32 +50,34 @@ def run(patience: float) -> int:
     return 1
 
 
-async def patiently(attempt: Callable[[], Awaitable[None]], patience: float, tell: Callable[[str], None] = say) -> None:
-    """Try until it succeeds; what is in the way is told at once, and again when it changes.
+async def with_retries(
+    attempt: Callable[[], Awaitable[None]], wait_seconds: float, report: Callable[[str], None] = say
+) -> None:
+    """Repeat until it succeeds; report each new reason for waiting once.
 
     Raises:
-        CommandError: It does not succeed within `patience` seconds, or never will.
+        CommandError: It has not succeeded within `wait_seconds`, or the failure is permanent.
     """
-    deadline, told = time.monotonic() + patience, ""
+    deadline, reported = time.monotonic() + wait_seconds, ""
     while True:
         try:
             return await attempt()
         except StoreError as error:
-            trouble = str(error)
+            reason = str(error)
         except UNAVAILABLE as error:
-            trouble = f"the database does not answer ({type(error).__name__})"
+            reason = f"the database does not answer ({type(error).__name__})"
         except asyncpg.PostgresError as error:
-            raise CommandError(f"the database refuses us: {error}") from None
+            raise CommandError(f"the database refused the connection: {error}") from None
         if time.monotonic() >= deadline:
-            raise CommandError(trouble)
-        if trouble != told:
-            tell(f"Waiting: {trouble}")
-            told = trouble
+            raise CommandError(reason)
+        if reason != reported:
+            report(f"Waiting: {reason}")
+            reported = reason
         await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def reach_database(settings: Settings) -> None:
-    """Find out whether the database answers."""
+    """Make sure that the database answers."""
     db = DatabasePool(settings.database_dsn, size=1, prepared=settings.database_prepared_statements)
     try:
         await db.execute("SELECT 1")
@@ -84,7 +86,7 @@ async def reach_database(settings: Settings) -> None:
 
 
 def _migrate() -> None:
-    """In a process of its own, as Alembic wants the main thread and an event loop to itself."""
+    """Run in a process of its own: Alembic needs the main thread and its own event loop."""
     done = subprocess.run(MIGRATION, env=os.environ | python_environment(), check=False)  # noqa: S603 - our own program
     if done.returncode != 0:
-        raise CommandError("the migration failed; the reason stands above")
+        raise CommandError("the migration failed; see the reason above")

@@ -41,7 +41,7 @@ async def test_refresh_writes_provider_changes_into_the_catalogue_file(tmp_path)
         "three": BusyError("429"),
     }
 
-    changes, silent = await models_refreshed.asked(Registry([shop]).offers())
+    changes, silent = await models_refreshed.fetch_changes(Registry([shop]).offers())
     models_refreshed.write_changes(file, changes)
 
     entries = read_catalogue(file).entries
@@ -56,7 +56,7 @@ async def test_refresh_writes_provider_changes_into_the_catalogue_file(tmp_path)
 async def test_refresh_leaves_an_invalid_file_unchanged(tmp_path):
     file = catalogue_file(tmp_path, "[strange]\n")
 
-    with pytest.raises(CommandError, match="stays as it is"):
+    with pytest.raises(CommandError, match="was not changed"):
         models_refreshed.write_changes(file, {"shop/one": {"title": "x"}})
 
     assert file.read_text() == "[strange]\n"

@@ -1,4 +1,4 @@
-"""What `fleek up` keeps alive: engines, the API, workers; alike for those who watch them."""
+"""The processes that `fleek up` keeps alive: engines, the API and workers, behind one protocol."""
 
 import signal
 from pathlib import Path
@@ -10,31 +10,31 @@ from app.embedded.errors import EngineStartError
 from app.embedded.process import Command, ManagedProcess, port_is_usable
 
 
-class Member(Protocol):
-    """One process that is started again when it dies."""
+class Supervised(Protocol):
+    """A process that is restarted when it dies."""
 
     @property
     def name(self) -> str:
-        """As people call it."""
+        """Its name in messages."""
         ...
 
     @property
     def log(self) -> Path:
-        """Where its output is."""
+        """The file or folder that holds its output."""
         ...
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether it is running."""
         ...
 
     @property
-    def fate(self) -> str:
-        """How it ended."""
+    def exit_reason(self) -> str:
+        """How it ended, in words."""
         ...
 
     def restart(self) -> None:
-        """Start it again, where it was.
+        """Start it again at the same address.
 
         Raises:
             EmbeddedError, OSError: It does not start.
@@ -43,7 +43,7 @@ class Member(Protocol):
 
 
 class Child:
-    """A Python process of ours."""
+    """A Python process of Fleek."""
 
     def __init__(self, name: str, command: Command, signals: StopSignals) -> None:
         self.name = name
@@ -54,47 +54,47 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """See `Member.alive`."""
+        """See `Supervised.alive`."""
         return self._process is not None and self._process.poll() is None
 
     @property
-    def fate(self) -> str:
-        """See `Member.fate`."""
-        return how_it_ended(self.status)
+    def exit_reason(self) -> str:
+        """See `Supervised.exit_reason`."""
+        return describe_exit(self.status)
 
     @property
     def status(self) -> int | None:
-        """Its exit status, or the negative signal; None while it runs."""
+        """Its exit status, a signal as a negative number; None while it runs."""
         return None if self._process is None else self._process.poll()
 
     @property
     def pid(self) -> int | None:
-        """Its process."""
+        """Its process id; None before the start."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start it; nothing is waited for."""
-        with self._signals.held():  # interrupted here, it would run and nobody would know
+        """Start it and return at once."""
+        with self._signals.held():  # an interrupt here would leave it running unnoticed
             self._process = ManagedProcess(self._command)
 
     restart = start
 
     def request_stop(self) -> None:
-        """Ask it to end and return at once."""
+        """Ask it to stop and return at once."""
         if self._process is not None:
             self._process.request_stop()
 
     def kill(self) -> None:
-        """End it now, if it still runs."""
+        """Kill it, if it still runs."""
         if self._process is not None:
             self._process.stop(0)
 
     def output(self) -> str:
-        """The last lines it wrote since it was started."""
+        """The last lines of output since it was started."""
         return "" if self._process is None else self._process.log_tail(40)
 
 
-class EngineMember:
+class SupervisedEngine:
     """An embedded engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -103,21 +103,21 @@ class EngineMember:
 
     @property
     def log(self) -> Path:
-        """See `Member.log`; its whole folder, in which the log lies."""
+        """See `Supervised.log`; the engine's folder, which holds the log."""
         return self._engine.data
 
     @property
     def alive(self) -> bool:
-        """See `Member.alive`."""
+        """See `Supervised.alive`."""
         return self._engine.alive
 
     @property
-    def fate(self) -> str:
-        """See `Member.fate`."""
-        return how_it_ended(self._engine.exit_status)
+    def exit_reason(self) -> str:
+        """See `Supervised.exit_reason`."""
+        return describe_exit(self._engine.exit_status)
 
     def restart(self) -> None:
-        """See `Member.restart`; on another port nobody would find it."""
+        """See `Supervised.restart`; only on the same port, where API and workers look for it."""
         port = self._engine.port
         self._engine.stop()
         if not port_is_usable(port, twin=self._engine.twins):
@@ -125,10 +125,10 @@ class EngineMember:
         self._engine.start()
 
 
-def how_it_ended(status: int | None) -> str:
+def describe_exit(status: int | None) -> str:
     """An exit status in words."""
     if status is None:
-        return "it is gone"
+        return "no longer running"
     if status >= 0:
         return f"exit code {status}"
     number = -status

@@ -1,42 +1,42 @@
-"""The programs of ours that `fleek up` runs, and how."""
+"""The command lines of the programs that `fleek up` runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from app.cli.bind_address import Listening
+from app.cli.bind_address import BindAddress
 from app.cli.environment import python
 from app.cli.up.processes import Child
 from app.cli.up.signals import StopSignals
 from app.core.database.migrations import ROOT
 from app.embedded.process import Command
 
-GOODBYE_SECONDS: Final = 3
-"""How long the API lets open requests end when it stops."""
+GRACEFUL_SECONDS: Final = 3
+"""How long a stopping API waits for open requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Programs:
-    """What they have in common: environment, working folder (the user's, where `.env` may lie), logs."""
+    """Programs with a common environment, working folder (the user's, which may hold a `.env`) and log folder."""
 
     environment: Mapping[str, str]
     logs: Path
     signals: StopSignals
 
     def migration(self) -> Child:
-        """Brings the schema up to date and ends."""
+        """Migrates the schema, then ends."""
         configuration = str(ROOT / "alembic.ini")
         return self._child("the migration", "migration", python("alembic", "-c", configuration, "upgrade", "head"))
 
     def bucket(self) -> Child:
-        """Makes the bucket where it is missing and ends."""
-        return self._child("making the bucket", "bucket", python("app.cli.prepare.bucket"))
+        """Creates the bucket if it is missing, then ends."""
+        return self._child("creating the bucket", "bucket", python("app.cli.prepare.bucket"))
 
-    def api(self, listening: Listening) -> Child:
+    def api(self, address: BindAddress) -> Child:
         """Serves HTTP."""
-        options = ["--host", listening.host, "--port", str(listening.port), "--workers", "1"]
-        options += ["--no-access-log", "--timeout-graceful-shutdown", str(GOODBYE_SECONDS)]
+        options = ["--host", address.host, "--port", str(address.port), "--workers", "1"]
+        options += ["--no-access-log", "--timeout-graceful-shutdown", str(GRACEFUL_SECONDS)]
         return self._child("API", "api", python("uvicorn", "app.main:app", "--app-dir", str(ROOT), *options))
 
     def worker(self, number: int) -> Child:

@@ -1,4 +1,4 @@
-"""Watches the members of `fleek up` and starts those again that die."""
+"""Restarts the processes of `fleek up` when they die."""
 
 import time
 from collections import deque
@@ -7,79 +7,80 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.cli.console import one_line, quoted, say
-from app.cli.up.processes import Member
+from app.cli.up.processes import Supervised
 from app.embedded.errors import EmbeddedError
 
-GLANCE_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.1
 PERIOD_SECONDS: Final = 60.0
-OFTEN: Final = 5
-"""Deaths within the period after which we stop believing that the next start helps."""
+TOO_MANY_DEATHS: Final = 5
+"""Deaths within the period after which restarts become rare."""
 PAUSES: Final = (0.0, 0.5, 1.0, 2.0)
-"""Seconds before a start, by the deaths within the period."""
+"""Seconds before a restart, by the number of deaths within the period."""
 LONG_PAUSE: Final = 30.0
 
 
 @dataclass
-class Watched:
-    """A member and its misfortunes."""
+class WatchedProcess:
+    """A process and its recent deaths."""
 
-    member: Member
+    process: Supervised
     deaths: deque[float] = field(default_factory=deque[float])
-    """When it died within the last period."""
+    """Times of the deaths within the last period."""
     due: float | None = None
-    """When it is started again; None: it ran when we last looked."""
-    fate: str = ""
+    """When it is restarted; None: it was running at the last check."""
+    exit_reason: str = ""
 
-    def died(self, now: float) -> float:
-        """Note a death; the seconds until it is due again."""
+    def record_death(self, now: float) -> float:
+        """Record a death; the seconds until the restart."""
         self.deaths.append(now)
         while self.deaths[0] < now - PERIOD_SECONDS:
             self.deaths.popleft()
-        often = len(self.deaths) >= OFTEN
-        pause = LONG_PAUSE if often else PAUSES[len(self.deaths) - 1]
+        too_many = len(self.deaths) >= TOO_MANY_DEATHS
+        pause = LONG_PAUSE if too_many else PAUSES[len(self.deaths) - 1]
         self.due = now + pause
         return pause
 
 
 class Supervisor:
-    """Looks after members until it is interrupted."""
+    """Supervises processes until it is interrupted."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self._watched = [Watched(member) for member in members]
+    def __init__(self, processes: Sequence[Supervised]) -> None:
+        self._watched = [WatchedProcess(process) for process in processes]
 
     def watch(self) -> None:
-        """Forever; `StopRequest` ends it."""
+        """Run until a `StopRequest` is raised."""
         while True:
             for watched in self._watched:
-                self._look_after(watched)
-            time.sleep(GLANCE_SECONDS)
+                self._check(watched)
+            time.sleep(POLL_SECONDS)
 
-    def _look_after(self, watched: Watched) -> None:
-        member = watched.member
+    def _check(self, watched: WatchedProcess) -> None:
+        process = watched.process
         if watched.due is None:
-            if member.alive:
+            if process.alive:
                 return
-            watched.fate = member.fate
-            if watched.died(time.monotonic()) == LONG_PAUSE:
-                tell(
-                    f"{member.name} died ({watched.fate}), {len(watched.deaths)} times within a minute; "
-                    f"next try in {LONG_PAUSE:.0f} s, its log: {quoted(member.log)}"
+            watched.exit_reason = process.exit_reason
+            if watched.record_death(time.monotonic()) == LONG_PAUSE:
+                say_with_time(
+                    f"{process.name} died ({watched.exit_reason}), {len(watched.deaths)} times within a minute; "
+                    f"next restart in {LONG_PAUSE:.0f} s, log: {quoted(process.log)}"
                 )
         if watched.due is not None and time.monotonic() >= watched.due:
             self._restart(watched)
 
-    def _restart(self, watched: Watched) -> None:
-        name = watched.member.name
+    def _restart(self, watched: WatchedProcess) -> None:
+        name = watched.process.name
         try:
-            watched.member.restart()
+            watched.process.restart()
         except (EmbeddedError, OSError) as error:
-            pause = watched.died(time.monotonic())
-            tell(f"{name} died ({watched.fate}) and does not start: {one_line(error)}; next try in {pause:.0f} s")
+            pause = watched.record_death(time.monotonic())
+            died = f"{name} died ({watched.exit_reason})"
+            say_with_time(f"{died} and cannot be restarted: {one_line(error)}; next attempt in {pause:.0f} s")
             return
         watched.due = None
-        tell(f"{name} died ({watched.fate}), started again")
+        say_with_time(f"{name} died ({watched.exit_reason}) and was restarted")
 
 
-def tell(text: str) -> None:
-    """Say it with the time of day."""
+def say_with_time(text: str) -> None:
+    """Print a line with the time of day."""
     say(f"{time.strftime('%H:%M:%S')}  {text}")

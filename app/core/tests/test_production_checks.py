@@ -6,8 +6,8 @@ from app.core import production_checks
 from app.core.config import Settings
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
+from tests.fleek_cli import bare_environment, fleek
 from tests.nursery import nursery
-from tests.test_up import bare_environment, fleek
 
 SOUND = {
     "ENVIRONMENT": "production",

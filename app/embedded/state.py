@@ -1,4 +1,4 @@
-"""What an engine must remember between two starts: its ports and its secrets."""
+"""The state of an engine that is kept between starts: ports and secrets."""
 
 import json
 import os
@@ -8,18 +8,18 @@ from typing import Self
 
 
 @dataclass
-class Facts:
-    """Kept in one file beside the engine's data, readable by its owner only."""
+class EngineState:
+    """Stored in one file beside the engine's data, readable by its owner only."""
 
     ports: dict[str, int] = field(default_factory=dict[str, int])
     secrets: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """What was written last; nothing if it is the first start.
+        """Read the file; empty on the first start.
 
         Raises:
-            ValueError: The file was changed by hand and says nothing we understand.
+            ValueError: The file is damaged.
         """
         try:
             return cls(**json.loads(path.read_bytes()))
@@ -29,7 +29,7 @@ class Facts:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     def write(self, path: Path) -> None:
-        """Replace the file at once: a crash leaves the old one or the new one."""
+        """Replace the file atomically: a crash leaves the old one or the new one."""
         draft = path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -17,20 +17,19 @@ import pytest
 from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
-from app.cli.listen.format import plain
+from app.cli.listen.format import printable
 from app.cli.listen.forward import webhook_id_of
-from app.cli.listen.sse_client import MOST_CHARACTERS, NotAnEventStreamError, Parser, ServerSentEvent
 from app.cli.main import app
 from app.embedded.lock import DataFolderLock
+from tests.fleek_cli import bare_environment, fleek
 from tests.receiver import Receiver, answering, dropping
 from tests.support import Client, eventually, served
-from tests.test_up import bare_environment, fleek
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class Listen:
-    """One `fleek listen`, ended at the end of the block."""
+    """One `fleek listen`, stopped at the end of the block."""
 
     def __init__(self, folder: Path, *options: str, stdout=None, **environment: str) -> None:
         self._out, self._notes = folder / "listen.out", folder / "listen.notes"
@@ -101,66 +100,18 @@ def address_of(client):
     return str(client.api.base_url).rstrip("/")
 
 
-WIRE = """\ufeffretry: 500
-: a comment
-event: add
-data: 1
-data:
-data:  é
-id: 7
-
-data
-
-id: 8
-
-nonsense
-event: without data
-
-"""
-TOLD = [ServerSentEvent("add", "1\n\n é", "7"), ServerSentEvent("message", "", "7")]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 1000])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_events_are_read_as_the_standard_says_wherever_the_chunks_are_cut(end, size):
-    wire = (WIRE.replace("\n", end) + f"data: unfinished{end}id: 9{end}").encode()
-    parser = Parser()
-
-    told = [event for at in range(0, len(wire), size) for event in parser.feed(wire[at : at + size])]
-
-    assert told == TOLD
-    assert (parser.last_id, parser.retry) == ("8", 0.5)
-
-
-def test_an_id_with_a_null_and_a_retry_that_is_no_number_are_ignored():
-    parser = Parser("5")
-
-    assert list(parser.feed(b"id: 6\0\nretry: soon\ndata: x\n\n")) == [ServerSentEvent("message", "x", "5")]
-    assert parser.retry is None
-
-
-def test_what_never_ends_is_no_event():
-    parser = Parser()
-
-    for _ in range(MOST_CHARACTERS // 1000):
-        assert list(parser.feed(b"x" * 1000)) == []
-
-    with pytest.raises(NotAnEventStreamError):
-        list(parser.feed(b"x"))
-
-
-def test_an_event_has_one_id_and_no_other_event_has_it():
+def test_webhook_id_is_stable_and_unique_per_event():
     one, other = "019c0a3e-0000-7000-8000-000000000001", "019c0a3e-0000-7000-8000-000000000002"
 
     assert webhook_id_of(one, 7) == webhook_id_of(one, 7)
     assert len({webhook_id_of(media, sequence) for media in (one, other) for sequence in (7, 8)}) == 4
 
 
-def test_what_is_shown_cannot_steer_a_terminal():
-    assert plain("a\x1b[2J\nb…") == "a [2J b…"
+def test_output_has_no_terminal_control_characters():
+    assert printable("a\x1b[2J\nb…") == "a [2J b…"
 
 
-async def test_each_event_is_shown_and_arrives_signed_as_a_webhook_would(server, receiver, tmp_path):
+async def test_each_event_is_shown_and_forwarded_signed_like_a_webhook(server, receiver, tmp_path):
     with Listen(tmp_path, "--api", address_of(server), "--forward-to", receiver.url, "--progress") as listen:
         await listen.says("connected")
         media = await server.until(await server.faulty(delay=1.5))
@@ -178,15 +129,15 @@ async def test_each_event_is_shown_and_arrives_signed_as_a_webhook_would(server,
     assert all("-> 204 in " in line for line in lines)
     assert f"1 file, {media['files'][0]['url']}" in lines[2]
     (secret,) = [word.strip(";,") for word in listen.notes.split() if word.startswith("whsec_")]
-    told = [Webhook(secret).verify(got.body, got.headers) for got in receiver.got]
-    assert [payload["type"] for payload in told] == ["media.queued", "media.started", "media.completed"]
-    assert told[2]["data"]["files"] == media["files"]
-    assert [got.id for got in receiver.got] == [webhook_id_of(media["id"], payload["sequence"]) for payload in told]
+    payloads = [Webhook(secret).verify(got.body, got.headers) for got in receiver.got]
+    assert [payload["type"] for payload in payloads] == ["media.queued", "media.started", "media.completed"]
+    assert payloads[2]["data"]["files"] == media["files"]
+    assert [got.id for got in receiver.got] == [webhook_id_of(media["id"], payload["sequence"]) for payload in payloads]
     assert receiver.got[0].headers["content-type"] == "application/json"
-    assert "stopped; 3 events, 0 of them not taken by the receiver" in listen.notes
+    assert "stopped; 3 events, 0 of them not accepted by the receiver" in listen.notes
 
 
-async def test_what_a_receiver_refuses_is_said_and_not_tried_again(server, receiver, tmp_path):
+async def test_failed_forward_is_reported_and_not_retried(server, receiver, tmp_path):
     options = ("--api", address_of(server), "--forward-to", receiver.url, "--events", "completed,media.failed")
     receiver.answer = answering(500)
     with Listen(tmp_path, *options, FLEEK_LISTEN_SECRET=SECRET) as listen:
@@ -210,14 +161,14 @@ async def test_what_a_receiver_refuses_is_said_and_not_tried_again(server, recei
         lines, ("answered 500", "answered 302: redirects are not", "the connection to", "no connection to"), strict=True
     ):
         assert f": {reason}" in line.partition("-> FAILED in ")[2]
-        assert line.endswith("not tried again")
+        assert line.endswith("not retried")
     assert receiver.types() == ["media.failed", "media.completed", "media.completed"]
     assert Webhook(SECRET).verify(receiver.got[0].body, receiver.got[0].headers)
     assert SECRET not in listen.notes
-    assert "4 of them not taken" in listen.notes
+    assert "4 of them not accepted" in listen.notes
 
 
-async def test_a_restart_of_the_api_makes_no_gap_and_no_double(settings, runner, receiver, tmp_path):
+async def test_restart_of_the_api_loses_and_duplicates_no_event(settings, runner, receiver, tmp_path):
     assert runner.in_flight == 0
     count = 30
     with contextlib.ExitStack() as stack:
@@ -226,35 +177,35 @@ async def test_a_restart_of_the_api_makes_no_gap_and_no_double(settings, runner,
                 options = ("--api", address, "--forward-to", receiver.url, "--json")
                 listen = stack.enter_context(Listen(tmp_path, *options))
                 await listen.says("connected")
-                asked = await asyncio.gather(*(client.faulty(delay=1) for _ in range(count)))
+                requested = await asyncio.gather(*(client.faulty(delay=1) for _ in range(count)))
                 await eventually(lambda: asyncio.sleep(0, receiver.types()), lambda types: "media.started" in types)
                 os.kill(address.pid, signal.SIGKILL)
             await listen.says("disconnected")
-        # While nobody serves the API, jobs go on.
+        # While the API is down, jobs go on.
         await eventually(lambda: asyncio.sleep(0, runner.in_flight == 0))
         with served(settings, tmp_path / "api2.log", port=urlsplit(address).port) as again:
             assert again == address
             async with client_of(address) as client:
-                asked.append(await client.until(await client.faulty()))
+                requested.append(await client.until(await client.faulty()))
             await eventually(
                 lambda: asyncio.sleep(0, receiver.types()), lambda types: types.count("media.completed") == count + 1
             )
             assert listen.stop() == 0
 
-    told = [(got.payload["data"]["id"], got.payload["type"].partition(".")[2]) for got in receiver.got]
-    assert len(told) == len(set(told)) == 3 * (count + 1)
-    for media in asked:
-        assert [name for of, name in told if of == media["id"]] == ["queued", "started", "completed"]
+    received = [(got.payload["data"]["id"], got.payload["type"].partition(".")[2]) for got in receiver.got]
+    assert len(received) == len(set(received)) == 3 * (count + 1)
+    for media in requested:
+        assert [name for of, name in received if of == media["id"]] == ["queued", "started", "completed"]
     shown = [json.loads(line) for line in listen.lines]
-    assert [(line["data"]["data"]["id"], line["event"]) for line in shown] == told
+    assert [(line["data"]["data"]["id"], line["event"]) for line in shown] == received
     assert [line["forwarded"]["webhook_id"] for line in shown] == [got.id for got in receiver.got]
     assert len({got.id for got in receiver.got}) == len(receiver.got)
     assert {line["forwarded"]["status_code"] for line in shown} == {204}
     assert listen.notes.count("disconnected") <= 2
-    assert "connected again" in listen.notes
+    assert "reconnected" in listen.notes
 
 
-async def test_it_can_be_narrowed_and_ends_when_nobody_reads_it(server, tmp_path):
+async def test_filters_apply_and_a_closed_output_ends_listen(server, tmp_path):
     reading, writing = os.pipe()
     options = ("--status", "COMPLETED", "--tag", "blue", "--model", "dummy/faulty")
     with Listen(tmp_path, *options, stdout=writing, FLEEK_API=address_of(server)) as listen:
@@ -272,24 +223,24 @@ async def test_it_can_be_narrowed_and_ends_when_nobody_reads_it(server, tmp_path
     assert "Traceback" not in listen.notes
 
 
-async def test_it_finds_a_running_up_and_waits_for_an_api_that_is_not_there_yet(tmp_path):
+async def test_listen_finds_a_running_fleek_up_and_waits_for_its_api(tmp_path):
     with DataFolderLock(tmp_path / ".fleek"):
         (tmp_path / ".fleek" / "env").write_text("PUBLIC_URL='http://127.0.0.1:9/'\n")
         with Listen(tmp_path) as listen:
             await listen.says("listening at http://127.0.0.1:9\n")
-            await listen.says("no connection to 127.0.0.1, port 9 (Connection refused); trying again every 2 s")
+            await listen.says("no connection to 127.0.0.1, port 9 (Connection refused); retrying every 2 s")
             assert listen.stop() == 0
 
 
-async def test_what_is_no_api_is_said(receiver, tmp_path):
+async def test_address_of_another_server_is_reported(receiver, tmp_path):
     receiver.answer = answering(200, "hello")
     done = await asyncio.to_thread(fleek, "listen", "--api", receiver.url, folder=tmp_path)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{receiver.url}/media/events answered 200 (text/plain): this is no API of Fleek" in done.stderr
+    assert f"{receiver.url}/media/events answered 200 (text/plain): this is not a Fleek API" in done.stderr
 
 
-async def test_what_the_api_refuses_is_said(server, tmp_path):
+async def test_refusal_by_the_api_is_reported(server, tmp_path):
     options = ("--api", address_of(server), "--model", "x" * 201)
     done = await asyncio.to_thread(fleek, "listen", *options, folder=tmp_path)
 
@@ -300,15 +251,15 @@ async def test_what_the_api_refuses_is_said(server, tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--events", "complete"), "complete; there are queued, started"),
+        (("--events", "complete"), "unknown event complete; known are queued, started"),
         (("--api", "localhost:8000"), "must begin with http:// or https://"),
         (("--forward-to", "3000"), "must begin with http:// or https://"),
-        (("--secret", "geheim"), "whsec_ and base64"),
-        (("--secret", "whsec_"), "whsec_ and base64"),
+        (("--secret", "geheim"), "whsec_ followed by base64"),
+        (("--secret", "whsec_"), "whsec_ followed by base64"),
         (("--status", "DONE"), "COMPLETED"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_to_change(options, complaint):
+def test_invalid_option_is_named_with_what_to_change(options, complaint):
     done = CliRunner().invoke(app, ["listen", *options], env={"COLUMNS": "200"})
 
     assert (done.exit_code, done.stdout) == (2, "")
