@@ -26,6 +26,9 @@ from app.tools.families import LEASES_EXPIRED, SWEEP_FOUND
 from app.tools.metrics import GAUGES
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from scripts.docs.structure import structure_page  # noqa: E402 - this file is run by its path
+
 NOTE = "<!-- Written by scripts/docs/reference.py from the code; manual changes are lost. -->\n\n"
 
 
@@ -224,6 +227,7 @@ PAGES = {
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/command-line.md": command_line_page,
     "docs/architecture/3-states.md": states_page,
+    "docs/architecture/4-where-things-are.md": structure_page,
 }
 
 
