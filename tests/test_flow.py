@@ -2,6 +2,7 @@
 
 from tests.walks import Walk
 
+
 async def test_request(client):
     for _ in range(3):
         await client.generate(model="dummy/painter", input={"width": 64, "height": 64})

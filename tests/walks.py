@@ -7,7 +7,7 @@ A hop is such a call, counted once for each function. Not counted: what every re
 import sys
 from pathlib import PurePath
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 LEFT_OUT: Final = ("core/http_server/", "core/telemetry/", "jobs/metrics/recording.py", "logs/")
 
@@ -25,7 +25,7 @@ class Walk:
         self.hops: list[tuple[str, str]] = []
         """File below `app`, and qualified name, in the order of the first calls."""
 
-    def __enter__(self) -> "Walk":
+    def __enter__(self) -> Self:
         sys.setprofile(self._on_event)
         return self
 

@@ -23,7 +23,7 @@ class ComfyUIServer:
         """Whether it chooses ids of its own, as servers before 2025 do."""
         self.outcome = "success"
         self.faults: dict[str, list[str]] = defaultdict(list)
-        """Of the next requests, by path: `drop`, `accept and drop`, `accept and hang`, `accept and 500`, status."""
+        """By path, faults of the next requests: `drop`, `accept and drop`, `accept and hang`, `accept and 500`, 503."""
         self.pending: list[list[Any]] = []
         self.running: list[list[Any]] = []
         self.history: dict[str, dict[str, Any]] = {}

@@ -64,14 +64,14 @@ class Storage:
         return urls.file_url
 
     async def _initiate(self, file: InputFile) -> _UploadUrls:
-        asked = Request(
+        initiation = Request(
             method="POST",
             url=f"{self._base}/storage/upload/initiate?storage_type=fal-cdn-v3",
             headers={"Authorization": f"Key {self._key}", "Content-Type": "application/json"},
             body=msgspec.json.encode({"content_type": file.media_type, "file_name": file.name}),
             guarded=False,
         )
-        answer = await ask(self._http, asked, provider=self._name)
+        answer = await ask(self._http, initiation, provider=self._name)
         if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
             raise errors.refusal(self._name, answer.status, answer.headers, answer.body, spending=False)
         try:
