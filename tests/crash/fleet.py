@@ -54,7 +54,7 @@ class Nursling(ManagedProcess):
 
     def __init__(self, nursery: Nursery, command: Command, inherited: Sequence[int]) -> None:
         self._command = command
-        self._asked = False
+        self._stop_requested = False
         with command.log.open("ab") as log:
             self._log_start = log.tell()
         self._process = nursery.fork(
