@@ -8,11 +8,9 @@ async def test_request(client):
         await client.generate(model="dummy/painter", input={"width": 64, "height": 64})
     with Walk("generate") as walk:
         await client.generate(model="dummy/painter", input={"width": 64, "height": 64})
-    print(walk.table, len(walk.hops), len(walk.files))
 
 
 async def test_job(product):
     await product.until(await product.generate(model="dummy/painter", input={"width": 64, "height": 64}))
     with Walk("Runner._claim", "Runner._run", "Submitter._submit", "GroupCommit._run") as walk:
         await product.until(await product.generate(model="dummy/painter", input={"width": 64, "height": 64}))
-    print(walk.table, len(walk.hops), len(walk.files))
