@@ -3,7 +3,7 @@
 import pytest
 
 from app.media.errors import UnknownModelInRequestError
-from app.media.intake.submit import find_model
+from app.media.intake.validation import find_model
 from app.media_generator import loading
 
 
