@@ -41,9 +41,7 @@ def list_models(
     offers: list[Offer | RouteListing] = [*registry.offers(hidden=True), *registry.routes()]
     shown = [one for one in offers if provider in {None, one.full_name.partition("/")[0]}]
     if json:
-        show_json(
-            {"items": [models_refreshed.plain(one) for one in shown], "unavailable_providers": registry.load_errors}
-        )
+        show_json({"items": [models_refreshed.plain(one) for one in shown], "load_errors": registry.load_errors})
         return
     rows = table("MODEL", "STATUS", ">PRICE", "PER", "MAKES", "TITLE")
     for one in shown:
@@ -54,7 +52,7 @@ def list_models(
         rows.add_row(one.full_name, standing, price, per, ", ".join(card.output_types), card.title)
     show_table(rows)
     for name, why in registry.load_errors.items():
-        say(f"Provider {name} is unavailable: {why}")
+        say(f"{name} is unavailable: {why}")
 
 
 @app.command()

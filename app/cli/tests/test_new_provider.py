@@ -40,7 +40,7 @@ async def test_skeleton_generates_media_once_configured(skeleton, monkeypatch, c
     entry = EntryPoint("acme-labs", "fleek_acme_labs.provider:AcmeLabsMediaGeneratorModel", loading.SERVICES)
     monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
     async with importlib.import_module("server").Server() as server, open_http() as http:
-        plan = loading.Plan({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
+        plan = loading.ProviderConfig({"ACME_LABS_BASE_URL": server.url, "ACME_LABS_API_KEY": "secret"})
         loaded = loading.load_registry(plan, http)
         provider = loaded.providers["acme-labs"]
         client.api._transport.app.state.runtime.registry._offers.update(loaded._offers)
@@ -48,7 +48,7 @@ async def test_skeleton_generates_media_once_configured(skeleton, monkeypatch, c
 
         done = await client.until(await client.generate(model="acme-labs/image"))
 
-    assert loaded.broken == {}
+    assert loaded.load_errors == {}
     assert (done["status"], done["files"][0]["media_type"], len(server.sold)) == ("COMPLETED", "image/png", 1)
 
 
@@ -56,8 +56,8 @@ def test_provider_without_an_account_is_not_loaded(monkeypatch):
     entry = EntryPoint("acme-labs", "no.such.module:Provider", loading.SERVICES)
     monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
 
-    assert loading.load_registry(loading.Plan({"ACME_LABS_REGION": "eu"})).broken == {}
-    assert set(loading.load_registry(loading.Plan({"ACME_LABS_API_KEY": "x"})).broken) == {"acme-labs"}
+    assert loading.load_registry(loading.ProviderConfig({"ACME_LABS_REGION": "eu"})).load_errors == {}
+    assert set(loading.load_registry(loading.ProviderConfig({"ACME_LABS_API_KEY": "x"})).load_errors) == {"acme-labs"}
 
 
 def test_further_accounts_have_their_own_names_and_settings(skeleton, monkeypatch):
@@ -66,11 +66,11 @@ def test_further_accounts_have_their_own_names_and_settings(skeleton, monkeypatc
     monkeypatch.setattr(loading, "entry_points", lambda: EntryPoints([entry]))
     variables = {"ACME_LABS_API_KEY": "one", "ACME_EU_API_KEY": "two", "ACME_EU_SUBMIT_SECONDS": "soon"}
 
-    loaded = loading.load_registry(loading.Plan(variables, {"acme-eu": "acme-labs", "other": "nothing"}))
+    loaded = loading.load_registry(loading.ProviderConfig(variables, {"acme-eu": "acme-labs", "other": "nothing"}))
 
     assert [offer.full_name for offer in loaded.offers()] == ["acme-labs/image"]
-    assert "ACME_EU_SUBMIT_SECONDS" in loaded.broken["acme-eu"]
-    assert "no kind of provider 'nothing'" in loaded.broken["other"]
+    assert "ACME_EU_SUBMIT_SECONDS" in loaded.load_errors["acme-eu"]
+    assert "no kind of provider 'nothing'" in loaded.load_errors["other"]
 
 
 @pytest.mark.parametrize("name", ["Acme", "acme_labs", "-acme", "acme--labs", "1acme", "", "a/b"])
