@@ -85,7 +85,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                 subscriptions = Subscriptions(runtime.db, runtime.changes)
                 reads = BatchedReads(runtime.db, Payloads(runtime.db, chosen.public_url))
                 callbacks = CallbackReceiver(runtime.db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS))
-                app.state.desk = MediaDependencies(
+                app.state.media = MediaDependencies(
                     runtime.media_services(waker),
                     chosen.public_url,
                     subscriptions,

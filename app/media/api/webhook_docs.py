@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.media.api.schemas import MediaOut
-from app.media.events.payloads import MOST_BYTES
+from app.media.events.payloads import MAX_BYTES
 from app.webhooks.event_types import TEST_TYPE, EventType
 
 webhooks = APIRouter()
@@ -40,7 +40,7 @@ class MediaEventOut(BaseModel):
     data: MediaOut = Field(description="The media as it was when the event was first sent.")
     omitted: list[str] | None = Field(
         default=None,
-        description=f"What was left out or cut, so that the body stays below {MOST_BYTES} bytes; read it at the media.",
+        description=f"What was left out or cut, so that the body stays below {MAX_BYTES} bytes; read it at the media.",
         examples=[["input.image"]],
     )
 

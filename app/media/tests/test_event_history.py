@@ -7,13 +7,13 @@ import asyncpg
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.media.events import history
-from app.media.events.history import MediaLook, OwnerLook
+from app.media.events.history import MediaPosition, OwnerPosition
 
 
 async def test_history_row_committed_late_under_a_lower_id_is_not_missed(db, client, settings):
     media = await client.faulty()
-    start = await history.newest_transaction(db) - 1
-    position = OwnerLook(DEFAULT_OWNER_ID, start, 2**53)
+    start = await history.oldest_running_transaction(db) - 1
+    position = OwnerPosition(DEFAULT_OWNER_ID, start, 2**53)
     insert = """INSERT INTO media_history (media_id, owner_id, event, status)
         VALUES ($1, $2, 'claimed', 'PROCESSING') RETURNING id"""
     slow = await asyncpg.connect(settings.database_dsn)
@@ -24,23 +24,27 @@ async def test_history_row_committed_late_under_a_lower_id_is_not_missed(db, cli
         lower = await slow.fetchval(insert, UUID(media["id"]), DEFAULT_OWNER_ID)
         higher = (await db.fetchrow(insert, UUID(media["id"]), DEFAULT_OWNER_ID))["id"]
 
-        before = (await history.look_at_owners(db, [position]))[0]
+        before = (await history.read_owners(db, [position]))[0]
         await transaction.commit()
-        after = (await history.look_at_owners(db, [position]))[0]
+        after = (await history.read_owners(db, [position]))[0]
 
     assert lower < higher
-    assert (before.history, before.hidden) == ([], True)
+    assert (before.history, before.held_back) == ([], True)
     assert [row.id for row in after.history] == [lower, higher]
 
 
 async def test_streams_at_the_same_position_share_one_result(client, db):
     media = await client.faulty()
-    start, missing = MediaLook(UUID(media["id"]), 0, 0, 0), MediaLook(UUID(int=1), 0, 0, 0)
+    start, missing = MediaPosition(UUID(media["id"]), 0, 0, 0), MediaPosition(UUID(int=1), 0, 0, 0)
 
-    first, nothing, second = await history.look_at_media(db, [start, missing, start])
-    old, new, again = await history.look_at_owners(
+    first, nothing, second = await history.read_media(db, [start, missing, start])
+    old, new, again = await history.read_owners(
         db,
-        [OwnerLook(DEFAULT_OWNER_ID, 0, 0), OwnerLook(DEFAULT_OWNER_ID, 2**40, 0), OwnerLook(DEFAULT_OWNER_ID, 0, 0)],
+        [
+            OwnerPosition(DEFAULT_OWNER_ID, 0, 0),
+            OwnerPosition(DEFAULT_OWNER_ID, 2**40, 0),
+            OwnerPosition(DEFAULT_OWNER_ID, 0, 0),
+        ],
     )
 
     assert (first is second, len(first.history), nothing) == (True, 1, None)

@@ -28,8 +28,8 @@ from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import LocalSettings, is_installed, pipeline_card
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Running, Submission, Succeeded
-from tests.support import Client, attempts_of, eventually, served
 from tests.event_streams import open_stream
+from tests.support import Client, attempts_of, eventually, served
 
 pytestmark = pytest.mark.timeout(600)
 PATIENCE = 240
