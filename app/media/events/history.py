@@ -182,7 +182,7 @@ async def read_media(db: DatabasePool, positions: Sequence[MediaPosition]) -> li
 
 
 async def read_owners(db: DatabasePool, positions: Sequence[OwnerPosition]) -> list[OwnerUpdate]:
-    """What follows each position. Equal positions share one result: many streams of an owner cost little more than one."""
+    """What follows each position; equal ones share one result, so many streams of an owner cost little."""
     distinct = {position: number for number, position in enumerate(dict.fromkeys(positions), 1)}
     rows = await db.fetch_as(
         _OwnerUpdateRow,
