@@ -110,7 +110,7 @@ async def test_invalid_field_is_named_and_nothing_is_stored(client, body, field)
     ("body", "detail"),
     [
         ({}, "prompt: is required"),
-        ({"prompt": "x", "width": 512}, "width: there is no such field; a model's own parameters belong into 'input'"),
+        ({"prompt": "x", "width": 512}, "width: there is no such field; a model's own parameters belong in 'input'"),
         ({"prompt": "x", "modle": "dummy/painter"}, "modle: there is no such field; did you mean 'model'?"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from app.media.errors import UnknownModelInRequestError
-from app.media.intake.submit import find_model
+from app.media.intake.validation import find_model
 from app.media_generator import loading
 
 
@@ -13,7 +13,7 @@ async def test_model_of_an_unconfigured_provider_names_the_setting(api):
     answer = await api.post("/media/generate", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_model")
-    assert "set REPLICATE_API_TOKEN and start" in answer.json()["detail"]
+    assert "set REPLICATE_API_TOKEN and restart" in answer.json()["detail"]
 
 
 def test_unknown_model_without_similar_names_does_not_list_every_model():
@@ -31,4 +31,4 @@ def test_model_of_a_provider_that_failed_to_load_points_to_the_reason():
     with pytest.raises(UnknownModelInRequestError, match="/tools/ready"):
         find_model(registry, "cog/model")
 
-    assert "COG_BASE_URL" in registry.broken["cog"]
+    assert "COG_BASE_URL" in registry.load_errors["cog"]
