@@ -134,8 +134,8 @@ class CostOut(BaseModel):
     amount: str | None = Field(description="A decimal number; null: not known.", examples=["0.0031"])
     currency: str = Field(examples=["USD"])
     basis: CostBasis | None = Field(
-        description="`reported` by the provider, or `computed`, at least in part, from billed units and the price in the "
-        "catalogue."
+        description="`reported` by the provider, or `computed`, at least in part, from billed units and the price in "
+        "the catalogue."
     )
     estimate: str | None = Field(description="The estimate at the time of submission; null: not known.")
 

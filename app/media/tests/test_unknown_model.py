@@ -17,7 +17,7 @@ async def test_model_of_an_unconfigured_provider_names_the_setting(api):
 
 
 def test_unknown_model_without_similar_names_does_not_list_every_model():
-    registry = loading.load_registry(loading.Plan({"FAL_KEY": "x"}))
+    registry = loading.load_registry(loading.ProviderConfig({"FAL_KEY": "x"}))
 
     with pytest.raises(UnknownModelInRequestError, match="GET /models") as refused:
         find_model(registry, "xyz")
@@ -26,7 +26,7 @@ def test_unknown_model_without_similar_names_does_not_list_every_model():
 
 
 def test_model_of_a_provider_that_failed_to_load_points_to_the_reason():
-    registry = loading.load_registry(loading.Plan({"COG_API_KEY": "x"}))
+    registry = loading.load_registry(loading.ProviderConfig({"COG_API_KEY": "x"}))
 
     with pytest.raises(UnknownModelInRequestError, match="/tools/ready"):
         find_model(registry, "cog/model")
