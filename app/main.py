@@ -85,13 +85,9 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                 subscriptions = Subscriptions(runtime.db, runtime.changes)
                 reads = BatchedReads(runtime.db, Payloads(runtime.db, chosen.public_url))
                 callbacks = CallbackReceiver(runtime.db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS))
-                app.state.desk = MediaDependencies(
-                    runtime.media_services(waker),
-                    chosen.public_url,
-                    subscriptions,
-                    reads,
-                    callbacks,
-                    chosen.max_output_bytes,
+                services = runtime.media_services(waker)
+                app.state.media = MediaDependencies(
+                    services, chosen.public_url, subscriptions, reads, callbacks, chosen.max_output_bytes
                 )
                 runtime.changes.batch_seconds = REQUEST_BATCH_SECONDS
                 runtime.db.on_change = _change_publisher(runtime.changes, waker)

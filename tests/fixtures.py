@@ -43,7 +43,7 @@ _SLOWEST = (
     "test_cog_callbacks",
     "test_replicate",
 )
-_SLOW = ("test_fleet", "test_poison", "test_serve_worker", "test_cog", "test_fal", "test_outages", "test_streams")
+_SLOW = ("test_fleet", "test_poison", "test_serve_worker", "test_cog", "test_fal", "test_outages", "test_event_streams")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,9 +7,9 @@ import signal
 import httpx2
 
 from app.embedded.engines import VALKEY, Engines
+from tests.event_streams import open_stream
 from tests.receiver import Receiver, answering, hanging
 from tests.support import Client, eventually, make_settings, served, worker
-from tests.test_streams import reading
 from tests.webhook_delivery import deliveries_of, register
 
 TOLD = ["media.queued", "media.started", "media.completed"]
@@ -35,7 +35,7 @@ async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines
                     client = Client(api)
                     await eventually(client.answers)
                     webhook = await register(client, receiver.url, events=TOLD)
-                    async with reading(api, "/media/events") as reader:
+                    async with open_stream(api, "/media/events") as reader:
                         asked += [await client.faulty(), await client.faulty()]
                         await read(reader, 2)
                         last_id = reader.last_id
@@ -64,7 +64,7 @@ async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines
                 async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
                     client = Client(api)
                     await eventually(client.answers)
-                    async with reading(api, "/media/events", last_id) as reader:
+                    async with open_stream(api, "/media/events", last_id) as reader:
                         await read(reader, 9)
                     delivered = await eventually(
                         lambda: deliveries_of(client, webhook, status="delivered"), lambda found: len(found) == 9

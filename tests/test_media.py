@@ -1,4 +1,4 @@
-"""The API as its users see it, with a runner at work on real engines."""
+"""The media API end to end, with a runner on real engines."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from tests.support import eventually
 PAINTER = {"width": 96, "height": 64, "seed": 7}
 
 
-async def test_a_prompt_becomes_a_picture_in_the_bucket(product):
+async def test_prompt_becomes_a_picture_in_the_bucket(product):
     asked = await product.generate(prompt="a lighthouse at dawn", input=PAINTER, metadata={"order": "A-17"})
 
     done = await product.until(asked)
@@ -34,7 +34,7 @@ async def test_a_prompt_becomes_a_picture_in_the_bucket(product):
     assert Image.open(io.BytesIO(fetched.content)).size == (file["width"], file["height"]) == (96, 64)
 
 
-async def test_what_is_accepted_says_where_to_poll(client):
+async def test_accepted_request_says_where_to_poll(client):
     answer = await client.api.post("/media/generate", json={"prompt": "x"})
 
     assert answer.status_code == 202
@@ -52,14 +52,14 @@ async def test_what_is_accepted_says_where_to_poll(client):
     assert UUID(body["id"]).version == 7
 
 
-async def test_each_request_rings_the_bell_of_its_queue(client, bell):
+async def test_request_wakes_the_workers_of_its_queue(client, bell):
     await client.generate()
     await client.faulty()
 
     assert bell.rings == ["local", "network"]
 
 
-async def test_several_outputs_are_different_pictures_with_addresses_of_their_own(product):
+async def test_outputs_of_one_media_are_different_files(product):
     done = await product.until(await product.generate(input={**PAINTER, "num_outputs": 3, "output_format": "webp"}))
 
     assert [file["index"] for file in done["files"]] == [0, 1, 2]
@@ -67,7 +67,7 @@ async def test_several_outputs_are_different_pictures_with_addresses_of_their_ow
     assert {file["media_type"] for file in done["files"]} == {"image/webp"}
 
 
-async def test_the_same_prompt_and_seed_give_the_same_pixels(product):
+async def test_same_prompt_and_seed_give_the_same_pixels(product):
     first, second = await asyncio.gather(*(product.generate(input=PAINTER) for _ in range(2)))
 
     files = [(await product.until(media))["files"][0] for media in (first, second)]
@@ -95,7 +95,7 @@ async def test_the_same_prompt_and_seed_give_the_same_pixels(product):
         ({"prompt": "x", "metadata": []}, "metadata"),
     ],
 )
-async def test_a_wrong_field_is_named_and_leaves_nothing_behind(client, body, field):
+async def test_invalid_field_is_named_and_nothing_is_stored(client, body, field):
     answer = await client.api.post("/media/generate", json=body)
 
     assert answer.status_code == 422
@@ -110,11 +110,11 @@ async def test_a_wrong_field_is_named_and_leaves_nothing_behind(client, body, fi
     ("body", "detail"),
     [
         ({}, "prompt: is required"),
-        ({"prompt": "x", "width": 512}, "width: there is no such field; a model's own parameters belong into 'input'"),
+        ({"prompt": "x", "width": 512}, "width: there is no such field; a model's own parameters belong in 'input'"),
         ({"prompt": "x", "modle": "dummy/painter"}, "modle: there is no such field; did you mean 'model'?"),
     ],
 )
-async def test_a_field_that_is_missing_or_unknown_is_told_in_words_that_help(client, body, detail):
+async def test_missing_or_unknown_field_is_explained(client, body, detail):
     problem = (await client.api.post("/media/generate", json=body)).json()
 
     assert problem["detail"] == detail
@@ -123,14 +123,14 @@ async def test_a_field_that_is_missing_or_unknown_is_told_in_words_that_help(cli
     assert (wrong["allowed"] or ["prompt", "model", "input"])[:3] == ["prompt", "model", "input"]
 
 
-async def test_an_unknown_model_is_answered_with_the_near_names(client):
+async def test_unknown_model_is_refused_with_similar_names(client):
     answer = await client.api.post("/media/generate", json={"prompt": "x", "model": "dumy/paintr"})
 
     assert answer.json()["code"] == "unknown_model"
     assert answer.json()["errors"][0]["allowed"][0] == "dummy/painter"
 
 
-async def test_a_wrong_parameter_says_what_is_allowed(client):
+async def test_invalid_parameter_says_what_is_allowed(client):
     answer = await client.api.post("/media/generate", json={"prompt": "x", "input": {"width": 5000}})
 
     assert answer.json()["errors"] == [
@@ -143,14 +143,14 @@ async def test_a_wrong_parameter_says_what_is_allowed(client):
     ]
 
 
-async def test_a_body_that_is_no_json_says_which_header_to_send(client):
+async def test_body_that_is_not_json_says_which_header_to_send(client):
     answer = await client.api.post("/media/generate", content="prompt=x")
 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
     assert "Content-Type: application/json" in answer.json()["detail"]
 
 
-async def test_a_backslash_in_metadata_is_no_forbidden_character(client):
+async def test_escaped_backslash_in_metadata_is_not_taken_for_nul(client):
     asked = await client.generate(metadata={"path": "C:\\u0000\\new"})
 
     assert (await client.media(asked))["metadata"] == {"path": "C:\\u0000\\new"}
@@ -170,21 +170,21 @@ async def test_a_backslash_in_metadata_is_no_forbidden_character(client):
         ("/nowhere/{}", "not_found"),
     ],
 )
-async def test_what_is_not_there_has_a_code_of_its_own(client, path, code):
+async def test_missing_resource_has_its_own_error_code(client, path, code):
     answer = await client.api.get(path.format("01a2042b-7bbc-7b76-8ad7-006105ba42a4"))
 
     assert (answer.status_code, answer.json()["code"]) == (404, code)
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_method_that_is_not_possible_is_a_problem_too(client):
+async def test_wrong_method_is_answered_as_a_problem(client):
     answer = await client.api.delete("/media/generate")
 
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
 
 
-async def test_a_light_status_is_not_sent_twice_while_nothing_changes(product):
+async def test_unchanged_job_status_is_answered_304(product):
     asked = await product.faulty(hang=True)
     await product.until(asked, "PROCESSING")
     await asyncio.sleep(0.1)
@@ -197,7 +197,7 @@ async def test_a_light_status_is_not_sent_twice_while_nothing_changes(product):
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_a_finished_media_is_answered_alike_by_every_address(product):
+async def test_finished_media_is_the_same_at_every_url(product):
     done = await product.until(await product.faulty())
 
     by_job = await product.api.get(f"/media/status/{done['job_id']}")
@@ -209,7 +209,7 @@ async def test_a_finished_media_is_answered_alike_by_every_address(product):
     assert unchanged.status_code == 304
 
 
-async def test_content_of_a_media_that_is_not_done_says_where_it_stands(client):
+async def test_content_of_an_unfinished_media_is_a_conflict_with_its_status(client):
     asked = await client.generate()
 
     answer = await client.api.get(f"/media/content/{asked['id']}")
@@ -219,7 +219,7 @@ async def test_content_of_a_media_that_is_not_done_says_where_it_stands(client):
     assert answer.json()["media_status"] == "IN_QUEUE"
 
 
-async def test_content_as_json_tells_until_when_the_url_lives(product):
+async def test_content_as_json_says_when_the_url_expires(product):
     done = await product.until(await product.faulty())
 
     answer = await product.api.get(done["files"][0]["url"], headers={"Accept": "application/json"})
@@ -230,7 +230,7 @@ async def test_content_as_json_tells_until_when_the_url_lives(product):
     assert answer.json()["expires_at"].endswith("Z")
 
 
-async def test_a_file_that_a_media_does_not_have_is_not_found(product):
+async def test_file_index_out_of_range_is_not_found(product):
     done = await product.until(await product.faulty())
 
     answer = await product.api.get(f"/media/content/{done['id']}", params={"index": 1})
@@ -238,7 +238,7 @@ async def test_a_file_that_a_media_does_not_have_is_not_found(product):
     assert (answer.status_code, answer.json()["code"]) == (404, "file_not_found")
 
 
-async def test_the_history_is_paged_newest_first_without_loss_or_double(client):
+async def test_list_pages_are_newest_first_and_complete(client):
     asked = [(await client.generate(prompt=f"number {number}"))["id"] for number in range(7)]
 
     seen, cursor = [], None
@@ -254,7 +254,7 @@ async def test_the_history_is_paged_newest_first_without_loss_or_double(client):
     assert len(seen) == 7
 
 
-async def test_the_history_can_be_narrowed_to_a_status(product):
+async def test_list_is_filtered_by_status(product):
     done = await product.until(await product.faulty())
     failed = await product.until(await product.faulty(fail_times=1, fail_with="credit"))
 
@@ -267,14 +267,14 @@ async def test_the_history_can_be_narrowed_to_a_status(product):
 
 
 @pytest.mark.parametrize("query", ["cursor=nonsense", "limit=0", "limit=101", "limit=many", "status=DONE"])
-async def test_a_wrong_query_is_named(client, query):
+async def test_invalid_query_parameter_is_named(client, query):
     answer = await client.api.get(f"/media?{query}")
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == query.partition("=")[0]
 
 
-async def test_every_model_is_listed_with_a_schema_and_an_example_that_works(product):
+async def test_every_listed_model_has_a_working_example(product):
     models = (await product.api.get("/models")).json()["items"]
 
     assert [model["name"] for model in models] == ["dummy/faulty", "dummy/painter", "local/paint-styles"]
@@ -285,7 +285,7 @@ async def test_every_model_is_listed_with_a_schema_and_an_example_that_works(pro
         assert (await product.until(answer.json()))["status"] == "COMPLETED"
 
 
-async def test_the_painter_paints_what_its_example_asks_for(product):
+async def test_painter_makes_what_its_example_requests(product):
     example = (await product.api.get("/models/dummy/painter")).json()["example"]
     done = await product.until((await product.api.post("/media/generate", json=example)).json())
 
@@ -297,7 +297,7 @@ async def test_the_painter_paints_what_its_example_asks_for(product):
     assert np.asarray(picture).std() > 5
 
 
-async def test_a_request_id_of_the_callers_comes_back(client):
+async def test_request_id_of_the_caller_is_returned(client):
     answer = await client.api.get("/models", headers={"X-Request-ID": "order-A-17.3"})
     strange = await client.api.get("/models", headers={"X-Request-ID": "a b\tc"})
 
@@ -305,7 +305,7 @@ async def test_a_request_id_of_the_callers_comes_back(client):
     assert len(strange.headers["x-request-id"]) == 32
 
 
-async def test_the_log_of_a_media_tells_its_story(product):
+async def test_log_lists_what_happened_to_a_media(product):
     done = await product.until(await product.faulty(fail_times=1, fail_with="busy"))
 
     async def events():
@@ -323,7 +323,7 @@ async def test_the_log_of_a_media_tells_its_story(product):
     ]
 
 
-async def test_a_large_body_is_refused(client):
+async def test_large_body_is_refused(client):
     answer = await client.api.post("/media/generate", json={"prompt": "x", "metadata": {"a": "x" * 2_000_000}})
 
     assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
@@ -353,7 +353,7 @@ async def test_history_and_attempts_explain_a_media(product):
     assert attempts[1]["external_id"].startswith("dummy-")
 
 
-async def test_the_history_of_a_media_is_paged(product):
+async def test_history_of_a_media_is_paged(product):
     done = await product.until(await product.faulty())
     path = f"/media/{done['id']}/history"
 
@@ -364,7 +364,7 @@ async def test_the_history_of_a_media_is_paged(product):
     assert rest["next_cursor"] is None
 
 
-async def test_an_owner_can_try_again_what_failed(product):
+async def test_failed_media_can_be_retried_by_its_owner(product):
     failed = await product.until(await product.faulty(fail_times=1, fail_with="generation_failed"))
     assert failed["status"] == "ERROR"
 
@@ -376,7 +376,7 @@ async def test_an_owner_can_try_again_what_failed(product):
     assert (done["number_of_tries"], done["error"]) == (2, None)
 
 
-async def test_an_unknown_outcome_is_bought_again_only_when_the_owner_says_so(product):
+async def test_unknown_outcome_is_submitted_again_only_by_owner_retry(product):
     held = await product.until(await product.faulty(lose_answer="unknown"))
     assert held["error"]["code"] == "outcome_unknown"
 
@@ -387,7 +387,7 @@ async def test_an_unknown_outcome_is_bought_again_only_when_the_owner_says_so(pr
     assert [attempt["status"] for attempt in attempts] == ["UNKNOWN", "SUCCEEDED"]
 
 
-async def test_what_is_on_its_way_or_done_cannot_be_tried_again(product):
+async def test_media_in_progress_or_completed_cannot_be_retried(product):
     waiting = await product.faulty(hang=True)
     done = await product.until(await product.faulty())
 
@@ -398,7 +398,7 @@ async def test_what_is_on_its_way_or_done_cannot_be_tried_again(product):
     assert gone.status_code == 404
 
 
-async def test_of_many_retries_at_once_one_counts(product, db):
+async def test_of_concurrent_retries_one_is_accepted(product, db):
     failed = await product.until(await product.faulty(fail_times=1, fail_with="credit"))
 
     answers = await asyncio.gather(*(product.api.post(f"/media/{failed['id']}/retry") for _ in range(6)))
@@ -409,7 +409,7 @@ async def test_of_many_retries_at_once_one_counts(product, db):
 
 
 @pytest.mark.parametrize("media_type", ["text/plain; x=json", "application/jsonp", "text/json", ""])
-async def test_what_any_web_page_may_send_without_asking_is_no_json(client, media_type):
+async def test_content_types_that_need_no_cors_preflight_are_refused(client, media_type):
     headers = {"Content-Type": media_type, "Origin": "https://evil.example"}
     answer = await client.api.post("/media/generate", content=b'{"prompt": "x"}', headers=headers)
 
@@ -417,13 +417,13 @@ async def test_what_any_web_page_may_send_without_asking_is_no_json(client, medi
 
 
 @pytest.mark.parametrize("media_type", ["APPLICATION/JSON", "application/json; charset=utf-8", "application/ld+json"])
-async def test_json_has_more_than_one_name(client, media_type):
+async def test_every_json_media_type_is_accepted(client, media_type):
     headers = {"Content-Type": media_type}
 
     assert (await client.api.post("/media/generate", content=b'{"prompt": "x"}', headers=headers)).status_code == 202
 
 
-async def test_a_whole_number_may_be_written_with_a_point(product):
+async def test_integer_may_be_written_with_a_decimal_point(product):
     done = await product.until(await product.generate(input={"width": 64.0, "height": 64, "seed": 1.0}))
 
     assert done["status"] == "COMPLETED"
@@ -431,7 +431,7 @@ async def test_a_whole_number_may_be_written_with_a_point(product):
 
 
 @pytest.mark.parametrize("unknown", ["input", "top"])
-async def test_an_answer_to_nonsense_stays_short(client, unknown):
+async def test_error_response_to_many_errors_stays_short(client, unknown):
     nonsense = {f"key-{number}": "x" * 500 for number in range(1500)}
     body = {"prompt": "x", "input": nonsense} if unknown == "input" else {"prompt": "x", **nonsense}
 
@@ -443,14 +443,14 @@ async def test_an_answer_to_nonsense_stays_short(client, unknown):
 
 
 @pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1e400}', '{"a": [-Infinity]}'])
-async def test_numbers_that_json_does_not_have_are_refused(client, text):
+async def test_numbers_outside_json_are_refused(client, text):
     body = f'{{"prompt": "x", "metadata": {text}}}'
     answer = await client.api.post("/media/generate", content=body, headers={"Content-Type": "application/json"})
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "metadata")
 
 
-async def test_if_none_match_takes_a_star(client):
+async def test_if_none_match_accepts_a_star(client):
     asked = await client.generate()
 
     answer = await client.api.get(f"/media/{asked['id']}", headers={"If-None-Match": "*"})

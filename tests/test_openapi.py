@@ -25,7 +25,7 @@ async def test_schemathesis_finds_no_undocumented_answer(settings, tmp_path):
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
             *("--max-examples", "12", "--workers", "1", "--seed", "20261122", "--generation-database", "none"),
-            # A stream has no end to wait for; tests/test_streams.py reads them.
+            # A stream has no end to wait for; app/media/tests/test_event_streams.py reads them.
             *("--exclude-path", "/media/events"),
             *(
                 "--checks",

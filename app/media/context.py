@@ -1,4 +1,4 @@
-"""What the use cases of media work with."""
+"""What the use cases of media need."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ from app.webhooks.receivers import Receivers
 
 @dataclass(frozen=True, slots=True)
 class MediaServices:
-    """What the use cases work with."""
+    """Connections, caches and settings that the use cases share."""
 
     db: DatabasePool
     registry: Registry
@@ -29,3 +29,4 @@ class MediaServices:
     inputs: InputValidator
     default_model: str
     key_lifetime: timedelta
+    """How long an idempotency key is remembered."""

@@ -1,4 +1,4 @@
-"""What a caller of the media API may be told.
+"""Errors that callers of the media API receive.
 
 NotFoundError
 ├── MediaNotFoundError
@@ -67,55 +67,53 @@ class FileNotFoundInMediaError(NotFoundError):
 
 
 class ModelNotFoundError(NotFoundError):
-    """Nobody offers that model."""
+    """There is no model of that name."""
 
     code = "model_not_found"
     title = "No such model"
 
 
 class UnknownModelInRequestError(InvalidInputError):
-    """The request names a model that nobody offers."""
+    """The request names a model that does not exist."""
 
     code = "unknown_model"
     title = "Unknown model"
 
 
 class ModelRetiredInRequestError(InvalidInputError):
-    """The request names a model that is not sold any more."""
+    """The request names a model that has been retired."""
 
     code = "model_retired"
     title = "Model retired"
 
 
 class ModelGoneInRequestError(InvalidInputError):
-    """The request names a model that its provider turned out to have no longer."""
+    """The request names a model that its provider no longer has."""
 
     code = "model_gone"
     title = "Model gone"
 
 
 class MediaNotRetryableError(ConflictError):
-    """The media is still on its way, or done."""
+    """The media is in progress, or completed."""
 
     code = "media_not_retryable"
-    title = "Media cannot be tried again"
+    title = "Media cannot be retried"
 
     def __init__(self, media_id: UUID, status: str) -> None:
-        super().__init__(
-            f"media {media_id} is {status}; only ERROR and CANCELED can be tried again", media_status=status
-        )
+        super().__init__(f"media {media_id} is {status}; only ERROR and CANCELED can be retried", media_status=status)
 
 
 class CancelTooLateError(ConflictError):
-    """The media is over, or its provider cannot stop it any more."""
+    """The media has finished, or its provider cannot stop it."""
 
     code = "cancel_too_late"
     title = "Too late to cancel"
 
     def __init__(self, media_id: UUID, status: str, money_spent: str) -> None:
-        goes_on = "is over" if status in FINAL else "goes on: its provider does not stop it"
+        reason = "has finished" if status in FINAL else "continues: its provider cannot stop it"
         super().__init__(
-            f"media {media_id} is {status} and {goes_on}",
+            f"media {media_id} is {status} and {reason}",
             media_status=status,
             answer=CancelAnswer.TOO_LATE,
             money_spent=money_spent,
@@ -129,4 +127,4 @@ class MediaNotCompletedError(ConflictError):
     title = "Media is not completed"
 
     def __init__(self, media_id: UUID, status: str) -> None:
-        super().__init__(f"media {media_id} is {status}; its files are there once it is COMPLETED", media_status=status)
+        super().__init__(f"media {media_id} is {status}; it has files once it is COMPLETED", media_status=status)

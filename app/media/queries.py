@@ -1,4 +1,4 @@
-"""Reading media: plain functions, one statement each. Nothing here changes a row."""
+"""Reads of media for their owners, one statement for each function. Nothing here changes a row."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ from app.media_generator.errors import Sent
 
 
 class MediaRow(RequestColumns, frozen=True, kw_only=True):
-    """A complete media: the columns of the request, and what has become of it."""
+    """A complete media: the columns of the request, and its present state."""
 
     provider: str
     rank: int
@@ -38,7 +38,7 @@ class MediaRow(RequestColumns, frozen=True, kw_only=True):
     started_at: datetime | None = None
     completed_at: datetime | None = None
     ahead: int | None = None
-    """Of the owner's own, how many come before it, up to MOST_AHEAD; None: it is not due yet, or this is a list."""
+    """How many of its owner's media come before it, up to MOST_AHEAD; None: it is not due yet, or this is a list."""
 
     @classmethod
     def accepted(cls, new: NewMedia, accepted: Accepted) -> Self:
@@ -58,7 +58,7 @@ class MediaRow(RequestColumns, frozen=True, kw_only=True):
 
 
 class JobRow(Row, frozen=True):
-    """What changes of a media, by its job."""
+    """What changes in a media, read by its job."""
 
     job_id: UUID
     media_id: UUID
@@ -152,7 +152,7 @@ _AHEAD: Final = f"""CASE WHEN m.status = '{MediaStatus.IN_QUEUE}' AND m.next_run
                 AND a.rank = m.rank AND (a.next_run, a.id) < (m.next_run, m.id)
             LIMIT {MOST_AHEAD}) before
     ) END AS ahead"""
-"""Its place among its owner's own; `scheduling/queue_position.py` adds the other owners'."""
+"""Its place among its owner's media; `scheduling/queue_position.py` adds those of other owners."""
 
 
 def _select(row_type: type[Row], **computed: str) -> str:
@@ -192,7 +192,7 @@ async def media_by_id(db: DatabasePool, media_id: UUID, owner_id: UUID) -> Media
 
 
 async def media_by_key(db: DatabasePool, owner_id: UUID, key: str) -> _FirstRequest | None:
-    """The complete media that an idempotency key led to, and the `fingerprint` of its request."""
+    """The complete media requested with an idempotency key, and the `fingerprint` of its request."""
     return await db.fetchrow_as(_FirstRequest, _FIRST_REQUEST, owner_id, key)
 
 
@@ -214,7 +214,7 @@ async def newest(
     for condition, value in (("m.status", status), ("m.id", before)):
         if value is not None:
             values.append(value)
-            # A statement of its own for each combination: a generic plan would scan past every other status.
+            # One statement for each combination of filters: a generic plan would scan past every other status.
             conditions.append(f"{condition} {'<' if condition == 'm.id' else '='} ${len(values) + 2}")
     statement = f"{_LISTED} WHERE {' AND '.join(conditions)} {_NEWEST}"
     return await db.fetch_as(MediaRow, statement, owner_id, limit, *values)
@@ -226,18 +226,18 @@ async def history(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -
 
 
 async def attempts(db: DatabasePool, media_id: UUID) -> list[AttemptRow]:
-    """Every attempt of a media, first one first."""
+    """Every attempt of a media, oldest first."""
     return await db.fetch_as(AttemptRow, _ATTEMPTS, media_id)
 
 
 async def money_spent(db: DatabasePool, media_id: UUID) -> str:
-    """Whether a media has cost money, a MoneySpent."""
+    """Whether a media has cost money: a MoneySpent."""
     spent = f"SELECT {MONEY_SPENT} AS money_spent FROM media m WHERE m.id = $1"
     row = await db.fetchrow_as(_Spent, spent, media_id)
     return MoneySpent.NO if row is None else row.money_spent
 
 
 async def last_changes(db: DatabasePool, media_ids: Sequence[UUID]) -> list[tuple[UUID, datetime]]:
-    """When each of these media was changed last."""
+    """`updated_at` of each of these media."""
     rows = await db.fetch_as(_Changed, "SELECT id, updated_at FROM media WHERE id = ANY($1::uuid[])", media_ids)
     return [(row.id, row.updated_at) for row in rows]

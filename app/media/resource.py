@@ -1,28 +1,81 @@
-"""A media as the API shows it, from a row of `queries.py`; shaped like `MediaOut` of `api/schemas.py`."""
+"""A media as JSON, from a row of `queries.py`; shaped as `api/schemas.py` describes."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from app.core.pagination import encode_cursor
 from app.jobs.queries import MOST_AHEAD
 from app.jobs.scheduling.queue_position import Waiting
-from app.jobs.states import MediaStatus, Rendition
+from app.jobs.states import CancelAnswer, MediaStatus, Rendition
 from app.jobs.transitions.request import ClientColumns
 from app.media.queries import JobRow, MediaRow
 
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _CLIENT_COLUMNS: Final = ClientColumns.__struct_fields__
 
 
-def content_url(public_url: str, media_id: UUID, index: int) -> str:
-    """The permanent URL of a file."""
-    return f"{public_url}/media/content/{media_id}?index={index}"
+def media_bytes(row: MediaRow, public_url: str, waiting: Waiting | None = None) -> bytes:
+    """`MediaOut`: the complete media."""
+    return _encode(media_resource(row, public_url, waiting))
 
 
-def resource(row: MediaRow, public_url: str, waiting: Waiting | None = None) -> dict[str, Any]:
-    """The complete media."""
+def page_bytes(rows: Sequence[MediaRow], limit: int, public_url: str) -> bytes:
+    """`MediaPage`: up to `limit` media; one row more means that there is a next page."""
+    shown = rows[:limit]
+    cursor = encode_cursor(shown[-1].id) if len(rows) > limit else None
+    return _encode({"items": [media_resource(row, public_url) for row in shown], "next_cursor": cursor})
+
+
+def job_bytes(row: JobRow, waiting: Waiting | None) -> bytes:
+    """`JobOut`: the light status of a job."""
+    return _encode(
+        {
+            "job_id": row.job_id,
+            "media_id": row.media_id,
+            "status": row.status,
+            "progress": row.progress,
+            "number_of_tries": row.number_of_tries,
+            "next_run": _next_run(row),
+            **_waiting_fields(waiting),
+            "deadline": utc(row.deadline),
+            "cancel": _raw(row.cancel),
+            "error": _raw(row.error),
+            "updated_at": utc(row.updated_at),
+        }
+    )
+
+
+def cancel_bytes(row: MediaRow, answer: CancelAnswer, money_spent: str) -> bytes:
+    """`CancelOut`: the answer to a cancel request."""
+    return _encode(
+        {
+            "media_id": row.id,
+            "job_id": row.job_id,
+            "status": row.status,
+            "answer": answer,
+            "money_spent": money_spent,
+        }
+    )
+
+
+def etag(row: MediaRow | JobRow, waiting: Waiting | None) -> str:
+    """Changes whenever the row does, or its place in the queue."""
+    place = "" if waiting is None else f"-{waiting.position}-{(waiting.reason or {}).get('code')}"
+    return f'"{version(row)}{place}"'
+
+
+def version(row: MediaRow | JobRow) -> str:
+    """Changes whenever the row does; the first part of its ETag."""
+    return f"{row.status}-{row.updated_at.timestamp():.6f}"
+
+
+def media_resource(row: MediaRow, public_url: str, waiting: Waiting | None = None) -> dict[str, Any]:
+    """The complete media, to be encoded."""
     return {
         "id": row.id,
         "job_id": row.job_id,
@@ -30,17 +83,17 @@ def resource(row: MediaRow, public_url: str, waiting: Waiting | None = None) -> 
         **{name: getattr(row, name) for name in _CLIENT_COLUMNS},
         "model": row.model,
         "route": row.route,
-        "input": raw(row.input),
+        "input": _raw(row.input),
         "progress": row.progress,
         "number_of_tries": row.number_of_tries,
-        "next_run": next_run(row),
-        **waiting_fields(waiting),
+        "next_run": _next_run(row),
+        **_waiting_fields(waiting),
         "deadline": utc(row.deadline),
-        "cancel": raw(row.cancel),
-        "error": raw(row.error),
+        "cancel": _raw(row.cancel),
+        "error": _raw(row.error),
         "files": _files(row, public_url),
-        "cost": raw(row.cost),
-        "metadata": raw(row.metadata),
+        "cost": _raw(row.cost),
+        "metadata": _raw(row.metadata),
         "created_at": utc(row.created_at),
         "updated_at": utc(row.updated_at),
         "started_at": utc(row.started_at),
@@ -48,43 +101,25 @@ def resource(row: MediaRow, public_url: str, waiting: Waiting | None = None) -> 
     }
 
 
-def job_resource(row: JobRow, waiting: Waiting | None) -> dict[str, Any]:
-    """The light status of a job, shaped like `JobOut`."""
-    return {
-        "job_id": row.job_id,
-        "media_id": row.media_id,
-        "status": row.status,
-        "progress": row.progress,
-        "number_of_tries": row.number_of_tries,
-        "next_run": next_run(row),
-        **waiting_fields(waiting),
-        "deadline": utc(row.deadline),
-        "cancel": raw(row.cancel),
-        "error": raw(row.error),
-        "updated_at": utc(row.updated_at),
-    }
-
-
-def waiting_fields(waiting: Waiting | None) -> dict[str, Any]:
-    """What it waits for."""
+def _waiting_fields(waiting: Waiting | None) -> dict[str, Any]:
     if waiting is None:
         return {"queue_position": None, "waiting_for": None}
     full = waiting.position is not None and waiting.position >= MOST_AHEAD
     return {"queue_position": f"{MOST_AHEAD}+" if full else waiting.position, "waiting_for": waiting.reason}
 
 
-def next_run(row: MediaRow | JobRow) -> datetime | None:
-    """When it may be claimed, while it waits."""
+def _next_run(row: MediaRow | JobRow) -> datetime | None:
+    """When it may be claimed; None: it is not in the queue."""
     return utc(row.next_run) if row.status == MediaStatus.IN_QUEUE else None
 
 
-def raw(text: str | None) -> msgspec.Raw | None:
-    """JSON text, to be put into an answer as it is."""
+def _raw(text: str | None) -> msgspec.Raw | None:
+    """JSON text, copied into the response unchanged."""
     return None if text is None else msgspec.Raw(text.encode())
 
 
 def utc(moment: datetime | None) -> datetime | None:
-    """The same moment, shown in UTC."""
+    """The same moment in UTC."""
     return None if moment is None else moment.astimezone(UTC)
 
 
@@ -95,6 +130,6 @@ def _files(row: MediaRow, public_url: str) -> list[dict[str, Any]]:
 
 
 def _file(media_id: UUID, file: dict[str, Any], public_url: str) -> dict[str, Any]:
-    url = content_url(public_url, media_id, file["index"])
+    url = f"{public_url}/media/content/{media_id}?index={file['index']}"
     poster = file.pop("poster")
     return {**file, "url": url, "poster_url": f"{url}&rendition={Rendition.POSTER}" if poster else None}

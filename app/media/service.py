@@ -1,4 +1,4 @@
-"""What can be done with media that exist: one function for each use case. Requesting one: `intake/submit.py`."""
+"""What can be done with existing media, one function for each use case. Requesting one: `intake/submit.py`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,8 @@ def model_card(services: MediaServices, name: str) -> Offer | RouteListing:
     try:
         return services.registry.resolve(name)
     except UnknownModelError as error:
-        raise ModelNotFoundError(f"there is no model {name!r}; near names: {', '.join(error.suggestions)}") from None
+        suggestions = ", ".join(error.suggestions)
+        raise ModelNotFoundError(f"there is no model {name!r}; did you mean {suggestions}?") from None
 
 
 async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) -> MediaRow:
@@ -64,7 +65,7 @@ async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> Medi
 
 
 async def retry_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> MediaRow:
-    """Retry a media that ended without a result; this may cost money again.
+    """Retry a media that ended without a result; it may be charged again.
 
     Raises:
         MediaNotFoundError: The owner has none of that id.
@@ -90,11 +91,11 @@ class Canceling:
 
 
 async def cancel_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> Canceling:
-    """Cancel a media: at once while it waits; while it is in progress, the request is passed on.
+    """Cancel a media: at once while it waits; while in progress, the request goes to its provider.
 
     Raises:
         MediaNotFoundError: The owner has none of that id.
-        CancelTooLateError: It has ended, or its provider cannot stop it.
+        CancelTooLateError: It has finished, or its provider cannot stop it.
     """
     if not await cancel_waiting(services.db, media_id, owner_id):
         await request_cancel(services.db, media_id, owner_id)
@@ -135,16 +136,16 @@ async def list_media(
 async def content_url(
     services: MediaServices, owner_id: UUID, media_id: UUID, index: int, rendition: Rendition | None = None
 ) -> SignedUrl:
-    """A signed URL of one file, or of another form of it.
+    """A signed URL of one file, or of a rendition of it.
 
     Raises:
         MediaNotFoundError, FileNotFoundInMediaError: There is no such media, or no such file in it.
         MediaNotCompletedError: It has no files yet, or never will.
     """
     place = (owner_id, media_id, index, rendition)
-    known = services.urls.cached(place)
-    if known is not None:
-        return known
+    cached = services.urls.cached(place)
+    if cached is not None:
+        return cached
     row = await job_queries.content(services.db, media_id, owner_id, index)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import typer
 
 from app.cli.console import complain, say
@@ -17,7 +16,7 @@ from app.core.errors import FleekError
 from app.jobs.states import CancelAnswer, MediaStatus, MoneySpent
 from app.media import operator_queries, service
 from app.media.context import MediaServices
-from app.media.operator_queries import Filter
+from app.media.operator_queries import Filter, OperatorJob
 from app.runtime import Runtime
 
 MOST_NAMES: Final = 5
@@ -68,7 +67,7 @@ def run(action: BulkAction, ids: Sequence[UUID], wanted: Filter, limit: int, *, 
 
 async def _select(
     runtime: Runtime, action: BulkAction, ids: Sequence[UUID], wanted: Filter, limit: int
-) -> Sequence[asyncpg.Record]:
+) -> Sequence[OperatorJob]:
     if ids:
         if not wanted.everything:
             raise WrongUsageError("give either ids or filter options, not both")
@@ -96,21 +95,21 @@ async def _select(
     )
 
 
-async def _by_id(runtime: Runtime, ids: Sequence[UUID]) -> Sequence[asyncpg.Record]:
+async def _by_id(runtime: Runtime, ids: Sequence[UUID]) -> Sequence[OperatorJob]:
     found = await operator_queries.jobs_by_id(runtime.db, ids)
-    known = {row["job_id"] for row in found} | {row["media_id"] for row in found}
+    known = {row.job_id for row in found} | {row.media_id for row in found}
     missing = [str(one) for one in ids if one not in known]
     if missing:
         raise CommandError(f"no job or media has the id {', '.join(missing)}; nothing was done")
     return found
 
 
-def _confirmed(action: BulkAction, chosen: Sequence[asyncpg.Record], *, named: bool, more: bool) -> bool:
+def _confirmed(action: BulkAction, chosen: Sequence[OperatorJob], *, named: bool, more: bool) -> bool:
     """Ask for confirmation, unless ids were given and nothing can be charged twice."""
     warning = _cost_warning(chosen) if action.may_cost_money else ""
     if named and not warning:
         return True
-    models = sorted({row["model"] for row in chosen})
+    models = sorted({row.model for row in chosen})
     which = ", ".join(models[:MOST_NAMES]) + (" and others" if len(models) > MOST_NAMES else "")
     limited = ", the oldest ones; there may be more" if more else ""
     complain(f"{_jobs(len(chosen))} of {which}{limited}")
@@ -121,16 +120,16 @@ def _confirmed(action: BulkAction, chosen: Sequence[asyncpg.Record], *, named: b
     return typer.confirm(f"{action.verb.capitalize()} {_jobs(len(chosen))}?", err=True)
 
 
-def _cost_warning(chosen: Sequence[asyncpg.Record]) -> str:
-    unknown = sum(row["retry_pays_again"] == MoneySpent.MAYBE for row in chosen)
-    paid = sum(row["retry_pays_again"] == MoneySpent.YES for row in chosen)
+def _cost_warning(chosen: Sequence[OperatorJob]) -> str:
+    unknown = sum(row.retry_pays_again == MoneySpent.MAYBE for row in chosen)
+    paid = sum(row.retry_pays_again == MoneySpent.YES for row in chosen)
     parts = [f"{unknown} may have been charged already (payment status unknown)"] if unknown else []
     parts += [f"{paid} had been charged without a usable result"] if paid else []
     return f"{' and '.join(parts)}: another attempt may be charged again" if parts else ""
 
 
 async def _apply(
-    runtime: Runtime, action: BulkAction, chosen: Sequence[asyncpg.Record], results: list[dict[str, Any]]
+    runtime: Runtime, action: BulkAction, chosen: Sequence[OperatorJob], results: list[dict[str, Any]]
 ) -> None:
     services = runtime.media_services(NullBell())
     with progress(f"{action.verb.capitalize()}:", len(chosen)) as advance:
@@ -139,17 +138,17 @@ async def _apply(
                 outcome = await (_retry if action.may_cost_money else _cancel)(services, row)
             except FleekError as error:
                 outcome = {"status": error.members.get("media_status"), "result": "refused", "detail": error.detail}
-            results.append({"job_id": row["job_id"], "media_id": row["media_id"], "model": row["model"], **outcome})
+            results.append({"job_id": row.job_id, "media_id": row.media_id, "model": row.model, **outcome})
             advance(1)
 
 
-async def _retry(services: MediaServices, row: asyncpg.Record) -> dict[str, Any]:
-    after = await service.retry_media(services, row["owner_id"], row["media_id"])
+async def _retry(services: MediaServices, row: OperatorJob) -> dict[str, Any]:
+    after = await service.retry_media(services, row.owner_id, row.media_id)
     return {"status": after.status, "result": "retried", "detail": ""}
 
 
-async def _cancel(services: MediaServices, row: asyncpg.Record) -> dict[str, Any]:
-    canceled = await service.cancel_media(services, row["owner_id"], row["media_id"])
+async def _cancel(services: MediaServices, row: OperatorJob) -> dict[str, Any]:
+    canceled = await service.cancel_media(services, row.owner_id, row.media_id)
     requested = canceled.answer is CancelAnswer.REQUESTED
     detail = f"money spent: {canceled.money_spent}"
     if requested:

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from app.cli.console import say
@@ -17,7 +16,7 @@ from app.cli.tables import colored, screen_width, short_duration, show, show_jso
 from app.core.database.rows import Row
 from app.logs import queries as log_queries
 from app.media import operator_queries, queries
-from app.media.operator_queries import Filter
+from app.media.operator_queries import Filter, OperatorJob
 from app.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def show_list(wanted: Filter, limit: int, *, as_json: bool) -> int:
     rows = with_runtime(lambda runtime: operator_queries.jobs(runtime.db, wanted, limit=limit + 1))
     if as_json:
         for row in rows[:limit]:
-            show_json({name: row[name] for name in _LISTED})
+            show_json({name: getattr(row, name) for name in _LISTED})
         return 0
     if not rows:
         say("No jobs match.")
@@ -58,17 +57,17 @@ def show_list(wanted: Filter, limit: int, *, as_json: bool) -> int:
     return 0
 
 
-def _show_rows(rows: Sequence[asyncpg.Record]) -> None:
+def _show_rows(rows: Sequence[OperatorJob]) -> None:
     wide = screen_width() >= WIDE
     columns = ["JOB", "STATUS", ">AGE", "MODEL"]
     if wide:
         columns += [">PRIO", ">ATTEMPTS", ">COST", "OWNER", "ERROR"]
     shown = table(*columns)
     for row in rows:
-        cells: list[str | Text] = [str(row["job_id"]), colored(row["status"]), short_duration(row["age"]), row["model"]]
+        cells: list[str | Text] = [str(row.job_id), colored(row.status), short_duration(row.age), row.model]
         if wide:
-            cells += [str(row["priority"]), str(row["number_of_tries"]), _amount(row, "cost")]
-            cells += [row["owner"] or str(row["owner_id"]), row["error_code"] or ""]
+            cells += [str(row.priority), str(row.number_of_tries), _amount(row.cost, row.currency)]
+            cells += [row.owner or str(row.owner_id), row.error_code or ""]
         shown.add_row(*cells)
     for name in ("JOB", "STATUS", "AGE"):
         next(column for column in shown.columns if column.header == name).no_wrap = True
@@ -116,7 +115,7 @@ def show_one(job: UUID, log: int, *, as_json: bool) -> int:
 async def _report_of(runtime: Runtime, job: UUID, log: int) -> JobReport:
     db = runtime.db
     found = await operator_queries.jobs_by_id(db, [job])
-    media = await queries.media_by_id(db, found[0]["media_id"], found[0]["owner_id"]) if found else None
+    media = await queries.media_by_id(db, found[0].media_id, found[0].owner_id) if found else None
     if media is None:
         raise CommandError(f"no job or media has the id {job}")
     holder = await operator_queries.holder(db, media.id)
@@ -127,17 +126,15 @@ async def _report_of(runtime: Runtime, job: UUID, log: int) -> JobReport:
         attempts=attempts,
         position=None if waiting is None else waiting.position,
         reason=None if waiting is None else waiting.reason,
-        takeovers=holder["takeovers"],
-        worker=None
-        if holder["worker"] is None
-        else {"name": holder["worker"], "since_heartbeat": holder["silent_for"]},
-        workers=len(await operator_queries.workers(db)),
-        until_next_run=holder["until_next_run"],
-        retry_pays_again=found[0]["retry_pays_again"],
+        takeovers=holder.takeovers,
+        worker=None if holder.worker is None else {"name": holder.worker, "since_heartbeat": holder.since_heartbeat},
+        workers=await operator_queries.count_workers(db),
+        until_next_run=holder.until_next_run,
+        retry_pays_again=found[0].retry_pays_again,
     )
     return JobReport(
         media=facts.media,
-        owner={"id": found[0]["owner_id"], "name": found[0]["owner"]},
+        owner={"id": found[0].owner_id, "name": found[0].owner},
         facts=facts,
         attempts=attempts,
         history=[_decoded(row) for row in await queries.history(db, media.id, after=0, limit=MOST_EVENTS)],
@@ -187,7 +184,7 @@ def _show_attempts(attempts: list[dict[str, Any]]) -> None:
         error = f"{one['error']['code']}: {one['error']['message']}" if one["error"] else ""
         rows.add_row(
             *(str(one["number"]), colored(one["status"]), one["sent"] or "", timestamp(one["created_at"]), took),
-            *(_amount(one, "cost"), _amount(one, "estimate")),
+            *(_amount(one["cost"], one["currency"]), _amount(one["estimate"], one["currency"])),
             "\n".join(filter(None, (one["external_id"], _billed_by(one), error))),
         )
     _show_folded(rows)
@@ -230,9 +227,9 @@ def _costs(attempts: list[dict[str, Any]]) -> str:
     return ", ".join(filter(None, (total, unknown)))
 
 
-def _amount(row: asyncpg.Record | dict[str, Any], name: str) -> str:
+def _amount(amount: Decimal | None, currency: str | None) -> str:
     """An amount with its currency; one table may show several."""
-    return "" if row[name] is None else f"{_dollars(row[name])} {row['currency']}"
+    return "" if amount is None else f"{_dollars(amount)} {currency}"
 
 
 def _billed_by(attempt: dict[str, Any]) -> str:
@@ -261,8 +258,8 @@ def _dollars(cost: Decimal | None) -> str:
     return "" if cost is None else f"{cost.normalize():f}"
 
 
-def _decoded(row: Row | asyncpg.Record) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(row) if isinstance(row, Row) else dict(row.items())
+def _decoded(row: Row) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(row)
     return {
         name: msgspec.json.decode(value) if name in _JSON and isinstance(value, str) else value
         for name, value in fields.items()

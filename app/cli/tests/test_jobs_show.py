@@ -47,7 +47,7 @@ async def test_list_applies_filters(product, db, cli):
         Filter(newer_than=two_hours, providers=("dummy",)): {failed, done},
     }
     for narrow, expected in wanted.items():
-        assert {row["media_id"] for row in await operator_queries.jobs(db, narrow, limit=9)} == expected, narrow
+        assert {row.media_id for row in await operator_queries.jobs(db, narrow, limit=9)} == expected, narrow
     options = (
         "--status",
         "error",

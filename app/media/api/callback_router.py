@@ -1,4 +1,4 @@
-"""Where providers call back."""
+"""Where providers call back and upload files."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,9 +20,9 @@ from app.media_generator.callbacks import Callback, SentFile
 router = APIRouter(prefix="/media/callbacks", tags=["callbacks"], route_class=HotRoute)
 
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Some providers send the whole result along; it is not looked at."""
-SILENCE: Final = 30.0
-"""Seconds without a byte of an answer."""
+"""Some providers include the whole result; it is ignored."""
+IDLE_SECONDS: Final = 30.0
+"""Without a byte of the body."""
 
 
 @router.post(
@@ -30,12 +30,12 @@ SILENCE: Final = 30.0
     status_code=204,
     response_class=Response,
     responses=problems(401, 404, 413, 422, 503),
-    summary="A provider calls back",
+    summary="Receive a provider's callback",
 )
 async def call_back(request: Request, provider: str, attempt_id: UUID) -> Response:
-    """Not for you: providers are given this address with each attempt. The call is signed as the provider signs.
+    """For providers only: Fleek sends them this URL with each attempt. The call carries the provider's signature.
 
-    A callback only rings: the worker asks the provider what became of the attempt. 204: it has been noted.
+    A callback is only a signal: the worker then polls the provider for the result. 204: it was recorded.
     """
     body = await read_body(request, MAX_BYTES)
     headers = {name.lower(): value for name, value in request.headers.items()}
@@ -49,15 +49,15 @@ async def call_back(request: Request, provider: str, attempt_id: UUID) -> Respon
     status_code=204,
     response_class=Response,
     responses=problems(401, 404, 422, 503),
-    summary="A provider calls back with its answer",
+    summary="Receive a provider's result",
 )
 async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret: str) -> Response:
-    """Not for you: a provider that cannot be asked afterwards, and signs nothing, is given this address.
+    """For providers only: the URL for a provider that cannot be polled and signs nothing.
 
-    Nobody can guess `secret`. The answer in the body is stored as it comes; the worker reads it. 204: it is stored.
-    Any other answer means: call again.
+    `secret` cannot be guessed. The body is stored unchanged, and the worker reads it. 204: it was stored. After any
+    other answer, call again.
     """
-    await media_dependencies(request).callbacks.take_answer(provider, attempt_id, secret, _coming(request))
+    await media_dependencies(request).callbacks.take_answer(provider, attempt_id, secret, _chunks(request))
     return Response(status_code=204)
 
 
@@ -66,41 +66,42 @@ async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret
     status_code=201,
     response_class=Response,
     responses={
-        201: {"headers": {"Location": {"description": "How the answer names it.", "schema": {"type": "string"}}}},
+        201: {"headers": {"Location": {"description": "Its name in the result.", "schema": {"type": "string"}}}},
         **problems(401, 404, 413, 422, 503),
     },
-    summary="A provider hands over a file of its answer",
+    summary="Receive a file of a provider's result",
 )
 async def bring_file(request: Request, provider: str, key: str, name: str) -> Response:
-    """Not for you: a provider that sends its files before its answer sends them here, the bytes as the body.
+    """For providers only: a provider that uploads its files before its result sends each one here, as the body.
 
-    `key` is what the operator has told it, such as COG_UPLOAD_KEY; the header `X-Prediction-ID` is the attempt's id.
-    201: the file is stored, and `Location` is its name in the answer.
+    `key` is the one the operator has configured, such as COG_UPLOAD_KEY; the header `X-Prediction-ID` is the attempt's
+    id. 201: the file was stored, and `Location` is its name in the result.
     """
     try:
         attempt_id = UUID(request.headers.get("x-prediction-id", ""))
     except ValueError:
         raise InvalidInputError("the header X-Prediction-ID must be the id of an attempt") from None
-    desk = media_dependencies(request)
-    chunks = limited(_coming(request), desk.largest_file)
-    kept = await desk.callbacks.take_file(provider, SentFile(attempt_id, key, name, chunks))
-    # Without the key: what is named by it is read in the bucket, never here.
-    return Response(status_code=201, headers={"Location": f"{desk.public_url}/media/callbacks/{provider}/files/{kept}"})
+    dependencies = media_dependencies(request)
+    chunks = limited(_chunks(request), dependencies.max_output_bytes)
+    stored = await dependencies.callbacks.take_file(provider, SentFile(attempt_id, key, name, chunks))
+    # Without the key: the file is read from the bucket, never from this URL.
+    location = f"{dependencies.public_url}/media/callbacks/{provider}/files/{stored}"
+    return Response(status_code=201, headers={"Location": location})
 
 
-async def _coming(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes.
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it arrives.
 
     Raises:
-        AnswerNotKeptError: It ceases to come.
+        AnswerNotKeptError: It stalls.
     """
     source = aiter(request.stream())
     try:
         while True:
-            async with asyncio.timeout(SILENCE):
+            async with asyncio.timeout(IDLE_SECONDS):
                 chunk = await anext(source)
             yield chunk
     except StopAsyncIteration:
         return
     except TimeoutError:
-        raise AnswerNotKeptError(f"no byte came for {SILENCE:.0f} seconds") from None
+        raise AnswerNotKeptError(f"no byte arrived for {IDLE_SECONDS:.0f} seconds") from None

@@ -1,4 +1,4 @@
-"""What a request would cost: the same body as for generating, and nothing is stored."""
+"""What a request would cost: takes the body of a request and stores nothing."""
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -15,22 +15,22 @@ router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
 
 class EstimateOut(BaseModel):
-    """What a request is expected to cost; the media says what it did cost."""
+    """What a request is expected to cost; afterwards, the media item shows its actual cost."""
 
-    model: str = Field(description="What would be bought; of a route: its target now.")
+    model: str = Field(description="The model that would be used; for a route, its current target.")
     amount: str | None = Field(description="A decimal number; null: not known.", examples=["0.0031"])
     currency: str | None = Field(description="Null: no amount is known.", examples=["USD"])
-    basis: CostBasis | None = Field(description="`computed`, by price and input; null: no amount is known.")
+    basis: CostBasis | None = Field(description="`computed` from price and input; null: no amount is known.")
     units: dict[str, float] | None = Field(
-        description="How much of what is priced; null: not known before.", examples=[{"megapixel": 1.048576}]
+        description="Expected quantity per priced unit; null: not known in advance.", examples=[{"megapixel": 1.048576}]
     )
 
 
 @router.post(
-    "/estimate", response_model=EstimateOut, responses=problems(413, 415, 422, 503), summary="What a media would cost"
+    "/estimate", response_model=EstimateOut, responses=problems(413, 415, 422, 503), summary="Estimate a request's cost"
 )
 async def ask(request: Request, body: MediaIn) -> Response:
-    """By the catalogue's price and the input. A request that would be refused is refused here alike."""
+    """Computed from the catalogue's price and the input. A request that would be refused is refused here too."""
     found = await estimate(media_dependencies(request).services, body.model, body.input)
     answer = EstimateOut(
         model=found.model,

@@ -1,9 +1,10 @@
 """Event streams: what happens to one media, or to all of an owner's, as server-sent events.
 
-States are told at once, every one of them, from the history; progress and log lines at most twice a second.
-Each event's id says where a stream goes on, so nothing is missed and nothing told twice after a break.
+State changes are sent at once, every one of them, from the history; progress and log lines at most twice a second.
+Each event's id is the position to resume from, so nothing is missed or repeated across a reconnect.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -15,158 +16,190 @@ import msgspec
 from fastapi.sse import format_sse_event
 
 from app.core.database.pool import UNAVAILABLE
-from app.core.http_server.sse import PING, RECONNECT_MILLISECONDS, write_id
+from app.core.http_server.sse import PING, PING_SECONDS, RECONNECT_MILLISECONDS, write_id
 from app.jobs.public_events import EVENT_TYPES
 from app.jobs.states import FINAL, MediaEvent, MediaStatus
 from app.media.api.dependencies import MediaDependencies
-from app.media.api.stream_clock import Clock
 from app.media.events.history import (
-    AT_ONCE,
+    BATCH_ROWS,
     HistoryEntry,
     LogEntry,
-    MediaLook,
-    MediaSeen,
-    OwnerLook,
-    OwnerSeen,
+    MediaPosition,
+    MediaUpdate,
+    OwnerPosition,
+    OwnerUpdate,
     ProgressEntry,
-    ProgressLook,
+    ProgressQuery,
 )
 from app.media.events.payloads import Event
 from app.media.events.subscriptions import Subscriber
 from app.media.resource import utc
 
-_LOOK_AGAIN_SECONDS: Final = (0.02, 0.1, 0.5, 1.0)
-"""How long to wait for transactions in whose shadow something lies."""
+_DETAILS_SECONDS: Final = 0.5
+"""Between two times that progress and log lines are sent."""
+_HELD_BACK_SECONDS: Final = (0.02, 0.1, 0.5, 1.0)
+"""Pauses before reading again while rows are held back by a running transaction."""
 _OUTAGE_SECONDS: Final = 1.0
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _Stream(ABC):
-    """What both kinds of streams are made of."""
+class _Timer:
+    """When a stream sends pings and details (progress and log lines), by the event loop's clock."""
 
-    def __init__(self, desk: MediaDependencies, of: UUID) -> None:
-        self._desk = desk
-        self._of = of
-        self._watcher = Subscriber(None)
-        self._clock = Clock()
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self.ping_at = self._now() + PING_SECONDS
+        self.details_at = 0.0
+
+    def details_due(self) -> bool:
+        return self._now() >= self.details_at
+
+    def details_sent(self) -> None:
+        self.details_at = self._now() + _DETAILS_SECONDS
+
+    def ping_due(self) -> bool:
+        """Whether a ping is due; if so, the next one is scheduled."""
+        if self._now() < self.ping_at:
+            return False
+        self.ping_at = self._now() + PING_SECONDS
+        return True
+
+    def after(self, seconds: float) -> float:
+        return self._now() + seconds
+
+
+class _Stream(ABC):
+    """What both kinds of streams share."""
+
+    def __init__(self, dependencies: MediaDependencies, key: UUID) -> None:
+        self._reads = dependencies.reads
+        self._subscriptions = dependencies.subscriptions
+        self._key = key
+        """The id of the media or of the owner."""
+        self._subscriber = Subscriber(None)
+        self._timer = _Timer()
 
     def leave(self) -> None:
         """See `Events.leave`."""
-        self._watcher.leave()
+        self._subscriber.leave()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._greeting()
-        with self._desk.subscriptions.on(self._of, self._watcher):
-            while not self._watcher.left:
+        yield self._opening()
+        with self._subscriptions.subscribed(self._key, self._subscriber):
+            while not self._subscriber.left:
                 try:
-                    async for event in self._round():
+                    async for event in self._next_events():
                         yield event
                 except UNAVAILABLE:
-                    # Wait for it. What was told is remembered event by event, so nothing is told twice.
-                    await self._watcher.changed(self._clock.after(_OUTAGE_SECONDS))
+                    # The position advances with every event sent, so nothing is repeated after the outage.
+                    await self._subscriber.changed(self._timer.after(_OUTAGE_SECONDS))
                 except EOFError:
                     return
-                if self._clock.ping_due():
+                if self._timer.ping_due():
                     yield self._ping()
 
     async def _payload(self, row: HistoryEntry) -> bytes | None:
-        """The payload of a move; None: the event is a note."""
+        """The webhook payload of a state change; None: the row is a note."""
         if row.event not in EVENT_TYPES:
             return None
-        return await self._desk.reads.payload(Event(EVENT_TYPES[MediaEvent(row.event)], row.at, row.id, row.media_id))
+        return await self._reads.payload(Event(EVENT_TYPES[MediaEvent(row.event)], row.at, row.id, row.media_id))
 
     @abstractmethod
-    def _greeting(self) -> bytes:
-        """What comes first."""
+    def _opening(self) -> bytes:
+        """What is sent first."""
 
     @abstractmethod
     def _ping(self) -> bytes:
-        """What breaks a silence."""
+        """What is sent after a silence."""
 
     @abstractmethod
-    def _round(self) -> AsyncIterator[bytes]:
-        """Look, tell, and wait for more; EOFError: that was all."""
+    def _next_events(self) -> AsyncIterator[bytes]:
+        """Read and send what is new, then wait for more.
+
+        Raises:
+            EOFError: The stream is complete.
+        """
 
 
 class MediaEvents(_Stream):
-    """Everything that happens to one media, until it is over."""
+    """Everything that happens to one media, until it is final."""
 
-    def __init__(self, desk: MediaDependencies, media_id: UUID, cursor: Sequence[int], first: MediaSeen) -> None:
-        """Go on at `cursor`, from which `first` was seen."""
-        super().__init__(desk, media_id)
-        self._after, self._log_txid, self._log_id = cursor
-        self._first: MediaSeen | None = first
+    def __init__(
+        self, dependencies: MediaDependencies, media_id: UUID, cursor: Sequence[int], first: MediaUpdate
+    ) -> None:
+        """Start after `cursor`; `first` is what was read there."""
+        super().__init__(dependencies, media_id)
+        self._history_id, self._log_txid, self._log_id = cursor
+        self._first: MediaUpdate | None = first
         self._progress: float | None = None
 
-    def _greeting(self) -> bytes:
+    def _opening(self) -> bytes:
         return format_sse_event(retry=RECONNECT_MILLISECONDS)
 
     def _ping(self) -> bytes:
         return PING
 
-    async def _round(self) -> AsyncIterator[bytes]:
-        seen, self._first = self._first or await self._desk.reads.media(self.look), None
-        if seen is None:
+    async def _next_events(self) -> AsyncIterator[bytes]:
+        position = MediaPosition(self._key, self._history_id, self._log_txid, self._log_id)
+        update, self._first = self._first or await self._reads.media(position), None
+        if update is None:
             raise EOFError
-        async for event in self._tell(seen):
+        async for event in self._events_of(update):
             yield event
-        whole = len(seen.history) < AT_ONCE
-        if whole and seen.status in FINAL:
+        if len(update.history) == BATCH_ROWS:
+            return
+        if update.status in FINAL:
             raise EOFError
-        if whole:
-            await self._watcher.changed(self._until(seen))
-
-    @property
-    def look(self) -> MediaLook:
-        """What it has not told yet."""
-        return MediaLook(self._of, self._after, self._log_txid, self._log_id)
+        await self._subscriber.changed(self._wake_at(update))
 
     @property
     def _id(self) -> str:
-        return write_id(self._after, self._log_txid, self._log_id)
+        return write_id(self._history_id, self._log_txid, self._log_id)
 
-    def _until(self, seen: MediaSeen) -> float:
-        """When to look again, even if nobody wakes us: something was held back."""
-        held_back = self._has_moved(seen) or (seen.logs and seen.logs[-1].id != self._log_id)
-        return self._clock.details_at if held_back else self._clock.ping_at
+    def _wake_at(self, update: MediaUpdate) -> float:
+        """When to read again even if nothing wakes the stream."""
+        throttled = self._has_progressed(update) or (update.logs and update.logs[-1].id != self._log_id)
+        return self._timer.details_at if throttled else self._timer.ping_at
 
-    def _has_moved(self, seen: MediaSeen) -> bool:
-        return seen.status == MediaStatus.PROCESSING and seen.progress not in {None, self._progress}
+    def _has_progressed(self, update: MediaUpdate) -> bool:
+        return update.status == MediaStatus.PROCESSING and update.progress not in {None, self._progress}
 
-    async def _tell(self, seen: MediaSeen) -> AsyncIterator[bytes]:
-        details = seen.status in FINAL or self._clock.may_tell()
-        for row in _in_order(seen.history, seen.logs if details else (), over=seen.status in FINAL):
+    async def _events_of(self, update: MediaUpdate) -> AsyncIterator[bytes]:
+        final = update.status in FINAL
+        details = final or self._timer.details_due()
+        for row in _in_order(update.history, update.logs if details else (), final=final):
             yield await self._event(row)
-        moved = self._has_moved(seen)
-        if details and moved:
-            self._progress = seen.progress
-            yield _progress(self._of, seen.status, seen.progress, self._id)
-        if details and (moved or seen.logs):
-            self._clock.told()
+        progressed = self._has_progressed(update)
+        if details and progressed:
+            self._progress = update.progress
+            yield _progress(self._key, update.status, update.progress, self._id)
+        if details and (progressed or update.logs):
+            self._timer.details_sent()
 
     async def _event(self, row: HistoryEntry | LogEntry) -> bytes:
         if isinstance(row, LogEntry):
             self._log_txid, self._log_id = row.txid, row.id
-            return format_sse_event(event="log", data_str=_log(self._of, row), id=self._id)
+            return format_sse_event(event="log", data_str=_log(self._key, row), id=self._id)
         payload = await self._payload(row)
-        self._after = row.id
+        self._history_id = row.id
         if payload is None:
-            return format_sse_event(event="log", data_str=_noted(row), id=self._id)
+            note = LogEntry(row.id, row.txid, row.at, "info", row.event, None, row.detail or {})
+            return format_sse_event(event="log", data_str=_log(row.media_id, note), id=self._id)
         return _state(row, payload, self._id)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which media of an owner a stream tells of; None: all."""
+class EventFilter:
+    """Which of an owner's media a stream shows; None: all."""
 
     status: MediaStatus | None = None
     """Only events that lead to it."""
     model: str | None = None
     tag: str | None = None
 
-    def has(self, row: HistoryEntry | ProgressEntry) -> bool:
-        """Whether it is to be told."""
+    def matches(self, row: HistoryEntry | ProgressEntry) -> bool:
+        """Whether the stream shows it."""
         return (
             (self.status is None or self.status == row.status)
             and (self.model is None or self.model == row.model)
@@ -175,77 +208,74 @@ class Wanted:
 
 
 class OwnerEvents(_Stream):
-    """What happens to all media of an owner; without end, and without log lines."""
+    """What happens to all media of an owner; endless, and without log lines."""
 
-    def __init__(self, desk: MediaDependencies, owner_id: UUID, cursor: Sequence[int], wanted: Wanted) -> None:
-        super().__init__(desk, owner_id)
-        self._txid, self._after = cursor
-        self._wanted = wanted
-        self._hidden = 0
-        """Looks in a row that have seen something in the shadow of a transaction."""
+    def __init__(
+        self, dependencies: MediaDependencies, owner_id: UUID, cursor: Sequence[int], only: EventFilter
+    ) -> None:
+        super().__init__(dependencies, owner_id)
+        self._txid, self._history_id = cursor
+        self._only = only
+        self._held_back = 0
+        """Reads in a row that found rows held back."""
         self._changed = set[UUID]()
         self._progress = dict[UUID, float]()
-        """As last told, of media that are worked on."""
+        """As last sent, of media in progress."""
 
-    def _greeting(self) -> bytes:
-        # With an id, so that a client that is cut off before the first event goes on from here.
+    def _opening(self) -> bytes:
+        # With an id, so that a client that is disconnected before the first event resumes from here.
         return format_sse_event(retry=RECONNECT_MILLISECONDS, id=self._id)
 
     def _ping(self) -> bytes:
         return format_sse_event(comment="ping", id=self._id)
 
-    async def _round(self) -> AsyncIterator[bytes]:
-        seen = await self._desk.reads.owner(self.look)
-        async for event in self._tell(seen):
+    async def _next_events(self) -> AsyncIterator[bytes]:
+        update = await self._reads.owner(OwnerPosition(self._key, self._txid, self._history_id))
+        async for event in self._events_of(update):
             yield event
-        if len(seen.history) < AT_ONCE:
-            self._hidden = self._hidden + 1 if seen.hidden else 0
-            await self._watcher.changed(self._until(self._hidden))
-
-    @property
-    def look(self) -> OwnerLook:
-        """What it has not told yet."""
-        return OwnerLook(self._of, self._txid, self._after)
+        if len(update.history) < BATCH_ROWS:
+            self._held_back = self._held_back + 1 if update.held_back else 0
+            await self._subscriber.changed(self._wake_at())
 
     @property
     def _id(self) -> str:
-        return write_id(self._txid, self._after)
+        return write_id(self._txid, self._history_id)
 
-    def _until(self, hidden: int) -> float:
-        until = self._clock.ping_at
+    def _wake_at(self) -> float:
+        at = self._timer.ping_at
         if self._changed:
-            until = min(until, self._clock.details_at)
-        if hidden:
-            pause = _LOOK_AGAIN_SECONDS[min(hidden, len(_LOOK_AGAIN_SECONDS)) - 1]
-            until = min(until, self._clock.after(pause))
-        return until
+            at = min(at, self._timer.details_at)
+        if self._held_back:
+            pause = _HELD_BACK_SECONDS[min(self._held_back, len(_HELD_BACK_SECONDS)) - 1]
+            at = min(at, self._timer.after(pause))
+        return at
 
-    async def _tell(self, seen: OwnerSeen) -> AsyncIterator[bytes]:
-        for row in seen.history:
-            payload = await self._payload(row) if self._wanted.has(row) else None
-            self._txid, self._after = row.txid, row.id
+    async def _events_of(self, update: OwnerUpdate) -> AsyncIterator[bytes]:
+        for row in update.history:
+            payload = await self._payload(row) if self._only.matches(row) else None
+            self._txid, self._history_id = row.txid, row.id
             if row.status != MediaStatus.PROCESSING:
                 self._progress.pop(row.media_id, None)
             if payload is not None:
                 yield _state(row, payload, self._id)
-        self._changed |= self._watcher.changes
-        self._watcher.changes.clear()
-        if self._changed and self._clock.may_tell():
-            asked, self._changed = ProgressLook(self._of, tuple(self._changed)), set[UUID]()
-            for step in await self._desk.reads.progress(asked):
-                if self._wanted.has(step) and self._progress.get(step.media_id) != step.progress:
-                    self._progress[step.media_id] = step.progress
-                    yield _progress(step.media_id, step.status, step.progress, self._id)
-            self._clock.told()
+        self._changed |= self._subscriber.changes
+        self._subscriber.changes.clear()
+        if self._changed and self._timer.details_due():
+            query, self._changed = ProgressQuery(self._key, tuple(self._changed)), set[UUID]()
+            for entry in await self._reads.progress(query):
+                if self._only.matches(entry) and self._progress.get(entry.media_id) != entry.progress:
+                    self._progress[entry.media_id] = entry.progress
+                    yield _progress(entry.media_id, entry.status, entry.progress, self._id)
+            self._timer.details_sent()
 
 
 def _in_order(
-    history: Sequence[HistoryEntry], logs: Sequence[LogEntry], *, over: bool
+    history: Sequence[HistoryEntry], logs: Sequence[LogEntry], *, final: bool
 ) -> Iterator[HistoryEntry | LogEntry]:
-    """Log lines between the states by time. Each kind keeps its own order, which its cursor needs; the end is last."""
+    """States and log lines by time, a final state last. Each kind keeps its own order, which its position needs."""
     waiting = deque(logs)
     for number, row in enumerate(history, 1):
-        while waiting and (waiting[0].at <= row.at or (over and number == len(history))):
+        while waiting and (waiting[0].at <= row.at or (final and number == len(history))):
             yield waiting.popleft()
         yield row
     yield from waiting
@@ -271,7 +301,3 @@ def _log(media_id: UUID, line: LogEntry) -> str:
         "fields": line.fields,
     }
     return _encode(data).decode()
-
-
-def _noted(row: HistoryEntry) -> str:
-    return _log(row.media_id, LogEntry(row.id, row.txid, row.at, "info", row.event, None, row.detail or {}))

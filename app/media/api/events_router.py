@@ -1,4 +1,4 @@
-"""The event streams' endpoints."""
+"""The endpoints of the event streams."""
 
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -15,9 +15,9 @@ from app.core.http_server.sse import LAST_EVENT_ID, EventStream, read_id
 from app.jobs.states import FINAL, MediaStatus
 from app.media import service
 from app.media.api.dependencies import media_dependencies
-from app.media.api.event_streams import MediaEvents, OwnerEvents, Wanted
+from app.media.api.event_streams import EventFilter, MediaEvents, OwnerEvents
 from app.media.errors import MediaNotFoundError
-from app.media.events.history import MediaLook
+from app.media.events.history import MediaPosition
 
 router = APIRouter(prefix="/media", tags=["events"], route_class=HotRoute)
 
@@ -35,22 +35,23 @@ _EVENT: Final = {
     "properties": {
         "event": {"enum": ["queued", "started", "progress", "log", "retry", "completed", "failed", "canceled"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
-        "id": {"type": "string", "description": "Send it back as Last-Event-ID to go on here."},
+        "id": {"type": "string", "description": "Send it as Last-Event-ID to resume after this event."},
     },
 }
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Server-sent events `queued, started, progress, log, retry, completed, failed, canceled`. "
-        "The data of a state is what a webhook gets: `type, timestamp, sequence, data`, with the media in `data`.",
+        "The data of a state change is what a webhook receives: `type, timestamp, sequence, data`, with the media item "
+        "in `data`.",
         "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
     },
-    204: {"description": "Over, and all of it told before: do not come again."},
+    204: {"description": "Complete: nothing follows the event you have. Do not reconnect."},
 }
 _LAST_EVENT_ID: Final = {
     "name": LAST_EVENT_ID,
     "in": "header",
     "required": False,
-    "description": "The id of the last event you have; what came after it follows. Browsers send it by themselves.",
+    "description": "The id of the last event you received; the stream resumes after it. Browsers send it for you.",
     "schema": {"type": "string", "maxLength": 60},
 }
 
@@ -59,35 +60,35 @@ _LAST_EVENT_ID: Final = {
     "/{media_id:uuid}/events",
     response_class=Response,
     responses={**_STREAM, **problems(404, 422, 503)},
-    summary="A media's events as they happen",
+    summary="Stream the events of a media item",
     openapi_extra={"parameters": [_LAST_EVENT_ID]},
 )
 async def media_events(request: Request, media_id: UUID) -> Response:
-    """From its first event, or from the one after `Last-Event-ID`, to its final one; then the stream ends.
+    """From the first event, or the one after `Last-Event-ID`, to the final one; then the stream ends.
 
-    States come at once, progress and log lines at most twice a second, a comment after 15 s of silence. Log lines
-    that were written after its end are at `/media/{media_id}/logs`.
+    State changes are sent at once, progress and log lines at most twice a second, a comment after 15 s of silence. Log
+    lines written after the final event are at `/media/{media_id}/logs`.
     """
-    desk = media_dependencies(request)
+    dependencies = media_dependencies(request)
     cursor = _cursor(request, 3) or (0, 0, 0)
-    await service.media(desk.services, DEFAULT_OWNER_ID, media_id)
-    if cursor[0] and not await desk.reads.has_event(media_id, cursor[0]):
-        # Of another media, or of another database: what is to come might never lie behind it.
+    await service.media(dependencies.services, DEFAULT_OWNER_ID, media_id)
+    if cursor[0] and not await dependencies.reads.has_event(media_id, cursor[0]):
+        # Of another media or another database: later events might never come after it.
         raise _refused(request.headers[LAST_EVENT_ID])
-    seen = await desk.reads.media(MediaLook(media_id, *cursor))
-    if seen is None:
+    update = await dependencies.reads.media(MediaPosition(media_id, *cursor))
+    if update is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
-    if seen.status in FINAL and not seen.history:
-        # The one answer after which a browser's EventSource does not connect again.
+    if update.status in FINAL and not update.history:
+        # The only response after which a browser's EventSource does not reconnect.
         return Response(status_code=204)
-    return EventStream(MediaEvents(desk, media_id, cursor, seen))
+    return EventStream(MediaEvents(dependencies, media_id, cursor, update))
 
 
 @router.get(
     "/events",
     response_class=Response,
     responses={200: _STREAM[200], **problems(422, 503)},
-    summary="The events of all your media as they happen",
+    summary="Stream the events of all your media",
     openapi_extra={"parameters": [_LAST_EVENT_ID]},
 )
 async def owner_events(
@@ -96,17 +97,17 @@ async def owner_events(
     model: Annotated[str | None, Query(max_length=200, description="Only media of this model.")] = None,
     tag: Annotated[str | None, Query(max_length=64, description="Only media with this tag.")] = None,
 ) -> Response:
-    """What happens from now on, or what came after `Last-Event-ID`; without end, and without log lines.
+    """What happens from now on, or after `Last-Event-ID`. It never ends, and has no log lines.
 
-    An event comes when every transaction before it has ended, a few milliseconds after it happened.
+    Events are sent a few milliseconds after they happen, once every earlier transaction has ended.
     """
-    desk = media_dependencies(request)
-    now = await desk.reads.now()
+    dependencies = media_dependencies(request)
+    now = await dependencies.reads.now()
     cursor = _cursor(request, 2) or now
     if cursor[0] > now[0]:
-        # It is of another database, such as the one before a restore: nothing would ever come after it.
+        # Of another database, such as before a restore: no event would ever come after it.
         raise _refused(request.headers[LAST_EVENT_ID])
-    return EventStream(OwnerEvents(desk, DEFAULT_OWNER_ID, cursor, Wanted(status, model, tag)))
+    return EventStream(OwnerEvents(dependencies, DEFAULT_OWNER_ID, cursor, EventFilter(status, model, tag)))
 
 
 def _cursor(request: Request, count: int) -> tuple[int, ...] | None:

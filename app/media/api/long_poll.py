@@ -1,4 +1,4 @@
-"""Long-poll: an answer that waits until there is news."""
+"""Long-poll: a response that waits until the media changes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from app.core.http_server.access_log import WAIT_REQUESTED
 from app.core.http_server.disconnect import on_disconnect
 from app.core.http_server.prefer import HEADER, applied, wanted_wait
 from app.jobs.states import FINAL
-from app.media.api import render
+from app.media import resource
 from app.media.api.dependencies import MediaDependencies
 from app.media.events.subscriptions import Subscriber
 from app.media.queries import JobRow, MediaRow
@@ -26,14 +26,14 @@ class Wait:
     """A client's `Prefer: wait`."""
 
     seconds: int
-    known: str
-    """The ETag that the client has; empty: none."""
+    known_etags: str
+    """The client's If-None-Match; empty: none."""
     receive: Receive
-    """Of the request: it notices when the client disconnects."""
+    """Of the request; it reports when the client disconnects."""
 
     @classmethod
-    def wanted(cls, request: Request) -> "Wait | None":
-        """That of a request; None: it has none."""
+    def requested(cls, request: Request) -> "Wait | None":
+        """The wait that a request asks for; None: it does not."""
         seconds = wanted_wait(request.headers.get(HEADER))
         if seconds is None:
             return None
@@ -42,13 +42,13 @@ class Wait:
 
     @property
     def applied(self) -> dict[str, str]:
-        """The header that confirms it."""
+        """The response header that confirms it."""
         return applied(self.seconds)
 
-    async def until_news(
+    async def until_changed(
         self, dependencies: MediaDependencies, row: AnyRow, media_id: UUID, read: Callable[[], Awaitable[AnyRow]]
     ) -> AnyRow:
-        """The row as soon as the media is final, or differs from what the client has; else as it is when time is up.
+        """The row once the media is final or differs from what the client has; otherwise as it is when time is up.
 
         Args:
             dependencies: Of the application.
@@ -56,18 +56,18 @@ class Wait:
             media_id: The media to wait for.
             read: Reads the row again.
         """
-        if self._is_news(row):
+        if self._has_changed(row):
             return row
         until = asyncio.get_running_loop().time() + self.seconds
         subscriber = Subscriber(row.updated_at)
-        # A client that asks, goes and asks again must leave nothing behind that waits.
-        with dependencies.subscriptions.on(media_id, subscriber), on_disconnect(self.receive, subscriber.leave):
+        # Clients disconnect and repeat their request: no subscription may stay behind.
+        with dependencies.subscriptions.subscribed(media_id, subscriber), on_disconnect(self.receive, subscriber.leave):
             while True:
-                # Once more, now that no change can be missed.
+                # Read once more: from here on every change wakes the subscriber.
                 row = await read()
-                subscriber.seen = row.updated_at
-                if self._is_news(row) or not await subscriber.changed(until):
+                subscriber.known = row.updated_at
+                if self._has_changed(row) or not await subscriber.changed(until):
                     return row
 
-    def _is_news(self, row: MediaRow | JobRow) -> bool:
-        return row.status in FINAL or bool(self.known and render.version(row) not in self.known)
+    def _has_changed(self, row: MediaRow | JobRow) -> bool:
+        return row.status in FINAL or bool(self.known_etags and resource.version(row) not in self.known_etags)

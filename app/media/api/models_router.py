@@ -1,4 +1,4 @@
-"""Which models can be asked for."""
+"""Which models can be requested."""
 
 from datetime import date
 from decimal import Decimal
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 Part = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[\w.:/-]+$")]
-"""Of a model's name."""
+"""A part of a model's name."""
 
 
 class PriceOut(BaseModel):
@@ -34,45 +34,45 @@ class PriceOut(BaseModel):
 class CapabilitiesOut(BaseModel):
     """What its provider can do."""
 
-    cancel: bool = Field(description="What is bought can be stopped.")
-    cancel_stops_billing: bool = Field(description="What is stopped costs nothing more.")
-    progress: bool = Field(description="`progress` rises while it is generated.")
-    max_outputs: int = Field(description="The most files of one media.")
-    local: bool = Field(description="It computes on a worker's machine.")
+    cancel: bool = Field(description="A submitted generation can be stopped.")
+    cancel_stops_billing: bool = Field(description="A stopped generation costs nothing more.")
+    progress: bool = Field(description="`progress` rises during generation.")
+    max_outputs: int = Field(description="The most files one media item can have.")
+    local: bool = Field(description="It runs on the worker's machine.")
 
 
 class ModelOut(BaseModel):
-    """A model, or a route over several, and what it takes."""
+    """A model, or a route over several models, with its input schema."""
 
-    name: str = Field(description="As it is asked for.", examples=["dummy/painter"])
+    name: str = Field(description="The name to request it by.", examples=["dummy/painter"])
     title: str
     description: str
     version: str | None
     output_types: list[str] = Field(examples=[["image/png"]])
     input_schema: dict[str, Any] = Field(description="JSON Schema 2020-12 of `input`.")
     example: dict[str, Any] = Field(description="A body for POST /media/generate.")
-    price: PriceOut | None = Field(description="Null: not known; of a route: what its targets cost.")
+    price: PriceOut | None = Field(description="Null: not known, or a route, which costs what its target costs.")
     status: ModelStatus = Field(
-        description="`active`; `deprecated`: still sold, but not for ever; `retired`: requests are refused."
+        description="`active`; `deprecated`: still available, but to be retired; `retired`: requests are refused."
     )
-    retired_at: date | None = Field(description="The day from which it is not sold any more.")
-    successor: str | None = Field(description="The model that takes its place.")
+    retired_at: date | None = Field(description="The day from which requests are refused.")
+    successor: str | None = Field(description="The model that replaces it.")
     notice: str | None = Field(
         description="What to do about its status; null: nothing.",
-        examples=["acme/one is deprecated, and retired from 2027-01-31; ask for acme/two"],
+        examples=["acme/one is deprecated, and retired from 2027-01-31; use acme/two"],
     )
-    aliases: list[str] = Field(description="Further names for it; a media carries its real one.")
-    time_limit_seconds: float | None = Field(description="How long a media may take if its request does not say.")
+    aliases: list[str] = Field(description="Other names for it; media items show `name`.")
+    time_limit_seconds: float | None = Field(description="Default time limit of a request; null: without limit.")
     capabilities: CapabilitiesOut | None = Field(description="Null: it is a route.")
-    targets: list[str] | None = Field(description="Of a route: its models, in the order in which they are tried.")
+    targets: list[str] | None = Field(description="The models of a route, in the order they are tried; null: a model.")
 
 
 class ModelFilter(BaseModel):
-    """Which models; what is left out does not matter."""
+    """Which models; a filter left out matches all."""
 
-    provider: str | None = Field(default=None, description="Only of this provider; `route` for routes.")
+    provider: str | None = Field(default=None, description="Only of this provider; `route`: only routes.")
     output_type: str | None = Field(
-        default=None, description="Only what makes this: `image/png`, or `image` for any picture."
+        default=None, description="Only with this output: `image/png`, or `image` for any image."
     )
     status: ModelStatus | None = Field(default=None, description="Only in this status.")
     q: str | None = Field(
@@ -81,14 +81,14 @@ class ModelFilter(BaseModel):
         description="Only with all of these words in name, alias, title or description.",
     )
     limit: int = Field(default=100, ge=1, le=200, description="How many at most.")
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(default=None, description="`next_cursor` of the previous page.")
 
 
 class ModelPage(BaseModel):
-    """Some models, by name; routes among them."""
+    """Models and routes, sorted by name."""
 
     items: list[ModelOut]
-    next_cursor: str | None = Field(description="Give it as `cursor` for the page that follows; null: the last page.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null: this is the last one.")
 
 
 def _out(listed: Offer | RouteListing) -> ModelOut:
@@ -126,23 +126,23 @@ def _capabilities(can: Capabilities, card: ModelCard) -> CapabilitiesOut:
 def _notice(name: str, card: ModelCard) -> str | None:
     if card.current_status is ModelStatus.ACTIVE and card.retired_at is None:
         return None
-    said = f"{name} is {card.current_status}"
+    notice = f"{name} is {card.current_status}"
     if card.retired_at is not None and card.current_status is not ModelStatus.RETIRED:
-        said += f", and retired from {card.retired_at}"
-    return said if card.successor is None else f"{said}; ask for {card.successor}"
+        notice += f", and retired from {card.retired_at}"
+    return notice if card.successor is None else f"{notice}; use {card.successor}"
 
 
-@router.get("", responses=problems(422), summary="List the models")
-async def models(request: Request, asked: Annotated[ModelFilter, Query()]) -> ModelPage:
-    """What can be asked for, with input schema, price and an example, by name."""
-    after = decode_name(asked.cursor) if asked.cursor else ""
-    wanted = ModelQuery(asked.provider, asked.output_type, asked.status, asked.q, after)
-    listed = search(media_dependencies(request).services.registry, wanted, limit=asked.limit + 1)
-    more = encode_name(listed[asked.limit - 1].full_name) if len(listed) > asked.limit else None
-    return ModelPage(items=[_out(one) for one in listed[: asked.limit]], next_cursor=more)
+@router.get("", responses=problems(422), summary="List models")
+async def models(request: Request, only: Annotated[ModelFilter, Query()]) -> ModelPage:
+    """The models and routes that can be requested, with input schema, price and an example."""
+    after = decode_name(only.cursor) if only.cursor else ""
+    query = ModelQuery(only.provider, only.output_type, only.status, only.q, after)
+    listed = search(media_dependencies(request).services.registry, query, limit=only.limit + 1)
+    more = encode_name(listed[only.limit - 1].full_name) if len(listed) > only.limit else None
+    return ModelPage(items=[_out(one) for one in listed[: only.limit]], next_cursor=more)
 
 
 @router.get("/{provider}/{name:path}", responses=problems(404, 422), summary="A model")
 async def model(request: Request, provider: Part, name: Part) -> ModelOut:
-    """One model or route by its name, or by an alias."""
+    """A model or route, by its name or an alias."""
     return _out(service.model_card(media_dependencies(request).services, f"{provider}/{name}"))

@@ -1,34 +1,34 @@
-"""What can no longer change, as the bytes that were answered: completed media, kept in this process."""
+"""Responses that can no longer change, those for completed media, cached in this process."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-KEPT: Final = 4_000
-"""Answers kept; about 1.5 kB each."""
+MAX_RESPONSES: Final = 4_000
+"""About 1.5 kB each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A rendered answer and its ETag."""
+class CachedResponse:
+    """A JSON body and its ETag."""
 
     body: bytes
     etag: str
 
 
-class FinishedResponses:
-    """Answers by who asked for what; the oldest are forgotten first."""
+class ResponseCache:
+    """Responses by kind, owner and id; the oldest are dropped first."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[str, UUID, UUID], Answer] = OrderedDict()
+        self._responses: OrderedDict[tuple[str, UUID, UUID], CachedResponse] = OrderedDict()
 
-    def get(self, kind: str, owner_id: UUID, key: UUID) -> Answer | None:
-        """The answer to this question, if it was given before."""
-        return self._answers.get((kind, owner_id, key))
+    def get(self, kind: str, owner_id: UUID, key: UUID) -> CachedResponse | None:
+        """The response stored for this key; None: there is none."""
+        return self._responses.get((kind, owner_id, key))
 
-    def keep(self, kind: str, owner_id: UUID, key: UUID, answer: Answer) -> None:
-        """Remember the answer to a question; only for what can no longer change."""
-        self._answers[kind, owner_id, key] = answer
-        if len(self._answers) > KEPT:
-            self._answers.popitem(last=False)
+    def put(self, kind: str, owner_id: UUID, key: UUID, response: CachedResponse) -> None:
+        """Store a response; only one that can no longer change."""
+        self._responses[kind, owner_id, key] = response
+        if len(self._responses) > MAX_RESPONSES:
+            self._responses.popitem(last=False)

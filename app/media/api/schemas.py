@@ -1,4 +1,4 @@
-"""What goes over the wire, for validation and for the API's documentation."""
+"""Request and response bodies, for validation and for the API's documentation."""
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
@@ -17,8 +17,7 @@ from app.jobs.states import (
 from app.media_generator.costs import CostBasis
 from app.webhooks.event_types import EventType
 
-LONGEST_DEADLINE: Final = 30 * 86_400
-"""Seconds."""
+MAX_DEADLINE_SECONDS: Final = 30 * 86_400
 
 
 def _storable(value: str) -> str:
@@ -36,7 +35,7 @@ class MediaIn(BaseModel):
     """What to generate."""
 
     model_config = ConfigDict(extra="forbid")
-    UNKNOWN_FIELD_HINT: ClassVar[str] = "a model's own parameters belong into 'input'"
+    UNKNOWN_FIELD_HINT: ClassVar[str] = "a model's own parameters belong in 'input'"
 
     prompt: Annotated[str, AfterValidator(_storable)] = Field(
         min_length=1,
@@ -58,7 +57,7 @@ class MediaIn(BaseModel):
     )
     metadata: dict[str, Any] = Field(
         default_factory=dict,
-        description="Anything of yours, at most 4 kB as JSON; it is handed back.",
+        description="Any data of yours, at most 4 kB as JSON; it is returned unchanged.",
         examples=[{"order": "A-17"}],
     )
     priority: int = Field(
@@ -66,93 +65,94 @@ class MediaIn(BaseModel):
         strict=True,
         ge=0,
         le=HIGHEST_PRIORITY,
-        description="9 is worked on first, 0 last; what waits long counts as more.",
+        description="9 runs first, 0 last; priority rises with waiting time.",
         examples=[5],
     )
     deadline_seconds: float | None = Field(
         default=None,
         strict=True,
         ge=0.001,
-        le=LONGEST_DEADLINE,
-        description="If it is not finished so long after this request, it ends with ERROR `deadline_exceeded`; "
-        "the model's default, if it has one, where this is left out.",
+        le=MAX_DEADLINE_SECONDS,
+        description="If not finished within this time after the request, it ends with ERROR `deadline_exceeded`. "
+        "If left out, the model's time limit applies, if it has one.",
         examples=[600],
     )
     tags: list[Tag] = Field(
         default_factory=list,
         max_length=10,
-        description="Words of yours, to filter streams by.",
+        description="Words of yours, to filter event streams by.",
         examples=[["checkout"]],
     )
     webhook_url: str | None = Field(
         default=None,
         min_length=1,
         max_length=2048,
-        description="Where events of this media are posted, beside your registered endpoints; signed with the secret "
-        "of your endpoint of kind `request`, see /webhooks.",
+        description="Receives the events of this media item, in addition to your registered endpoints; signed with the "
+        "secret of your endpoint of kind `request`, see /webhooks.",
         examples=["https://app.example.com/hooks/fleek"],
     )
     webhook_events: list[EventType] | None = Field(
         default=None,
         min_length=1,
         max_length=len(EventType),
-        description="Which events are posted to `webhook_url`; the final ones if left out.",
+        description="Which events are sent to `webhook_url`; the final ones if left out.",
         examples=[["media.completed", "media.failed"]],
     )
     on_unknown: OnUnknown = Field(
         default=OnUnknown.HOLD,
-        description="What follows when nobody can say whether a try was paid. `hold`: ERROR `outcome_unknown`, "
-        "bought again only when you ask. `retry`: another try, which may be paid a second time. `fail`: ERROR.",
+        description="What happens if the payment status of an attempt stays unknown. `hold`: ERROR `outcome_unknown`, "
+        "submitted again only if you retry it. `retry`: another attempt, which may be charged a second time. "
+        "`fail`: ERROR.",
     )
 
 
 class ErrorOut(BaseModel):
-    """Why the last try failed."""
+    """Why the last attempt failed."""
 
     code: str = Field(description="The stable name that programs act on.", examples=["provider_busy"])
     message: str
 
 
 class FileOut(BaseModel):
-    """One output in the store."""
+    """A stored output file."""
 
     id: UUID
     index: int = Field(description="0 for the first output.")
-    media_type: str = Field(description="Read from the bytes.", examples=["image/png"])
+    media_type: str = Field(description="Detected from the bytes.", examples=["image/png"])
     bytes: int
-    width: int | None = Field(description="In pixels; null: neither picture nor video, or not known.")
-    height: int | None = Field(description="In pixels; null: neither picture nor video, or not known.")
-    seconds: float | None = Field(description="Of a video or sound; null: neither, or not known.")
+    width: int | None = Field(description="In pixels; null: neither image nor video, or not known.")
+    height: int | None = Field(description="In pixels; null: neither image nor video, or not known.")
+    seconds: float | None = Field(description="Duration of a video or sound; null: neither, or not known.")
     sha256: str = Field(description="Of the bytes, in hex.")
-    url: str = Field(description="The permanent address of the file.")
-    poster_url: str | None = Field(description="The permanent address of one picture of a video; null: there is none.")
+    url: str = Field(description="The permanent URL of the file.")
+    poster_url: str | None = Field(description="The permanent URL of a video's still image; null: there is none.")
 
 
 class CostOut(BaseModel):
-    """What a media has cost so far, all its tries together; those that provably were not bought count for nothing."""
+    """The cost of all attempts so far; one that was provably not submitted counts as zero."""
 
     amount: str | None = Field(description="A decimal number; null: not known.", examples=["0.0031"])
     currency: str = Field(examples=["USD"])
     basis: CostBasis | None = Field(
-        description="`reported` by the provider, or `computed` at least in part: from what was billed, and the price "
-        "in the catalogue."
+        description="`reported` by the provider, or `computed`, at least in part, from billed units and the price in "
+        "the catalogue."
     )
-    estimate: str | None = Field(description="What was expected when it was bought; null: not known.")
+    estimate: str | None = Field(description="The estimate at the time of submission; null: not known.")
 
 
 class CancelState(BaseModel):
-    """What came of the wish to cancel."""
+    """The result of the cancel request."""
 
     answer: CancelAnswer = Field(
-        description="`requested`: not settled yet. `canceled`: it stopped. `too_late`: it goes on, or is over already."
+        description="`requested`: pending. `canceled`: it was stopped. `too_late`: it continues, or had finished."
     )
     money_spent: MoneySpent = Field(
-        description="Whether it has cost money; `maybe`: the provider did not say, or only a part."
+        description="Whether it has cost money; `maybe`: the provider did not say, or said it only in part."
     )
 
 
 class WaitingFor(BaseModel):
-    """Why its provider sells nothing at present."""
+    """Why nothing is submitted to its provider now."""
 
     code: str = Field(examples=["provider_unauthorized"])
     message: str
@@ -161,27 +161,27 @@ class WaitingFor(BaseModel):
 QueuePosition: TypeAlias = Annotated[
     int | Literal["1000+"] | None,
     Field(
-        description="While it waits: how many jobs that could run now come before it. Null: it is not due yet, is not "
-        "waiting, or this is a list or the answer to the request itself."
+        description="While it waits: how many jobs that could run now are ahead of it. Null: it is not due yet, is not "
+        "waiting, or this is a list or the response to the request itself."
     ),
 ]
 WaitsFor: TypeAlias = Annotated[
     WaitingFor | None,
     Field(
-        description="While it waits: why nothing is bought from its provider now. "
-        "Null: nothing, or this is a list or the answer to the request itself."
+        description="While it waits: why it is not submitted to its provider now. "
+        "Null: no such reason, or this is a list or the response to the request itself."
     ),
 ]
 Deadline: TypeAlias = Annotated[
     datetime | None, Field(description="When it ends with `deadline_exceeded`; null: never.")
 ]
 Cancel: TypeAlias = Annotated[
-    CancelState | None, Field(description="What came of your wish to cancel; null: you have not asked.")
+    CancelState | None, Field(description="The result of your cancel request; null: you sent none.")
 ]
 
 
 class CancelOut(CancelState):
-    """What can be said to a wish to cancel."""
+    """The answer to a cancel request."""
 
     media_id: UUID
     job_id: UUID
@@ -189,36 +189,36 @@ class CancelOut(CancelState):
 
 
 class MediaOut(BaseModel):
-    """A media: what was asked for and what came of it."""
+    """A media item: what was requested, and the result."""
 
-    id: UUID = Field(description="The media; it never changes.")
-    job_id: UUID = Field(description="The work on it; what clients poll.")
+    id: UUID = Field(description="The media item's id; it never changes.")
+    job_id: UUID = Field(description="The id of its job, which clients poll.")
     status: MediaStatus
     prompt: str
     model: str
     route: str | None = Field(
-        description="The route that was asked for; `model` is its target at present. Null: the model itself was."
+        description="The requested route; `model` is its current target. Null: the model itself was requested."
     )
     input: dict[str, Any] = Field(description="The model's parameters, defaults filled in.")
     progress: float | None = Field(description="0 to 1; null: not known.")
-    number_of_tries: int = Field(description="Attempts begun so far.")
-    next_run: datetime | None = Field(description="While IN_QUEUE: from when a worker may take it.")
+    number_of_tries: int = Field(description="Attempts so far.")
+    next_run: datetime | None = Field(description="While IN_QUEUE: when a worker may claim it.")
     priority: int
     queue_position: QueuePosition
     waiting_for: WaitsFor
     deadline: Deadline
     on_unknown: OnUnknown
     cancel: Cancel
-    error: ErrorOut | None = Field(description="Why the last try failed; null once completed.")
+    error: ErrorOut | None = Field(description="Why the last attempt failed; null once completed.")
     files: list[FileOut]
     cost: CostOut | None = Field(
-        description="Null: nothing was bought yet, or in several currencies; see `/media/{media_id}/attempts`."
+        description="Null: nothing was submitted yet, or in several currencies; see `/media/{media_id}/attempts`."
     )
     tags: list[str]
     metadata: dict[str, Any]
     created_at: datetime
     updated_at: datetime
-    started_at: datetime | None = Field(description="When a worker first took it.")
+    started_at: datetime | None = Field(description="When a worker first claimed it.")
     completed_at: datetime | None = Field(description="When it reached a final state.")
 
 
@@ -240,14 +240,14 @@ class JobOut(BaseModel):
 
 
 class MediaPage(BaseModel):
-    """Some media, newest first."""
+    """Media items, newest first."""
 
     items: list[MediaOut]
-    next_cursor: str | None = Field(description="Give it as `cursor` for the page that follows; null: the last page.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null: this is the last one.")
 
 
 class ContentOut(BaseModel):
-    """Where the bytes can be read for a while."""
+    """A URL of the file that expires."""
 
-    url: str = Field(description="Signed; anybody who has it can read the file until it expires.")
+    url: str = Field(description="Signed; anyone who has it can read the file until it expires.")
     expires_at: datetime

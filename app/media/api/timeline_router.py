@@ -1,4 +1,4 @@
-"""What happened to a media: its events, its tries, its log. Everything needed to explain it to a customer."""
+"""What happened to a media item: its history, attempts and log. Everything needed to explain it to a customer."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,36 +22,36 @@ from app.media_generator.errors import Sent
 
 router = APIRouter(prefix="/media", tags=["timeline"])
 
-NEXT = "Give it as `cursor` for what follows; null: nothing more yet."
+NEXT = "Send it as `cursor` to read on; null: no more yet."
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
-Cursor = Annotated[int, Query(ge=0, le=2**53, description="`next_cursor` of the page before.")]
+Cursor = Annotated[int, Query(ge=0, le=2**53, description="`next_cursor` of the previous page.")]
 
 
 class EventOut(BaseModel):
-    """One move from one state to another."""
+    """A change of state."""
 
     event: MediaEvent
-    status: MediaStatus = Field(description="The state it led to.")
+    status: MediaStatus = Field(description="The status after it.")
     at: datetime
-    detail: dict[str, Any] | None = Field(description="What else there is to say, such as why.")
+    detail: dict[str, Any] | None = Field(description="Details, such as the reason.")
 
 
 class EventPage(BaseModel):
-    """Some events, oldest first."""
+    """Events, oldest first."""
 
     items: list[EventOut]
     next_cursor: str | None = Field(description=NEXT)
 
 
 class AttemptOut(BaseModel):
-    """One try at a provider."""
+    """One attempt at a provider."""
 
     id: UUID
     number: int = Field(description="1 for the first.")
     status: AttemptStatus
     model: str
     model_version: str | None
-    external_id: str | None = Field(description="The provider's own name for it.")
+    external_id: str | None = Field(description="The provider's id of it.")
     sent: Sent | None = Field(description="After a failure: whether the request reached the provider.")
     error: ErrorOut | None
     cost: Decimal | None = Field(description="In `currency`; null: not known.")
@@ -60,42 +60,42 @@ class AttemptOut(BaseModel):
         description="Where the cost comes from: `reported` by the provider, or `computed` from units and price."
     )
     units: dict[str, float] | None = Field(
-        description="What it was billed by, as the provider tells.", examples=[{"second": 1.25}]
+        description="What the provider billed, by unit.", examples=[{"second": 1.25}]
     )
     estimate: Decimal | None = Field(description="What it was expected to cost, in `currency`; null: not known.")
-    created_at: datetime = Field(description="When the intent was committed.")
-    submitted_at: datetime | None = Field(description="When the purchase was known.")
+    created_at: datetime = Field(description="When it was recorded, before anything was sent.")
+    submitted_at: datetime | None = Field(description="When the provider had accepted it.")
     finished_at: datetime | None
 
 
 class AttemptList(BaseModel):
-    """Every try, first one first."""
+    """Every attempt, oldest first."""
 
     items: list[AttemptOut]
 
 
 class LogOut(BaseModel):
-    """One event."""
+    """A log event."""
 
     at: datetime
     level: str = Field(examples=["info"])
     event: str = Field(examples=["output_stored"])
-    attempt: int | None = Field(description="The number of the attempt; null: not of one.")
+    attempt: int | None = Field(description="The number of the attempt; null: it belongs to none.")
     fields: dict[str, Any]
 
 
 class LogPage(BaseModel):
-    """Some events, oldest first."""
+    """Log events, oldest first."""
 
     items: list[LogOut]
     next_cursor: str | None = Field(description=NEXT)
 
 
-@router.get("/{media_id:uuid}/history", responses=problems(404, 422, 503), summary="A media's events")
+@router.get("/{media_id:uuid}/history", responses=problems(404, 422, 503), summary="The history of a media item")
 async def history(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cursor = 0) -> EventPage:
-    """Every move from state to state, with its reason where there is one."""
-    desk = await _owned(request, media_id)
-    rows = await queries.history(desk.services.db, media_id, after=cursor, limit=limit + 1)
+    """Every change of state, with its reason if there is one."""
+    dependencies = await _owned(request, media_id)
+    rows = await queries.history(dependencies.services.db, media_id, after=cursor, limit=limit + 1)
     items = [
         EventOut(event=MediaEvent(row.event), status=MediaStatus(row.status), at=row.at, detail=_json(row.detail))
         for row in rows[:limit]
@@ -103,11 +103,11 @@ async def history(request: Request, media_id: UUID, limit: Limit = 200, cursor: 
     return EventPage(items=items, next_cursor=_next([row.id for row in rows], limit))
 
 
-@router.get("/{media_id:uuid}/attempts", responses=problems(404, 422, 503), summary="A media's tries")
+@router.get("/{media_id:uuid}/attempts", responses=problems(404, 422, 503), summary="The attempts of a media item")
 async def attempts(request: Request, media_id: UUID) -> AttemptList:
-    """Each try at a provider: when, how it ended, under which id, and what it cost."""
-    desk = await _owned(request, media_id)
-    rows = await queries.attempts(desk.services.db, media_id)
+    """Every attempt at a provider: when, how it ended, the provider's id, and what it cost."""
+    dependencies = await _owned(request, media_id)
+    rows = await queries.attempts(dependencies.services.db, media_id)
     return AttemptList(
         items=[
             AttemptOut(**{**msgspec.structs.asdict(row), "error": _json(row.error), "units": _json(row.units)})
@@ -116,11 +116,11 @@ async def attempts(request: Request, media_id: UUID) -> AttemptList:
     )
 
 
-@router.get("/{media_id:uuid}/logs", responses=problems(404, 422, 503), summary="A media's log")
+@router.get("/{media_id:uuid}/logs", responses=problems(404, 422, 503), summary="The log of a media item")
 async def logs(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cursor = 0) -> LogPage:
-    """What was logged while it was worked on; events arrive here within about a second."""
-    desk = await _owned(request, media_id)
-    events = await log_queries.timeline(desk.services.db, media_id, after=cursor, limit=limit + 1)
+    """What was logged while it was in progress; events appear here within about a second."""
+    dependencies = await _owned(request, media_id)
+    events = await log_queries.timeline(dependencies.services.db, media_id, after=cursor, limit=limit + 1)
     items = [
         LogOut(
             at=event.at,
@@ -135,10 +135,10 @@ async def logs(request: Request, media_id: UUID, limit: Limit = 200, cursor: Cur
 
 
 async def _owned(request: Request, media_id: UUID) -> MediaDependencies:
-    """The desk, once it is clear that the media is the caller's own."""
-    desk = media_dependencies(request)
-    await service.media(desk.services, DEFAULT_OWNER_ID, media_id)
-    return desk
+    """The endpoint's dependencies, after checking that the media is the caller's own."""
+    dependencies = media_dependencies(request)
+    await service.media(dependencies.services, DEFAULT_OWNER_ID, media_id)
+    return dependencies
 
 
 def _next(ids: Sequence[int], limit: int) -> str | None:

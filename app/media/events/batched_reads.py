@@ -1,34 +1,41 @@
-"""What streams read: looks and payloads of all streams of a process, gathered into few statements."""
+"""The reads of event streams, batched: what all streams of a process read at the same time takes one statement."""
 
 from uuid import UUID
 
 from app.core.database.group_commit import GroupCommit
 from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.media.events import history
-from app.media.events.history import MediaLook, MediaSeen, OwnerLook, OwnerSeen, ProgressEntry, ProgressLook
+from app.media.events.history import (
+    MediaPosition,
+    MediaUpdate,
+    OwnerPosition,
+    OwnerUpdate,
+    ProgressEntry,
+    ProgressQuery,
+)
 from app.media.events.payloads import Event, Payloads
 
 
 class BatchedReads:
-    """Each of these is asked for one stream, and answered together with whatever else is asked at the time."""
+    """Each attribute is called for one stream and runs together with the other calls of that moment."""
 
     def __init__(self, db: DatabasePool, payloads: Payloads) -> None:
         self._db = db
-        self.media = GroupCommit[MediaLook, MediaSeen | None](
-            lambda looks: history.look_at_media(db, looks), shared=UNAVAILABLE
+        self.media = GroupCommit[MediaPosition, MediaUpdate | None](
+            lambda positions: history.read_media(db, positions), shared=UNAVAILABLE
         )
-        self.owner = GroupCommit[OwnerLook, OwnerSeen](
-            lambda looks: history.look_at_owners(db, looks), shared=UNAVAILABLE
+        self.owner = GroupCommit[OwnerPosition, OwnerUpdate](
+            lambda positions: history.read_owners(db, positions), shared=UNAVAILABLE
         )
-        self.progress = GroupCommit[ProgressLook, list[ProgressEntry]](
-            lambda looks: history.progress(db, looks), shared=UNAVAILABLE
+        self.progress = GroupCommit[ProgressQuery, list[ProgressEntry]](
+            lambda queries: history.read_progress(db, queries), shared=UNAVAILABLE
         )
         self.payload = GroupCommit[Event, bytes](payloads.of, shared=UNAVAILABLE)
 
     async def has_event(self, media_id: UUID, history_id: int) -> bool:
-        """Whether a stream of this media can go on behind that row of the history."""
+        """Whether a stream of this media can resume after that row of the history."""
         return await history.has_event(self._db, media_id, history_id)
 
     async def now(self) -> tuple[int, int]:
-        """Where a stream of an owner's media begins that is to tell what happens from now on."""
-        return await history.newest_transaction(self._db) - 1, 2**53
+        """The position (txid, history id) from which an owner's stream shows what happens from now on."""
+        return await history.oldest_running_transaction(self._db) - 1, 2**53

@@ -1,7 +1,8 @@
 """Waiting for media to change: thousands of requests at once, without a connection or a thread for any of them.
 
-News from other processes wakes whoever waits for a media, or for all of an owner's. It may be lost, so a look at the
-database compares all that are waited for at once: every few seconds, and every second while news cannot be heard.
+Changes from other processes wake whoever waits for a media, or for all of an owner's. Notifications may be lost, so one
+statement compares everything that is waited for with the database: every few seconds, and every second while the change
+channel is down.
 """
 
 import asyncio
@@ -20,37 +21,37 @@ from app.media import queries
 
 log = structlog.get_logger(__name__)
 
-MOST_CHANGES: Final = 10_000
-"""What one keeps in mind who does not get round to looking; only progress hangs on it."""
-LOOK_SECONDS: Final = 5.0
-LOOK_SECONDS_WITHOUT_NEWS: Final = 1.0
+MAX_CHANGES: Final = 10_000
+"""Changed media that a slow subscriber remembers; beyond it, progress events are skipped."""
+CHECK_SECONDS: Final = 5.0
+CHECK_SECONDS_WITHOUT_CHANNEL: Final = 1.0
 
 
 class Subscriber:
-    """One who waits."""
+    """A request or stream that waits."""
 
-    def __init__(self, seen: datetime | None) -> None:
-        self.seen = seen
-        """`updated_at` of the media as it is known already; None: woken at every look, whether it changed or not."""
+    def __init__(self, known: datetime | None) -> None:
+        self.known = known
+        """`updated_at` of the media as last read; None: woken by every check, changed or not."""
         self.changes = set[UUID]()
-        """The media that woke him; he clears it."""
+        """The media that woke it; the subscriber clears it."""
         self.left = False
-        """He is to wait no longer."""
+        """It must not wait any longer."""
         self._changed = asyncio.Event()
 
     def wake(self, media_id: UUID | None = None) -> None:
         """Something may have changed."""
-        if media_id is not None and len(self.changes) < MOST_CHANGES:
+        if media_id is not None and len(self.changes) < MAX_CHANGES:
             self.changes.add(media_id)
         self._changed.set()
 
     def leave(self) -> None:
-        """Wait no longer: the process stops, or the client has gone."""
+        """Stop waiting: the process stops, or the client has disconnected."""
         self.left = True
         self._changed.set()
 
     async def changed(self, until: float) -> bool:
-        """Wait until woken; False: not before `until`, by the event loop's clock, or he is to leave."""
+        """Wait until woken; False: it has left, or nothing happened before `until`, by the event loop's clock."""
         try:
             async with asyncio.timeout_at(until):
                 await self._changed.wait()
@@ -62,79 +63,81 @@ class Subscriber:
 
 
 class Subscriptions:
-    """Everybody who waits in this process."""
+    """All subscribers of this process."""
 
-    def __init__(self, db: DatabasePool, news: ChangeChannel) -> None:
+    def __init__(self, db: DatabasePool, channel: ChangeChannel) -> None:
         self._db = db
-        self._news = news
-        self._watchers: dict[UUID, set[Subscriber]] = {}
+        self._channel = channel
+        self._subscribers: dict[UUID, set[Subscriber]] = {}
         """By the id of a media or of an owner."""
-        self._loops: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._leaving = False
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(len(watchers) for watchers in self._watchers.values())
+        return sum(len(subscribers) for subscribers in self._subscribers.values())
 
     def start(self) -> None:
-        """Begin to listen and to look."""
-        self._loops = [asyncio.create_task(self._news.subscribe(self._heard)), asyncio.create_task(self._look_on())]
+        """Start listening and checking."""
+        listening = asyncio.create_task(self._channel.subscribe(self._on_changes))
+        self._tasks = [listening, asyncio.create_task(self._check_repeatedly())]
 
     def leave(self) -> None:
         """Let nobody wait any longer; may be called from a signal handler."""
         self._leaving = True
-        for loop in self._loops[:1]:
-            loop.get_loop().call_soon_threadsafe(self._let_go)
+        for task in self._tasks[:1]:
+            task.get_loop().call_soon_threadsafe(self._release_all)
 
-    def _let_go(self) -> None:
-        for watchers in self._watchers.values():
-            for watcher in watchers:
-                watcher.leave()
+    def _release_all(self) -> None:
+        for subscribers in self._subscribers.values():
+            for subscriber in subscribers:
+                subscriber.leave()
 
     async def stop(self) -> None:
-        """End."""
-        self._let_go()
-        await cancel_and_wait(*self._loops)
+        """Release everybody, and end."""
+        self._release_all()
+        await cancel_and_wait(*self._tasks)
 
     @contextlib.contextmanager
-    def on(self, of: UUID, watcher: Subscriber) -> Generator[Subscriber]:
-        """Wait for a media, or for all of an owner's, by its id; read once more inside: no change is missed then."""
+    def subscribed(self, key: UUID, subscriber: Subscriber) -> Generator[Subscriber]:
+        """Wake it when a media changes, or any of an owner's, by its id; read again inside, so no change is missed."""
         if self._leaving:
-            watcher.leave()
-        self._watchers.setdefault(of, set()).add(watcher)
+            subscriber.leave()
+        self._subscribers.setdefault(key, set()).add(subscriber)
         try:
-            yield watcher
+            yield subscriber
         finally:
-            watchers = self._watchers[of]
-            watchers.discard(watcher)
-            if not watchers:
-                del self._watchers[of]
+            subscribers = self._subscribers[key]
+            subscribers.discard(subscriber)
+            if not subscribers:
+                del self._subscribers[key]
 
-    def _heard(self, changes: Collection[Change]) -> None:
+    def _on_changes(self, changes: Collection[Change]) -> None:
         for change in changes:
-            for watcher in (*self._watchers.get(change.media_id, ()), *self._watchers.get(change.owner_id, ())):
-                watcher.wake(change.media_id)
+            for key in (change.media_id, change.owner_id):
+                for subscriber in self._subscribers.get(key, ()):
+                    subscriber.wake(change.media_id)
 
-    async def _look_on(self) -> None:
+    async def _check_repeatedly(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS if self._news.connected else LOOK_SECONDS_WITHOUT_NEWS)
-            if not self._watchers:
+            await asyncio.sleep(CHECK_SECONDS if self._channel.connected else CHECK_SECONDS_WITHOUT_CHANNEL)
+            if not self._subscribers:
                 continue
             try:
-                await self._look()
+                await self._check()
             except UNAVAILABLE as error:
-                log.warning("watch_blind", error=type(error).__name__)
+                log.warning("subscription_check_failed", error=type(error).__name__)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         compared = list[UUID]()
-        for of, watchers in self._watchers.items():
-            if any(watcher.seen is not None for watcher in watchers):
-                compared.append(of)
-            for watcher in watchers:
-                if watcher.seen is None:
-                    watcher.wake()
+        for key, subscribers in self._subscribers.items():
+            if any(subscriber.known is not None for subscriber in subscribers):
+                compared.append(key)
+            for subscriber in subscribers:
+                if subscriber.known is None:
+                    subscriber.wake()
         for media_id, updated_at in await queries.last_changes(self._db, compared) if compared else ():
-            for watcher in self._watchers.get(media_id, ()):
-                if updated_at != watcher.seen:
-                    watcher.wake()
+            for subscriber in self._subscribers.get(media_id, ()):
+                if updated_at != subscriber.known:
+                    subscriber.wake()

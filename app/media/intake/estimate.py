@@ -1,4 +1,4 @@
-"""What a request would cost; nothing is stored."""
+"""The expected cost of a request; nothing is stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ class Estimate:
     """What a request is expected to cost."""
 
     model: str
-    """The target, of a route."""
+    """Of a route: its target."""
     amount: Decimal | None
     currency: str | None
     units: Mapping[str, float] | None
 
 
 async def estimate(services: MediaServices, model: str | None, given: Mapping[str, Any]) -> Estimate:
-    """What a request would cost; nothing is stored.
+    """What a request would cost.
 
     Raises:
-        InvalidInputError: It would be refused.
+        InvalidInputError: The request would be refused.
     """
-    order = await validate(services, model, given)
-    price = order.offer.card.price
-    amount = adapter_calls.estimate(order.offer, order.input)
-    units = None if price is None else costs.expected_units(price, order.input)
+    validated = await validate(services, model, given)
+    price = validated.offer.card.price
+    amount = adapter_calls.estimate(validated.offer, validated.input)
+    units = None if price is None else costs.expected_units(price, validated.input)
     currency = None if amount is None else ("USD" if price is None else price.currency)
-    return Estimate(order.offer.full_name, amount, currency, units)
+    return Estimate(validated.offer.full_name, amount, currency, units)

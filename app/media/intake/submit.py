@@ -1,4 +1,4 @@
-"""A media is requested: from a client's request to a row that will be generated whatever dies."""
+"""Requesting a media: from a client's request to a committed row, which is generated whatever crashes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,82 +28,82 @@ class MediaRequest(ClientColumns, frozen=True, kw_only=True):
     input: Mapping[str, Any]
     metadata: Mapping[str, Any]
     time_limit: timedelta | None = None
-    """None: that of the model."""
+    """None: the model's."""
     key: Key | None = None
-    """Under which repeating it joins the first request."""
+    """A repeated request with this key returns the first one's media."""
     webhook_url: str | None = None
     webhook_events: Sequence[EventType] | None = None
     """None: the final ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Requested:
-    """The answer to a request."""
+class RequestResult:
+    """The media of a request."""
 
     media: MediaRow
     replayed: bool
-    """Whether it was requested before, under the same key."""
+    """It was requested before, with the same key."""
 
 
-async def request_media(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> Requested:
+async def request_media(services: MediaServices, owner_id: UUID, requested: MediaRequest) -> RequestResult:
     """Write the request, then wake a worker.
 
-    The row is the job: once this returns, the media will be generated even if the broker, this process and every worker
-    die now. The bell rings after the commit, so no worker looks for a row that is not there yet.
+    The row is the job: once this returns, the media is generated even if the broker, this process and every worker
+    crash now. The bell rings after the commit, so no worker looks for a row that does not exist yet.
 
     Raises:
-        InvalidInputError: A model that cannot be requested, or an input or metadata that cannot be taken.
+        InvalidInputError: The model cannot be requested, or the input or metadata is not acceptable.
         KeyReusedError: The key was used for another request.
     """
     try:
-        new = await _checked(services, owner_id, asked)
+        new = await _validated(services, owner_id, requested)
     except InvalidInputError:
-        # A request that was accepted stays accepted: its model, or a file of its input, may be gone since.
-        first = None if asked.key is None else await queries.media_by_key(services.db, owner_id, asked.key.name)
-        if first is None or asked.key is None or first.fingerprint != asked.key.fingerprint:
+        # A request that was accepted stays accepted, even if its model or an input file is gone by now.
+        first = None if requested.key is None else await queries.media_by_key(services.db, owner_id, requested.key.name)
+        if first is None or requested.key is None or first.fingerprint != requested.key.fingerprint:
             raise
-        return Requested(first, replayed=True)
+        return RequestResult(first, replayed=True)
     tracing.set_attributes(media_id=str(new.id), model=new.model)
-    once = None if asked.key is None else Once(asked.key, services.key_lifetime)
+    once = None if requested.key is None else Once(requested.key, services.key_lifetime)
     accepted = await request(services.db, new, once)
     if accepted is None:
-        return Requested(await _first_request(services, owner_id, asked.key), replayed=True)
+        return RequestResult(await _first_request(services, owner_id, requested.key), replayed=True)
     services.bell.ring(new.queue)
-    return Requested(MediaRow.accepted(new, accepted), replayed=False)
+    return RequestResult(MediaRow.accepted(new, accepted), replayed=False)
 
 
-async def _checked(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> NewMedia:
-    order = await validate(services, asked.model, asked.input)
-    offer, route = order.offer, order.route
-    await services.inputs.validate(owner_id, offer.card.input_schema, order.input)
+async def _validated(services: MediaServices, owner_id: UUID, requested: MediaRequest) -> NewMedia:
+    validated = await validate(services, requested.model, requested.input)
+    offer, route = validated.offer, validated.route
+    await services.inputs.validate(owner_id, offer.card.input_schema, validated.input)
     return NewMedia(
-        **{name: getattr(asked, name) for name in ClientColumns.__struct_fields__},
+        **{name: getattr(requested, name) for name in ClientColumns.__struct_fields__},
         id=new_id(),
         job_id=new_id(),
         owner_id=owner_id,
         model=offer.full_name,
-        input=to_json(order.input, "input"),
-        metadata=to_json(asked.metadata, "metadata", limit=METADATA_BYTES),
+        input=to_json(validated.input, "input"),
+        metadata=to_json(requested.metadata, "metadata", limit=METADATA_BYTES),
         queue=offer.queue,
         route=None if route is None else route.name,
         route_step=0 if route is None else route.step,
         route_input=None if route is None else route.input,
-        time_limit=asked.time_limit or order.time_limit,
-        webhook=await _receiver(services, owner_id, asked),
+        time_limit=requested.time_limit or validated.time_limit,
+        webhook=await _webhook_receiver(services, owner_id, requested),
         trace=tracing.traceparent(),
     )
 
 
-async def _receiver(services: MediaServices, owner_id: UUID, asked: MediaRequest) -> str | None:
-    """The request's own webhook receiver, as it is stored; None: it has none."""
-    if asked.webhook_url is None:
-        if asked.webhook_events is not None:
+async def _webhook_receiver(services: MediaServices, owner_id: UUID, requested: MediaRequest) -> str | None:
+    """The request's own webhook receiver, as stored; None: it has none."""
+    if requested.webhook_url is None:
+        if requested.webhook_events is not None:
             message = "needs a webhook_url"
             wrong = {"field": "webhook_events", "message": message, "given": None, "allowed": None}
             raise InvalidInputError(f"webhook_events {message}", errors=[wrong])
         return None
-    events = asked.webhook_events or FINAL_TYPES
-    return await services.receivers.of_request(owner_id, asked.webhook_url, events)
+    events = requested.webhook_events or FINAL_TYPES
+    return await services.receivers.of_request(owner_id, requested.webhook_url, events)
 
 
 async def _first_request(services: MediaServices, owner_id: UUID, key: Key | None) -> MediaRow:

@@ -1,4 +1,4 @@
-"""A request is checked before it is written: does its model exist, does the input fit, can it be stored."""
+"""Validation of a request: the model exists, the input matches its schema, and everything can be stored."""
 
 import json
 import re
@@ -26,45 +26,45 @@ from app.media_generator.registry import (
     normalize_integers,
 )
 
-# Made once: `json.dumps` makes an encoder for every call that is not plain.
-_encoded: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+# Created once: `json.dumps` creates an encoder for every call with options.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escaped character U+0000, which PostgreSQL cannot store; not a backslash that is itself escaped."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteChoice:
-    """The route that was requested, and which of its targets comes first."""
+    """The requested route, and the first of its targets to use."""
 
     name: str
     step: int
     """0 is the first target."""
     input: str
-    """As it was requested of the route, JSON text."""
+    """As requested, JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A checked request: what will be submitted for it."""
+class ValidatedRequest:
+    """What will be submitted for a request."""
 
     offer: Offer
     input: dict[str, Any]
-    """Complete."""
+    """With defaults filled in."""
     time_limit: timedelta | None
-    """If the request does not say; None: without limit."""
+    """Applies if the request sets none; None: without limit."""
     route: RouteChoice | None = None
 
 
-async def validate(services: MediaServices, model: str | None, given: Mapping[str, Any]) -> Order:
-    """Check model and input, and choose the target of a route.
+async def validate(services: MediaServices, model: str | None, given: Mapping[str, Any]) -> ValidatedRequest:
+    """Check model and input, and select the target of a route.
 
     Args:
         services: Of the process.
-        model: Of a model or a route; None: the default model.
+        model: The name of a model or a route; None: the default model.
         given: The input.
 
     Raises:
-        InvalidInputError: The model is unknown, retired or gone, or does not take the input.
+        InvalidInputError: The model is unknown, retired or gone, or does not accept the input.
     """
     wanted = find_model(services.registry, model or services.default_model)
     if isinstance(wanted, Offer):
@@ -74,19 +74,19 @@ async def validate(services: MediaServices, model: str | None, given: Mapping[st
     unavailable = await services.availability.read()
     if isinstance(wanted, Offer):
         _refuse_gone(services.registry, wanted, unavailable)
-        return Order(wanted, wanted.complete(given), wanted.card.time_limit)
+        return ValidatedRequest(wanted, wanted.complete(given), wanted.card.time_limit)
     step, wrong = first_step(wanted, given, unavailable)
     if step is None:
         _refuse_faults(wanted, wrong)
-        raise ModelRetiredInRequestError(f"no target of {wanted.full_name} is sold any more")
+        raise ModelRetiredInRequestError(f"every target of {wanted.full_name} is retired")
     route = RouteChoice(wanted.full_name, step.number, to_json(given, "input"))
-    return Order(step.offer, step.input, wanted.card.time_limit or step.offer.card.time_limit, route)
+    return ValidatedRequest(step.offer, step.input, wanted.card.time_limit or step.offer.card.time_limit, route)
 
 
 def _refuse_retired(offer: Offer) -> None:
     if offer.card.current_status is ModelStatus.RETIRED:
         successor = offer.card.successor
-        instead = "see /models for others" if successor is None else f"ask for {successor}"
+        instead = "see /models for others" if successor is None else f"use {successor} instead"
         allowed = [] if successor is None else [successor]
         wrong = {"field": "model", "message": "retired", "given": offer.full_name, "allowed": allowed}
         raise ModelRetiredInRequestError(f"{offer.full_name} is retired; {instead}", errors=[wrong])
@@ -97,7 +97,7 @@ def _refuse_gone(registry: Registry, offer: Offer, unavailable: Unavailable) -> 
     if why is not None and why["code"] == ModelGoneError.code:
         others = registry.suggestions(offer.full_name) if offer.card.successor is None else [offer.card.successor]
         wrong = {"field": "model", "message": "gone", "given": offer.full_name, "allowed": others}
-        raise ModelGoneInRequestError(f"{why['message']}; ask for another: {', '.join(others)}", errors=[wrong])
+        raise ModelGoneInRequestError(f"{why['message']}; use another model: {', '.join(others)}", errors=[wrong])
 
 
 def _refuse_faults(offer: Listing, wrong: Sequence[Fault]) -> None:
@@ -115,26 +115,26 @@ def find_model(registry: Registry, name: str) -> Offer | RouteListing:
     """The model or the route that a request names.
 
     Raises:
-        UnknownModelInRequestError: There is none; the error holds the near names.
+        UnknownModelInRequestError: There is none; the error suggests similar names.
     """
     try:
         return registry.resolve(name)
     except UnknownModelError as error:
         raise UnknownModelInRequestError(
-            f"there is no model {name!r}; {_what_helps(registry, error)}",
+            f"there is no model {name!r}; {_suggestion(registry, error)}",
             errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.suggestions}],
         ) from None
 
 
-def _what_helps(registry: Registry, error: UnknownModelError) -> str:
+def _suggestion(registry: Registry, error: UnknownModelError) -> str:
     kind = error.name.partition("/")[0]
     if kind in registry.unconfigured:
-        return f"{kind} is not set up here: set {registry.unconfigured[kind]()} and start API and workers anew"
+        return f"{kind} is not configured: set {registry.unconfigured[kind]()} and restart API and workers"
     if kind in registry.load_errors:
-        return f"{kind} is set up, but cannot be used: `fleek doctor` and /tools/ready say why"
+        return f"{kind} is configured but unavailable: `fleek doctor` and /tools/ready say why"
     if len(error.suggestions) > MAX_SUGGESTIONS:
-        return "GET /models lists those that there are"
-    return f"near names: {', '.join(error.suggestions)}"
+        return "GET /models lists all models"
+    return f"did you mean {', '.join(error.suggestions)}?"
 
 
 def to_json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:
@@ -144,14 +144,14 @@ def to_json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -
         InvalidInputError: It has numbers that are not finite, U+0000, or more than `limit` bytes.
     """
     try:
-        text = _encoded(value).encode()
+        text = _encode(value).encode()
     except ValueError as error:
         message = "numbers must be finite"
         raise InvalidInputError(
             f"{field}: {message}", errors=[{"field": field, "message": message, "given": None, "allowed": None}]
         ) from error
     if limit is not None and len(text) > limit:
-        message = f"{len(text)} bytes as JSON, at most {limit} are kept"
+        message = f"{len(text)} bytes as JSON, at most {limit} are allowed"
         raise InvalidInputError(
             f"{field} is too large: {message}",
             errors=[{"field": field, "message": message, "given": len(text), "allowed": {"maxBytes": limit}}],

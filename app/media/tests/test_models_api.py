@@ -76,7 +76,7 @@ async def test_retired_model_is_refused_with_its_successor(api_of, changes):
     assert problem["errors"] == [
         {"field": "model", "message": "retired", "given": "shop/grey", "allowed": ["shop/new"]}
     ]
-    assert (shown["status"], shown["notice"]) == ("retired", "shop/grey is retired; ask for shop/new")
+    assert (shown["status"], shown["notice"]) == ("retired", "shop/grey is retired; use shop/new")
 
 
 async def test_deprecated_model_works_with_a_notice(api_of):
@@ -87,7 +87,7 @@ async def test_deprecated_model_works_with_a_notice(api_of):
     shown = (await api.get("/models/shop/grey")).json()
 
     assert accepted.status_code == 202
-    assert shown["notice"] == "shop/grey is deprecated, and retired from 2999-01-01; ask for shop/new"
+    assert shown["notice"] == "shop/grey is deprecated, and retired from 2999-01-01; use shop/new"
 
 
 async def test_alias_is_stored_as_the_full_model_name(api_of):
@@ -155,4 +155,4 @@ async def test_unconfigured_provider_names_its_required_variables(settings, bell
         refused = await api.post("/media/generate", json={"prompt": "a cat", "model": f"{kind}/any"})
 
     assert refused.status_code == 422
-    assert f"not set up here: set {variables} and start" in refused.json()["detail"]
+    assert f"not configured: set {variables} and restart" in refused.json()["detail"]

@@ -13,7 +13,7 @@ async def test_model_of_an_unconfigured_provider_names_the_setting(api):
     answer = await api.post("/media/generate", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_model")
-    assert "set REPLICATE_API_TOKEN and start" in answer.json()["detail"]
+    assert "set REPLICATE_API_TOKEN and restart" in answer.json()["detail"]
 
 
 def test_unknown_model_without_similar_names_does_not_list_every_model():

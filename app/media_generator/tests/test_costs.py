@@ -149,5 +149,5 @@ async def test_costs_in_several_currencies_are_not_summed(client, working, db):
 
     (both,) = await operator_queries.jobs(db, Filter(), limit=2)
 
-    assert (alone["cost"], alone["currency"]) == (CENT, "EUR")
-    assert (both["cost"], both["currency"]) == (None, None)
+    assert (alone.cost, alone.currency) == (CENT, "EUR")
+    assert (both.cost, both.currency) == (None, None)

@@ -146,7 +146,7 @@ async def delete(request: Request, file_id: UUID) -> Response:
 
 
 def _uploads(request: Request) -> Uploads:
-    uploads: Uploads = request.app.state.desk.services.uploads
+    uploads: Uploads = request.app.state.media.services.uploads
     return uploads
 
 

@@ -300,7 +300,7 @@ async def test_nothing_is_sent_to_private_address(settings, client, db):
 async def test_webhook_url_of_request_may_not_be_private_address(engines, database, api, client):
     from_outside = make_settings(engines, database_url=database)
     assert not from_outside.allow_private_addresses
-    receivers = api._transport.app.state.desk.services.receivers
+    receivers = api._transport.app.state.media.services.receivers
     receivers._allow_private = False
 
     answer = await api.post("/media/generate", json={"prompt": "x", "webhook_url": "http://169.254.169.254/latest"})

@@ -28,8 +28,8 @@ from app.media_generator.local_media_generator.messages import Order
 from app.media_generator.local_media_generator.offers import LocalSettings, is_installed, pipeline_card
 from app.media_generator.local_media_generator.provider import LocalMediaGeneratorModel
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Running, Submission, Succeeded
+from tests.event_streams import open_stream
 from tests.support import Client, attempts_of, eventually, served
-from tests.test_streams import reading
 
 pytestmark = pytest.mark.timeout(600)
 PATIENCE = 240
@@ -178,7 +178,7 @@ async def test_job_reports_progress_survives_process_death_and_occupies_the_loca
     waiting = await client.generate(model="local/text-to-image", input=LONG)
 
     shares, killed = [], None
-    async with reading(api, f"/media/{media['id']}/events") as reader, asyncio.timeout(PATIENCE):
+    async with open_stream(api, f"/media/{media['id']}/events") as reader, asyncio.timeout(PATIENCE):
         async for name, data in reader:
             if name != "progress":
                 continue
