@@ -5,19 +5,27 @@ No timer: a lone write goes at once, so nothing is slower at rest.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _Entry: TypeAlias = tuple[Item, asyncio.Future[Result]]
 
+SHORTEST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+"""Seconds until a round is written again, while the other side is down."""
+
 
 class GroupCommit(Generic[Item, Result]):
-    """Collects items and hands them to `write`, which answers with one result for each, in order.
+    """Collects items and passes them to `write`, which returns one result for each, in order.
 
-    If `write` fails with one of `shared`, everybody in that round gets the error; any other error is one
-    item's own fault, so the round is written again one by one. A caller that is cancelled while its item
-    is being written does not stop the writing.
+    If `write` fails with one of `shared`, the whole round is affected: everybody in it gets the error or, with `persist`,
+    the round is written again until it succeeds. Any other error is one item's own fault, so the round is written again
+    one by one. A caller that is cancelled while its item is being written does not stop the writing.
     """
 
     def __init__(
@@ -25,10 +33,20 @@ class GroupCommit(Generic[Item, Result]):
         write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
         *,
         shared: tuple[type[Exception], ...] = (),
+        persist: bool = False,
         most: int = 500,
     ) -> None:
+        """Prepare.
+
+        Args:
+            write: Must be safe to repeat, if `persist` is set.
+            shared: Errors that are no item's fault.
+            persist: Write again after a shared error.
+            most: Items in one round.
+        """
         self._write = write
         self._shared = shared
+        self._persist = persist
         self._most = most
         self._waiting: list[_Entry[Item, Result]] = []
         self._rounds: asyncio.Task[None] | None = None
@@ -42,29 +60,43 @@ class GroupCommit(Generic[Item, Result]):
         return await future
 
     async def _run(self) -> None:
+        pause = SHORTEST_PAUSE
         try:
             while self._waiting:
                 entries, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-                if not await self._round(entries):
+                error = await self._round(entries)
+                if error is None:
+                    pause = SHORTEST_PAUSE
+                elif isinstance(error, self._shared):
+                    log.warning("write_delayed", error=type(error).__name__)
+                    # A caller that was cancelled meanwhile does not want its item written any more.
+                    self._waiting[:0] = [entry for entry in entries if not entry[1].done()]
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                else:
                     for entry in entries:
-                        await self._round([entry])
+                        if (again := await self._round([entry])) is not None:
+                            self._waiting.append(entry)
+                            log.info("write_delayed", error=type(again).__name__)
         finally:
             self._rounds = None
 
-    async def _round(self, entries: Sequence[_Entry[Item, Result]]) -> bool:
-        """Write once; False: it failed and nobody has been told yet."""
+    async def _round(self, entries: Sequence[_Entry[Item, Result]]) -> Exception | None:
+        """Write once; an error that nobody has been told yet, because the round has to be written again."""
         try:
             results = await self._write([item for item, _ in entries])
         except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, self._shared) and len(entries) > 1:
-                return False
+            if isinstance(error, Exception):
+                shared = isinstance(error, self._shared)
+                if (shared and self._persist) or (not shared and len(entries) > 1):
+                    return error
             for _, future in entries:
                 if not future.done():
                     future.set_exception(error)
             if not isinstance(error, Exception):
                 raise
-            return True
+            return None
         for (_, future), result in zip(entries, results, strict=True):
             if not future.done():
                 future.set_result(result)
-        return True
+        return None

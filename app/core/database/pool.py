@@ -109,11 +109,12 @@ class DatabasePool:
 
     async def fetch_as(self, row_type: type[RowType], query: str, *args: Any) -> list[RowType]:
         """All rows of one statement as values of `row_type`, a Row."""
-        return [_typed(row_type, record) for record in await self.fetch(query, *args)]
+        records = await self._use(lambda connection: connection.fetch(query, *args))
+        return [_typed(row_type, record) for record in records]
 
     async def fetchrow_as(self, row_type: type[RowType], query: str, *args: Any) -> RowType | None:
         """The first row of one statement as a value of `row_type`, a Row, if it has any."""
-        record = await self.fetchrow(query, *args)
+        record = await self._use(lambda connection: connection.fetchrow(query, *args))
         return None if record is None else _typed(row_type, record)
 
     async def execute(self, query: str, *args: Any) -> str:
