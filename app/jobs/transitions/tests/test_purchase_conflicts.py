@@ -13,14 +13,15 @@ from tests.jobs import (
     media_of_a_dead_worker,
     media_with_open_attempt,
     purchase_of,
+    register_worker,
 )
 from tests.support import attempts_of, claim
 
 
-async def test_purchase_of_an_older_attempt_is_kept_beside_a_newer_one(client, db, worker_id):
+async def test_purchase_of_an_older_attempt_is_kept_beside_a_newer_one(client, db):
     media, first = await media_of_a_dead_worker(client, db)
     await release.return_orphans(db)
-    lease = await claim_lease(db, worker_id)
+    lease = await claim_lease(db, await register_worker(db))
     await db.execute("UPDATE attempts SET status = 'UNKNOWN' WHERE id = $1", first)
     await begin_attempt(db, lease)
 
