@@ -89,7 +89,7 @@ async def test_purchase_completes_during_a_pause(product, db, name):
 async def test_open_attempt_is_claimed_during_a_pause(db, worker_id, name, purchased):
     lease = await lease_with_open_attempt(db, worker_id, purchased=purchased)
     await pauses.pause(db, name, "x", ignore_batch)
-    await release.hand_back(db, [lease], reason="test", delay=timedelta(0))
+    await release.return_held(db, [lease], reason="test", delay=timedelta(0))
     await pauses.shelve_and_unshelve(db)
 
     assert await ranks(db) == [RESUMED]
@@ -137,7 +137,7 @@ async def test_poison_suspect_is_not_submitted_during_a_pause(db, worker_id):
 
 async def test_poison_suspect_with_an_open_attempt_continues_during_a_pause(db, worker_id):
     lease = await lease_with_open_attempt(db, worker_id)
-    await release.hand_back(db, [lease], reason="test", delay=timedelta(0))
+    await release.return_held(db, [lease], reason="test", delay=timedelta(0))
     await db.execute("UPDATE media SET rank = $1, takeovers = 2", SUSPECT)
     await pauses.pause(db, MODEL, "x", ignore_batch)
     await pauses.pause(db, "dummy", "x", ignore_batch)

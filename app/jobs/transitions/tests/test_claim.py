@@ -161,7 +161,7 @@ async def test_returned_media_keeps_its_place_in_the_queue(client, db, worker_id
     requested = [await client.faulty() for _ in range(3)]
     lease = await claim_lease(db, worker_id)
 
-    await release.hand_back(db, [lease], reason="test", delay=timedelta(0))
+    await release.return_held(db, [lease], reason="test", delay=timedelta(0))
     again = await claim_lease(db, worker_id)
 
     assert str(again.media_id) == str(lease.media_id) == requested[0]["id"]

@@ -92,7 +92,7 @@ async def test_media_with_an_open_attempt_is_claimed_first_and_outside_every_lim
     started = await request_media(db, priority=0)
     lease = await claim_lease(db, worker_id)
     await begin_attempt(db, lease)
-    await release.hand_back(db, [lease], reason="test", delay=timedelta(0))
+    await release.return_held(db, [lease], reason="test", delay=timedelta(0))
     await request_media(db, priority=9)
     await provider_circuits.trip(db, "dummy", CreditError("no credit"), pause=MINUTE)
 

@@ -28,7 +28,7 @@ async def events_of(db, lease):
 async def test_worker_that_lost_its_lease_writes_nothing(db, worker_id):
     lost = await request_and_claim(db, worker_id)
     attempt_id = await begin_attempt(db, lost)
-    await release.hand_back(db, [lost], reason="test", delay=NO_DELAY)
+    await release.return_held(db, [lost], reason="test", delay=NO_DELAY)
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
     assert row.fence == lost.fencing_token + 1
 
@@ -36,7 +36,7 @@ async def test_worker_that_lost_its_lease_writes_nothing(db, worker_id):
     assert await complete.many(db, [completion_of(lost, attempt_id)]) == [False]
     assert await failure.fail.many(db, [failure_of(lost, attempt_id)]) == [False]
     assert await failure.schedule_retries.many(db, [failure_of(lost, attempt_id, retry_after=NO_DELAY)]) == [False]
-    assert await release.hand_back(db, [lost], reason="test", delay=NO_DELAY) == [False]
+    assert await release.return_held(db, [lost], reason="test", delay=NO_DELAY) == [False]
     assert await report_progress.many(db, [Progress(lost, 0.5)]) == [False]
     assert await status_of(db, lost) == "PROCESSING"
     assert await db.fetch("SELECT 1 FROM files") == []
@@ -45,7 +45,7 @@ async def test_worker_that_lost_its_lease_writes_nothing(db, worker_id):
 async def test_purchase_is_recorded_even_after_the_lease_is_lost(db, worker_id):
     lease = await request_and_claim(db, worker_id)
     attempt_id = await begin_attempt(db, lease)
-    await release.hand_back(db, [lease], reason="test", delay=NO_DELAY)
+    await release.return_held(db, [lease], reason="test", delay=NO_DELAY)
 
     assert await record_purchases.many(db, [purchase_of(attempt_id)]) == [True]
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
@@ -104,7 +104,7 @@ async def test_every_transition_writes_its_history_row(db, worker_id):
     attempt_id = await begin_attempt(db, lease)
     await failure.schedule_retries.many(db, [failure_of(lease, attempt_id, retry_after=NO_DELAY)])
     lease = await claim_lease(db, worker_id)
-    await release.hand_back(db, [lease], reason="test", delay=NO_DELAY)
+    await release.return_held(db, [lease], reason="test", delay=NO_DELAY)
     lease = await claim_lease(db, worker_id)
     second = new_id()
     assert await intend.many(db, [intent_of(lease, second)]) == [2]

@@ -57,6 +57,6 @@ async def test_reroute_is_refused_where_money_may_be_spent_or_the_lease_is_lost(
 
 async def test_waiting_media_with_an_open_attempt_is_not_rerouted(db, worker_id):
     move = await reroute_of_open_attempt(db, worker_id)
-    await release.hand_back(db, [move.lease], reason="test", delay=timedelta(0))
+    await release.return_held(db, [move.lease], reason="test", delay=timedelta(0))
 
     assert await reroute.reroute_waiting(db, [replace(move, attempt_id=None)]) == [False]
