@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -23,6 +24,7 @@ from app.runtime import Runtime, open_runtime
 from app.storage.raw_answers import StoredRawAnswers
 from app.storage.s3 import S3Store
 from app.worker import build_runner
+from tests.jobs import register_worker
 from tests.providers.aimock import running
 from tests.providers.cog_server import cog_server
 from tests.support import PUBLIC_URL, Client, ListBell, dsn_of, make_settings, migrate, on_server
@@ -122,6 +124,12 @@ async def db(settings: Settings) -> AsyncGenerator[DatabasePool]:
     connections = DatabasePool(settings.database_dsn, size=10)
     yield connections
     await connections.close()
+
+
+@pytest.fixture
+async def worker_id(db: DatabasePool) -> UUID:
+    """A registered worker, which does nothing."""
+    return await register_worker(db)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Errors of a media that no provider is to blame for."""
+"""Errors of a media that no provider has caused."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,7 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a media is over: the `error` that its owner reads."""
+    """Why a media ended with ERROR: the `error` that its owner reads."""
 
     code: str
     message: str
@@ -25,25 +25,26 @@ class JobError:
 
 DEADLINE_EXCEEDED: Final = JobError(
     "deadline_exceeded",
-    "it was not finished by its deadline; if its try was paid and the result still comes, it is stored, and "
+    "it was not finished by its deadline; if its attempt was charged and the result still comes, it is stored, and "
     "POST /media/{media_id}/retry completes the media with it",
     "It was not finished by its deadline.",
 )
 WORKER_LOST: Final = JobError(
     "worker_lost",
-    "too many workers died while they had it in hand; what was bought is kept, and POST /media/{media_id}/retry "
-    "goes on with it",
-    "Too many workers died while they had it in hand.",
+    "too many workers died while they held it; if it was submitted, POST /media/{media_id}/retry resumes it without "
+    "submitting it again",
+    "Too many workers died while they held it.",
 )
 JOB_BROKEN: Final = JobError(
     "job_broken",
-    "working on it failed in a way that nobody foresaw; the workers' log says how. What was bought is kept, and "
-    "POST /media/{media_id}/retry goes on with it",
-    "A defect: working on it failed again and again; the workers' log says how.",
+    "an unexpected error in the worker; see the workers' log. If it was submitted, POST /media/{media_id}/retry "
+    "resumes it without submitting it again",
+    "A bug in Fleek or a plug-in: the worker failed at it again and again; see the workers' log.",
 )
 JOB_ERRORS: Final = (JOB_BROKEN, DEADLINE_EXCEEDED, WORKER_LOST)
 
 HELD_AS_UNKNOWN: Final = (
-    "it may have been paid, so it is not bought again by itself; POST /media/{media_id}/retry buys it again, knowingly"
+    "it may have been charged, so it is not submitted again by itself; POST /media/{media_id}/retry submits it again, "
+    "and it may be charged again"
 )
-"""What follows the reason of an attempt whose outcome nobody knows."""
+"""Follows the reason of an attempt whose outcome is unknown."""

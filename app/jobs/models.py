@@ -1,4 +1,4 @@
-"""The tables of a media's life. Names and units only; what moves a row stands in `transitions.py`."""
+"""The tables of the engine: names and units. `transitions/` writes the rows of `media` and `attempts`."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -34,7 +34,7 @@ def _one_of(column: str, allowed: type[StrEnum] | frozenset[AttemptStatus]) -> s
 
 
 class Media(Base):
-    """What a client asked for: the job is this row."""
+    """What a client requested: the job is this row."""
 
     __tablename__ = "media"
     __table_args__ = (
@@ -46,7 +46,7 @@ class Media(Base):
             *("queue", "owner_id", "provider", "rank", "next_run", "id"),
             postgresql_where=text("status = 'IN_QUEUE'"),
         ),
-        # For pauses: what waits for a model, and what is set apart.
+        # For pauses: what waits for a model, and what is shelved.
         Index("ix_media_model", "model", "rank", postgresql_where=text("status = 'IN_QUEUE'")),
         Index("ix_media_suspect", "queue", "takeovers", "next_run", postgresql_where=text(IS_SUSPECT)),
         Index("ix_media_at_provider", "provider", postgresql_where=text(AT_PROVIDER)),
@@ -65,14 +65,14 @@ class Media(Base):
     owner_id: Mapped[UUID]
     """Whose it is. No foreign key: every insert would lock the same owner's row."""
     status: Mapped[str]
-    """A MediaStatus; written by `transitions.py` alone."""
+    """A MediaStatus; written by `transitions/` alone."""
     prompt: Mapped[str]
     model: Mapped[str]
     """`provider/name`."""
     input: Mapped[dict[str, Any]]
     """The model's own parameters, defaults filled in."""
     meta: Mapped[dict[str, Any]] = mapped_column("metadata")
-    """The caller's own object, handed back."""
+    """The caller's own object, returned unchanged."""
     provider: Mapped[str]
     """The first part of `model`."""
     queue: Mapped[str]
@@ -82,7 +82,7 @@ class Media(Base):
     rank: Mapped[int] = mapped_column(SmallInteger, server_default=text(str(DEFAULT_PRIORITY)))
     """While IN_QUEUE: its priority, RESUMED, SUSPECT or SHELVED."""
     time_limit: Mapped[timedelta | None]
-    """How long it may take from when it is asked for."""
+    """How long it may take from its request on; null: without limit."""
     deadline: Mapped[datetime | None]
     """When it ends with `deadline_exceeded`."""
     on_unknown: Mapped[str] = mapped_column(server_default=OnUnknown.HOLD)
@@ -90,9 +90,9 @@ class Media(Base):
     next_run: Mapped[datetime] = mapped_column(server_default=NOW)
     """From when a worker may claim it, while it is IN_QUEUE."""
     number_of_tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    """Attempts begun so far."""
+    """Attempts so far."""
     progress: Mapped[float | None]
-    """0 to 1, as the provider tells; null: not known."""
+    """0 to 1, as the provider reports; null: unknown."""
     error: Mapped[dict[str, Any] | None]
     """`code` and `message` of the last failure; null once completed."""
     worker_id: Mapped[UUID | None]
@@ -100,23 +100,23 @@ class Media(Base):
     fence: Mapped[int] = mapped_column(server_default=text("0"))
     """Rises with each claim; a worker's write names the number it got."""
     takeovers: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    """How many workers died with it in hand."""
+    """How many workers died while they held it."""
     cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Its owner wants it stopped, and that is not settled yet."""
+    """Its owner has requested a cancel, whose result is not known yet."""
     webhook: Mapped[dict[str, Any] | None]
     """The request's own receiver: `url`, `events`, `receiver`; null: it has none."""
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text()), server_default=text("'{}'"))
-    """The caller's own words, to filter by."""
+    """The caller's own tags, to filter by."""
     route: Mapped[str | None]
-    """The route that was asked for; `model` is its target at present. Null: it was asked for by its own name."""
+    """The requested route; `model` is its target at present. Null: the model was requested by its own name."""
     route_step: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     """Which of the route's targets; 0 is the first."""
     route_input: Mapped[dict[str, Any] | None]
-    """The input as it was asked of the route, from which each target's is made."""
+    """The input as it was requested of the route, from which that of each target is made."""
     trace: Mapped[str | None]
     """The W3C traceparent of the request; null: it is not traced."""
     cancel: Mapped[dict[str, Any] | None]
-    """What came of the owner's wish to cancel: `answer`, `money_spent`."""
+    """The result of a cancel request: `answer`, `money_spent`; null: there was none."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
     started_at: Mapped[datetime | None]
@@ -126,7 +126,7 @@ class Media(Base):
 
 
 class Attempt(Base):
-    """One try at a provider: the intent, what came of it, what it cost."""
+    """One attempt at a provider: the intent, the outcome, the cost."""
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -147,41 +147,41 @@ class Attempt(Base):
     """Made by the worker before it calls the provider; the provider's idempotency key where it takes one."""
     media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
     number: Mapped[int] = mapped_column(Integer)
-    """1 for the first try."""
+    """1 for the first attempt."""
     status: Mapped[str]
-    """An AttemptStatus; written by `transitions.py` alone."""
+    """An AttemptStatus; written by `transitions/` alone."""
     model: Mapped[str]
-    """`provider/name` as it was asked of the provider."""
+    """`provider/name` as it was submitted."""
     model_version: Mapped[str | None]
     input_hash: Mapped[str]
-    """SHA-256 of prompt and input, in hex: what was bought."""
+    """SHA-256 of prompt and input, in hex: what was submitted."""
     external_id: Mapped[str | None]
-    """The provider's own name for it, as soon as it is known."""
+    """The provider's id of it; null: not known yet."""
     reference: Mapped[dict[str, Any] | None]
     """What the provider's adapter needs to poll, cancel or fetch it, in any process."""
     sent: Mapped[str | None]
     """After a failure: whether the request reached the provider, NO, YES or UNKNOWN."""
     error: Mapped[dict[str, Any] | None]
     cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
-    """What it cost, in `currency`; null: not known."""
+    """What it cost, in `currency`; null: unknown."""
     estimate: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
-    """What it was expected to cost, when it was bought; null: not known."""
+    """The expected cost when it was submitted, in `currency`; null: unknown."""
     currency: Mapped[str] = mapped_column(server_default=text("'USD'"))
     cost_basis: Mapped[str | None]
     """Where `cost` comes from: `reported` by the provider, or `computed` from `units`."""
     units: Mapped[dict[str, Any] | None]
-    """What it was billed by, such as `{"second": 1.25}`, as the provider tells."""
+    """What it was billed by, such as `{"second": 1.25}`, as the provider reports."""
     called_back: Mapped[bool] = mapped_column(server_default=text("false"))
-    """The provider has called back, and no worker has heard of it yet."""
+    """The provider has called back, and no worker has picked that up yet."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     look_at: Mapped[datetime | None]
-    """When somebody looks after it next, although its media is over; null: nobody does."""
+    """When it is checked next although its media has ended; null: it is not followed up."""
     stop: Mapped[bool] = mapped_column(server_default=text("false"))
-    """The provider is to be told that nobody waits for it any more."""
+    """The provider is to be asked to stop it."""
     told_to_stop: Mapped[bool] = mapped_column(server_default=text("false"))
-    """That has been told."""
+    """The provider has been asked to stop it."""
     looks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    """Looks after it that were begun and have not come to an end."""
+    """Checks in a row that were started and did not finish."""
     submitted_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -198,9 +198,9 @@ class MediaHistory(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
     owner_id: Mapped[UUID | None]
-    """Whose media it is; null: written before streams were there."""
+    """The media's owner; null: written before there were event streams."""
     txid: Mapped[int] = mapped_column(server_default=TXID)
-    """The transaction that wrote it: rows of all that have ended come in this order, ids alone do not."""
+    """The transaction that wrote it: rows become visible in this order, not in the order of their ids."""
     event: Mapped[str]
     """A MediaEvent."""
     status: Mapped[str]
@@ -209,7 +209,7 @@ class MediaHistory(Base):
     worker_id: Mapped[UUID | None]
     """The worker that made it happen; null: the API or a sweep."""
     detail: Mapped[dict[str, Any] | None]
-    """What else there is to say, such as the error of a failed try."""
+    """Details, such as the error of a failed attempt."""
 
 
 class File(Base):
@@ -223,7 +223,7 @@ class File(Base):
     index: Mapped[int] = mapped_column(Integer)
     """0 for the first output."""
     key: Mapped[str]
-    """Where it lies in the bucket."""
+    """Its key in the bucket."""
     media_type: Mapped[str]
     """Read from the bytes, such as `image/png`."""
     bytes: Mapped[int]
@@ -233,7 +233,7 @@ class File(Base):
     seconds: Mapped[float | None]
     """Of a video or sound; null: neither, or not probed."""
     poster_key: Mapped[str | None]
-    """Where a picture of a video lies in the bucket; null: there is none."""
+    """The key of a video's poster in the bucket; null: there is none."""
     sha256: Mapped[str]
     """Of the bytes, in hex."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -256,21 +256,21 @@ class Worker(Base):
 
 
 class ProviderCircuit(Base):
-    """A provider from which nothing is bought for a while, or until it is resumed; no row: all is well."""
+    """A provider to which nothing is submitted for a while, or until it is resumed; no row: it is available."""
 
     __tablename__ = "provider_gates"
 
     provider: Mapped[str] = mapped_column(primary_key=True)
     code: Mapped[str]
-    """The ProviderError that closed it, such as `provider_unauthorized`; or `paused`, by the operator."""
+    """The ProviderError that opened the breaker, such as `provider_unauthorized`; `paused`: by the operator."""
     message: Mapped[str]
     closed_at: Mapped[datetime] = mapped_column(server_default=NOW)
     trial_at: Mapped[datetime]
-    """When one media may try whether it is well again; infinity: never by itself."""
+    """When one media may try whether it is available again; infinity: never."""
 
 
 class PausedModel(Base):
-    """A model from which nothing is bought until the operator resumes it."""
+    """A model to which nothing is submitted until the operator resumes it."""
 
     __tablename__ = "paused_models"
 
@@ -279,12 +279,12 @@ class PausedModel(Base):
     code: Mapped[str] = mapped_column(server_default=text("'paused'"))
     """Why: `paused` by the operator, or `model_gone`."""
     message: Mapped[str]
-    """What clients are told."""
+    """What clients read."""
     paused_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class ProviderKeys(Base):
-    """What the signatures of a provider's callbacks are checked with; fetched by workers, used by the API."""
+    """The keys that a provider's callbacks are verified with; fetched by workers, used by the API."""
 
     __tablename__ = "provider_keys"
 

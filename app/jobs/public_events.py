@@ -1,4 +1,4 @@
-"""Under which public name each event of a media is told, to webhooks and to streams."""
+"""The public name of each event of a media, for webhooks and event streams."""
 
 from types import MappingProxyType
 from typing import Final
@@ -21,4 +21,4 @@ EVENT_TYPES: Final = MappingProxyType(
         MediaEvent.CANCELED: EventType.CANCELED,
     }
 )
-"""Every event that moves a media; those that only note something are not told as events of their own."""
+"""Every event that changes a status; those that are only recorded are not published."""

@@ -122,9 +122,9 @@ def verdict_holds(sent: str, error: str) -> str:
 
 MOST_STREAMS: Final = 1000
 """Stream heads that one claim reads."""
-_HEAD: Final = f"""SELECT m.owner_id, m.provider, m.rank, m.next_run
+_STREAM_HEAD: Final = f"""SELECT m.owner_id, m.provider, m.rank, m.next_run
     FROM media m WHERE m.status = '{MediaStatus.IN_QUEUE}' AND m.queue = $1 AND NOT ({MODEL_IS_PAUSED})"""
-_BY_STREAM: Final = "ORDER BY m.owner_id, m.provider, m.rank, m.next_run, m.id LIMIT 1"
+_FIRST_BY_STREAM: Final = "ORDER BY m.owner_id, m.provider, m.rank, m.next_run, m.id LIMIT 1"
 SAME_STREAM: Final = "m.owner_id = c.owner_id AND m.provider = c.provider AND m.rank = c.rank"
 """Whether the media `m` is of the stream `c`."""
 
@@ -132,10 +132,10 @@ SAME_STREAM: Final = "m.owner_id = c.owner_id AND m.provider = c.provider AND m.
 def owner_streams(first: str) -> str:
     """The CTE `stream`, for WITH RECURSIVE: the head of each stream of the queue $1; `first` is where to begin."""
     return f"""stream AS (
-    ({_HEAD.replace("m.next_run", "m.next_run, 1 AS number", 1)} {first} {_BY_STREAM})
+    ({_STREAM_HEAD.replace("m.next_run", "m.next_run, 1 AS number", 1)} {first} {_FIRST_BY_STREAM})
     UNION ALL
     SELECT head.*, s.number + 1 FROM stream s CROSS JOIN LATERAL (
-        {_HEAD} AND (m.owner_id, m.provider, m.rank) > (s.owner_id, s.provider, s.rank) {_BY_STREAM}
+        {_STREAM_HEAD} AND (m.owner_id, m.provider, m.rank) > (s.owner_id, s.provider, s.rank) {_FIRST_BY_STREAM}
     ) head WHERE s.number < {MOST_STREAMS}
 )"""
 

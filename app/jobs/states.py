@@ -1,4 +1,4 @@
-"""What can become of a media and of an attempt, and what may follow what. Imports nothing of ours."""
+"""The states of a media and of an attempt, and which event leads from which to which. Imports nothing of ours."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,7 @@ class MediaStatus(StrEnum):
 
 
 class AttemptStatus(StrEnum):
-    """Where one try at a provider stands."""
+    """Where one attempt at a provider stands."""
 
     INTENDED = "INTENDED"  # committed before the provider is called; money may be spent from here on
     SUBMITTED = "SUBMITTED"  # the provider accepted it; the external id is known
@@ -34,19 +34,19 @@ class Rendition(StrEnum):
 
 
 class OnUnknown(StrEnum):
-    """What follows when nobody can say whether a try was paid."""
+    """What follows when it is unknown whether an attempt was charged."""
 
-    HOLD = "hold"  # ERROR; bought again only when its owner asks, and a late answer is still taken in
-    RETRY = "retry"  # another try, which may be paid a second time
-    FAIL = "fail"  # ERROR; nobody looks for it any more
+    HOLD = "hold"  # ERROR; submitted again only if its owner requests it, and a late result is still stored
+    RETRY = "retry"  # another attempt, which may be charged a second time
+    FAIL = "fail"  # ERROR; the attempt is not followed up
 
 
 class CancelAnswer(StrEnum):
-    """What came of an owner's wish to cancel."""
+    """The result of a cancel request."""
 
-    REQUESTED = "requested"  # asked for; not settled yet
+    REQUESTED = "requested"  # passed on; no result yet
     CANCELED = "canceled"  # it stopped
-    TOO_LATE = "too_late"  # it goes on, or is over already
+    TOO_LATE = "too_late"  # it continues, or has ended already
 
 
 class MoneySpent(StrEnum):
@@ -54,11 +54,11 @@ class MoneySpent(StrEnum):
 
     NO = "no"
     YES = "yes"
-    MAYBE = "maybe"  # nobody can say, or the provider did not tell how much of it
+    MAYBE = "maybe"  # unknown, or the provider does not say how much of it was charged
 
 
 class MediaEvent(StrEnum):
-    """What happens to a media; each has one function in `transitions.py`."""
+    """What happens to a media; each has one function in `transitions/`."""
 
     REQUESTED = "requested"  # a client requested it
     CLAIMED = "claimed"  # a worker claimed it
@@ -69,10 +69,10 @@ class MediaEvent(StrEnum):
     FAILED = "failed"  # there will be no further attempt
     EXPIRED = "expired"  # its deadline passed
     GIVEN_UP = "given_up"  # too many workers died while they held it
-    CANCELED = "canceled"  # its owner cancelled it in time
+    CANCELED = "canceled"  # its owner canceled it in time
     RETRY_ASKED = "retry_asked"  # its owner explicitly requested another attempt
     CANCEL_ASKED = "cancel_asked"  # its owner requested a cancel; the status changes when the provider has answered
-    LATE_STORED = "late_stored"  # the result of an attempt of a final media item is in the store
+    LATE_STORED = "late_stored"  # the result of an attempt whose media has ended is in the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,10 @@ TRANSITIONS: Final = MappingProxyType(
 )
 
 NOTES: Final = frozenset({MediaEvent.CANCEL_ASKED, MediaEvent.LATE_STORED})
-"""Events that are written down and move nothing."""
+"""Events that are recorded and change no status."""
 
 FINAL: Final = frozenset({MediaStatus.COMPLETED, MediaStatus.ERROR, MediaStatus.CANCELED})
-"""States that only the owner can leave, by asking for a retry."""
+"""States that only the owner can leave, by requesting a retry."""
 
 OPEN_ATTEMPT: Final = frozenset({AttemptStatus.INTENDED, AttemptStatus.SUBMITTED})
 """An attempt in one of these may still bring a result; a media has one at most."""
@@ -119,9 +119,9 @@ RESUMED: Final = 10
 SUSPECT: Final = 11
 """The rank of a media whose worker died more than once; claimed apart from all others, a few at a time."""
 SHELVED: Final = -1
-"""The rank of a media whose model is paused: no claim looks at it."""
+"""The rank of a media whose model is paused: claims skip it."""
 PAUSED_BY_OPERATOR: Final = "paused"
-"""The code of what an operator has stopped buying."""
+"""The code of models and providers that an operator has paused."""
 SUSPECT_FROM: Final = 2
 """Takeovers that make a media a suspect."""
 

@@ -1,4 +1,4 @@
-"""Why a provider's callback is not taken."""
+"""Errors of a provider's callback."""
 
 from app.core.errors import FleekError, NotFoundError, UnavailableError
 

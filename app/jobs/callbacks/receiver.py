@@ -88,13 +88,13 @@ class CallbackReceiver:
         """
         provider = self._caller(provider_name)
         if not provider.capabilities.webhook_brings_answer:
-            raise ProviderNotFoundError(f"callbacks of {provider_name!r} bring no answers: they only ring")
+            raise ProviderNotFoundError(f"callbacks of {provider_name!r} bring no answers")
         keys = await self._cached_keys(key_name(provider_name))
         if not any(hmac.compare_digest(secret_part(key, attempt_id).encode(), secret.encode()) for key in keys):
             if not keys:
                 # There is none before the first submission, which may happen at any time.
                 self._keys.pop(key_name(provider_name), None)
-            raise CallbackRefusedInRequestError(f"this is no address that {provider_name} was told")
+            raise CallbackRefusedInRequestError(f"this is no callback URL of {provider_name}")
         if not await signing_keys.expects_answer(self._db, attempt_id, provider_name):
             log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
             return
@@ -116,7 +116,7 @@ class CallbackReceiver:
         """
         provider = self._caller(provider_name)
         if not await signing_keys.expects_answer(self._db, file.attempt_id, provider_name):
-            raise CallbackRefusedInRequestError(f"{provider_name} has no such attempt, or it is over")
+            raise CallbackRefusedInRequestError(f"{provider_name} has no such attempt, or it has ended")
         try:
             return await provider.take_file(file)
         except CallbackRefusedError as error:
@@ -149,15 +149,15 @@ class CallbackReceiver:
             log.warning("callback_refused", provider=provider.name, error=str(error))
             await signing_keys.invalidate_keys(self._db, provider.name)
             self._keys.pop(provider.name, None)
-            message = f"this is no callback of {provider.name}: its signature or its time does not fit"
+            message = f"this is no callback of {provider.name}: its signature or its time is wrong"
             raise CallbackRefusedInRequestError(message) from error
 
     async def _cached_keys(self, provider: str) -> list[str]:
-        known = self._keys.get(provider)
-        if known is None or known.until < monotonic():
+        cached = self._keys.get(provider)
+        if cached is None or cached.until < monotonic():
             found = await signing_keys.keys_of(self._db, provider)
-            known = self._keys[provider] = _Keys(found, monotonic() + KEYS_SECONDS)
-        return known.found
+            cached = self._keys[provider] = _Keys(found, monotonic() + KEYS_SECONDS)
+        return cached.found
 
     async def _bind(self, attempt_id: UUID, reference: Reference) -> None:
         clean: dict[str, str] = storable(msgspec.to_builtins(reference))
@@ -166,7 +166,7 @@ class CallbackReceiver:
         try:
             recorded = await record_purchases.many(self._db, [purchase])
         except asyncpg.UniqueViolationError:
-            # Another attempt was begun at this very moment; the second time it is visible.
+            # Another attempt began at this very moment; the second time it is visible.
             recorded = await record_purchases.many(self._db, [purchase])
         if any(recorded):
             log.info("purchase_bound_by_callback", external_id=reference.external_id)

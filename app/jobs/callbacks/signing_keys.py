@@ -34,10 +34,10 @@ _KEYS: Final = "SELECT keys FROM provider_keys WHERE provider = $1"
 _FRESH: Final = "SELECT provider FROM provider_keys WHERE fetched_at > now() - $1::interval"
 _STORE_KEYS: Final = """INSERT INTO provider_keys (provider, keys) VALUES ($1, $2)
 ON CONFLICT (provider) DO UPDATE SET keys = excluded.keys, fetched_at = now()"""
-_MAKE_KEY: Final = """WITH made AS (INSERT INTO provider_keys (provider, keys) VALUES ($1, ARRAY[$2])
+_MAKE_KEY: Final = """WITH inserted AS (INSERT INTO provider_keys (provider, keys) VALUES ($1, ARRAY[$2])
     ON CONFLICT DO NOTHING RETURNING keys)
-SELECT keys FROM made UNION ALL SELECT keys FROM provider_keys WHERE provider = $1"""
-# Of a media that another attempt has completed nobody reads an answer any more, nor deletes it.
+SELECT keys FROM inserted UNION ALL SELECT keys FROM provider_keys WHERE provider = $1"""
+# Once another attempt has completed the media, nobody would read or delete this answer.
 _EXPECTS_ANSWER: Final = f"""SELECT a.id FROM attempts a JOIN media m ON m.id = a.media_id
 WHERE a.id = $1 AND split_part(a.model, '/', 1) = $2 AND {UNSETTLED}
     AND m.status <> '{MediaStatus.COMPLETED}'"""

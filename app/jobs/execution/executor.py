@@ -6,7 +6,7 @@ Crosses database, provider and store, in this order:
 1. intent: the attempt is committed. A crash from here on leaves an attempt without an external id: the next worker asks
    the provider for it; if the provider cannot say, the media's `on_unknown` decides.
 2. submit: the one call that spends money, made once, never cut off by a shutdown.
-3. purchase: external id and reference are committed. A crash from here on costs time only: the next worker goes on
+3. purchase: external id and reference are committed. A crash from here on costs time only: the next worker continues
    polling.
 4. poll, until the provider has finished, or has stopped because the owner requested it.
 5. copy: each output into the store. A crash leaves objects that the next worker writes again, under the same keys.
@@ -70,8 +70,8 @@ CALLBACK_WAITS: Final = (8.0, 30.0)
 after the first of them."""
 
 
-class ReleaseJobError(Exception):
-    """The job cannot continue now: return it to the queue, its attempt stays open."""
+class JobMustWaitError(Exception):
+    """The job cannot continue now: it is returned to the queue, its attempt stays open."""
 
     def __init__(self, reason: str, delay: timedelta) -> None:
         super().__init__(reason)
@@ -109,7 +109,7 @@ class JobExecutor:
         """Bring one job to a final state, or to its next attempt.
 
         Raises:
-            ReleaseJobError: It has to wait; another worker may continue it.
+            JobMustWaitError: It cannot continue now; another worker may continue it later.
             LeaseLostError: The lease is lost.
         """
         offer = await self._offer(job)
@@ -120,9 +120,9 @@ class JobExecutor:
         except InputsDelayedError as error:
             log.info("inputs_delayed", error=str(error))
             pause = max(self._policy.retry.pause(job.lease.fencing_token), error.wait or timedelta(0))
-            raise ReleaseJobError("inputs_delayed", pause) from error
+            raise JobMustWaitError("inputs_delayed", pause) from error
         except AlreadyPurchasedError as error:
-            raise ReleaseJobError("already_purchased", timedelta(0)) from error
+            raise JobMustWaitError("already_purchased", timedelta(0)) from error
         if attempt is None or attempt.reference is None:
             return
         structlog.contextvars.bind_contextvars(attempt=attempt.number)
@@ -136,7 +136,7 @@ class JobExecutor:
             # During a rolling update another worker may have it; a job that may be paid waits for one that does.
             pause = self._policy.retry.pause(job.lease.fencing_token)
             if job.attempt is not None or job.lease.fencing_token < self._policy.retry.max_tries:
-                raise ReleaseJobError("model_missing_here", pause) from None
+                raise JobMustWaitError("model_missing_here", pause) from None
             error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
             await self._failures.handle(job, None, error)
             return None
@@ -169,9 +169,9 @@ class JobExecutor:
                 return
         except CopyDelayedError as error:
             if attempt.age <= self._policy.silence.total_seconds():
-                # The claims so far count as tries: nothing is submitted again.
-                raise ReleaseJobError("copy_delayed", self._policy.retry.pause(job.lease.fencing_token)) from error
-            gone = OutputError(f"the result of {provider.name} could not be had in time")
+                # The claims so far count as attempts: nothing is submitted again.
+                raise JobMustWaitError("copy_delayed", self._policy.retry.pause(job.lease.fencing_token)) from error
+            gone = OutputError(f"the result of {provider.name} could not be fetched in time")
             await self._failures.handle(job, attempt, gone)
             return
         await adapter_calls.settled(provider, reference)
@@ -232,7 +232,7 @@ class JobExecutor:
             await self._failures.restart(job, attempt, cost)
             return
         if not job.cancel_requested.is_set():
-            error = GenerationFailedError(f"{provider.name} says that it was canceled, and not by us")
+            error = GenerationFailedError(f"{provider.name} reports that it was canceled, and not by us")
             await self._failures.handle(job, attempt, error)
             return
         spent = MoneySpent.YES

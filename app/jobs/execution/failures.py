@@ -39,19 +39,21 @@ class FailureHandler:
         self._fallback = fallback
         self._policy = policy
 
-    async def handle(self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, spare: bool = False) -> None:
+    async def handle(
+        self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, always_retry: bool = False
+    ) -> None:
         """End an attempt.
 
         Args:
             job: Whose attempt it was.
             attempt: None: it failed before there was one, and none will follow.
             error: Why.
-            spare: It is not this media's fault: it is retried however many attempts there were.
+            always_retry: The provider was unavailable: it is retried however many attempts there were.
 
         Raises:
             LeaseLostError: The lease is lost; how the attempt ended is recorded all the same.
         """
-        pause = self._policy.circuit_pause if spare else self._pause(job, attempt, error)
+        pause = self._policy.circuit_pause if always_retry else self._pause(job, attempt, error)
         log.warning(
             "attempt_failed",
             code=error.code,
@@ -70,7 +72,7 @@ class FailureHandler:
             retry_after=pause,
             look_after=FIRST_CHECK if held else None,
         )
-        final = pause is None or (spare and error.sent is Sent.NO)
+        final = pause is None or (always_retry and error.sent is Sent.NO)
         if final and await self._fallback.after_failure(job, attempt, error, failure.error):
             if attempt is not None:
                 recording.attempt_ended(job.model, AttemptStatus.FAILED, code=error.code)
@@ -102,8 +104,8 @@ class FailureHandler:
     def _pause(self, job: Job, attempt: OpenAttempt | None, error: ProviderError) -> timedelta | None:
         if attempt is None:
             return None
-        tries = max(attempt.number - job.terms.spared, 1)
-        return self._policy.retry.after(error, tries, on_unknown=job.terms.on_unknown)
+        attempts = max(attempt.number - job.terms.uncounted, 1)
+        return self._policy.retry.after(error, attempts, on_unknown=job.terms.on_unknown)
 
 
 def as_json(error: ProviderError, what_next: str = "") -> str:

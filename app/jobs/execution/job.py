@@ -26,7 +26,7 @@ class OpenAttempt:
     """The purchase; None: it is unknown whether there is one."""
     created_at: datetime
     """Not later than its intent was committed, by the database's clock."""
-    begun: float
+    intended_at: float
     """When its intent was committed, by this process's `clock`."""
 
     told_to_stop: bool = False
@@ -35,7 +35,7 @@ class OpenAttempt:
     @property
     def age(self) -> float:
         """Seconds since its intent was committed."""
-        return clock.seconds() - self.begun
+        return clock.seconds() - self.intended_at
 
 
 def open_attempt(row: ClaimedMedia | LateAttempt) -> OpenAttempt | None:
@@ -47,7 +47,7 @@ def open_attempt(row: ClaimedMedia | LateAttempt) -> OpenAttempt | None:
         number=row.attempt_number,
         reference=read_reference(row.reference),
         created_at=row.attempted_at,
-        begun=clock.seconds() - row.attempt_age.total_seconds(),
+        intended_at=clock.seconds() - row.attempt_age.total_seconds(),
         told_to_stop=bool(row.told_to_stop),
     )
 
@@ -68,8 +68,8 @@ class JobTerms:
     """How many workers died while they held it."""
     trial: bool
     """It may try a provider whose circuit breaker is open."""
-    spared: int
-    """Attempts that do not count as tries: the provider was unavailable, or they were another target's."""
+    uncounted: int
+    """Attempts that do not count: the provider was unavailable, or they were another target's."""
     stored: bool
     """Its files are in the store already: they came after it had ended."""
 
@@ -81,7 +81,7 @@ class JobTerms:
             time_left=None if row.time_left is None else row.time_left.total_seconds(),
             takeovers=row.takeovers,
             trial=row.trial,
-            spared=row.spared,
+            uncounted=row.uncounted,
             stored=row.stored,
         )
 

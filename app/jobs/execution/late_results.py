@@ -27,7 +27,7 @@ from app.jobs.callbacks.urls import CallbackUrls
 from app.jobs.execution.failures import as_json
 from app.jobs.execution.job import OpenAttempt, open_attempt
 from app.jobs.execution.reconciliation import MARGIN, find_purchase, record_purchase
-from app.jobs.inputs.references import places
+from app.jobs.inputs.references import file_places
 from app.jobs.metrics import counters, recording
 from app.jobs.outputs.ingest import LONGEST_COPY, CopyDelayedError, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
@@ -116,7 +116,7 @@ class LateResults:
         can = offer.provider.capabilities
         given = msgspec.json.decode(row.input)
         # Submitting again takes the files of the input, for which nobody waits any longer.
-        again = can.idempotent_submit and not any(places(offer.card.input_schema, given))
+        again = can.idempotent_submit and not any(file_places(offer.card.input_schema, given))
         name = row.model.partition("/")[2]
         url = await self._callback_urls.of(offer.provider, attempt.id)
         submission = Submission(attempt.id, attempt.number, name, row.prompt, given, url)

@@ -65,23 +65,23 @@ class Reconciler:
         """
         log.warning("answer_lost", error=lost.message)
         can = offer.provider.capabilities
-        settled = can.submit_timeout.total_seconds() + MARGIN
-        patience = settled if by_other_worker else 0.0
+        call_over_after = can.submit_timeout.total_seconds() + MARGIN
+        give_up_after = call_over_after if by_other_worker else 0.0
         if can.findable or can.idempotent_submit or self._policy.callback_base_of(offer.provider) is not None:
-            patience = max(settled, self._policy.reconcile.total_seconds())
+            give_up_after = max(call_over_after, self._policy.reconcile.total_seconds())
         pause = SHORTEST_PAUSE
         while True:
             if (recorded := await self._recorded(attempt)) is not None:
                 return recorded
-            # At the time of the question: a machine that stalls must not make an old answer a late one.
+            # Read before the look-up: a machine that stalls must not make an early answer seem a late one.
             age = attempt.age
             answer = await find_purchase(offer, await submission(), attempt)
             if isinstance(answer, Reference):
                 await record_purchase(self._db, attempt, answer)
                 return replace(attempt, reference=answer)
-            if answer is None and age >= settled:
+            if answer is None and age >= call_over_after:
                 raise NotReachedError(f"{offer.provider.name} never got the request")
-            if age >= patience and await self._recorded(attempt) is None:
+            if age >= give_up_after and await self._recorded(attempt) is None:
                 raise type(lost)(f"{lost.message}; {answer or 'it may still turn up'}") from lost
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -101,7 +101,7 @@ async def record_purchase(db: DatabasePool, attempt: OpenAttempt, reference: Ref
     try:
         await record_purchases(db, purchase)
     except asyncpg.UniqueViolationError:
-        # Another attempt was begun at this very moment; the second time it is visible.
+        # Another attempt began at this very moment; the second time it is visible.
         await record_purchases(db, purchase)
     log.info("attempt_submitted", external_id=reference.external_id)
 

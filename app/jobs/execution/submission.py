@@ -1,8 +1,8 @@
 """The part of a job that spends money: intent, submit, purchase.
 
-Once begun it runs to its end: it is shielded from cancellation, and a stopping worker waits for it. So only a crash
-leaves an intent open, and then the provider is asked what became of it before anything else (`reconciliation.py`).
-`submit` ends within the provider's `submit_timeout` of the intent, or is not begun.
+Once started it runs to its end: it is shielded from cancellation, and a stopping worker waits for it. So only a crash
+leaves an intent open, and then it is looked up at the provider before anything else (`reconciliation.py`).
+`submit` ends within the provider's `submit_timeout` of the intent, or is not called.
 """
 
 import asyncio
@@ -74,8 +74,8 @@ class Submitter:
 
         Raises:
             LeaseLostError: The lease is lost.
-            InputsDelayedError: The files of its input are unavailable now; nothing was begun.
-            AlreadyPurchasedError: It resumes an earlier attempt; nothing was begun.
+            InputsDelayedError: The files of its input are unavailable now; nothing was started.
+            AlreadyPurchasedError: It resumes an earlier attempt; nothing was started.
         """
         can = offer.provider.capabilities
         async with contextlib.AsyncExitStack() as stack:
@@ -120,13 +120,13 @@ class Submitter:
             return None
 
     async def _fail_without_files(self, job: Job, error: ProviderError) -> None:
-        """The files of its input are unavailable, so nothing was submitted; the claims so far count as tries."""
+        """The files of its input are unavailable, so nothing was submitted; the claims so far count as attempts."""
         if error.retryable and job.lease.fencing_token < self._policy.retry.max_tries:
             raise InputsDelayedError(error.message, error.retry_after) from error
         if job.attempt is None:
             await self._refused(job, None, error)
         else:
-            lost = AnswerLostError(f"it cannot be asked for once more: {error.message}")
+            lost = AnswerLostError(f"it cannot be submitted again: {error.message}")
             await self._failures.handle(job, job.attempt, lost)
 
     async def _shielded(self, job: Job, offer: Offer, given: Mapping[str, Any]) -> OpenAttempt | None:
@@ -140,7 +140,7 @@ class Submitter:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, LeaseLostError | AlreadyPurchasedError | _UnansweredError):
             # Its caller may be gone, and then nobody else would log it.
-            log.error("purchase_broken", error=repr(error))
+            log.error("submission_error", error=repr(error))
 
     async def _submit(self, job: Job, offer: Offer, given: Mapping[str, Any]) -> OpenAttempt | None:
         attempt = await self._intend(job, offer)
@@ -169,11 +169,11 @@ class Submitter:
                 log.error("model_gone", model=job.model, message=error.message)
                 first = await model_pauses.pause_gone(self._db, job.model, f"{job.model} is gone: {error.message}")
         # Only the job that discovered it fails; those after it wait until the provider is available again.
-        await self._failures.handle(job, attempt, error, spare=unavailable and not first)
+        await self._failures.handle(job, attempt, error, always_retry=unavailable and not first)
 
     async def _intend(self, job: Job, offer: Offer) -> OpenAttempt:
         attempt_id = new_id()
-        begun = clock.seconds()
+        intended_at = clock.seconds()
         submitted = msgspec.json.encode([job.prompt, job.input], order="deterministic")
         intent = Intent(
             job.lease,
@@ -190,7 +190,7 @@ class Submitter:
             raise AlreadyPurchasedError from error
         structlog.contextvars.bind_contextvars(attempt=number)
         tracing.set_attributes(attempt=number)
-        return OpenAttempt(attempt_id, number, None, job.created_at, begun)
+        return OpenAttempt(attempt_id, number, None, job.created_at, intended_at)
 
     async def _submission(self, job: Job, offer: Offer, attempt: OpenAttempt, given: Mapping[str, Any]) -> Submission:
         url = await self._callback_urls.of(offer.provider, attempt.id)

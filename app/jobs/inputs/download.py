@@ -1,7 +1,7 @@
 """Files that callers name by URL, fetched for providers that do not read URLs themselves.
 
-A caller says where we go, so every call is guarded: no private, loopback or link-local address, whatever a name or a
-redirect leads to. Redirects are few, bytes and time limited.
+The caller chooses the address, so every request is guarded: no private, loopback or link-local address, whatever a name
+resolves to or a redirect points to. Redirects, bytes and time are limited.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from app.core.http_client.protocol import Http, InvalidRequestError, OutgoingError, RefusedAddressError, Request
-from app.jobs.inputs.references import Url, read
+from app.jobs.inputs.references import Url, parse_reference
 from app.media_generator.adapter_kit.http import retry_after
 from app.media_generator.errors import InputRefusedError, InputUnreachableError, ProviderError
 
@@ -19,15 +19,15 @@ MOST_REDIRECTS: Final = 3
 PATIENCE: Final = 30.0
 """Seconds for the head of an answer, and for each piece of its body."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_LATER: Final = frozenset({408, 425, 429})
+_RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 
 
 async def fetch(http: Http, url: str, *, allow_private: bool) -> AsyncGenerator[bytes]:
-    """The bytes of a caller's file, as they come.
+    """The bytes of a caller's file, as they arrive.
 
     Raises:
-        InputRefusedError: They cannot be had: not there, not for us, or at an address where nobody may send us.
-        InputUnreachableError: Not now.
+        InputRefusedError: The file is missing, forbidden, or at an address that is not allowed.
+        InputUnreachableError: It is unavailable now.
     """
     for _ in range(MOST_REDIRECTS + 1):
         request = Request(method="GET", url=url, timeout=PATIENCE)
@@ -44,7 +44,7 @@ async def fetch(http: Http, url: str, *, allow_private: bool) -> AsyncGenerator[
             raise InputRefusedError(f"the file of the input cannot be fetched: {error}") from error
         except OutgoingError as error:
             raise InputUnreachableError(f"the file of the input could not be fetched: {error}") from error
-        url = _allowed(url, target, allow_private=allow_private)
+        url = _redirect_target(url, target, allow_private=allow_private)
     raise InputRefusedError(f"the file of the input cannot be fetched: more than {MOST_REDIRECTS} redirects")
 
 
@@ -53,26 +53,26 @@ async def _next(chunks: AsyncIterator[bytes], url: str) -> bytes | None:
         async with asyncio.timeout(PATIENCE):
             return await anext(chunks, None)
     except TimeoutError:
-        raise InputUnreachableError(f"{_host(url)} ceased to send the file of the input") from None
+        raise InputUnreachableError(f"{_host(url)} stopped sending the file of the input") from None
 
 
-def _allowed(url: str, target: str, *, allow_private: bool) -> str:
+def _redirect_target(url: str, target: str, *, allow_private: bool) -> str:
     try:
-        found = read(urljoin(url, target), allow_private=allow_private)
-    except ValueError as fault:  # what cannot be joined as well as a ReferenceFaultError
+        found = parse_reference(urljoin(url, target), allow_private=allow_private)
+    except ValueError as fault:  # of `urljoin`, or an InvalidReferenceError
         raise InputRefusedError(f"the file of the input cannot be fetched: a redirect's target {fault}") from None
     if not isinstance(found, Url):
-        raise InputRefusedError("the file of the input cannot be fetched: it redirects to what is no URL")
+        raise InputRefusedError("the file of the input cannot be fetched: it redirects to something that is not a URL")
     return found.url
 
 
 def _refusal(url: str, status: int, wait: str) -> ProviderError:
-    said = f"{_host(url)} answered {status} for the file of the input"
-    if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return InputUnreachableError(said, retry_after=retry_after({"retry-after": wait}))
-    return InputRefusedError(said)
+    message = f"{_host(url)} answered {status} for the file of the input"
+    if status in _RETRYABLE_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return InputUnreachableError(message, retry_after=retry_after({"retry-after": wait}))
+    return InputRefusedError(message)
 
 
 def _host(url: str) -> str:
-    """Paths may hold secrets."""
+    """The host alone: paths may hold secrets."""
     return urlsplit(url).hostname or "the server"

@@ -1,4 +1,4 @@
-"""Why the files that an input names are not taken."""
+"""Errors of the files that an input names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

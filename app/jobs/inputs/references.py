@@ -1,4 +1,4 @@
-"""How an `input` names files: where a schema takes one, and what the words mean. Nothing here asks anybody.
+"""How an `input` names files: where a schema takes one, and what the text refers to. Nothing is fetched here.
 
 A string whose schema says `"format": "uri"` may be an `https:` URL, a `data:` URI, `media:{media_id}` (its first file;
 `media:{media_id}#1` the second) or `file:{file_id}`.
@@ -17,41 +17,41 @@ from app.core.http_client.addresses import refusal
 from app.media_generator.adapter_kit.lenient_json import entries
 
 LONGEST_DATA: Final = 256 * 1024
-"""Characters of a `data:` URI; what is longer is handed in with POST /files."""
+"""Characters of a `data:` URI; a longer file is uploaded with POST /files."""
 DEEPEST: Final = 20
-"""Levels of a schema that are looked through."""
-WORDS: Final = "an https: URL, a data: URI, media:{media_id} or file:{file_id}"
+"""Levels of a schema that are searched."""
+REFERENCE_FORMS: Final = "an https: URL, a data: URI, media:{media_id} or file:{file_id}"
 _UUID: Final = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _MEDIA: Final = re.compile(rf"media:({_UUID})(?:(?:#|\?index=)([0-9]{{1,3}}))?")
 _FILE: Final = re.compile(rf"file:({_UUID})")
 _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,]*)*)(;base64)?,", re.IGNORECASE)
 _NOT_BASE64: Final = re.compile(r"\s|%0[aAdD]|%20")
 
-_MAY_NAME: Final = (str, list, dict)
+_MAY_NAME_FILES: Final = (str, list, dict)
 
 Path = tuple[str | int, ...]
 
 
-class ReferenceFaultError(ValueError):
-    """The words name no file; the message is the end of a sentence that begins with the field."""
+class InvalidReferenceError(ValueError):
+    """The text names no file; the message is the end of a sentence that begins with the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A file of somebody's on the internet."""
+    """A file on the internet."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
-class Inline:
+class InlineData:
     """A file inside the request."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class OfMedia:
+class OutputReference:
     """An output of a media of the same owner."""
 
     media_id: UUID
@@ -59,76 +59,78 @@ class OfMedia:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedIn:
+class UploadReference:
     """An upload of the same owner."""
 
     upload_id: UUID
 
 
-Reference = Url | Inline | OfMedia | HandedIn
+Reference = Url | InlineData | OutputReference | UploadReference
 
 
-def read(text: str, *, allow_private: bool) -> Reference:
-    """What the words name.
+def parse_reference(text: str, *, allow_private: bool) -> Reference:
+    """The file that a text names.
 
     Args:
         text: As the caller gave it.
         allow_private: The setting ALLOW_PRIVATE_ADDRESSES; `http:` is taken only then.
 
     Raises:
-        ReferenceFaultError: They name nothing.
+        InvalidReferenceError: It names none.
     """
     scheme = text.partition(":")[0].lower()
     if scheme == "data":
-        return Inline(_bytes_of(text))
+        return InlineData(_bytes_of(text))
     if scheme == "media" and (found := _MEDIA.fullmatch(text)):
-        return OfMedia(UUID(found[1]), int(found[2] or 0))
+        return OutputReference(UUID(found[1]), int(found[2] or 0))
     if scheme == "file" and (found := _FILE.fullmatch(text)):
-        return HandedIn(UUID(found[1]))
+        return UploadReference(UUID(found[1]))
     if scheme == "https" or (scheme == "http" and allow_private):
         if (fault := refusal(text, allow_private=allow_private)) is not None:
-            raise ReferenceFaultError(fault)
+            raise InvalidReferenceError(fault)
         return Url(text)
-    raise ReferenceFaultError(f"must be {WORDS}")
+    raise InvalidReferenceError(f"must be {REFERENCE_FORMS}")
 
 
 def _bytes_of(text: str) -> bytes:
     if len(text) > LONGEST_DATA:
-        raise ReferenceFaultError(f"is a data: URI of more than {LONGEST_DATA} characters; hand it in with POST /files")
+        raise InvalidReferenceError(
+            f"is a data: URI of more than {LONGEST_DATA} characters; upload it with POST /files"
+        )
     head = _DATA.match(text)
     if head is None:
-        raise ReferenceFaultError("must be a data: URI like data:image/png;base64,iVBOR...")
+        raise InvalidReferenceError("must be a data: URI like data:image/png;base64,iVBOR...")
     content = text[head.end() :]
     if head[3] is None:
         return unquote_to_bytes(content)
     try:
         return base64.b64decode(_NOT_BASE64.sub("", content), validate=True)
     except (ValueError, binascii.Error):
-        raise ReferenceFaultError("says that it is base64, and is not") from None
+        raise InvalidReferenceError("is declared as base64, but is not valid base64") from None
 
 
-def places(schema: Mapping[str, Any], given: Any) -> Iterator[tuple[Path, str]]:
-    """Every place of an input in which a file may be named: where it is, and the words that stand there."""
+def file_places(schema: Mapping[str, Any], given: Any) -> Iterator[tuple[Path, str]]:
+    """Every place of an input where a file may be named, and the text there."""
     seen = set[Path]()
-    for path, text in _places(schema, schema, given, ()):
+    for path, text in _file_places(schema, schema, given, ()):
         if path not in seen:
             seen.add(path)
             yield path, text
 
 
-def _places(root: Mapping[str, Any], schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+def _file_places(root: Mapping[str, Any], schema: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
     if not isinstance(schema, Mapping) or len(path) > DEEPEST:
         return
-    known: Mapping[str, Any] = cast("Mapping[str, Any]", schema)
-    for rule in _alternatives(root, known):
+    checked: Mapping[str, Any] = cast("Mapping[str, Any]", schema)
+    for rule in _alternatives(root, checked):
         if isinstance(value, str):
             if rule.get("format") == "uri":
                 yield path, value
             continue
         for key, child in _children(value):
-            # Numbers and the like name no file: most inputs have nothing else, and cost next to nothing.
-            if isinstance(child, _MAY_NAME):
-                yield from _places(root, _rule_of(rule, key), child, (*path, key))
+            # Numbers and the like name no file: most inputs have nothing else, and are cheap to search.
+            if isinstance(child, _MAY_NAME_FILES):
+                yield from _file_places(root, _rule_of(rule, key), child, (*path, key))
 
 
 def _children(value: Any) -> Iterator[tuple[str | int, Any]]:
@@ -139,7 +141,7 @@ def _children(value: Any) -> Iterator[tuple[str | int, Any]]:
 
 
 def _alternatives(root: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """The schema, and all that it is put together from."""
+    """The schema, and all parts it is composed of."""
     yield schema
     if depth >= DEEPEST:
         return
@@ -166,16 +168,16 @@ def _rule_of(rule: Mapping[str, Any], key: str | int) -> Any:
     return prefix[key] if key < len(prefix) else rule.get("items")
 
 
-def replaced(given: Any, change: Callable[[Path, str], str], paths: frozenset[Path], path: Path = ()) -> Any:
-    """The same input with other words at some places."""
+def with_replaced_text(given: Any, change: Callable[[Path, str], str], paths: frozenset[Path], path: Path = ()) -> Any:
+    """The same input with other text at some places."""
     if path in paths:
         return change(path, given)
-    changed = {key: replaced(child, change, paths, (*path, key)) for key, child in _children(given)}
+    changed = {key: with_replaced_text(child, change, paths, (*path, key)) for key, child in _children(given)}
     if isinstance(given, dict):
         return changed
     return list(changed.values()) if isinstance(given, list) else given  # pyright: ignore[reportUnknownVariableType]
 
 
-def shown(path: Path) -> str:
-    """A place as errors name it, such as `input.images.0`."""
+def field_name(path: Path) -> str:
+    """A place as a field of the request, such as `input.images.0`."""
     return ".".join(["input", *(str(part) for part in path)])

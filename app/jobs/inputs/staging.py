@@ -1,13 +1,13 @@
-"""The files of an input on their way to a provider, before anything is bought.
+"""The files of an input on their way to a provider, before anything is submitted.
 
-Crosses database, store, the internet and the provider, and spends nothing; a crash anywhere costs the work alone:
+Crosses database, store, the internet and the provider, and spends nothing; a crash anywhere costs only the work:
 
-1. Each name in the input leads to a file: an upload, a media's output, the caller's URL, or bytes in the request.
-2. A URL that the provider does not read is fetched (`fetching.py`) and kept as an upload of the same owner; it goes
-   when uploads do.
-3. Each is handed over as the provider's capabilities allow: a URL that it reads, a `data:` URI, or its own upload.
+1. Each reference in the input is resolved to a file: an upload, a media's output, the caller's URL, or bytes in the
+   request.
+2. A URL that the provider does not read is fetched (`download.py`) and saved as an upload of the same owner.
+3. Each is passed on as the provider's capabilities allow: a URL that it reads, a `data:` URI, or its own upload.
 
-What cannot be had ends the media with `input_refused`; what cannot be had now is tried again later.
+A file that is missing ends the media with `input_refused`; one that is unavailable now is retried later.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ from app.core.http_client.protocol import Http
 from app.jobs import queries
 from app.jobs.inputs.download import fetch
 from app.jobs.inputs.references import (
-    Inline,
-    OfMedia,
+    InlineData,
+    InvalidReferenceError,
+    OutputReference,
     Path,
     Reference,
-    ReferenceFaultError,
     Url,
-    places,
-    read,
-    replaced,
-    shown,
+    field_name,
+    file_places,
+    parse_reference,
+    with_replaced_text,
 )
 from app.media_generator import adapter_calls
 from app.media_generator.errors import InputRefusedError, InputUnreachableError
@@ -59,21 +59,21 @@ log = structlog.get_logger(__name__)
 
 MOST_IN_MEMORY: Final = 256 * 1024 * 1024
 """Bytes of `data:` URIs that one process holds at the same time."""
-_NOT_TAKEN: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, TruncatedFileError)
+_NOT_ACCEPTED: Final = (FileTooLargeError, PictureTooLargeError, UnsupportedFileError, TruncatedFileError)
 
 
 class InputsDelayedError(Exception):
-    """Not now; nothing is lost by trying again later."""
+    """The files are unavailable now; nothing is lost by trying again later."""
 
     def __init__(self, message: str, wait: timedelta | None = None) -> None:
         super().__init__(message)
         self.wait = wait
-        """For so long at least; None: the engine decides."""
+        """The shortest time until then; None: the engine decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputPolicy:
-    """Where files may come from and how they may be given away."""
+    """Where files may come from and how they may be passed on."""
 
     store_is_public: bool
     """Whether providers can reach the URLs that the store signs."""
@@ -89,20 +89,20 @@ class _Source:
 
     file: InputFile
     key: str | None = None
-    """Where it lies in our bucket; None: nowhere."""
+    """In our bucket; None: it is not there."""
     url: str | None = None
-    """The caller's own URL, which the provider reads; nothing else is known of the file then."""
+    """The caller's own URL, which the provider reads; nothing else is known about the file then."""
 
 
 class InputStaging:
-    """Finds files and hands them over; one object for all jobs of a process."""
+    """Finds files and passes them on; one object for all jobs of a process."""
 
-    def __init__(self, db: DatabasePool, store: Store, uploads: Uploads, http: Http, rules: InputPolicy) -> None:
+    def __init__(self, db: DatabasePool, store: Store, uploads: Uploads, http: Http, policy: InputPolicy) -> None:
         self._db = db
         self._store = store
         self._uploads = uploads
         self._http = http
-        self._rules = rules
+        self._policy = policy
         self._fetching = asyncio.Semaphore(MAX_CONCURRENT)
         self._memory = _Memory(MOST_IN_MEMORY)
 
@@ -111,11 +111,11 @@ class InputStaging:
         """The input as the provider gets it; what it holds in memory is counted until the end of the block.
 
         Raises:
-            InputRefusedError: A file cannot be had, or the provider takes none like it.
-            InputUnreachableError, BusyError and the like: Not now, and somebody else is to blame.
-            InputsDelayedError: Not now.
+            InputRefusedError: A file is missing, or the provider does not take it.
+            InputUnreachableError, BusyError and the like: The caller's server or the provider is unavailable now.
+            InputsDelayedError: Our store or database is unavailable now.
         """
-        named = _named(offer, given)
+        named = _references_of(offer, given)
         if not named:
             yield given
             return
@@ -128,51 +128,51 @@ class InputStaging:
             raise InputsDelayedError(repr(error)) from error
         async with self._memory.holding(sum(sources[text].file.size for text in inline) * 4 // 3):
             try:
-                words = {
-                    text: await self._words(offer.provider, owner_id, sources[text], first[text]) for text in sources
+                values = {
+                    text: await self._stage(offer.provider, owner_id, sources[text], first[text]) for text in sources
                 }
             except (StoreError, UploadStoreUnavailableError, *RETRYABLE) as error:
                 raise InputsDelayedError(repr(error)) from error
-            log.info("input_files_handed_over", files=len(words), inline=len(inline))
-            yield replaced(given, lambda _, text: words[text], frozenset(named))
+            log.info("input_files_staged", files=len(values), inline=len(inline))
+            yield with_replaced_text(given, lambda _, text: values[text], frozenset(named))
 
     async def _find(self, can: Capabilities, owner_id: UUID, text: str, path: Path) -> _Source:
         try:
-            found = read(text, allow_private=self._rules.allow_private)
-        except ReferenceFaultError as fault:
-            raise InputRefusedError(f"{shown(path)} {fault}") from None
-        trusted = not can.reads_inside or self._rules.allow_private
+            found = parse_reference(text, allow_private=self._policy.allow_private)
+        except InvalidReferenceError as fault:
+            raise InputRefusedError(f"{field_name(path)} {fault}") from None
+        trusted = not can.reads_inside or self._policy.allow_private
         if isinstance(found, Url) and can.reads_urls and trusted:
-            return _Source(_no_file(), url=found.url)
-        with _naming(path):
+            return _Source(_unread_file(), url=found.url)
+        with _naming_field(path):
             source = await self._source(owner_id, found)
         if source is None:
-            raise InputRefusedError(f"{shown(path)} names a file that is not there any more")
+            raise InputRefusedError(f"{field_name(path)} names a file that no longer exists")
         return source
 
     async def _source(self, owner_id: UUID, found: Reference) -> _Source | None:
-        if isinstance(found, Inline):
-            return _in_request(found.data)
+        if isinstance(found, InlineData):
+            return _inline_source(found.data)
         if isinstance(found, Url):
             return self._uploaded(await self._fetched(owner_id, found.url))
-        if isinstance(found, OfMedia):
+        if isinstance(found, OutputReference):
             content = await queries.content(self._db, found.media_id, owner_id, found.index)
             if content is None or content.key is None or content.media_type is None or content.bytes is None:
                 return None
             return self._in_bucket(content.key, content.media_type, content.bytes)
-        there = await self._uploads.find(owner_id, found.upload_id)
-        return None if there is None else self._uploaded(there)
+        upload = await self._uploads.find(owner_id, found.upload_id)
+        return None if upload is None else self._uploaded(upload)
 
     async def _fetched(self, owner_id: UUID, url: str) -> StoredFile:
         name = url.partition("?")[0].rpartition("/")[2]
-        async with self._fetching, aclosing(fetch(self._http, url, allow_private=self._rules.allow_private)) as chunks:
-            return await self._keep(owner_id, name, chunks)
+        async with self._fetching, aclosing(fetch(self._http, url, allow_private=self._policy.allow_private)) as chunks:
+            return await self._save(owner_id, name, chunks)
 
-    async def _keep(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> StoredFile:
+    async def _save(self, owner_id: UUID, name: str, chunks: AsyncIterator[bytes]) -> StoredFile:
         try:
             return await self._uploads.save(owner_id, name, chunks)
-        except _NOT_TAKEN as error:
-            raise InputRefusedError(f"the file of the input is not taken: {error.detail}") from error
+        except _NOT_ACCEPTED as error:
+            raise InputRefusedError(f"the file of the input is not accepted: {error.detail}") from error
         except (UploadTimeoutError, UploadsBusyError) as error:
             raise InputUnreachableError(f"the file of the input could not be fetched: {error.detail}") from error
 
@@ -184,51 +184,51 @@ class InputStaging:
         return _Source(InputFile(media_type, size, name, lambda: self._store.get(key)), key)
 
     def _by_url(self, can: Capabilities) -> bool:
-        return can.reads_urls and self._rules.store_is_public
+        return can.reads_urls and self._policy.store_is_public
 
     def _goes_inline(self, can: Capabilities, source: _Source) -> bool:
         if source.url is not None or (source.key is not None and self._by_url(can)):
             return False
         return source.file.size <= can.data_uri_bytes
 
-    async def _words(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source, path: Path) -> str:
-        with _naming(path):
-            return await self._handed(provider, owner_id, source)
+    async def _stage(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source, path: Path) -> str:
+        with _naming_field(path):
+            return await self._value_of(provider, owner_id, source)
 
-    async def _handed(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source) -> str:
+    async def _value_of(self, provider: MediaGeneratorModel, owner_id: UUID, source: _Source) -> str:
         """What stands for the file in the submission."""
         can, file, key = provider.capabilities, source.file, source.key
         if source.url is not None:
             return source.url
         if key is not None and self._by_url(can):
-            return self._store.sign(key, self._rules.url_lifetime)
+            return self._store.sign(key, self._policy.url_lifetime)
         if self._goes_inline(can, source):
             return await _data_uri(file)
         if can.uploads:
             return await adapter_calls.upload(provider, file)
         if self._by_url(can):
-            kept = await self._keep(owner_id, file.name, file.chunks())
-            return self._store.sign(kept.key, self._rules.url_lifetime)
-        raise InputRefusedError(f"a {file.media_type} of {file.size} bytes cannot be handed over: {_why(provider)}")
+            saved = await self._save(owner_id, file.name, file.chunks())
+            return self._store.sign(saved.key, self._policy.url_lifetime)
+        raise InputRefusedError(f"{file.media_type} of {file.size} bytes cannot be passed on: {_unsupported(provider)}")
 
 
-def _named(offer: Offer, given: Mapping[str, Any]) -> dict[Path, str]:
-    """What callers have named; the schema's own defaults are for the provider as they are."""
+def _references_of(offer: Offer, given: Mapping[str, Any]) -> dict[Path, str]:
+    """The files that the caller names; the schema's own defaults go to the provider unchanged."""
     properties: Mapping[str, Mapping[str, Any]] = offer.card.input_schema.get("properties", {})
     own = {str(rule["default"]) for rule in properties.values() if "default" in rule}
-    return {path: text for path, text in places(offer.card.input_schema, given) if text not in own}
+    return {path: text for path, text in file_places(offer.card.input_schema, given) if text not in own}
 
 
 @contextmanager
-def _naming(path: Path) -> Generator[None]:
-    """Errors say which file of the input they are about."""
+def _naming_field(path: Path) -> Generator[None]:
+    """Errors name the field of the input that they are about."""
     try:
         yield
     except (InputRefusedError, InputUnreachableError) as error:
-        raise type(error)(f"{shown(path)}: {error.message}", retry_after=error.retry_after) from error
+        raise type(error)(f"{field_name(path)}: {error.message}", retry_after=error.retry_after) from error
 
 
-def _no_file() -> InputFile:
+def _unread_file() -> InputFile:
     return InputFile("", 0, "", lambda: _one(b""))
 
 
@@ -236,11 +236,11 @@ async def _one(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def _in_request(data: bytes) -> _Source:
+def _inline_source(data: bytes) -> _Source:
     try:
         kind: Kind = inspect(data[:HEAD_BYTES])
     except NotMediaError as error:
-        raise InputRefusedError(f"the file of the input is not taken: {error}") from None
+        raise InputRefusedError(f"the file of the input is not accepted: {error}") from None
     return _Source(InputFile(kind.media_type, len(data), f"input.{kind.extension}", lambda: _one(data)))
 
 
@@ -248,11 +248,11 @@ async def _data_uri(file: InputFile) -> str:
     try:
         data = b"".join([chunk async for chunk in file.chunks()])
     except ObjectNotFoundError:
-        raise InputRefusedError("the file of the input is not there any more") from None
+        raise InputRefusedError("the file of the input no longer exists") from None
     return f"data:{file.media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def _why(provider: MediaGeneratorModel) -> str:
+def _unsupported(provider: MediaGeneratorModel) -> str:
     can = provider.capabilities
     reads = "reads URLs, but the store is not public (S3_PUBLIC_URL)" if can.reads_urls else "reads no URLs"
     inline = f"takes data: URIs up to {can.data_uri_bytes} bytes" if can.data_uri_bytes else "takes no data: URIs"
@@ -260,7 +260,7 @@ def _why(provider: MediaGeneratorModel) -> str:
 
 
 class _Memory:
-    """A share of this process's memory; who finds too little left waits until others have done with theirs."""
+    """A share of this process's memory; a job that finds too little left waits until others release theirs."""
 
     def __init__(self, size: int) -> None:
         self._size = size

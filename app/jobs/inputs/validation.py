@@ -1,6 +1,6 @@
-"""Whether the files that a request's `input` names are there and may be used; what is wrong is said at once.
+"""Checks before a request is accepted that the files which its `input` names exist and may be used.
 
-Only the database is asked: nothing is fetched, no byte of a file is read.
+Only the database is read: nothing is fetched, no byte of a file is read.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
 from app.jobs import queries
 from app.jobs.inputs.errors import InputFileError
 from app.jobs.inputs.references import (
-    WORDS,
-    HandedIn,
-    Inline,
-    OfMedia,
+    REFERENCE_FORMS,
+    InlineData,
+    InvalidReferenceError,
+    OutputReference,
     Path,
     Reference,
-    ReferenceFaultError,
-    places,
-    read,
-    shown,
+    UploadReference,
+    field_name,
+    file_places,
+    parse_reference,
 )
 from app.jobs.states import MediaStatus
 from app.uploads.service import Uploads
@@ -32,14 +32,14 @@ MOST_FILES: Final = 32
 
 
 class InputValidator:
-    """Looks at the files that requests name; one object for a process."""
+    """Checks the files that requests name; one object for a process."""
 
     def __init__(self, db: DatabasePool, uploads: Uploads, *, allow_private: bool) -> None:
         """Prepare.
 
         Args:
             db: The database.
-            uploads: Files handed in with POST /files.
+            uploads: Files uploaded with POST /files.
             allow_private: The setting ALLOW_PRIVATE_ADDRESSES.
         """
         self._db = db
@@ -47,12 +47,12 @@ class InputValidator:
         self._allow_private = allow_private
 
     async def validate(self, owner_id: UUID, schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        """Look at every file that an input names; those handed in are kept from now on as if they were new.
+        """Check every file that an input names; the expiry of uploads starts again.
 
         Raises:
-            InputFileError: One is not there, is not the owner's, or is named in a way that nobody understands.
+            InputFileError: One does not exist, is not the owner's, or is not a valid reference.
         """
-        named = list(places(schema, given))
+        named = list(file_places(schema, given))
         if not named:
             return
         if len(named) > MOST_FILES:
@@ -62,20 +62,20 @@ class InputValidator:
         for place in named:
             try:
                 references.append((place, _read(place[1], allow_private=self._allow_private)))
-            except ReferenceFaultError as fault:
+            except InvalidReferenceError as fault:
                 wrong.append(_fault(place, str(fault)))
-        handed_in = [found.upload_id for _, found in references if isinstance(found, HandedIn)]
-        there = await self._uploads.extend(owner_id, handed_in)
+        upload_ids = [found.upload_id for _, found in references if isinstance(found, UploadReference)]
+        there = await self._uploads.extend(owner_id, upload_ids)
         for place, found in references:
-            if (why := await self._why_not(owner_id, found, there)) is not None:
-                wrong.append(_fault(place, why))
+            if (message := await self._fault_of(owner_id, found, there)) is not None:
+                wrong.append(_fault(place, message))
         if wrong:
             raise InputFileError(wrong[:MOST_FAULTS])
 
-    async def _why_not(self, owner_id: UUID, found: Reference, there: set[UUID]) -> str | None:
-        if isinstance(found, HandedIn) and found.upload_id not in there:
-            return "names no file of yours, or one that has expired; hand it in with POST /files"
-        if not isinstance(found, OfMedia):
+    async def _fault_of(self, owner_id: UUID, found: Reference, there: set[UUID]) -> str | None:
+        if isinstance(found, UploadReference) and found.upload_id not in there:
+            return "names no file of yours, or one that has expired; upload it with POST /files"
+        if not isinstance(found, OutputReference):
             return None
         row = await queries.content(self._db, found.media_id, owner_id, found.index)
         if row is None:
@@ -83,19 +83,19 @@ class InputValidator:
         if row.key is not None:
             return None
         if row.status != MediaStatus.COMPLETED:
-            return f"names a media that is {row.status}; its files are there once it is COMPLETED"
+            return f"names a media that is {row.status}; it has files once it is COMPLETED"
         return f"names a media that has no file {found.index}"
 
 
 def _read(text: str, *, allow_private: bool) -> Reference:
-    found = read(text, allow_private=allow_private)
-    if isinstance(found, Inline):
+    found = parse_reference(text, allow_private=allow_private)
+    if isinstance(found, InlineData):
         try:
             inspect(found.data[:HEAD_BYTES])
         except NotMediaError as error:
-            raise ReferenceFaultError(f"cannot be used: {error}") from None
+            raise InvalidReferenceError(f"cannot be used: {error}") from None
     return found
 
 
 def _fault(place: tuple[Path, str], message: str) -> dict[str, Any]:
-    return {"field": shown(place[0]), "message": message, "given": brief(place[1]), "allowed": WORDS}
+    return {"field": field_name(place[0]), "message": message, "given": brief(place[1]), "allowed": REFERENCE_FORMS}

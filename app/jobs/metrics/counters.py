@@ -28,7 +28,7 @@ class PersistedCounter(StrEnum):
     """Events of the engine that are counted."""
 
     LEASES_EXPIRED = "leases_expired"  # workers that stopped sending heartbeats
-    TAKEN_OVER = "taken_over"  # media whose worker was gone
+    TAKEN_OVER = "taken_over"  # media whose worker had died
     CLAIM_ANSWERS_LOST = "claim_answers_lost"  # media that carried a worker's id and were not among those it held
     JOBS_BROKEN = "jobs_broken"  # unexpected errors of a worker at a media
     GIVEN_UP = "given_up"  # media that too many workers died with

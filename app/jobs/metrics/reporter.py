@@ -1,6 +1,6 @@
-"""The pulse of a process: each second it looks at itself, and every few seconds it adds its counts to the tallies.
+"""Metrics of a process: each second it observes its load, and every few seconds it adds its counts to the database.
 
-What cannot be written, while the database is away, is owed and added later.
+Counts that cannot be written while the database is down are kept, and added later.
 """
 
 import asyncio
@@ -21,80 +21,80 @@ from app.jobs.metrics import counters
 log = structlog.get_logger(__name__)
 
 Process: TypeAlias = Literal["api", "worker", "tool"]
-BEAT_SECONDS: Final = 1.0
+INTERVAL_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 1.0
-BEATS_PER_ENTRY: Final = 5
-"""Counts are entered after so many beats, so they are five seconds old at most."""
+OBSERVATIONS_PER_FLUSH: Final = 5
+"""So counts in the database are five seconds old at most."""
 
 
 class MetricsReporter:
     """Belongs to one event loop."""
 
-    def __init__(self, process: Process, db: DatabasePool, news: ChangeChannel) -> None:
+    def __init__(self, process: Process, db: DatabasePool, channel: ChangeChannel) -> None:
         self._process = process
         self._db = db
-        self._news = news
-        self._owed = Counter[str]()
-        self._seen = {"waits": 0, "news": 0}
+        self._channel = channel
+        self._pending = Counter[str]()
+        self._seen = {"waits": 0, "publish_failures": 0}
         self._stopping = asyncio.Event()
-        self._beating: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to beat."""
-        self._beating = asyncio.create_task(self._beat_on())
+        """Begin to report."""
+        self._reporting = asyncio.create_task(self._report())
 
     async def stop(self) -> None:
-        """Enter what is owed, for a second at most, and end."""
-        if self._beating is not None:
-            # What is being entered at this moment comes to its end: cut off, it might count twice.
+        """Write the pending counts, for a second at most, and end."""
+        if self._reporting is not None:
+            # A flush in progress is left to finish: cut off, it might count twice.
             self._stopping.set()
-            await asyncio.wait([self._beating], timeout=STOP_SECONDS)
-            await cancel_and_wait(self._beating)
+            await asyncio.wait([self._reporting], timeout=STOP_SECONDS)
+            await cancel_and_wait(self._reporting)
         with contextlib.suppress(*UNAVAILABLE):
             async with asyncio.timeout(1):
-                await self.enter()
+                await self.flush()
 
-    async def enter(self) -> None:
-        """Add to the tallies what is owed."""
-        self._owed.update(dict(metrics.take_all()))
-        entered = dict(self._owed)
-        # An answer that is lost counts twice or not at all; here it is not worth more.
+    async def flush(self) -> None:
+        """Add the pending counts to the database."""
+        self._pending.update(dict(metrics.take_all()))
+        counts = dict(self._pending)
+        # After a lost answer they count twice or not at all; metrics need no more than that.
         try:
-            await counters.add_all(self._db, entered)
+            await counters.add_all(self._db, counts)
         except asyncpg.PostgresError as error:
-            log.warning("tallies_delayed", error=type(error).__name__)
+            log.warning("counters_delayed", error=type(error).__name__)
             return
-        self._owed.subtract(entered)
-        self._owed = +self._owed
+        self._pending.subtract(counts)
+        self._pending = +self._pending
 
-    async def _beat_on(self) -> None:
-        beats = 0
+    async def _report(self) -> None:
+        observations = 0
         while True:
-            due = time.perf_counter() + BEAT_SECONDS
+            due = time.perf_counter() + INTERVAL_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_SECONDS):
+                async with asyncio.timeout(INTERVAL_SECONDS):
                     await self._stopping.wait()
                     return
-            self._look(time.perf_counter() - due)
-            beats += 1
-            if beats % BEATS_PER_ENTRY == 0:
+            self._observe(time.perf_counter() - due)
+            observations += 1
+            if observations % OBSERVATIONS_PER_FLUSH == 0:
                 try:
-                    await self.enter()
+                    await self.flush()
                 except UNAVAILABLE as error:
-                    log.warning("tallies_delayed", error=type(error).__name__)
+                    log.warning("counters_delayed", error=type(error).__name__)
                 except Exception:
-                    # Whatever it was, the numbers go on.
-                    log.exception("pulse_stumbled")
+                    # Whatever it was, the metrics continue.
+                    log.exception("metrics_reporter_error")
 
-    def _look(self, lag: float) -> None:
+    def _observe(self, lag: float) -> None:
         metrics.LOOP_LAG.observe(lag, self._process)
         metrics.POOL_USE.observe(self._db.in_use / self._db.size, self._process)
         if waits := self._since("waits", self._db.waits):
             metrics.POOL_WAITS.add(self._process, number=waits)
-        if failures := self._since("news", self._news.failures):
+        if failures := self._since("publish_failures", self._channel.failures):
             metrics.CHANGE_PUBLISH_FAILURES.add(number=failures)
-        if self._process == "api" and not self._news.connected:
-            metrics.CHANGE_CHANNEL_DOWN.add(number=BEAT_SECONDS)
+        if self._process == "api" and not self._channel.connected:
+            metrics.CHANGE_CHANNEL_DOWN.add(number=INTERVAL_SECONDS)
 
     def _since(self, name: str, now: int) -> int:
         before, self._seen[name] = self._seen[name], now

@@ -1,11 +1,11 @@
 """One output on its way from the provider into our store, chunk by chunk.
 
-1. The first bytes tell type and pixel size; what we do not take ends here, nothing is written.
+1. The first bytes show type and pixel size; what is not accepted ends here, nothing is written.
 2. The stream passes through sha256 and the size limit into the store.
-3. The last bytes tell whether all of it came; if not, the writing is undone.
-4. Video and sound are looked into (`probing.py`), as far as that goes.
-The object is written before the database knows of it: a crash in between leaves an object under a key
-that the next worker writes again.
+3. The last bytes show whether it is complete; if not, the write is undone.
+4. Video and sound are probed (`probe.py`), if possible.
+The object is written before its row in the database: a crash in between leaves an object under a key that the next
+worker writes again.
 """
 
 import asyncio
@@ -38,40 +38,40 @@ log = structlog.get_logger(__name__)
 COPIES_AT_ONCE: Final = 16
 """Outputs that one process copies at the same time; bounds its memory."""
 LONGEST_COPY: Final = 1_800.0
-"""Seconds for one output: what comes drop by drop must not keep others from their place for ever."""
+"""Seconds for one output: a slow one must not hold up others forever."""
 
 
 class CopyDelayedError(Exception):
-    """The bytes cannot be had or stored now; nothing is lost by trying again later."""
+    """Provider or store are unavailable now; nothing is lost by trying again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectKeys:
-    """Whose outputs they are."""
+    """The keys in the bucket of the outputs of one attempt."""
 
     media_id: UUID
     created_at: datetime
     attempt: int
-    """The attempt's number: two purchases of one media never share a key, whichever comes late."""
+    """The attempt's number: two purchases of one media never share a key."""
 
     def key(self, index: int, extension: str) -> str:
-        """Where an output lies in the bucket."""
+        """The key of an output."""
         again = f"-try{self.attempt}" if self.attempt > 1 else ""
         return f"media/{self.created_at:%Y/%m}/{self.media_id}/{index}{again}.{extension}"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One output."""
+class OutputTarget:
+    """What one output is stored as."""
 
-    folder: ObjectKeys
+    keys: ObjectKeys
     index: int
     types: tuple[str, ...] = ()
-    """What it may be beside picture, video and sound."""
+    """What it may be besides picture, video and sound."""
 
     def key(self, extension: str) -> str:
-        """Where it lies in the bucket."""
-        return self.folder.key(self.index, extension)
+        """Its key in the bucket."""
+        return self.keys.key(self.index, extension)
 
 
 class OutputIngest:
@@ -81,67 +81,67 @@ class OutputIngest:
         self._store = store
         self._limits = limits
         self._prober = OutputProbe(store, limits.max_pixels)
-        self._places = asyncio.Semaphore(COPIES_AT_ONCE)
+        self._slots = asyncio.Semaphore(COPIES_AT_ONCE)
 
     async def copy_all(
-        self, provider: MediaGeneratorModel, outputs: Sequence[Output], folder: ObjectKeys, types: Sequence[str] = ()
+        self, provider: MediaGeneratorModel, outputs: Sequence[Output], keys: ObjectKeys, types: Sequence[str] = ()
     ) -> tuple[StoredFile, ...]:
         """Copy every output of a media.
 
         Args:
-            provider: That made them.
-            outputs: By reference.
-            folder: Whose they are.
-            types: What the model's card promises; text is taken only where it does.
+            provider: The one that made them.
+            outputs: As the provider names them.
+            keys: Where they are stored.
+            types: What the model's card declares; text is accepted only then.
 
         Raises:
-            GenerationFailedError: There is none.
-            OutputError: The provider's bytes are not what we take, or not all of them.
-            CopyDelayedError: Provider or store do not answer now.
+            GenerationFailedError: There is no output.
+            OutputError: The provider's bytes are not accepted, or not complete.
+            CopyDelayedError: Provider or store are unavailable now.
         """
         if not outputs:
             raise GenerationFailedError(f"{provider.name} finished without a result")
         files: list[StoredFile] = []
         for index, output in enumerate(outputs):
             try:
-                async with self._places, asyncio.timeout(LONGEST_COPY):
+                async with self._slots, asyncio.timeout(LONGEST_COPY):
                     with tracing.span("store output", index=index):
-                        place = Place(folder, index, tuple(types))
-                        file = await copy_output(provider, output, self._store, place, self._limits)
+                        target = OutputTarget(keys, index, tuple(types))
+                        file = await copy_output(provider, output, self._store, target, self._limits)
             except (StoreError, NotReachedError, BusyError, TimeoutError) as error:
                 log.warning("copy_delayed", index=index, error=repr(error))
                 raise CopyDelayedError from error
             log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
-            files.append(await self._prober.look_into(file))
+            files.append(await self._prober.probe(file))
         return tuple(files)
 
 
 async def copy_output(
-    provider: MediaGeneratorModel, output: Output, store: Store, place: Place, limits: OutputLimits
+    provider: MediaGeneratorModel, output: Output, store: Store, target: OutputTarget, limits: OutputLimits
 ) -> StoredFile:
     """Copy one output into the store.
 
     Raises:
-        OutputError: The provider's bytes are not what we take, or not all of them.
+        OutputError: The provider's bytes are not accepted, or not complete.
         NotReachedError, BusyError: The provider does not answer now.
         StoreUnavailableError: The store does not.
     """
     async with aclosing(adapter_calls.chunks(provider, output)) as chunks:
         head = [chunk async for chunk in _first(chunks, HEAD_BYTES)]
         beginning = b"".join(head)
-        kind = _inspect(beginning, place.types, limits)
-        through = _Passage(kind, beginning, limits.max_bytes)
-        key = place.key(kind.extension)
-        await store.put(key, through.carry(head, chunks), kind.content_type)
+        kind = _inspect(beginning, target.types, limits)
+        stream = _CheckedStream(kind, beginning, limits.max_bytes)
+        key = target.key(kind.extension)
+        await store.put(key, stream.chunks(head, chunks), kind.content_type)
     return StoredFile(
         id=new_id(),
-        index=place.index,
+        index=target.index,
         key=key,
         media_type=kind.media_type,
-        bytes=through.size,
+        bytes=stream.size,
         width=kind.width,
         height=kind.height,
-        sha256=through.digest.hexdigest(),
+        sha256=stream.digest.hexdigest(),
     )
 
 
@@ -163,8 +163,8 @@ def _inspect(head: bytes, types: Sequence[str], limits: OutputLimits) -> Kind:
     return kind
 
 
-class _Passage:
-    """Counts, hashes and checks what passes through."""
+class _CheckedStream:
+    """Counts, hashes and checks the bytes that pass through."""
 
     def __init__(self, kind: Kind, head: bytes, max_bytes: int) -> None:
         self._kind = kind
@@ -173,12 +173,12 @@ class _Passage:
         self.digest = hashlib.sha256()
         self._text = codecs.getincrementaldecoder("utf-8")() if kind.is_text else None
 
-    async def carry(self, head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def chunks(self, head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         for chunk in chain(head):
-            self._pass(chunk)
+            self._check(chunk)
             yield chunk
         async for chunk in rest:
-            self._pass(chunk)
+            self._check(chunk)
             yield chunk
         if not self._ending.is_complete:
             raise OutputError(f"the provider's {self._kind.media_type} is cut off after {self.size} bytes")
@@ -187,7 +187,7 @@ class _Passage:
     def size(self) -> int:
         return self._ending.size
 
-    def _pass(self, chunk: bytes) -> None:
+    def _check(self, chunk: bytes) -> None:
         self._ending.feed(chunk)
         if self.size > self._max_bytes:
             raise OutputError(f"the provider's result is larger than {self._max_bytes} bytes")
@@ -196,4 +196,4 @@ class _Passage:
             try:
                 self._text.decode(chunk)
             except UnicodeDecodeError as error:
-                raise OutputError("the provider's result begins as text and goes on as something else") from error
+                raise OutputError("the provider's result begins as text and is not text throughout") from error

@@ -1,7 +1,7 @@
-"""A program of its own that looks into one video or sound: `python probe.py FORMAT FILE POSTER MAX_PIXELS`.
+"""A program of its own that probes one video or sound: `python probe_process.py FORMAT FILE POSTER MAX_PIXELS`.
 
-It decodes what strangers made, so it runs apart from the worker, with limits, without secrets in its environment, and
-imports nothing of ours. It prints a JSON object with `width`, `height` and `seconds`, each null where it is not known;
+It decodes untrusted files, so it runs apart from the worker, with limits, without secrets in its environment, and
+imports nothing of ours. It prints a JSON object with `width`, `height` and `seconds`, each null where it is unknown;
 a video's first picture that can be decoded goes into the file POSTER.
 """
 
@@ -21,12 +21,12 @@ LONGEST_SIDE: Final = 1280
 """Of a poster, in pixels."""
 QUALITY: Final = 85
 MOST_FRAMES: Final = 50
-"""That are tried until one is good."""
+"""Frames that are tried until one is good."""
 
 
-def look(kind: str, path: str, poster: str, max_pixels: int) -> dict[str, Any]:
-    """What is known of a file; the poster is written."""
-    # The format is ours to say: some read other files, or addresses, that are named in this one.
+def probe(kind: str, path: str, poster: str, max_pixels: int) -> dict[str, Any]:
+    """Pixel size and duration of a file; the poster is written."""
+    # The format is given: some formats read other files, or addresses, that are named in this one.
     with av.open(path, format=kind, options={"protocol_whitelist": "file"}) as container:
         video = next(iter(container.streams.video), None)
         seconds = None if container.duration is None else container.duration / av.time_base
@@ -35,11 +35,11 @@ def look(kind: str, path: str, poster: str, max_pixels: int) -> dict[str, Any]:
             return found
         with suppress(FFmpegError, OSError, ValueError):
             if video.width * video.height <= max_pixels:
-                _paint(container, video, poster)
+                _save_poster(container, video, poster)
         return {**found, "width": video.width, "height": video.height}
 
 
-def _paint(container: Any, video: Any, poster: str) -> None:
+def _save_poster(container: Any, video: Any, poster: str) -> None:
     video.thread_type = "NONE"
     for number, frame in enumerate(container.decode(video)):
         if not frame.is_corrupt:
@@ -52,11 +52,11 @@ def _paint(container: Any, video: Any, poster: str) -> None:
 
 
 def main() -> int:
-    """Look, and print what is found."""
+    """Probe, and print the result."""
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     kind, path, poster, max_pixels = sys.argv[1:]
-    sys.stdout.write(json.dumps(look(kind, path, poster, int(max_pixels))))
+    sys.stdout.write(json.dumps(probe(kind, path, poster, int(max_pixels))))
     return 0
 
 

@@ -115,12 +115,12 @@ class QueuePositions:
 
 def _others_before(snapshot: _Snapshot, media: InQueue, own: int) -> int:
     """Higher ranks come first; inside a rank each other owner gets one turn more than this one's have before it."""
-    higher, beside = 0, Counter[UUID]()
+    higher, same_rank = 0, Counter[UUID]()
     for stream in snapshot.streams:
         if stream.provider in snapshot.tripped or (stream.owner_id, stream.rank) == (media.owner_id, media.rank):
             continue  # the owner's own are counted exactly
         if stream.rank > media.rank:
             higher += stream.waiting
         elif stream.rank == media.rank:
-            beside[stream.owner_id] += stream.waiting
-    return higher + sum(min(due, own + 1) for due in beside.values())
+            same_rank[stream.owner_id] += stream.waiting
+    return higher + sum(min(due, own + 1) for due in same_rank.values())

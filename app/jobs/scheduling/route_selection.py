@@ -1,6 +1,6 @@
 """Which target of a route comes next, and its input. Decides, and touches nothing.
 
-A target is passed over that nobody offers, that is not sold any more, or whose schema the input does not fit.
+A target is skipped that no provider offers, that is retired, or whose schema the input does not fit.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from app.media_generator.registry import Fault, Offer, Registry, RouteListing, f
 
 @dataclass(frozen=True, slots=True)
 class RouteStep:
-    """A target of a route, ready to be asked for."""
+    """A target of a route, ready to be submitted to."""
 
     number: int
     """Its place among the targets; 0 is the first."""
@@ -24,17 +24,17 @@ class RouteStep:
 
 
 def first_step(
-    route: RouteListing, given: Mapping[str, Any], closed: Unavailable
+    route: RouteListing, given: Mapping[str, Any], unavailable: Unavailable
 ) -> tuple[RouteStep | None, list[Fault]]:
-    """Where a new request goes; and where to nowhere, what is wrong with its input.
+    """Where a new request goes; where it goes nowhere, what is wrong with its input.
 
-    The first target from which something is bought now; if none is, it waits for the first that fits.
+    The first available target that fits; if none is available, the first that fits, for which it waits.
     """
     fitting, wrong = list[RouteStep](), list[Fault]()
     for number in range(len(route.targets)):
         found = _step(route, number, given)
         if isinstance(found, RouteStep):
-            if closed.reason(found.offer.full_name) is None:
+            if unavailable.reason(found.offer.full_name) is None:
                 return found, []
             fitting.append(found)
         else:
@@ -43,16 +43,16 @@ def first_step(
 
 
 def next_step(
-    registry: Registry, route: str, model: str, given: Mapping[str, Any], closed: Unavailable | None = None
+    registry: Registry, route: str, model: str, given: Mapping[str, Any], unavailable: Unavailable | None = None
 ) -> RouteStep | None:
-    """The target after `model`; None: it was the last one, or the route is not known any more.
+    """The target after `model`; None: it was the last one, or the route no longer exists.
 
     Args:
         registry: The providers of this process.
         route: Its name.
         model: The target at present.
-        given: The input as it was asked of the route.
-        closed: Pass over what nothing is bought from; None: such a target is waited for.
+        given: The input as it was requested of the route.
+        unavailable: Targets to skip; None: the media waits for an unavailable target.
     """
     found = registry.route(route)
     names = [] if found is None else [offer.full_name for _, offer in found.targets]
@@ -60,13 +60,13 @@ def next_step(
         return None
     for number in range(names.index(model) + 1, len(names)):
         step = _step(found, number, given)
-        if isinstance(step, RouteStep) and (closed is None or closed.reason(step.offer.full_name) is None):
+        if isinstance(step, RouteStep) and (unavailable is None or unavailable.reason(step.offer.full_name) is None):
             return step
     return None
 
 
 def _step(route: RouteListing, number: int, given: Mapping[str, Any]) -> RouteStep | list[Fault]:
-    """The target with its input, or what is wrong with that; empty: it is not sold."""
+    """The target with its input, or what is wrong with that; empty: it is retired."""
     target, offer = route.targets[number]
     if offer.card.current_status is ModelStatus.RETIRED:
         return []

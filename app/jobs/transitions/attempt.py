@@ -68,22 +68,22 @@ _INTEND: Final = f"""
 WITH item AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::numeric[],
         $8::text[]) AS t (media_id, fence, attempt_id, model, model_version, input_hash, estimate, currency)
-), before AS (
+), existing AS (
     SELECT a.id, a.number FROM item JOIN attempts a ON a.id = item.attempt_id
     JOIN media m ON m.id = item.media_id AND {HOLDS_LEASE}
-), held AS (
+), numbered AS (
     UPDATE media m SET number_of_tries = m.number_of_tries + 1, progress = NULL, updated_at = now()
     FROM item WHERE m.id = item.media_id AND {HOLDS_LEASE}
-        AND NOT EXISTS (SELECT FROM before WHERE before.id = item.attempt_id)
+        AND NOT EXISTS (SELECT FROM existing WHERE existing.id = item.attempt_id)
     RETURNING m.id, m.number_of_tries
-), made AS (
+), created AS (
     INSERT INTO attempts (id, media_id, number, status, model, model_version, input_hash, estimate, currency)
-    SELECT item.attempt_id, held.id, held.number_of_tries, '{AttemptStatus.INTENDED}',
+    SELECT item.attempt_id, numbered.id, numbered.number_of_tries, '{AttemptStatus.INTENDED}',
         item.model, item.model_version, item.input_hash, item.estimate, item.currency
-    FROM held JOIN item ON item.media_id = held.id
+    FROM numbered JOIN item ON item.media_id = numbered.id
     RETURNING id, number
 )
-SELECT id, number FROM made UNION ALL SELECT id, number FROM before"""
+SELECT id, number FROM created UNION ALL SELECT id, number FROM existing"""
 
 
 @fenced
@@ -114,13 +114,13 @@ async def intend(db: DatabasePool, intents: Sequence[Intent]) -> Sequence[int | 
 # Somebody has to follow up the purchase of a media that has ended. It may end at this very moment: then `a` is seen as
 # it is now and `m` as it was, so the end must have left `look_at` for this. Where another attempt is open, or the media
 # is at another provider by now, the fact is kept, and followed up once the media has ended without a result.
-_GOES_ON_ELSEWHERE: Final = f"""(m.status = '{MediaStatus.COMPLETED}' OR NOT {SAME_PROVIDER} OR EXISTS (
+_CONTINUES_ELSEWHERE: Final = f"""(m.status = '{MediaStatus.COMPLETED}' OR NOT {SAME_PROVIDER} OR EXISTS (
     SELECT FROM attempts o WHERE o.media_id = a.media_id AND o.id <> a.id AND o.status IN ({OPEN_STATUSES})))"""
 _PURCHASE: Final = f"""
 UPDATE attempts a SET external_id = t.external_id, reference = t.reference::jsonb, submitted_at = now(),
     sent = CASE WHEN a.status IN ({OPEN_STATUSES}) THEN a.sent ELSE '{Sent.YES}' END, error = NULL, finished_at = NULL,
     stop = a.stop OR m.status = '{MediaStatus.CANCELED}',
-    status = CASE WHEN a.status IN ({OPEN_STATUSES}) OR NOT {_GOES_ON_ELSEWHERE} THEN '{AttemptStatus.SUBMITTED}'
+    status = CASE WHEN a.status IN ({OPEN_STATUSES}) OR NOT {_CONTINUES_ELSEWHERE} THEN '{AttemptStatus.SUBMITTED}'
         ELSE '{AttemptStatus.UNKNOWN}' END,
     look_at = CASE WHEN m.status = '{MediaStatus.COMPLETED}' THEN NULL
         WHEN m.status IN ({literals(ENDED_WITHOUT_RESULT)}) OR a.status NOT IN ({OPEN_STATUSES}) THEN now()
@@ -137,7 +137,7 @@ async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> S
     A fact, so it is not fenced: a worker that lost its lease may write it too.
 
     Raises:
-        asyncpg.UniqueViolationError: Another attempt was begun at this very moment; repeated, the statement sees it.
+        asyncpg.UniqueViolationError: Another attempt began at this very moment; repeated, the statement sees it.
     """
     values = zip(*((p.attempt_id, p.external_id, p.reference) for p in purchases), strict=True)
     rows = await db.fetch_as(_AttemptId, _PURCHASE, *(list(column) for column in values))

@@ -39,7 +39,7 @@ class CancelOutcome:
     cost: AttemptCost = UNKNOWN_COST
 
 
-# Nothing of it is at a provider, so nobody has to be item.
+# Nothing of it is at a provider, so no provider has to be asked.
 _CANCEL: Final = f"""
     UPDATE media m SET {set_status(MediaEvent.CANCELED, "error = NULL")},
         cancel = {cancel_answer(CancelAnswer.CANCELED, MONEY_SPENT)}
@@ -52,26 +52,26 @@ _CANCEL_WAITING: Final = f"WITH moved AS ({_CANCEL} AND m.id = $1 AND m.owner_id
 _CANCEL_ALL_WAITING: Final = f"WITH moved AS ({_CANCEL} AND m.cancel_asked {_CANCELED}"
 
 _REQUEST_CANCEL: Final = f"""
-WITH item AS (
+WITH requested AS (
     UPDATE media m SET cancel_asked = true, updated_at = now(),
         cancel = {cancel_answer(CancelAnswer.REQUESTED, MONEY_SPENT)}
     WHERE m.id = $1 AND m.owner_id = $2 AND {may_happen(MediaEvent.CANCELED)} AND m.cancel IS NULL
     RETURNING m.id, m.owner_id, m.status
 )
 INSERT INTO media_history (media_id, owner_id, event, status)
-SELECT id, owner_id, '{MediaEvent.CANCEL_ASKED}', status FROM item
+SELECT id, owner_id, '{MediaEvent.CANCEL_ASKED}', status FROM requested
 RETURNING media_id AS id, owner_id, false AS posted"""
 
-_REPORTED: Final = f"""unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::numeric[], $6::text[],
+_ITEM: Final = f"""unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::numeric[], $6::text[],
         $7::text[], $8::text[]) AS item (media_id, fence, attempt_id, money_spent, {COST_COLUMNS})"""
 
-_STOPPED: Final = cancel_answer(CancelAnswer.CANCELED, f"coalesce(item.money_spent, {MONEY_SPENT})")
+_CANCEL_RESULT: Final = cancel_answer(CancelAnswer.CANCELED, f"coalesce(item.money_spent, {MONEY_SPENT})")
 _CANCEL_HELD: Final = f"""
 WITH moved AS (
-    UPDATE media m SET {set_status(MediaEvent.CANCELED, "error = NULL")}, cancel = {_STOPPED}
-    FROM {_REPORTED} WHERE m.id = item.media_id AND {HOLDS_LEASE} AND m.cancel_asked
+    UPDATE media m SET {set_status(MediaEvent.CANCELED, "error = NULL")}, cancel = {_CANCEL_RESULT}
+    FROM {_ITEM} WHERE m.id = item.media_id AND {HOLDS_LEASE} AND m.cancel_asked
     {RETURNING_MOVED}, item.attempt_id, {ITEM_COST}, m.cancel
-), attempted AS (
+), ended_attempt AS (
     UPDATE attempts a SET status = '{AttemptStatus.CANCELED}', finished_at = now(), {set_cost("moved")}
     FROM moved WHERE a.id = moved.attempt_id
 ), {record_event(MediaEvent.CANCELED, detail="moved.cancel")}
@@ -80,7 +80,7 @@ WITH moved AS (
 _CANCEL_REFUSED: Final = f"""
 UPDATE media m SET cancel_asked = false, updated_at = now(),
     cancel = {cancel_answer(CancelAnswer.TOO_LATE, "item.money_spent")}
-FROM {_REPORTED} WHERE m.id = item.media_id AND {HOLDS_LEASE} AND m.cancel_asked
+FROM {_ITEM} WHERE m.id = item.media_id AND {HOLDS_LEASE} AND m.cancel_asked
 RETURNING m.id, m.owner_id, false AS posted"""
 
 

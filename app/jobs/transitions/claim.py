@@ -47,7 +47,7 @@ _CLAIM_LOCK: Final = 0x666C65656B
 
 @dataclass(frozen=True, slots=True)
 class ClaimTerms:
-    """What a worker says when it claims."""
+    """On which terms a worker claims."""
 
     worker_id: UUID
     after: UUID
@@ -90,8 +90,8 @@ class ClaimedMedia(Changed, frozen=True):
     told_to_stop: bool | None
     purchased_as: str | None
     """The model of the open attempt, where a route may have moved the media on since."""
-    spared: int
-    """Attempts that do not count as tries; see `JobTerms.spared`."""
+    uncounted: int
+    """Attempts that do not count; see `JobTerms.uncounted`."""
     stored: bool
     """It has files already."""
     trial: bool
@@ -125,7 +125,7 @@ _TAKE: Final = f"""moved AS (
         m.route, m.route_input
 ), {record_event(MediaEvent.CLAIMED, "$2")}"""
 
-_SPARED: Final = ", ".join(f"'{error.code}'" for error in (UnauthorizedError, CreditError, ModelGoneError))
+_UNCOUNTED: Final = ", ".join(f"'{error.code}'" for error in (UnauthorizedError, CreditError, ModelGoneError))
 _JOB: Final = f"""moved.id, moved.owner_id, EXISTS (SELECT FROM posted) AS posted,
     moved.fence, moved.prompt, moved.model, moved.input, moved.number_of_tries, moved.created_at, moved.on_unknown,
     moved.takeovers, moved.cancel_asked, moved.trace, moved.route, moved.route_input,
@@ -133,22 +133,23 @@ _JOB: Final = f"""moved.id, moved.owner_id, EXISTS (SELECT FROM posted) AS poste
     a.id AS attempt_id, a.number AS attempt_number, a.reference, now() - a.created_at AS attempt_age,
     a.created_at AS attempted_at, a.told_to_stop, CASE WHEN moved.route IS NOT NULL THEN a.model END AS purchased_as,
     (SELECT count(*) FROM attempts s WHERE s.media_id = moved.id
-        AND (s.error->>'code' IN ({_SPARED}) OR moved.route IS NOT NULL AND s.model <> moved.model))::int AS spared,
+        AND (s.error->>'code' IN ({_UNCOUNTED}) OR moved.route IS NOT NULL AND s.model <> moved.model))::int
+        AS uncounted,
     EXISTS (SELECT FROM files f WHERE f.media_id = moved.id) AS stored"""
 _OPEN: Final = f"LEFT JOIN attempts a ON a.media_id = moved.id AND a.status IN ({OPEN_STATUSES})"
 
 CLAIM: Final = f"""
-WITH RECURSIVE {owner_streams("AND m.owner_id >= $4")}, room AS (
+WITH RECURSIVE {owner_streams("AND m.owner_id >= $4")}, capacity AS (
     SELECT coalesce(l.provider, g.provider) AS provider, least(
         l.most - (SELECT count(*) FROM media m WHERE m.provider = l.provider AND ({AT_PROVIDER})),
         CASE WHEN g.trial_at <= now() THEN 1 WHEN g.trial_at > now() THEN 0 END
-    ) AS places
+    ) AS free
     FROM unnest($7::text[], $8::int[]) AS l (provider, most) FULL JOIN provider_gates g ON g.provider = l.provider
 ), waiting AS (
     SELECT s.*, CASE WHEN s.rank >= {RESUMED} THEN {RESUMED} ELSE
         least({HIGHEST_PRIORITY}, s.rank + floor(extract(epoch FROM now() - s.next_run) / $6)) END AS step
-    FROM stream s LEFT JOIN room r ON r.provider = s.provider
-    WHERE s.next_run <= now() AND s.rank BETWEEN 0 AND {RESUMED} AND (s.rank >= {RESUMED} OR coalesce(r.places, 1) > 0)
+    FROM stream s LEFT JOIN capacity c ON c.provider = s.provider
+    WHERE s.next_run <= now() AND s.rank BETWEEN 0 AND {RESUMED} AND (s.rank >= {RESUMED} OR coalesce(c.free, 1) > 0)
 ), chosen AS (
     SELECT w.*, count(*) OVER () AS streams FROM waiting w WHERE w.step = (SELECT max(step) FROM waiting)
     ORDER BY row_number() OVER (PARTITION BY w.owner_id ORDER BY w.next_run), w.owner_id <= $5, w.owner_id LIMIT $3
@@ -170,10 +171,10 @@ WITH RECURSIVE {owner_streams("AND m.owner_id >= $4")}, room AS (
     WHERE g.trial_at <= now() AND g.provider IN (SELECT provider FROM numbered WHERE rank < {RESUMED})
     RETURNING g.provider
 ), due AS MATERIALIZED (
-    SELECT n.id, n.turn FROM numbered n LEFT JOIN room r ON r.provider = n.provider
+    SELECT n.id, n.turn FROM numbered n LEFT JOIN capacity c ON c.provider = n.provider
     LEFT JOIN provider_gates g ON g.provider = n.provider LEFT JOIN trial t ON t.provider = n.provider
     WHERE n.rank >= {RESUMED}
-        OR ((r.places IS NULL OR n.place <= r.places) AND (g.provider IS NULL OR t.provider IS NOT NULL))
+        OR ((c.free IS NULL OR n.place <= c.free) AND (g.provider IS NULL OR t.provider IS NOT NULL))
     ORDER BY n.turn, n.owner_id <= $5, n.owner_id LIMIT $3
 ), {_TAKE}, rest AS (
     SELECT (SELECT owner_id FROM stream WHERE number = {MOST_STREAMS}) AS next_owner,

@@ -64,10 +64,10 @@ WITH item AS (
         cancel = CASE WHEN m.cancel_asked THEN {_TOO_LATE} ELSE m.cancel END
     FROM item WHERE m.id = item.media_id AND {HOLDS_LEASE}
     {RETURNING_MOVED}, item.attempt_id, {ITEM_COST}
-), attempted AS (
+), ended_attempt AS (
     UPDATE attempts a SET status = '{AttemptStatus.SUCCEEDED}', finished_at = now(), look_at = NULL, {set_cost("moved")}
     FROM moved WHERE a.id = moved.attempt_id
-), forsaken AS (
+), abandoned AS (
     UPDATE attempts a SET look_at = NULL FROM moved
     WHERE a.media_id = moved.id AND a.id IS DISTINCT FROM moved.attempt_id AND a.look_at IS NOT NULL
 ), stored AS (

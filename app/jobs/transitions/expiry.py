@@ -23,28 +23,28 @@ from app.jobs.transitions.group_commit import fenced
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
-_WHY: Final = f"error = CASE WHEN m.error->>'code' = '{JOB_BROKEN.code}' THEN m.error ELSE $2::jsonb END"
+_SET_ERROR: Final = f"error = CASE WHEN m.error->>'code' = '{JOB_BROKEN.code}' THEN m.error ELSE $2::jsonb END"
 _GIVE_UP: Final = f"""
 WITH moved AS (
-    UPDATE media m SET {set_status(MediaEvent.GIVEN_UP, _WHY, CANCEL_TOO_LATE)}
+    UPDATE media m SET {set_status(MediaEvent.GIVEN_UP, _SET_ERROR, CANCEL_TOO_LATE)}
     WHERE {may_happen(MediaEvent.GIVEN_UP)} AND m.rank = {SUSPECT} AND m.takeovers >= $1
     {RETURNING_MOVED}, m.error
 ), {record_event(MediaEvent.GIVEN_UP, detail="moved.error")}
 {SELECT_CHANGED} FROM moved"""
 
 _EXPIRED: Final = f"""{RETURNING_MOVED}
-), attempted AS (
+), open_attempt AS (
     UPDATE attempts a SET look_at = now(), stop = true
     FROM moved WHERE a.media_id = moved.id AND a.status IN ({OPEN_STATUSES})
 ), """
 
 _EXPIRE_WAITING: Final = f"""
-WITH expired AS (
+WITH due AS (
     SELECT m.id FROM media m WHERE {MAY_EXPIRE} AND m.deadline <= now()
     ORDER BY m.deadline LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE media m SET {set_status(MediaEvent.EXPIRED, "error = $1::jsonb", CANCEL_TOO_LATE)}
-    FROM expired WHERE m.id = expired.id
+    FROM due WHERE m.id = due.id
     {_EXPIRED}{record_event(MediaEvent.EXPIRED)}
 {SELECT_CHANGED} FROM moved"""
 

@@ -44,43 +44,43 @@ class Failure:
 
 # "Not sent" and "unknown" are verdicts without knowledge of a purchase: if the purchase, or the attempt's end, has been
 # recorded meanwhile, the verdict is refused. So the attempt is locked first.
-def _end_attempt(event: MediaEvent, *changes: str, beside: str = "NULL::uuid") -> str:
+def _end_attempt(event: MediaEvent, *changes: str, earlier: str = "NULL::uuid") -> str:
     return f"""
 WITH item AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[],
         $8::interval[]) AS t (media_id, fence, attempt_id, attempt_status, sent, error, delay, look_after)
-), seen AS MATERIALIZED (
+), locked AS MATERIALIZED (
     SELECT a.id FROM attempts a JOIN item ON item.attempt_id = a.id
     WHERE a.status IN ({OPEN_STATUSES}) AND {verdict_holds("item.sent", "item.error")} FOR UPDATE OF a
 ), moved AS (
     UPDATE media m SET {set_status(event, "error = item.error::jsonb", *changes)}
     FROM item WHERE m.id = item.media_id AND {HOLDS_LEASE}
-        AND (item.attempt_id IS NULL OR item.attempt_id IN (SELECT id FROM seen))
+        AND (item.attempt_id IS NULL OR item.attempt_id IN (SELECT id FROM locked))
     {RETURNING_MOVED}, item.attempt_id, item.attempt_status, item.sent, item.error::jsonb AS error, item.look_after,
-        {beside} AS beside
-), attempted AS (
+        {earlier} AS earlier_purchase
+), ended_attempt AS (
     UPDATE attempts a SET status = moved.attempt_status, finished_at = now(), sent = moved.sent, error = moved.error,
         look_at = now() + moved.look_after
     FROM moved WHERE a.id = moved.attempt_id
     RETURNING a.media_id
-), taken_up AS (
+), resumed AS (
     UPDATE attempts a SET status = '{AttemptStatus.SUBMITTED}', look_at = NULL, called_back = true
-    FROM moved LEFT JOIN attempted ON attempted.media_id = moved.id WHERE a.id = moved.beside
+    FROM moved LEFT JOIN ended_attempt ON ended_attempt.media_id = moved.id WHERE a.id = moved.earlier_purchase
 ), {record_event(event, detail="moved.error")}
 {SELECT_CHANGED} FROM moved"""
 
 
 # A purchase of an earlier attempt that has become known is resumed instead of a new attempt. A media has one open
 # attempt at most, so it is opened after the failed one is closed.
-_BESIDE: Final = f"""(SELECT a.id FROM attempts a
+_EARLIER_PURCHASE: Final = f"""(SELECT a.id FROM attempts a
     WHERE a.media_id = m.id AND a.reference IS NOT NULL AND a.status = '{AttemptStatus.UNKNOWN}' AND {SAME_PROVIDER}
     ORDER BY a.number DESC LIMIT 1)"""
 _RETRY: Final = _end_attempt(
     MediaEvent.RETRY_SCHEDULED,
-    f"next_run = now() + CASE WHEN {_BESIDE} IS NULL THEN item.delay ELSE interval '0' END",
-    f"rank = CASE WHEN {_BESIDE} IS NULL THEN m.priority ELSE {RESUMED} END",
+    f"next_run = now() + CASE WHEN {_EARLIER_PURCHASE} IS NULL THEN item.delay ELSE interval '0' END",
+    f"rank = CASE WHEN {_EARLIER_PURCHASE} IS NULL THEN m.priority ELSE {RESUMED} END",
     "takeovers = 0",
-    beside=_BESIDE,
+    earlier=_EARLIER_PURCHASE,
 )
 _FAIL: Final = _end_attempt(
     MediaEvent.FAILED,

@@ -1,7 +1,7 @@
 """Attempts that are still open when their media has ended: who follows them up, and how they end.
 
 No status of a media changes here, and nothing is fenced: no worker owns such an attempt. A worker that follows one up
-moves `look_at` ahead; if it dies, the next worker takes over then. An attempt that is no longer open, or that a retry
+postpones `look_at`; if it dies, the next worker takes over then. An attempt that is no longer open, or that a retry
 by its owner has taken back, refuses the write.
 """
 

@@ -74,7 +74,7 @@ WITH moved AS (
 {SELECT_CHANGED}, queue FROM moved"""
 
 
-async def hand_back(db: DatabasePool, leases: Sequence[Lease], *, reason: str, delay: timedelta) -> Sequence[bool]:
+async def return_held(db: DatabasePool, leases: Sequence[Lease], *, reason: str, delay: timedelta) -> Sequence[bool]:
     """Return media to the queue: the open attempt is resumed by the next worker, after `delay`."""
     ids, tokens = [lease.media_id for lease in leases], [lease.fencing_token for lease in leases]
     return applied(await run(db, Requeued, _RETURN_HELD, reason, ids, tokens, delay), leases)

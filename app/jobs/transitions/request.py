@@ -113,7 +113,7 @@ WITH moved AS (
 # Of two first requests the second waits for the first to commit, and then finds the key taken.
 _KEY, _FINGERPRINT, _LIFETIME = (f"${len(_PARAMETERS) + place}" for place in (1, 2, 3))
 _REQUEST_ONCE: Final = f"""
-WITH first AS (
+WITH first_use AS (
     INSERT INTO idempotency_keys AS k (owner_id, key, fingerprint, media_id)
     VALUES ({_PARAMETERS["owner_id"]}, {_KEY}, {_FINGERPRINT}, {_PARAMETERS["id"]})
     ON CONFLICT (owner_id, key) DO UPDATE
@@ -121,7 +121,7 @@ WITH first AS (
     WHERE k.created_at < now() - {_LIFETIME}::interval
     RETURNING media_id
 ), moved AS (
-    {_INSERT} FROM first {_RETURNING}
+    {_INSERT} FROM first_use {_RETURNING}
 ), {record_event(MediaEvent.REQUESTED)}
 {_ACCEPTED}"""
 

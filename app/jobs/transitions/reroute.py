@@ -1,4 +1,4 @@
-"""A media goes on to the next target of its route.
+"""A media moves on to the next target of its route.
 
 Nothing may have been purchased for it: no attempt is open, and each earlier one provably cost nothing. A media moves
 forward along its route only, so it reaches an end.
@@ -30,7 +30,7 @@ from app.media_generator.errors import Sent
 
 @dataclass(frozen=True, slots=True)
 class Reroute:
-    """A media goes on to the next target of its route; `error` (the reason) and `input` are JSON text."""
+    """A media moves on to the next target of its route; `error` (the reason) and `input` are JSON text."""
 
     lease: Lease
     attempt_id: UUID | None
@@ -55,7 +55,7 @@ _ITEM: Final = """item AS (
         $8::text[], $9::smallint[], $10::text[])
         AS t (media_id, fence, attempt_id, was, model, provider, queue, input, step, error)
 )"""
-_FREE: Final = f"""m.model = item.was AND m.route IS NOT NULL AND m.route_step < item.step
+_MAY_MOVE: Final = f"""m.model = item.was AND m.route IS NOT NULL AND m.route_step < item.step
     AND NOT EXISTS (SELECT FROM attempts a WHERE a.media_id = m.id AND a.id IS DISTINCT FROM item.attempt_id
         AND a.sent IS DISTINCT FROM '{Sent.NO}')"""
 _CHANGES: Final = set_status(
@@ -70,35 +70,35 @@ _CHANGES: Final = set_status(
     "takeovers = 0",
     "progress = NULL",
 )
-_NOTED: Final = record_event(
+_HISTORY: Final = record_event(
     MediaEvent.REROUTED, detail="error || jsonb_build_object('was', was, 'model', model, 'route', route)"
 )
-_ANSWER: Final = f"{RETURNING_MOVED}, item.attempt_id, item.error::jsonb AS error, item.was, m.model, m.route"
+_RETURNING: Final = f"{RETURNING_MOVED}, item.attempt_id, item.error::jsonb AS error, item.was, m.model, m.route"
 
 # As in `failure.py`: the attempt is locked first, and one whose purchase is known refuses the verdict.
 _REROUTE_HELD: Final = f"""
-WITH {_ITEM}, seen AS MATERIALIZED (
+WITH {_ITEM}, locked AS MATERIALIZED (
     SELECT a.id FROM attempts a JOIN item ON item.attempt_id = a.id
     WHERE a.status IN ({OPEN_STATUSES}) AND {verdict_holds("'NO'", "item.error")} FOR UPDATE OF a
 ), moved AS (
     UPDATE media m SET {_CHANGES}, error = item.error::jsonb
-    FROM item WHERE m.id = item.media_id AND {HOLDS_LEASE} AND {_FREE}
-        AND (item.attempt_id IS NULL OR item.attempt_id IN (SELECT id FROM seen))
-    {_ANSWER}
-), attempted AS (
+    FROM item WHERE m.id = item.media_id AND {HOLDS_LEASE} AND {_MAY_MOVE}
+        AND (item.attempt_id IS NULL OR item.attempt_id IN (SELECT id FROM locked))
+    {_RETURNING}
+), ended_attempt AS (
     UPDATE attempts a SET status = '{AttemptStatus.FAILED}', finished_at = now(), sent = '{Sent.NO}',
         error = moved.error
     FROM moved WHERE a.id = moved.attempt_id
-), {_NOTED}
+), {_HISTORY}
 {SELECT_CHANGED} FROM moved"""
 
 _REROUTE_WAITING: Final = f"""
 WITH {_ITEM}, moved AS (
     UPDATE media m SET {_CHANGES}
     FROM item WHERE m.id = item.media_id AND m.fence = item.fence AND m.status = '{MediaStatus.IN_QUEUE}'
-        AND m.rank BETWEEN {SHELVED} AND {HIGHEST_PRIORITY} AND NOT {HAS_OPEN_ATTEMPT} AND {_FREE}
-    {_ANSWER}
-), {_NOTED}
+        AND m.rank BETWEEN {SHELVED} AND {HIGHEST_PRIORITY} AND NOT {HAS_OPEN_ATTEMPT} AND {_MAY_MOVE}
+    {_RETURNING}
+), {_HISTORY}
 {SELECT_CHANGED} FROM moved"""
 
 

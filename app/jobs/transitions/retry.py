@@ -21,7 +21,7 @@ from app.jobs.transitions.base import Requeued, run
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
 # A purchase whose result was not fetched is resumed, also if it was unknown then; other attempts are not followed up.
-_BOUGHT: Final = f"""(SELECT a.id FROM attempts a
+_PURCHASED: Final = f"""(SELECT a.id FROM attempts a
     WHERE a.media_id = m.id AND a.reference IS NOT NULL AND a.status IN ({OPEN_STATUSES}, '{AttemptStatus.UNKNOWN}')
         AND {SAME_PROVIDER}
     ORDER BY a.status = '{AttemptStatus.UNKNOWN}', a.number DESC LIMIT 1)"""
@@ -36,15 +36,16 @@ WITH moved AS (
         "takeovers = 0",
         "cancel = NULL",
         "deadline = now() + m.time_limit",
-        f"rank = CASE WHEN {_BOUGHT} IS NOT NULL THEN {RESUMED} ELSE {WAITING_RANK} END",
+        f"rank = CASE WHEN {_PURCHASED} IS NOT NULL THEN {RESUMED} ELSE {WAITING_RANK} END",
     )
 }
     WHERE m.id = $1 AND m.owner_id = $2 AND {may_happen(MediaEvent.RETRY_ASKED)}
-    {RETURNING_MOVED}, m.queue, m.provider, {_BOUGHT} AS bought, {HAS_OPEN_ATTEMPT} AS has_open
-), taken_back AS (
+    {RETURNING_MOVED}, m.queue, m.provider, {_PURCHASED} AS purchased, {HAS_OPEN_ATTEMPT} AS has_open
+), reopened AS (
     UPDATE attempts a SET look_at = NULL, stop = false, looks = 0,
-        status = CASE WHEN a.id = moved.bought AND NOT moved.has_open THEN '{AttemptStatus.SUBMITTED}' ELSE a.status END
-    FROM moved WHERE a.media_id = moved.id AND (a.look_at IS NOT NULL OR a.id = moved.bought)
+        status = CASE WHEN a.id = moved.purchased AND NOT moved.has_open
+            THEN '{AttemptStatus.SUBMITTED}' ELSE a.status END
+    FROM moved WHERE a.media_id = moved.id AND (a.look_at IS NOT NULL OR a.id = moved.purchased)
         AND {SAME_PROVIDER.replace("m.", "moved.")}
 ), {record_event(MediaEvent.RETRY_ASKED)}
 {SELECT_CHANGED}, queue FROM moved"""

@@ -21,7 +21,7 @@ from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import tracing
 from app.jobs import queries
 from app.jobs.callbacks.listener import CallbackListener
-from app.jobs.execution.executor import JobExecutor, ReleaseJobError
+from app.jobs.execution.executor import JobExecutor, JobMustWaitError
 from app.jobs.execution.fallback import RouteFallback
 from app.jobs.execution.job import Job
 from app.jobs.execution.late_results import LateResults
@@ -138,7 +138,7 @@ class Runner:
                 await self._return_all(held)
         except TimeoutError:
             log.warning("stop_incomplete", submitting=len(self._parts.submitter.submitting))
-        log.info("runner_stopped", handed_back=len(held))
+        log.info("runner_stopped", returned=len(held))
 
     async def _return_all(self, held: Sequence[Lease]) -> None:
         submitting = self._parts.submitter.submitting
@@ -148,7 +148,7 @@ class Runner:
         await keep_going(leases.unregister(self._db, self.worker_id))
 
     async def _return(self, held: Sequence[Lease]) -> None:
-        await release.hand_back(self._db, held, reason="worker_stopped", delay=timedelta(0))
+        await release.return_held(self._db, held, reason="worker_stopped", delay=timedelta(0))
 
     async def _serve(self, queue: str) -> None:
         """Claim whenever there is room and a reason to believe that something is due."""
@@ -220,8 +220,8 @@ class Runner:
         try:
             with tracing.span("generate media", link=job.trace, **about):
                 await self._run_within_deadline(job)
-        except ReleaseJobError as error:
-            await keep_going(release.hand_back(self._db, [job.lease], reason=error.reason, delay=error.delay))
+        except JobMustWaitError as error:
+            await keep_going(release.return_held(self._db, [job.lease], reason=error.reason, delay=error.delay))
         except LeaseLostError:
             log.info("lease_lost")
         except Exception:

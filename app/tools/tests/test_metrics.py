@@ -234,10 +234,10 @@ async def test_counts_survive_a_database_outage(settings, db, runtime):
     reporter._owed.update(measured.take())
 
     with pytest.raises(UNAVAILABLE):
-        await reporter.enter()
+        await reporter.flush()
     runtime.db._dsn = before
-    await reporter.enter()
-    await reporter.enter()
+    await reporter.flush()
+    await reporter.flush()
 
     assert (await counters.read(db))['["fleek_outage",""]'] == 3
 

@@ -1,23 +1,22 @@
-"""A media that kills its workers is found, set apart and stopped; what was beside it is not blamed."""
+"""A media that kills its workers is found, claimed apart and given up; jobs held beside it are not blamed."""
 
 import signal
 
 import httpx2
 import pytest
 
-from app.core.ids import new_id
 from app.jobs.job_errors import WORKER_LOST
 from app.jobs.states import SUSPECT, SUSPECT_FROM
 from app.jobs.transitions import expiry, release
 from app.jobs.transitions.claim import claim_suspects
 from app.jobs.worker import leases
+from tests.jobs import register_worker
 from tests.support import Client, claim, eventually, served, worker
 
 
-async def dies(db, *, limit=100, suspects=0, below=2**31 - 1):
-    """A worker that claims, and is gone; the ids that it had."""
-    worker_id = new_id()
-    await leases.register(db, worker_id, "dies")
+async def claim_and_die(db, *, limit=100, suspects=0, below=2**31 - 1):
+    """A worker claims, and dies; the ids of the media that it held."""
+    worker_id = await register_worker(db, "dying")
     await db.execute("UPDATE media SET next_run = now() - interval '1 s'")
     rows = await claim(db, "network", worker_id=worker_id, limit=limit) if limit else []
     if suspects:
@@ -31,13 +30,13 @@ async def takeovers(db):
     return {row["id"]: row["takeovers"] for row in await db.fetch("SELECT id, takeovers FROM media")}
 
 
-async def test_of_a_dead_workers_jobs_each_is_counted_and_suspected_the_second_time(client, db):
+async def test_job_is_a_suspect_after_the_second_worker_that_died_with_it(client, db):
     for _ in range(5):
         await client.faulty()
 
-    await dies(db)
+    await claim_and_die(db)
     ranks = {row["rank"] for row in await db.fetch("SELECT rank FROM media")}
-    again = await dies(db)
+    again = await claim_and_die(db)
 
     assert SUSPECT not in ranks
     assert len(again) == 5
@@ -45,28 +44,26 @@ async def test_of_a_dead_workers_jobs_each_is_counted_and_suspected_the_second_t
     assert {row["rank"] for row in await db.fetch("SELECT rank FROM media")} == {SUSPECT}
 
 
-async def test_what_was_beside_a_suspect_is_not_blamed(client, db):
+async def test_job_held_beside_a_suspect_is_not_blamed(client, db):
     suspect = await client.faulty()
-    await dies(db)
-    await dies(db)
+    await claim_and_die(db)
+    await claim_and_die(db)
     innocent = [await client.faulty() for _ in range(10)]
 
-    had = await dies(db, suspects=1)
+    held_ids = await claim_and_die(db, suspects=1)
 
     counts = {str(media_id): count for media_id, count in (await takeovers(db)).items()}
-    assert len(had) == 11
+    assert len(held_ids) == 11
     assert counts[suspect["id"]] == SUSPECT_FROM + 1
     assert {counts[media["id"]] for media in innocent} == {0}
 
 
-async def test_the_worst_suspects_are_taken_apart_from_the_others(client, db):
+async def test_worst_suspects_are_claimed_apart_from_the_others(client, db, worker_id):
     for _ in range(4):
         await client.faulty()
-    await dies(db)
-    await dies(db)
-    await dies(db, limit=0, suspects=1)  # one of the four was alone, and its worker died
-    worker_id = new_id()
-    await leases.register(db, worker_id, "test")
+    await claim_and_die(db)
+    await claim_and_die(db)
+    await claim_and_die(db, limit=0, suspects=1)  # one of the four was claimed alone, and its worker died
     await db.execute("UPDATE media SET next_run = now()")
 
     rows = await claim_suspects(db, "network", worker_id=worker_id, limit=8, below=SUSPECT_FROM + 1)
@@ -75,22 +72,22 @@ async def test_the_worst_suspects_are_taken_apart_from_the_others(client, db):
     assert await claim(db, "network", worker_id=worker_id, limit=10) == []
 
 
-async def test_after_so_many_workers_it_is_given_up(client, db):
+async def test_job_is_given_up_after_too_many_dead_workers(client, db):
     media = await client.faulty()
-    await dies(db)
+    await claim_and_die(db)
     for _ in range(2):
-        await dies(db, suspects=1)
+        await claim_and_die(db, suspects=1)
 
     assert await expiry.give_up(db, takeovers=4, error=WORKER_LOST.as_json) == []
     assert len(await expiry.give_up(db, takeovers=3, error=WORKER_LOST.as_json)) == 1
 
-    over = await client.media(media)
-    assert (over["status"], over["error"]["code"]) == ("ERROR", "worker_lost")
+    failed = await client.media(media)
+    assert (failed["status"], failed["error"]["code"]) == ("ERROR", "worker_lost")
     assert (await client.api.post(f"/media/{media['id']}/retry")).status_code == 202
     assert set((await takeovers(db)).values()) == {0}
 
 
-async def test_a_suspect_that_goes_well_is_done(product, db):
+async def test_suspect_that_succeeds_is_completed(product, db):
     media = [await product.faulty(delay=0.2) for _ in range(12)]
     await db.execute(
         "UPDATE media SET takeovers = 1 + mod(abs(hashtext(id::text)), 4), rank = $1 WHERE status = 'IN_QUEUE'", SUSPECT
@@ -119,18 +116,18 @@ class PoisonMediaGeneratorModel(DummyMediaGeneratorModel):
 
 
 @pytest.fixture
-def poisonous(tmp_path):
+def poison_plugin(tmp_path):
     """A folder that holds the plug-in as an installed distribution."""
-    (tmp_path / "poisonous.py").write_text(POISON)
-    info = tmp_path / "poisonous-1.0.dist-info"
+    (tmp_path / "poison_plugin.py").write_text(POISON)
+    info = tmp_path / "poison_plugin-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: poisonous\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[fleek.providers]\npoison = poisonous:PoisonMediaGeneratorModel\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: poison_plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fleek.providers]\npoison = poison_plugin:PoisonMediaGeneratorModel\n")
     return str(tmp_path)
 
 
-async def test_poison_is_stopped_and_the_fleet_goes_on(settings, db, tmp_path, poisonous):
-    plugin = {"PYTHONPATH": poisonous, "LEASE_SECONDS": "1", "MAX_TAKEOVERS": "5", "CLAIM_INTERVAL_SECONDS": "0.2"}
+async def test_poison_job_is_given_up_and_the_fleet_completes_the_others(settings, db, tmp_path, poison_plugin):
+    plugin = {"PYTHONPATH": poison_plugin, "LEASE_SECONDS": "1", "MAX_TAKEOVERS": "5", "CLAIM_INTERVAL_SECONDS": "0.2"}
     with served(settings, tmp_path / "api.log", **plugin) as address:
         async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
             client = Client(api)
@@ -140,7 +137,7 @@ async def test_poison_is_stopped_and_the_fleet_goes_on(settings, db, tmp_path, p
             deaths = 0
             while (seen := await client.media(poison))["status"] not in {"ERROR", "COMPLETED"}:
                 with worker(settings, tmp_path / f"{deaths}.log", **plugin) as program:
-                    await eventually(lambda: over_or_dead(client, poison, program), seconds=40)
+                    await eventually(lambda: failed_or_killed(client, poison, program), seconds=40)
                     deaths += program.process.poll() == -signal.SIGKILL
             with worker(settings, tmp_path / "last.log", **plugin):
                 done = [await client.until(media) for media in others]
@@ -149,5 +146,5 @@ async def test_poison_is_stopped_and_the_fleet_goes_on(settings, db, tmp_path, p
     assert {(media["status"], media["number_of_tries"]) for media in done} == {("COMPLETED", 1)}
 
 
-async def over_or_dead(client, media, program):
+async def failed_or_killed(client, media, program):
     return program.process.poll() is not None or (await client.media(media))["status"] == "ERROR"

@@ -1,4 +1,4 @@
-"""When a failed try is followed by another."""
+"""When a failed attempt is followed by another."""
 
 from datetime import timedelta
 
@@ -11,25 +11,25 @@ POLICY = RetryPolicy(max_tries=4, base=timedelta(seconds=2), longest=timedelta(s
 
 
 @pytest.mark.parametrize("error", [AnswerLostError, CreditError, GenerationFailedError])
-def test_what_may_have_cost_money_or_would_fail_again_is_not_repeated(error):
+def test_error_that_may_have_cost_money_or_would_recur_is_not_retried(error):
     assert POLICY.after(error("x"), 1) is None
 
 
-def test_pauses_double_give_or_take_a_quarter():
-    for tries, seconds in ((1, 2), (2, 4), (3, 8)):
-        pauses = [POLICY.after(NotReachedError("x"), tries).total_seconds() for _ in range(200)]
+def test_pauses_double_with_a_quarter_of_jitter():
+    for attempts, seconds in ((1, 2), (2, 4), (3, 8)):
+        pauses = [POLICY.after(NotReachedError("x"), attempts).total_seconds() for _ in range(200)]
         assert seconds * 0.75 <= min(pauses) < max(pauses) <= seconds * 1.25
         assert max(pauses) - min(pauses) > seconds * 0.2, "no jitter"
 
 
-def test_the_last_try_is_the_last():
+def test_last_attempt_is_not_followed_by_another():
     assert POLICY.after(NotReachedError("x"), 3) is not None
     assert POLICY.after(NotReachedError("x"), 4) is None
 
 
-def test_no_pause_is_longer_than_the_longest_however_many_tries():
+def test_pause_is_limited_however_many_attempts():
     assert POLICY.pause(10_000).total_seconds() <= 60 * 1.25
 
 
-def test_a_providers_own_wish_is_granted():
+def test_retry_after_of_the_provider_is_respected():
     assert POLICY.after(BusyError("x", retry_after=timedelta(minutes=10)), 1) == timedelta(minutes=10)
