@@ -23,9 +23,9 @@ LONGEST_PAUSE: Final = 5.0
 class GroupCommit(Generic[Item, Result]):
     """Collects items and passes them to `write`, which returns one result for each, in order.
 
-    If `write` fails with one of `shared`, the whole round is affected: everybody in it gets the error or, with `persist`,
-    the round is written again until it succeeds. Any other error is one item's own fault, so the round is written again
-    one by one. A caller that is cancelled while its item is being written does not stop the writing.
+    If `write` fails with one of `shared`, the whole round is affected: each caller gets the error or, with `persist`, the
+    round is written again until it succeeds. Any other error is one item's own fault, so the round is written again one
+    by one. A caller that is cancelled while its item is being written does not stop the writing.
     """
 
     def __init__(
@@ -65,38 +65,47 @@ class GroupCommit(Generic[Item, Result]):
             while self._waiting:
                 entries, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
                 error = await self._round(entries)
+                if error is not None and not isinstance(error, self._shared):
+                    entries, error = await self._one_by_one(entries)
                 if error is None:
                     pause = SHORTEST_PAUSE
-                elif isinstance(error, self._shared):
-                    log.warning("write_delayed", error=type(error).__name__)
-                    # A caller that was cancelled meanwhile does not want its item written any more.
-                    self._waiting[:0] = [entry for entry in entries if not entry[1].done()]
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
-                else:
-                    for entry in entries:
-                        if (again := await self._round([entry])) is not None:
-                            self._waiting.append(entry)
-                            log.info("write_delayed", error=type(again).__name__)
+                    continue
+                log.warning("write_delayed", error=type(error).__name__)
+                await asyncio.sleep(pause)
+                # A caller that was cancelled meanwhile does not want its item written any more.
+                self._waiting[:0] = [entry for entry in entries if not entry[1].done()]
+                pause = min(pause * 2, LONGEST_PAUSE)
         finally:
             self._rounds = None
 
+    async def _one_by_one(
+        self, entries: Sequence[_Entry[Item, Result]]
+    ) -> tuple[list[_Entry[Item, Result]], Exception | None]:
+        """The entries that have to be written again after a shared error, and that error."""
+        for number, entry in enumerate(entries):
+            if (error := await self._round([entry])) is not None:
+                return list(entries[number:]), error
+        return [], None
+
     async def _round(self, entries: Sequence[_Entry[Item, Result]]) -> Exception | None:
-        """Write once; an error that nobody has been told yet, because the round has to be written again."""
+        """Write once; an error that no caller got, because the round has to be written again."""
         try:
             results = await self._write([item for item, _ in entries])
-        except BaseException as error:
-            if isinstance(error, Exception):
-                shared = isinstance(error, self._shared)
-                if (shared and self._persist) or (not shared and len(entries) > 1):
-                    return error
-            for _, future in entries:
-                if not future.done():
-                    future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
+        except Exception as error:  # noqa: BLE001 - it goes to those whose items were written
+            if self._persist if isinstance(error, self._shared) else len(entries) > 1:
+                return error
+            _fail(entries, error)
             return None
+        except BaseException as error:
+            _fail(entries, error)
+            raise
         for (_, future), result in zip(entries, results, strict=True):
             if not future.done():
                 future.set_result(result)
         return None
+
+
+def _fail(entries: Sequence[_Entry[Item, Result]], error: BaseException) -> None:
+    for _, future in entries:
+        if not future.done():
+            future.set_exception(error)

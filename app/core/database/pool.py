@@ -141,12 +141,16 @@ class DatabasePool:
         return [_typed(row_type, record) for record in await self.fetch_in_turn(lock, query, *args)]
 
     def group_commit(
-        self, write: Callable[["DatabasePool", Sequence[Item]], Awaitable[Sequence[Result]]]
+        self,
+        write: Callable[["DatabasePool", Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        persist: bool = False,
     ) -> GroupCommit[Item, Result]:
-        """What gathers the calls of `write` on this database; made at its first use."""
+        """What gathers the calls of `write` on this database, made at its first use; see `GroupCommit`."""
         group = self._group_commits.get(write)
         if group is None:
-            group = self._group_commits[write] = GroupCommit(partial(write, self), shared=RETRYABLE)
+            group = GroupCommit(partial(write, self), shared=RETRYABLE, persist=persist)
+            self._group_commits[write] = group
         return group
 
     async def close(self) -> None:

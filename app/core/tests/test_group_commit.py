@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from app.core.database import group_commit
 from app.core.database.group_commit import GroupCommit
 
 
@@ -62,3 +65,64 @@ async def test_cancelled_caller_does_not_cancel_the_write():
 
     assert await batch(2) == 2
     assert written == [1, 2]
+
+
+async def test_persistent_write_is_repeated_until_the_other_side_is_back(monkeypatch):
+    monkeypatch.setattr(group_commit, "SHORTEST_PAUSE", 0.001)
+    errors = iter([OSError("down"), OSError("still down")])
+    rounds = []
+
+    async def write(items):
+        rounds.append(list(items))
+        for error in errors:
+            raise error
+        return list(items)
+
+    group = GroupCommit(write, shared=(OSError,), persist=True)
+
+    assert await asyncio.gather(*(group(number) for number in range(3))) == [0, 1, 2]
+    assert len(rounds) == 3
+
+
+async def test_persistent_write_still_fails_the_invalid_item_alone(monkeypatch):
+    monkeypatch.setattr(group_commit, "SHORTEST_PAUSE", 0.001)
+    outages = iter([OSError("down")])
+    written = []
+
+    async def write(items):
+        if 1 in items:
+            raise ValueError("one")
+        if len(items) == 1:
+            for outage in outages:
+                raise outage
+        written.extend(items)
+        return list(items)
+
+    group = GroupCommit(write, shared=(OSError,), persist=True)
+    results = await asyncio.gather(*(group(number) for number in range(3)), return_exceptions=True)
+
+    assert [results[0], results[2]] == [0, 2]
+    assert isinstance(results[1], ValueError)
+    assert sorted(written) == [0, 2]
+
+
+async def test_item_of_a_cancelled_caller_is_not_written_after_an_outage(monkeypatch):
+    monkeypatch.setattr(group_commit, "SHORTEST_PAUSE", 0.02)
+    outages = iter([OSError("down")])
+    written = []
+
+    async def write(items):
+        for outage in outages:
+            raise outage
+        written.extend(items)
+        return list(items)
+
+    group = GroupCommit(write, shared=(OSError,), persist=True)
+    cancelled = asyncio.create_task(group(1))
+    await asyncio.sleep(0.005)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+
+    assert await group(2) == 2
+    assert written == [2]

@@ -6,23 +6,14 @@ complete(db, completion)` returns once it is committed. Items that arrive while 
 lost.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
-
-import structlog
+from typing import Generic, TypeVar
 
 from app.core.database.pool import RETRYABLE, DatabasePool
 
-log = structlog.get_logger(__name__)
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-SHORTEST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two attempts at a write while the database is down."""
 
 
 class LeaseLostError(Exception):
@@ -37,24 +28,13 @@ class _Transition(Generic[Item, Result]):
         """The statement itself: one result for each item, in order."""
         self.__doc__ = many.__doc__
 
-    async def _write(self, db: DatabasePool, item: Item) -> Result:
-        """Write with whatever else waits, until the database has answered."""
-        pause = SHORTEST_PAUSE
-        while True:
-            try:
-                return await db.group_commit(self.many)(item)
-            except RETRYABLE as error:
-                log.warning("write_delayed", error=type(error).__name__)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-
 
 class GroupedTransition(_Transition[Item, Result]):
     """A transition of one item that shares its statement with others."""
 
     async def __call__(self, db: DatabasePool, item: Item) -> Result:
         """Write until the database has answered."""
-        return await self._write(db, item)
+        return await db.group_commit(self.many, persist=True)(item)
 
 
 class FencedTransition(_Transition[Item, Result | None]):
@@ -66,7 +46,7 @@ class FencedTransition(_Transition[Item, Result | None]):
         Raises:
             LeaseLostError: The lease is lost; nothing was written.
         """
-        result = await self._write(db, item)
+        result = await db.group_commit(self.many, persist=True)(item)
         if result is None or result is False:
             raise LeaseLostError
         return result
