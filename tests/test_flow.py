@@ -6,11 +6,11 @@ from tests.walks import Walk
 async def test_request(client):
     for _ in range(3):
         await client.generate(model="dummy/painter", input={"width": 64, "height": 64})
-    with Walk("generate") as walk:
+    with Walk("generate"):
         await client.generate(model="dummy/painter", input={"width": 64, "height": 64})
 
 
 async def test_job(product):
     await product.until(await product.generate(model="dummy/painter", input={"width": 64, "height": 64}))
-    with Walk("Runner._claim", "Runner._run", "Submitter._submit", "GroupCommit._run") as walk:
+    with Walk("Runner._claim", "Runner._run", "Submitter._submit", "GroupCommit._run"):
         await product.until(await product.generate(model="dummy/painter", input={"width": 64, "height": 64}))

@@ -23,9 +23,9 @@ LONGEST_PAUSE: Final = 5.0
 class GroupCommit(Generic[Item, Result]):
     """Collects items and passes them to `write`, which returns one result for each, in order.
 
-    If `write` fails with one of `shared`, the whole round is affected: each caller gets the error or, with `persist`, the
-    round is written again until it succeeds. Any other error is one item's own fault, so the round is written again one
-    by one. A caller that is cancelled while its item is being written does not stop the writing.
+    If `write` fails with one of `shared`, the whole round is affected: each caller gets the error or, with `persist`,
+    the round is written again until it succeeds. Any other error is one item's own fault, so the round is written again
+    one by one. A caller that is cancelled while its item is being written does not stop the writing.
     """
 
     def __init__(
