@@ -23,7 +23,7 @@ from app.media.errors import (
     ModelNotFoundError,
 )
 from app.media.queries import JobRow, MediaRow
-from app.media_generator.registry import Offer, RouteListing, UnknownModelError
+from app.media_generator.registry import MAX_SUGGESTIONS, Offer, RouteListing, UnknownModelError
 from app.storage.signing import SignedUrl
 
 
@@ -36,8 +36,12 @@ def model_card(services: MediaServices, name: str) -> Offer | RouteListing:
     try:
         return services.registry.resolve(name)
     except UnknownModelError as error:
-        suggestions = ", ".join(error.suggestions)
-        raise ModelNotFoundError(f"there is no model {name!r}; did you mean {suggestions}?") from None
+        raise ModelNotFoundError(f"there is no model {name!r}; {did_you_mean(error.suggestions)}") from None
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """A hint for an unknown model; `names` are similar ones, or all where none is similar."""
+    return "GET /models lists all models" if len(names) > MAX_SUGGESTIONS else f"did you mean {', '.join(names)}?"
 
 
 async def media_of_job(services: MediaServices, owner_id: UUID, job_id: UUID) -> MediaRow:

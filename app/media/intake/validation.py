@@ -12,10 +12,10 @@ from app.jobs.scheduling.availability import Unavailable
 from app.jobs.scheduling.route_selection import first_step
 from app.media.context import MediaServices
 from app.media.errors import ModelGoneInRequestError, ModelRetiredInRequestError, UnknownModelInRequestError
+from app.media.service import did_you_mean
 from app.media_generator.errors import ModelGoneError
 from app.media_generator.model_card import ModelStatus
 from app.media_generator.registry import (
-    MAX_SUGGESTIONS,
     Fault,
     Listing,
     Offer,
@@ -121,20 +121,18 @@ def find_model(registry: Registry, name: str) -> Offer | RouteListing:
         return registry.resolve(name)
     except UnknownModelError as error:
         raise UnknownModelInRequestError(
-            f"there is no model {name!r}; {_suggestion(registry, error)}",
+            f"there is no model {name!r}; {_hint(registry, error)}",
             errors=[{"field": "model", "message": "unknown model", "given": name, "allowed": error.suggestions}],
         ) from None
 
 
-def _suggestion(registry: Registry, error: UnknownModelError) -> str:
+def _hint(registry: Registry, error: UnknownModelError) -> str:
     kind = error.name.partition("/")[0]
     if kind in registry.unconfigured:
         return f"{kind} is not configured: set {registry.unconfigured[kind]()} and restart API and workers"
     if kind in registry.load_errors:
         return f"{kind} is configured but unavailable: `fleek doctor` and /tools/ready say why"
-    if len(error.suggestions) > MAX_SUGGESTIONS:
-        return "GET /models lists all models"
-    return f"did you mean {', '.join(error.suggestions)}?"
+    return did_you_mean(error.suggestions)
 
 
 def to_json(value: Mapping[str, Any], field: str, *, limit: int | None = None) -> str:

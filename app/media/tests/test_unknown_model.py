@@ -16,6 +16,12 @@ async def test_model_of_an_unconfigured_provider_names_the_setting(api):
     assert "set REPLICATE_API_TOKEN and restart" in answer.json()["detail"]
 
 
+async def test_unknown_model_url_suggests_similar_names(api):
+    answer = await api.get("/models/dummy/panter")
+
+    assert answer.json()["detail"].startswith("there is no model 'dummy/panter'; did you mean dummy/painter")
+
+
 def test_unknown_model_without_similar_names_does_not_list_every_model():
     registry = loading.load_registry(loading.ProviderConfig({"FAL_KEY": "x"}))
 
