@@ -40,12 +40,12 @@ def job_bytes(row: JobRow, waiting: Waiting | None) -> bytes:
             "status": row.status,
             "progress": row.progress,
             "number_of_tries": row.number_of_tries,
-            "next_run": _next_run(row),
+            "next_run": row.next_run if row.status == MediaStatus.IN_QUEUE else None,
             **_waiting_fields(waiting),
-            "deadline": utc(row.deadline),
+            "deadline": row.deadline,
             "cancel": _raw(row.cancel),
             "error": _raw(row.error),
-            "updated_at": utc(row.updated_at),
+            "updated_at": row.updated_at,
         }
     )
 
@@ -86,18 +86,18 @@ def media_resource(row: MediaRow, public_url: str, waiting: Waiting | None = Non
         "input": _raw(row.input),
         "progress": row.progress,
         "number_of_tries": row.number_of_tries,
-        "next_run": _next_run(row),
+        "next_run": row.next_run if row.status == MediaStatus.IN_QUEUE else None,
         **_waiting_fields(waiting),
-        "deadline": utc(row.deadline),
+        "deadline": row.deadline,
         "cancel": _raw(row.cancel),
         "error": _raw(row.error),
-        "files": _files(row, public_url),
+        "files": [] if row.files is None else [_file(row.id, file, public_url) for file in _decode(row.files)],
         "cost": _raw(row.cost),
         "metadata": _raw(row.metadata),
-        "created_at": utc(row.created_at),
-        "updated_at": utc(row.updated_at),
-        "started_at": utc(row.started_at),
-        "completed_at": utc(row.completed_at),
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "started_at": row.started_at,
+        "completed_at": row.completed_at,
     }
 
 
@@ -108,11 +108,6 @@ def _waiting_fields(waiting: Waiting | None) -> dict[str, Any]:
     return {"queue_position": f"{MOST_AHEAD}+" if full else waiting.position, "waiting_for": waiting.reason}
 
 
-def _next_run(row: MediaRow | JobRow) -> datetime | None:
-    """When it may be claimed; None: it is not in the queue."""
-    return utc(row.next_run) if row.status == MediaStatus.IN_QUEUE else None
-
-
 def _raw(text: str | None) -> msgspec.Raw | None:
     """JSON text, copied into the response unchanged."""
     return None if text is None else msgspec.Raw(text.encode())
@@ -121,12 +116,6 @@ def _raw(text: str | None) -> msgspec.Raw | None:
 def utc(moment: datetime | None) -> datetime | None:
     """The same moment in UTC."""
     return None if moment is None else moment.astimezone(UTC)
-
-
-def _files(row: MediaRow, public_url: str) -> list[dict[str, Any]]:
-    if row.files is None:
-        return []
-    return [_file(row.id, file, public_url) for file in _decode(row.files)]
 
 
 def _file(media_id: UUID, file: dict[str, Any], public_url: str) -> dict[str, Any]:

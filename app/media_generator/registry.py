@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
+import msgspec
 
 from app.core.errors import MOST_FAULTS
 from app.media_generator.catalogue import Catalogue
@@ -44,17 +45,18 @@ class Offer(Listing):
     """A model that can be requested, with its provider."""
 
     provider: MediaGeneratorModel
-    hidden: bool = False
+    hidden: bool
     """The operator has hidden it from new requests; existing jobs go on."""
-
-    @property
-    def queue(self) -> str:
-        """Which slots of a worker it occupies."""
-        return "local" if self.card.local else "network"
+    queue: str
+    """Which slots of a worker it occupies: `network` or `local`."""
+    defaults: Mapping[str, Json]
+    """Of its parameters."""
+    takes_files: bool
+    """Whether any parameter may name a file: `"format": "uri"` stands somewhere in its schema."""
 
     def complete(self, given: Mapping[str, Json]) -> dict[str, Json]:
         """A valid input with all defaults filled in: the operator's first, then those of the adapter."""
-        return self.provider.complete_input(self.card.name, {**defaults(self.card.input_schema), **given})
+        return self.provider.complete_input(self.card.name, {**self.defaults, **given})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,17 @@ class Registry:
 def _offer(catalogue: Catalogue, provider: MediaGeneratorModel, card: ModelCard) -> Offer:
     full_name = f"{provider.name}/{card.name}"
     overridden = catalogue.with_overrides(full_name, card)
-    validator = jsonschema_rs.Draft202012Validator(dict(overridden.input_schema))
-    return Offer(full_name, overridden, validator, provider, catalogue.is_hidden(full_name))
+    schema = overridden.input_schema
+    return Offer(
+        full_name,
+        overridden,
+        jsonschema_rs.Draft202012Validator(dict(schema)),
+        provider,
+        hidden=catalogue.is_hidden(full_name),
+        queue="local" if overridden.local else "network",
+        defaults=defaults(schema),
+        takes_files=b'"format":"uri"' in msgspec.json.encode(schema),
+    )
 
 
 def _route_listing(route: Route, targets: tuple[tuple[Target, Offer], ...]) -> RouteListing:

@@ -115,7 +115,7 @@ class InputStaging:
             InputUnreachableError, BusyError and the like: The caller's server or the provider is unavailable now.
             InputsDelayedError: Our store or database is unavailable now.
         """
-        named = _references_of(offer, given)
+        named = _references_of(offer, given) if offer.takes_files else {}
         if not named:
             yield given
             return

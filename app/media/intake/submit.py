@@ -75,7 +75,9 @@ async def request_media(services: MediaServices, owner_id: UUID, requested: Medi
 async def _validated(services: MediaServices, owner_id: UUID, requested: MediaRequest) -> NewMedia:
     validated = await validate(services, requested.model, requested.input)
     offer, route = validated.offer, validated.route
-    await services.inputs.validate(owner_id, offer.card.input_schema, validated.input)
+    wants_webhook = requested.webhook_url is not None or requested.webhook_events is not None
+    if offer.takes_files:
+        await services.inputs.validate(owner_id, offer.card.input_schema, validated.input)
     return NewMedia(
         **{name: getattr(requested, name) for name in ClientColumns.__struct_fields__},
         id=new_id(),
@@ -89,19 +91,17 @@ async def _validated(services: MediaServices, owner_id: UUID, requested: MediaRe
         route_step=0 if route is None else route.step,
         route_input=None if route is None else route.input,
         time_limit=requested.time_limit or validated.time_limit,
-        webhook=await _webhook_receiver(services, owner_id, requested),
+        webhook=await _webhook_receiver(services, owner_id, requested) if wants_webhook else None,
         trace=tracing.traceparent(),
     )
 
 
-async def _webhook_receiver(services: MediaServices, owner_id: UUID, requested: MediaRequest) -> str | None:
-    """The request's own webhook receiver, as stored; None: it has none."""
+async def _webhook_receiver(services: MediaServices, owner_id: UUID, requested: MediaRequest) -> str:
+    """The request's own webhook receiver, as stored."""
     if requested.webhook_url is None:
-        if requested.webhook_events is not None:
-            message = "needs a webhook_url"
-            wrong = {"field": "webhook_events", "message": message, "given": None, "allowed": None}
-            raise InvalidInputError(f"webhook_events {message}", errors=[wrong])
-        return None
+        message = "needs a webhook_url"
+        wrong = {"field": "webhook_events", "message": message, "given": None, "allowed": None}
+        raise InvalidInputError(f"webhook_events {message}", errors=[wrong])
     events = requested.webhook_events or FINAL_TYPES
     return await services.receivers.of_request(owner_id, requested.webhook_url, events)
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 from app.core.errors import InvalidInputError, brief
-from app.jobs.scheduling.availability import Unavailable
 from app.jobs.scheduling.route_selection import first_step
 from app.media.context import MediaServices
 from app.media.errors import ModelGoneInRequestError, ModelRetiredInRequestError, UnknownModelInRequestError
@@ -67,48 +66,48 @@ async def validate(services: MediaServices, model: str | None, given: Mapping[st
         InvalidInputError: The model is unknown, retired or gone, or does not accept the input.
     """
     wanted = find_model(services.registry, model or services.default_model)
-    if isinstance(wanted, Offer):
-        _refuse_retired(wanted)
-    _refuse_faults(wanted, faults(wanted, given))
+    if isinstance(wanted, Offer) and wanted.card.current_status is ModelStatus.RETIRED:
+        raise _retired(wanted)
+    if wrong := faults(wanted, given):
+        raise _invalid_input(wanted, wrong)
     given = normalize_integers(wanted, given)
     unavailable = await services.availability.read()
     if isinstance(wanted, Offer):
-        _refuse_gone(services.registry, wanted, unavailable)
+        reason = unavailable.models.get(wanted.full_name)
+        if reason is not None and reason["code"] == ModelGoneError.code:
+            raise _gone(services.registry, wanted, reason["message"])
         return ValidatedRequest(wanted, wanted.complete(given), wanted.card.time_limit)
     step, wrong = first_step(wanted, given, unavailable)
+    if step is None and wrong:
+        raise _invalid_input(wanted, wrong)
     if step is None:
-        _refuse_faults(wanted, wrong)
         raise ModelRetiredInRequestError(f"every target of {wanted.full_name} is retired")
     route = RouteChoice(wanted.full_name, step.number, to_json(given, "input"))
     return ValidatedRequest(step.offer, step.input, wanted.card.time_limit or step.offer.card.time_limit, route)
 
 
-def _refuse_retired(offer: Offer) -> None:
-    if offer.card.current_status is ModelStatus.RETIRED:
-        successor = offer.card.successor
-        instead = "see /models for others" if successor is None else f"use {successor} instead"
-        allowed = [] if successor is None else [successor]
-        wrong = {"field": "model", "message": "retired", "given": offer.full_name, "allowed": allowed}
-        raise ModelRetiredInRequestError(f"{offer.full_name} is retired; {instead}", errors=[wrong])
+def _retired(offer: Offer) -> ModelRetiredInRequestError:
+    successor = offer.card.successor
+    instead = "see /models for others" if successor is None else f"use {successor} instead"
+    allowed = [] if successor is None else [successor]
+    wrong = {"field": "model", "message": "retired", "given": offer.full_name, "allowed": allowed}
+    return ModelRetiredInRequestError(f"{offer.full_name} is retired; {instead}", errors=[wrong])
 
 
-def _refuse_gone(registry: Registry, offer: Offer, unavailable: Unavailable) -> None:
-    why = unavailable.models.get(offer.full_name)
-    if why is not None and why["code"] == ModelGoneError.code:
-        others = registry.suggestions(offer.full_name) if offer.card.successor is None else [offer.card.successor]
-        wrong = {"field": "model", "message": "gone", "given": offer.full_name, "allowed": others}
-        raise ModelGoneInRequestError(f"{why['message']}; use another model: {', '.join(others)}", errors=[wrong])
+def _gone(registry: Registry, offer: Offer, reason: str) -> ModelGoneInRequestError:
+    others = registry.suggestions(offer.full_name) if offer.card.successor is None else [offer.card.successor]
+    wrong = {"field": "model", "message": "gone", "given": offer.full_name, "allowed": others}
+    return ModelGoneInRequestError(f"{reason}; use another model: {', '.join(others)}", errors=[wrong])
 
 
-def _refuse_faults(offer: Listing, wrong: Sequence[Fault]) -> None:
-    if wrong:
-        raise InvalidInputError(
-            f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
-            errors=[
-                {"field": fault.field, "message": fault.message, "given": brief(fault.given), "allowed": fault.allowed}
-                for fault in wrong
-            ],
-        )
+def _invalid_input(offer: Listing, wrong: Sequence[Fault]) -> InvalidInputError:
+    return InvalidInputError(
+        f"the input does not fit {offer.full_name}: {wrong[0].field}: {wrong[0].message}",
+        errors=[
+            {"field": fault.field, "message": fault.message, "given": brief(fault.given), "allowed": fault.allowed}
+            for fault in wrong
+        ],
+    )
 
 
 def find_model(registry: Registry, name: str) -> Offer | RouteListing:
