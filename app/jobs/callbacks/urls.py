@@ -26,7 +26,7 @@ class CallbackUrls:
         self._keys = dict[str, str]()
 
     async def of(self, provider: MediaGeneratorModel, attempt_id: UUID) -> str | None:
-        """The URL, shown to nobody but the provider; None: it does not call back."""
+        """The URL, which only the provider receives; None: it does not call back."""
         base = self._policy.callback_base_of(provider)
         if base is None:
             return None

@@ -38,7 +38,7 @@ _PAUSE: Final = f"""INSERT INTO paused_models (model, code, message) VALUES ($1,
 ON CONFLICT (model) DO UPDATE SET code = excluded.code, message = excluded.message"""
 _GONE: Final = f"""INSERT INTO paused_models (model, code, message) VALUES ($1, '{ModelGoneError.code}', $2)
 ON CONFLICT (model) DO NOTHING RETURNING model"""
-# It waits for everybody who is just shelving media of this model, so what follows finds them all.
+# It waits for statements that are shelving media of this model, so the unshelving after it finds them all.
 _RESUME: Final = "DELETE FROM paused_models WHERE model = $1 RETURNING model"
 _PAUSED: Final = "SELECT model, code, message, paused_at FROM paused_models ORDER BY model"
 _COUNT: Final = f"SELECT count(*) FROM media WHERE status = '{MediaStatus.IN_QUEUE}' AND model = $1"

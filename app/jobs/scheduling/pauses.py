@@ -6,7 +6,7 @@ they are put on hold as well, a batch at a time:
 1. pause: the row is committed; from here on no claim takes such a media.
 2. shelve, batch by batch. A crash leaves the rest to the workers, who do the same each second (`shelve_and_unshelve`);
    so do media that are requested or returned during the pause.
-3. resume: the row is removed, which waits for everybody who is just shelving.
+3. resume: the row is removed, which waits for batches that are being shelved.
 4. unshelve, batch by batch. A crash leaves the rest to the workers: what is shelved without a pause is returned.
 """
 
@@ -74,7 +74,7 @@ async def resume(db: DatabasePool, name: str, on_batch: OnBatch) -> bool:
 
 
 async def shelve_and_unshelve(db: DatabasePool) -> None:
-    """Shelve media that have come for paused models meanwhile, and unshelve those whose model is not paused."""
+    """Shelve media that have been requested for paused models, and unshelve those whose model is not paused."""
     for move in (shelving.shelve, shelving.unshelve):
         for _ in range(MOST_BATCHES):
             if await move(db, limit=BATCH) < BATCH:

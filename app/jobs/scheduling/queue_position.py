@@ -1,7 +1,7 @@
 """How far a media is from its turn: how many come before it, and whether its model accepts anything at all.
 
-A queue as a whole is read from the database at most once a second for each process, whoever asks; only a media's place
-among its owner's own comes with its row.
+A queue as a whole is read from the database at most once a second for each process, however many clients ask; only a
+media's place among its owner's own comes with its row.
 """
 
 import asyncio

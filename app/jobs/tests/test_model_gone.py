@@ -6,34 +6,34 @@ from tests.providers.catalogue import Shop, card, request_media
 from tests.support import eventually
 
 
-def ignore(_moved):
-    """For notifications that the test does not need."""
+def ignore_batch(_moved):
+    """For a resume: how many media a batch moved."""
 
 
 async def test_gone_model_is_paused_after_one_failed_job(api_of, working, db):
     shop = Shop(card(), card("other"))
     shop.gone = frozenset({"grey"})
     api = await api_of(Registry([shop]))
-    made = [(await request_media(api, "shop/grey")).json() for _ in range(5)]
+    requested = [(await request_media(api, "shop/grey")).json() for _ in range(5)]
     await working(shop)
 
-    async def look():
-        return [(await api.get(f"/media/{media['id']}")).json() for media in made]
+    async def read_all():
+        return [(await api.get(f"/media/{media['id']}")).json() for media in requested]
 
-    def settled(seen):
+    def all_failed_or_waiting(seen):
         return all(one["status"] == "ERROR" or one["waiting_for"] for one in seen)
 
-    seen = await eventually(look, settled)
+    seen = await eventually(read_all, all_failed_or_waiting)
     failed = [one for one in seen if one["status"] == "ERROR"]
-    waits = [one for one in seen if one["status"] == "IN_QUEUE"]
+    waiting = [one for one in seen if one["status"] == "IN_QUEUE"]
     refused = await eventually(lambda: request_media(api, "shop/grey"), lambda answer: answer.status_code == 422)
     other = await request_media(api, "shop/other")
     ready = (await api.get("/tools/ready")).json()
     metrics = (await api.get("/tools/metrics")).text
 
     assert [one["error"]["code"] for one in failed] == ["model_gone"]
-    assert len(waits) == 4
-    assert {one["waiting_for"]["code"] for one in waits} == {"model_gone"}
+    assert len(waiting) == 4
+    assert {one["waiting_for"]["code"] for one in waiting} == {"model_gone"}
     assert refused.json()["code"] == "model_gone"
     assert refused.json()["errors"][0]["allowed"]
     assert other.status_code == 202
@@ -41,9 +41,9 @@ async def test_gone_model_is_paused_after_one_failed_job(api_of, working, db):
     assert 'fleek_model_paused{model="shop/grey",code="model_gone"} 1' in metrics
 
     shop.gone = frozenset()
-    assert await pauses.resume(db, "shop/grey", ignore)
+    assert await pauses.resume(db, "shop/grey", ignore_batch)
 
-    done = await eventually(look, lambda seen: all(one["status"] in {"COMPLETED", "ERROR"} for one in seen))
+    done = await eventually(read_all, lambda seen: all(one["status"] in {"COMPLETED", "ERROR"} for one in seen))
     assert sorted(one["status"] for one in done) == ["COMPLETED"] * 4 + ["ERROR"]
 
 

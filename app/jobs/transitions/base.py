@@ -54,7 +54,7 @@ async def run(db: DatabasePool, row_type: type[ChangedRow], statement: str, *val
 
 
 async def retried(db: DatabasePool, row_type: type[ChangedRow], statement: str, *values: object) -> list[ChangedRow]:
-    """Run a statement, again after a deadlock; nobody is notified."""
+    """Run a statement, and repeat it after a deadlock; nothing is announced."""
     for _ in range(MOST_DEADLOCKS):
         with contextlib.suppress(asyncpg.TransactionRollbackError, asyncpg.UniqueViolationError):
             return await db.fetch_as(row_type, statement, *values)

@@ -78,5 +78,5 @@ def fenced(
 def best_effort(
     many: Callable[[DatabasePool, Sequence[Item]], Awaitable[Sequence[Result]]],
 ) -> BestEffortTransition[Item, Result]:
-    """The same for a transition that nobody misses if it is lost."""
+    """The same for a transition that may be lost."""
     return BestEffortTransition(many)

@@ -1,6 +1,6 @@
 """Media that wait for a paused model are put on hold (SHELVED), and returned to the queue afterwards.
 
-A pause may concern most of a long queue, so it is worked off in batches. No status changes, and clients see no change
+A pause may affect most of a long queue, so it is done in batches. No status changes, and clients see no change
 of the media: what it waits for is shown beside it (`queue_position.py`).
 """
 

@@ -231,7 +231,7 @@ async def test_counts_survive_a_database_outage(settings, db, runtime):
     before, runtime.db._dsn = runtime.db._dsn, "postgresql://nobody@127.0.0.1:9/none"
     await runtime.db.close()
     measured.add(number=3)
-    reporter._owed.update(measured.take())
+    reporter._pending.update(measured.take())
 
     with pytest.raises(UNAVAILABLE):
         await reporter.flush()

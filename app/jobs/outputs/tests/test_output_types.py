@@ -48,22 +48,23 @@ async def client(settings, bell, provider):
         yield Client(api)
 
 
-async def made(client, working, provider, content, *types):
+async def generate_output(client, working, provider, content, *types):
+    """The finished media of a model that declares these types and delivers this content."""
     provider.content, provider.types = content, types
     await working(provider)
     return await client.until(await client.faulty())
 
 
 async def bytes_at(client, url):
-    leads_to = await client.api.get(url)
-    assert leads_to.status_code == 307, leads_to.text
-    async with httpx2.AsyncClient() as outside:
-        return await outside.get(leads_to.headers["location"])
+    redirect = await client.api.get(url)
+    assert redirect.status_code == 307, redirect.text
+    async with httpx2.AsyncClient() as store:
+        return await store.get(redirect.headers["location"])
 
 
 @pytest.mark.parametrize(("content", "kind"), [(MP4, "video/mp4"), (WEBM, "video/webm")])
 async def test_video_output_has_size_duration_and_poster(client, working, provider, content, kind):
-    done = await made(client, working, provider, content, kind)
+    done = await generate_output(client, working, provider, content, kind)
 
     (file,) = done["files"]
     assert (file["media_type"], file["width"], file["height"]) == (kind, 64, 48)
@@ -76,7 +77,7 @@ async def test_video_output_has_size_duration_and_poster(client, working, provid
 
 
 async def test_audio_output_has_duration_and_no_poster(client, working, provider):
-    done = await made(client, working, provider, WAV, "audio/wav")
+    done = await generate_output(client, working, provider, WAV, "audio/wav")
 
     (file,) = done["files"]
     assert (file["media_type"], file["seconds"], file["width"], file["poster_url"]) == ("audio/wav", 1.0, None, None)
@@ -87,20 +88,20 @@ async def test_audio_output_has_duration_and_no_poster(client, working, provider
 async def test_without_the_av_extra_probed_fields_are_null(client, working, provider, monkeypatch):
     monkeypatch.setattr(probe, "AVAILABLE", False)
 
-    done = await made(client, working, provider, MP4, "video/mp4")
+    done = await generate_output(client, working, provider, MP4, "video/mp4")
 
     (file,) = done["files"]
     assert [file[name] for name in ("width", "height", "seconds", "poster_url")] == [None] * 4
 
 
-@pytest.mark.parametrize("harm", ["broken", "slow"])
-async def test_video_is_delivered_when_its_probe_fails(client, working, provider, monkeypatch, tmp_path, harm):
+@pytest.mark.parametrize("fault", ["broken", "slow"])
+async def test_video_is_delivered_when_its_probe_fails(client, working, provider, monkeypatch, tmp_path, fault):
     program = tmp_path / "probe.py"
-    program.write_text({"broken": "import os; os.abort()", "slow": "import time; time.sleep(60)"}[harm])
+    program.write_text({"broken": "import os; os.abort()", "slow": "import time; time.sleep(60)"}[fault])
     monkeypatch.setattr(probe, "PROGRAM", program)
     monkeypatch.setattr(probe, "LONGEST", 1.0)
 
-    done = await made(client, working, provider, MP4, "video/mp4")
+    done = await generate_output(client, working, provider, MP4, "video/mp4")
 
     assert (done["status"], done["files"][0]["seconds"]) == ("COMPLETED", None)
 
@@ -113,16 +114,16 @@ async def test_probe_opens_no_other_file(tmp_path):
 
     for kind in set(probe.FORMATS.values()):
         with suppress(RuntimeError):
-            assert probe._probe(kind, tmp_path, 1_000_000).width is None
+            assert probe._run_process(kind, tmp_path, 1_000_000).width is None
         assert not (tmp_path / "poster").exists()
 
 
-async def test_a_video_with_too_many_pixels_has_no_poster(tmp_path):
+async def test_video_with_too_many_pixels_has_no_poster(tmp_path):
     (tmp_path / "file").write_bytes(MP4)
 
-    found = probe._probe("mp4", tmp_path, 64 * 48 - 1)
+    probed = probe._run_process("mp4", tmp_path, 64 * 48 - 1)
 
-    assert (found.width, found.height) == (64, 48)
+    assert (probed.width, probed.height) == (64, 48)
     assert not (tmp_path / "poster").exists()
 
 
@@ -138,13 +139,13 @@ async def test_a_video_with_too_many_pixels_has_no_poster(tmp_path):
     ],
 )
 async def test_text_output_is_accepted_from_a_text_model(client, working, provider, content, types, expected):
-    done = await made(client, working, provider, content, *types)
+    done = await generate_output(client, working, provider, content, *types)
 
     assert done["status"] == "COMPLETED", done
     (file,) = done["files"]
-    given = await bytes_at(client, file["url"])
-    assert (file["bytes"], given.content) == (len(content), content)
-    assert (file["media_type"], given.headers["content-type"]) == expected
+    delivered = await bytes_at(client, file["url"])
+    assert (file["bytes"], delivered.content) == (len(content), content)
+    assert (file["media_type"], delivered.headers["content-type"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ async def test_text_output_is_accepted_from_a_text_model(client, working, provid
     ],
 )
 async def test_output_of_an_undeclared_type_or_truncated_is_refused(client, working, provider, content, types):
-    done = await made(client, working, provider, content, *types)
+    done = await generate_output(client, working, provider, content, *types)
 
     assert done["error"]["code"] == "output_invalid", done
 
