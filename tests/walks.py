@@ -1,15 +1,27 @@
-"""The way of a request, or of a job, through our files: which functions are called from one file into another.
+"""The walk of a request, or of a job, through our code: every function that runs on the way, in order.
 
-A hop is such a call, counted once for each function. Not counted: what every request passes on its way in and out
-(`core/http_server`), logs, traces and metrics, and the provider's own adapter.
+A hop is a function, counted once. Not counted: `app/core` (what any program has: HTTP server, pool, telemetry, ids),
+the wiring (`main.py`, `runtime.py`, `dependencies.py`), counters of metrics, what a provider's adapter does, and
+constructors and properties.
 """
 
 import sys
+from inspect import getattr_static
 from pathlib import PurePath
 from types import CodeType, FrameType
-from typing import Any, Final, Self
+from typing import Any, NamedTuple, Self
 
-LEFT_OUT: Final = ("core/http_server/", "core/telemetry/", "jobs/metrics/recording.py", "logs/")
+LEFT_OUT = ("core/", "jobs/metrics/", "logs/", "main.py", "runtime.py", "media/api/dependencies.py")
+ADAPTERS = ("media_generator/media_generator_model.py", "_media_generator/")
+
+
+class Hop(NamedTuple):
+    """A function on the way."""
+
+    file: str
+    """Below `app`."""
+    function: str
+    """Its qualified name."""
 
 
 class Walk:
@@ -19,11 +31,10 @@ class Walk:
         """Prepare.
 
         Args:
-            roots: Qualified names of functions, such as `Runner._run`: what is called by nobody below them is ignored.
+            roots: Qualified names of functions, such as `Runner._run`: only they and what they call are noted.
         """
         self._roots = roots
-        self.hops: list[tuple[str, str]] = []
-        """File below `app`, and qualified name, in the order of the first calls."""
+        self.hops: list[Hop] = []
 
     def __enter__(self) -> Self:
         sys.setprofile(self._on_event)
@@ -32,39 +43,49 @@ class Walk:
     def __exit__(self, *_error: object) -> None:
         sys.setprofile(None)
 
-    @property
-    def files(self) -> list[str]:
-        """The files that the walk enters, in order."""
-        return list(dict.fromkeys(file for file, _ in self.hops))
-
-    @property
-    def table(self) -> str:
-        """The walk as Markdown."""
-        rows = [f"| {number} | `app/{file}` | `{name}` |" for number, (file, name) in enumerate(self.hops, 1)]
-        return "\n".join(["| Hop | File | Function |", "| --- | --- | --- |", *rows])
-
     def _on_event(self, frame: FrameType, event: str, _argument: Any) -> None:
-        if event != "call" or (to := _ours(frame.f_code)) is None:
+        hop = _hop(frame.f_code)
+        if event != "call" or hop is None or hop in self.hops or hop.file.startswith(LEFT_OUT):
             return
-        above = frame.f_back
-        while above is not None and _ours(above.f_code) is None:
-            above = above.f_back
-        came_from = None if above is None else _ours(above.f_code)
-        if to[1] not in self._roots and (came_from is None or came_from[0] == to[0] or not self._below_root(frame)):
-            return
-        if to not in self.hops and not to[0].startswith(LEFT_OUT) and "_media_generator/" not in to[0]:
-            self.hops.append(to)
+        callers = self._callers(frame)
+        below_root = any(caller.function in self._roots for caller in callers)
+        below_adapter = any(part in caller.file for caller in callers for part in ADAPTERS)
+        if below_root and not below_adapter and not _is_attribute(hop):
+            self.hops.append(hop)
 
-    def _below_root(self, frame: FrameType | None) -> bool:
+    @staticmethod
+    def _callers(frame: FrameType | None) -> list[Hop]:
+        """The function itself, then who called it, and so on."""
+        found: list[Hop] = []
         while frame is not None:
-            if (found := _ours(frame.f_code)) is not None and found[1] in self._roots:
-                return True
+            if (hop := _hop(frame.f_code)) is not None:
+                found.append(hop)
             frame = frame.f_back
-        return False
+        return found
 
 
-def _ours(code: CodeType) -> tuple[str, str] | None:
+def table(hops: list[Hop]) -> str:
+    """A walk as Markdown."""
+    lines = ["| Hop | File | Function |", "| --- | --- | --- |"]
+    previous = ""
+    for number, hop in enumerate(hops, 1):
+        lines.append(f"| {number} | {'' if hop.file == previous else f'`app/{hop.file}`'} | `{hop.function}` |")
+        previous = hop.file
+    return "\n".join(lines)
+
+
+def _hop(code: CodeType) -> Hop | None:
     parts = PurePath(code.co_filename).parts
-    if "app" not in parts or "site-packages" in parts or "tests" in parts or "<" in code.co_qualname.rpartition(".")[2]:
+    # Comprehensions and lambdas belong to the function around them.
+    if "app" not in parts or "site-packages" in parts or "tests" in parts or code.co_name.startswith("<"):
         return None
-    return "/".join(parts[parts.index("app") + 1 :]), code.co_qualname
+    return Hop("/".join(parts[parts.index("app") + 1 :]), code.co_qualname.replace(".<locals>", ""))
+
+
+def _is_attribute(hop: Hop) -> bool:
+    """Whether it is a constructor or a property."""
+    *above, name = hop.function.split(".")
+    found: Any = sys.modules["app." + hop.file.removesuffix(".py").replace("/", ".")]
+    for part in above:
+        found = getattr(found, part, None)
+    return name == "__init__" or isinstance(getattr_static(found, name, None), property)

@@ -19,6 +19,9 @@ _decode = msgspec.json.Decoder().decode
 _CLIENT_COLUMNS: Final = ClientColumns.__struct_fields__
 
 
+_NOT_WAITING: Final = {"queue_position": None, "waiting_for": None}
+
+
 def media_bytes(row: MediaRow, public_url: str, waiting: Waiting | None = None) -> bytes:
     """`MediaOut`: the complete media."""
     return _encode(media_resource(row, public_url, waiting))
@@ -41,7 +44,7 @@ def job_bytes(row: JobRow, waiting: Waiting | None) -> bytes:
             "progress": row.progress,
             "number_of_tries": row.number_of_tries,
             "next_run": row.next_run if row.status == MediaStatus.IN_QUEUE else None,
-            **_waiting_fields(waiting),
+            **(_NOT_WAITING if waiting is None else _waiting_fields(waiting)),
             "deadline": row.deadline,
             "cancel": _raw(row.cancel),
             "error": _raw(row.error),
@@ -87,7 +90,7 @@ def media_resource(row: MediaRow, public_url: str, waiting: Waiting | None = Non
         "progress": row.progress,
         "number_of_tries": row.number_of_tries,
         "next_run": row.next_run if row.status == MediaStatus.IN_QUEUE else None,
-        **_waiting_fields(waiting),
+        **(_NOT_WAITING if waiting is None else _waiting_fields(waiting)),
         "deadline": row.deadline,
         "cancel": _raw(row.cancel),
         "error": _raw(row.error),
@@ -101,9 +104,7 @@ def media_resource(row: MediaRow, public_url: str, waiting: Waiting | None = Non
     }
 
 
-def _waiting_fields(waiting: Waiting | None) -> dict[str, Any]:
-    if waiting is None:
-        return {"queue_position": None, "waiting_for": None}
+def _waiting_fields(waiting: Waiting) -> dict[str, Any]:
     full = waiting.position is not None and waiting.position >= MOST_AHEAD
     return {"queue_position": f"{MOST_AHEAD}+" if full else waiting.position, "waiting_for": waiting.reason}
 

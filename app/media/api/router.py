@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.http_server.hot_route import HotRoute
+from app.core.http_server.prefer import HEADER as PREFER
 from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor
 from app.idempotency.keys import HEADER, MAX_LENGTH, REPLAYED, read_key
@@ -77,7 +78,7 @@ async def generate(request: Request, body: MediaIn) -> Response:
     headers = {"location": _status_path(request, row.job_id)}
     if result.replayed:
         headers[REPLAYED] = "true"
-    wait = Wait.requested(request)
+    wait = Wait.requested(request) if PREFER in request.headers else None
     if wait is not None:
         read = partial(service.media, dependencies.services, DEFAULT_OWNER_ID, row.id)
         row = await wait.until_changed(dependencies, row, row.id, read)
