@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from app.idempotency import keys
-from app.idempotency.keys import HEADER, REPLAYED
+from app.idempotency.keys import HEADER, REPLAYED, read_key
+from app.media.api.schemas import MediaIn, identity
 
 BODY = {"prompt": "a lighthouse", "metadata": {"a": 1, "b": 2}}
 
@@ -101,3 +102,24 @@ async def test_invalid_key_is_refused(client, db, key):
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_idempotency_key")
     assert await count(db) == 0
+
+
+class NewerMediaIn(MediaIn):
+    """As a later version may have it."""
+
+    title: str | None = None
+
+
+def test_key_still_fits_after_an_update_that_adds_a_field():
+    before = MediaIn(**BODY)
+
+    assert identity(NewerMediaIn(**BODY)) == identity(before)
+    assert identity(NewerMediaIn(**BODY, title=None)) == identity(before)
+    assert identity(NewerMediaIn(**BODY, title="dawn")) != identity(before)
+
+
+def test_fingerprint_of_a_request_never_changes():
+    # Stored with every key: another value would refuse all repetitions after an update.
+    key = read_key("k", identity(MediaIn(**BODY)))
+
+    assert key.fingerprint == "a4e563a6428b1975bb65bdcb04eff9f54f72a257e45705412368476b06b27102"

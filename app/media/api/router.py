@@ -22,7 +22,7 @@ from app.media import resource, service
 from app.media.api.dependencies import MediaDependencies, media_dependencies
 from app.media.api.long_poll import Wait
 from app.media.api.response_cache import CachedResponse
-from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage
+from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage, identity
 from app.media.intake.submit import MediaRequest, request_media
 from app.media.queries import MediaRow
 
@@ -62,7 +62,7 @@ async def generate(request: Request, body: MediaIn) -> Response:
     dependencies = media_dependencies(request)
     given = request.headers.get(HEADER)
     # Only with a key: dumping the request for its fingerprint costs the others nothing.
-    key = None if given is None else read_key(given, body.model_dump(mode="json"))
+    key = None if given is None else read_key(given, identity(body))
     requested = MediaRequest(
         **{name: getattr(body, name) for name in ClientColumns.__struct_fields__},
         model=body.model,

@@ -106,6 +106,31 @@ class MediaIn(BaseModel):
     )
 
 
+_FIRST_FIELDS: Final = {
+    "prompt",
+    "model",
+    "input",
+    "metadata",
+    "priority",
+    "deadline_seconds",
+    "tags",
+    "webhook_url",
+    "webhook_events",
+    "on_unknown",
+}
+"""Of `MediaIn`, before any was added."""
+
+
+def identity(request: MediaIn) -> dict[str, Any]:
+    """What an idempotency key stands for, as JSON values.
+
+    A field that was added later counts only if it is not at its default, so that a key from before an update still
+    belongs to the same request.
+    """
+    first = request.model_dump(mode="json", include=_FIRST_FIELDS)
+    return first | request.model_dump(mode="json", exclude=_FIRST_FIELDS, exclude_defaults=True)
+
+
 class ErrorOut(BaseModel):
     """Why the last attempt failed."""
 
