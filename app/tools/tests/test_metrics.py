@@ -294,9 +294,9 @@ async def test_concurrent_scrapes_share_one_read(monkeypatch, settings):
     reads = []
 
     class Counting(DatabasePool):
-        async def fetch(self, query, *values):
+        async def fetch_as(self, row_type, query, *values):
             reads.append(query)
-            return await super().fetch(query, *values)
+            return await super().fetch_as(row_type, query, *values)
 
     counting = Counting(settings.database_dsn, size=2)
     shown = page.MetricsPage(counting)
