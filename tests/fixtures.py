@@ -36,16 +36,33 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 _SLOWEST = (
-    "test_openapi",
+    "test_points",
+    "test_cog",
     "test_up",
     "test_up_stop",
-    "test_engine_start_and_stop",
-    "test_points",
-    "test_local_pipeline",
+    "test_claim",
+    "test_upgrade_of_a_filled_database",
     "test_cog_callbacks",
     "test_replicate",
+    "test_local_pipeline",
+    "test_engine_start_and_stop",
 )
-_SLOW = ("test_fleet", "test_poison", "test_serve_worker", "test_cog", "test_fal", "test_outages", "test_event_streams")
+_SLOW = (
+    "test_poison",
+    "test_rabbitmq",
+    "test_unhealthy_receivers",
+    "test_fleet",
+    "test_late_results",
+    "test_openapi",
+    "test_doctor",
+    "test_random_kills",
+    "test_new_field",
+    "test_new_provider",
+    "test_serve_worker",
+    "test_fal",
+    "test_outages",
+    "test_event_streams",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from app.webhooks.signing import headers
 from tests.pages import API, blocks, curl, curl_lines
 from tests.receiver import Receiver
-from tests.support import Client, eventually, make_settings, served, worker
+from tests.support import Client, eventually, listening_socket, make_settings, served, worker
 from tests.webhook_delivery import deliveries_of, delivering_worker, register
 
 PAGE = "receive-webhooks.md"
@@ -30,9 +29,7 @@ def settings(engines, database):
 @pytest.fixture
 def place():
     """A port that is ours, and not served yet."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(20)
+    with listening_socket() as listening:
         yield listening
 
 

@@ -8,7 +8,6 @@ import itertools
 import math
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ import httpx2
 from app.core.database.migrations import ROOT
 from app.embedded.process import Command, ManagedProcess
 from tests.nursery import Nursery
+from tests.support import listening_socket
 
 PLUGIN: Final = Path(__file__).with_name("plugin")
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
@@ -81,7 +81,7 @@ class Fleet:
         self._nursery = nursery
         self._numbers = itertools.count(1)
         self._stack = AsyncExitStack()
-        self._sockets = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(2)]
+        self._sockets = [listening_socket(backlog=512) for _ in range(2)]
         # Bound by us for as long as the fleet lives: what is killed comes back at the same address.
         simulator, api = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in self._sockets)
         self.dsn = engines["DATABASE_URL"]
