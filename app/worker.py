@@ -18,7 +18,8 @@ from app.jobs.execution.late_results import LateResults
 from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputPolicy, InputStaging
 from app.jobs.outputs.ingest import OutputIngest
-from app.jobs.policies import JobPolicy, OutputLimits, RetryPolicy
+from app.jobs.policies import JobPolicy, OutputLimits
+from app.jobs.retry_policy import RetryPolicy
 from app.jobs.worker.runner import Runner, RunnerParts
 from app.jobs.worker.slots import WorkerSettings
 from app.media.events.payloads import Event, Payloads

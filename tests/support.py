@@ -78,7 +78,7 @@ def migrate(dsn: str, revision: str = "head", *, down: bool = False) -> None:
 
 def claim_terms(worker_id, **terms):
     """What a worker says when it claims."""
-    usual = {"after": NOBODY, "served": NOBODY, "ageing": timedelta(minutes=5), "limits": {}}
+    usual = {"scan_from_owner": NOBODY, "last_served_owner": NOBODY, "ageing": timedelta(minutes=5), "limits": {}}
     return ClaimTerms(worker_id=worker_id, **{**usual, "trial_pause": timedelta(seconds=30), **terms})
 
 

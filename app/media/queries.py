@@ -173,7 +173,6 @@ _BY_IDS: Final = f"{_LISTED} WHERE m.id = ANY($1::uuid[])"
 _JOB: Final = f"""{_select(JobRow, media_id="m.id AS media_id", ahead=_AHEAD)}
 FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 
-_NEWEST: Final = "ORDER BY m.id DESC LIMIT $2"
 
 _HISTORY: Final = f"""SELECT {HistoryRow.columns()} FROM media_history
 WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
@@ -206,18 +205,16 @@ async def media_by_ids(db: DatabasePool, media_ids: Sequence[UUID]) -> list[Medi
     return await db.fetch_as(MediaRow, _BY_IDS, media_ids)
 
 
-async def newest(
+async def list_media(
     db: DatabasePool, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
 ) -> list[MediaRow]:
     """Up to `limit` complete media of an owner, newest first, older than `before`."""
-    conditions, values = ["m.owner_id = $1"], list[object]()
-    for condition, value in (("m.status", status), ("m.id", before)):
-        if value is not None:
-            values.append(value)
-            # One statement for each combination of filters: a generic plan would scan past every other status.
-            conditions.append(f"{condition} {'<' if condition == 'm.id' else '='} ${len(values) + 2}")
-    statement = f"{_LISTED} WHERE {' AND '.join(conditions)} {_NEWEST}"
-    return await db.fetch_as(MediaRow, statement, owner_id, limit, *values)
+    filters: dict[str, object] = {"m.status = ": status, "m.id < ": before}
+    # One statement for each combination of filters: a generic plan would scan past every other status.
+    given = {condition: value for condition, value in filters.items() if value is not None}
+    conditions = ["m.owner_id = $1", *(f"{condition}${number}" for number, condition in enumerate(given, 3))]
+    statement = f"{_LISTED} WHERE {' AND '.join(conditions)} ORDER BY m.id DESC LIMIT $2"
+    return await db.fetch_as(MediaRow, statement, owner_id, limit, *given.values())
 
 
 async def history(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> list[HistoryRow]:

@@ -10,7 +10,7 @@ from app.jobs import queries as job_queries
 from app.jobs.scheduling.queue_position import Waiting
 from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
 from app.jobs.transitions.cancellation import cancel_waiting, request_cancel
-from app.jobs.transitions.retry import request_retry
+from app.jobs.transitions.owner_retry import request_retry
 from app.media import queries
 from app.media.context import MediaServices
 from app.media.errors import (
@@ -134,7 +134,7 @@ async def list_media(
     services: MediaServices, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
 ) -> Sequence[MediaRow]:
     """The owner's media, newest first; one more than `limit` where more follow."""
-    return await queries.newest(services.db, owner_id, status=status, before=before, limit=limit + 1)
+    return await queries.list_media(services.db, owner_id, status=status, before=before, limit=limit + 1)
 
 
 async def content_url(

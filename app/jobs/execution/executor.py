@@ -119,7 +119,7 @@ class JobExecutor:
             attempt = await self._submitter.submit(job, offer)
         except InputsDelayedError as error:
             log.info("inputs_delayed", error=str(error))
-            pause = max(self._policy.retry.pause(job.lease.fencing_token), error.wait or timedelta(0))
+            pause = max(self._policy.retry.backoff(job.claims), error.wait or timedelta(0))
             raise JobMustWaitError("inputs_delayed", pause) from error
         except AlreadyPurchasedError as error:
             raise JobMustWaitError("already_purchased", timedelta(0)) from error
@@ -134,8 +134,8 @@ class JobExecutor:
             return self._registry.find(job.model)
         except UnknownModelError:
             # During a rolling update another worker may have it; a job that may be paid waits for one that does.
-            pause = self._policy.retry.pause(job.lease.fencing_token)
-            if job.attempt is not None or job.lease.fencing_token < self._policy.retry.max_tries:
+            pause = self._policy.retry.backoff(job.claims)
+            if job.attempt is not None or job.claims < self._policy.retry.max_tries:
                 raise JobMustWaitError("model_missing_here", pause) from None
             error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
             await self._failures.handle(job, None, error)
@@ -170,7 +170,7 @@ class JobExecutor:
         except CopyDelayedError as error:
             if attempt.age <= self._policy.silence.total_seconds():
                 # The claims so far count as attempts: nothing is submitted again.
-                raise JobMustWaitError("copy_delayed", self._policy.retry.pause(job.lease.fencing_token)) from error
+                raise JobMustWaitError("copy_delayed", self._policy.retry.backoff(job.claims)) from error
             gone = OutputError(f"the result of {provider.name} could not be fetched in time")
             await self._failures.handle(job, attempt, gone)
             return

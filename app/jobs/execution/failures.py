@@ -105,7 +105,7 @@ class FailureHandler:
         if attempt is None:
             return None
         attempts = max(attempt.number - job.terms.uncounted, 1)
-        return self._policy.retry.after(error, attempts, on_unknown=job.terms.on_unknown)
+        return self._policy.retry.delay_before_retry(error, attempts, on_unknown=job.terms.on_unknown)
 
 
 def as_json(error: ProviderError, what_next: str = "") -> str:

@@ -121,6 +121,11 @@ class Job:
     route: JobRoute | None = None
     """None: its model was requested by its own name."""
 
+    @property
+    def claims(self) -> int:
+        """How often it has been claimed: each claim raises the fencing token by one."""
+        return self.lease.fencing_token
+
     @classmethod
     def of(cls, row: ClaimedMedia) -> "Job":
         """From a claimed media."""

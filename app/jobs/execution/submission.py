@@ -121,7 +121,7 @@ class Submitter:
 
     async def _fail_without_files(self, job: Job, error: ProviderError) -> None:
         """The files of its input are unavailable, so nothing was submitted; the claims so far count as attempts."""
-        if error.retryable and job.lease.fencing_token < self._policy.retry.max_tries:
+        if error.retryable and job.claims < self._policy.retry.max_tries:
             raise InputsDelayedError(error.message, error.retry_after) from error
         if job.attempt is None:
             await self._refused(job, None, error)

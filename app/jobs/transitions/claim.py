@@ -50,9 +50,9 @@ class ClaimTerms:
     """On which terms a worker claims."""
 
     worker_id: UUID
-    after: UUID
+    scan_from_owner: UUID
     """The owner at whom reading the queue begins."""
-    served: UUID
+    last_served_owner: UUID
     """The owner whose job it took last: the others come first now."""
     ageing: timedelta
     """The wait that counts as one step of priority."""
@@ -203,7 +203,7 @@ async def claim(db: DatabasePool, queue: str, terms: ClaimTerms, *, limit: int) 
     A worker whose row is gone gets none.
     """
     values = (
-        *(queue, terms.worker_id, limit, terms.after, terms.served, terms.ageing.total_seconds()),
+        *(queue, terms.worker_id, limit, terms.scan_from_owner, terms.last_served_owner, terms.ageing.total_seconds()),
         *(list(terms.limits), list(terms.limits.values()), terms.trial_pause),
     )
     if terms.limits:

@@ -111,7 +111,7 @@ class Runner:
         self._loops = [
             asyncio.create_task(self._keep_lease()),
             asyncio.create_task(self._repeat(self._sweep, lease / BEATS_PER_LEASE)),
-            asyncio.create_task(self._repeat(self._sweep_waiting, interval)),
+            asyncio.create_task(self._repeat(self._handle_urgent, interval)),
             asyncio.create_task(self._repeat(self._parts.late_results.start_due_checks, interval)),
             asyncio.create_task(self._parts.callbacks.listen(self._poll_now)),
             asyncio.create_task(self._repeat(self._parts.callbacks.fetch_keys, KEYS_EVERY)),
@@ -167,8 +167,8 @@ class Runner:
         """Claim once; True if more can be claimed now."""
         terms = ClaimTerms(
             worker_id=self.worker_id,
-            after=slots.after,
-            served=slots.served,
+            scan_from_owner=slots.scan_from_owner,
+            last_served_owner=slots.last_served_owner,
             ageing=self._settings.ageing,
             limits=self._settings.provider_limits,
             trial_pause=self._settings.trial_pause,
@@ -176,9 +176,9 @@ class Runner:
         async with self._claiming:
             claimed = await claim(self._db, queue, terms, limit=limit)
             jobs = await self._take(queue, claimed.media)
-        slots.after = claimed.next_owner or NOBODY
+        slots.scan_from_owner = claimed.next_owner or NOBODY
         if jobs:
-            slots.served = jobs[-1].owner_id
+            slots.last_served_owner = jobs[-1].owner_id
         return claimed.next_owner is not None or (bool(jobs) and claimed.more)
 
     async def _claim_suspects(self, queue: str, slots: QueueSlots) -> None:
@@ -253,18 +253,22 @@ class Runner:
             await keep_going(work())
             await asyncio.sleep(pause.total_seconds())
 
-    async def _sweep_waiting(self) -> None:
-        """What cannot wait for the next sweep."""
-        await sweep.sweep_waiting(self._db)
+    async def _handle_urgent(self) -> None:
+        """What cannot wait for the next sweep: deadlines, cancel requests, callbacks, fallbacks and poison suspects."""
+        await sweep.sweep_urgent(self._db)
         await self._parts.fallback.move_waiting()
+        await self._deliver_cancel_requests()
+        self._poll_now(await self._parts.callbacks.take_callbacks(self.worker_id))
+        for queue, slots in self._queues.items():
+            await self._claim_suspects(queue, slots)
+
+    async def _deliver_cancel_requests(self) -> None:
+        """Tell the jobs held here whose owners want them canceled."""
         requested = {Lease(row.id, row.fence) for row in await queries.cancel_requests(self._db, self.worker_id)}
         for slots in self._queues.values() if requested else ():
             for lease, (job, _) in slots.jobs.items():
                 if lease in requested:
                     job.request_cancel()
-        self._poll_now(await self._parts.callbacks.take_callbacks(self.worker_id))
-        for queue, slots in self._queues.items():
-            await self._claim_suspects(queue, slots)
 
     def _poll_now(self, media_ids: Collection[UUID]) -> None:
         """Their providers have called back: poll them now."""

@@ -49,9 +49,9 @@ class QueueSlots:
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     backlog: bool = False
     """Whether more is due than there was room for, so that a free slot is a reason to claim."""
-    after: UUID = NOBODY
+    scan_from_owner: UUID = NOBODY
     """The owner at whom the next claim begins to read the queue."""
-    served: UUID = NOBODY
+    last_served_owner: UUID = NOBODY
     """The owner whose job was taken last."""
 
     @property

@@ -47,7 +47,7 @@ async def sweep(db: DatabasePool, worker_id: UUID, *, lease: timedelta, most_tak
     return {row.queue for row in returned}
 
 
-async def sweep_waiting(db: DatabasePool) -> None:
+async def sweep_urgent(db: DatabasePool) -> None:
     """What cannot wait for the next sweep: deadlines, canceled media that are back in the queue, pauses."""
     expired = await expiry.expire_waiting(db, DEADLINE_EXCEEDED.as_json)
     if expired:

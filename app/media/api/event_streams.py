@@ -20,7 +20,7 @@ from app.core.http_server.sse import PING, PING_SECONDS, RECONNECT_MILLISECONDS,
 from app.jobs.public_events import EVENT_TYPES
 from app.jobs.states import FINAL, MediaEvent, MediaStatus
 from app.media.api.dependencies import MediaDependencies
-from app.media.events.history import (
+from app.media.events.history_reads import (
     BATCH_ROWS,
     HistoryEntry,
     LogEntry,

@@ -17,7 +17,7 @@ from app.media import service
 from app.media.api.dependencies import media_dependencies
 from app.media.api.event_streams import EventFilter, MediaEvents, OwnerEvents
 from app.media.errors import MediaNotFoundError
-from app.media.events.history import MediaPosition
+from app.media.events.history_reads import MediaPosition
 
 router = APIRouter(prefix="/media", tags=["events"], route_class=HotRoute)
 

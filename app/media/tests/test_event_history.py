@@ -6,13 +6,13 @@ from uuid import UUID
 import asyncpg
 
 from app.auth.principal import DEFAULT_OWNER_ID
-from app.media.events import history
-from app.media.events.history import MediaPosition, OwnerPosition
+from app.media.events import history_reads
+from app.media.events.history_reads import MediaPosition, OwnerPosition
 
 
 async def test_history_row_committed_late_under_a_lower_id_is_not_missed(db, client, settings):
     media = await client.faulty()
-    start = await history.oldest_running_transaction(db) - 1
+    start = await history_reads.oldest_running_transaction(db) - 1
     position = OwnerPosition(DEFAULT_OWNER_ID, start, 2**53)
     insert = """INSERT INTO media_history (media_id, owner_id, event, status)
         VALUES ($1, $2, 'claimed', 'PROCESSING') RETURNING id"""
@@ -24,9 +24,9 @@ async def test_history_row_committed_late_under_a_lower_id_is_not_missed(db, cli
         lower = await slow.fetchval(insert, UUID(media["id"]), DEFAULT_OWNER_ID)
         higher = (await db.fetchrow(insert, UUID(media["id"]), DEFAULT_OWNER_ID))["id"]
 
-        before = (await history.read_owners(db, [position]))[0]
+        before = (await history_reads.read_owners(db, [position]))[0]
         await transaction.commit()
-        after = (await history.read_owners(db, [position]))[0]
+        after = (await history_reads.read_owners(db, [position]))[0]
 
     assert lower < higher
     assert (before.history, before.held_back) == ([], True)
@@ -37,8 +37,8 @@ async def test_streams_at_the_same_position_share_one_result(client, db):
     media = await client.faulty()
     start, missing = MediaPosition(UUID(media["id"]), 0, 0, 0), MediaPosition(UUID(int=1), 0, 0, 0)
 
-    first, nothing, second = await history.read_media(db, [start, missing, start])
-    old, new, again = await history.read_owners(
+    first, nothing, second = await history_reads.read_media(db, [start, missing, start])
+    old, new, again = await history_reads.read_owners(
         db,
         [
             OwnerPosition(DEFAULT_OWNER_ID, 0, 0),

@@ -22,7 +22,7 @@ async def claim_all(db, worker_id, *, limit, **terms):
     """Everything that can be claimed, in the order of the claims, as a runner makes them."""
     claimed = []
     while rows := await claim(db, "network", worker_id=worker_id, limit=limit, **terms):
-        terms["served"] = rows[-1].owner_id
+        terms["last_served_owner"] = rows[-1].owner_id
         claimed += rows
     return claimed
 
@@ -83,7 +83,7 @@ async def test_all_owners_are_served_where_there_are_more_than_one_claim_reads(d
     for _ in range(30):
         answer = await claim_transition.claim(db, "network", claim_terms(worker_id, **position), limit=200)
         claimed |= {row.id for row in answer.media}
-        position = {"after": answer.next_owner} if answer.next_owner else {}
+        position = {"scan_from_owner": answer.next_owner} if answer.next_owner else {}
 
     assert len(claimed) == 2500
 
