@@ -28,7 +28,7 @@ def test_last_attempt_is_not_followed_by_another():
 
 
 def test_pause_is_limited_however_many_attempts():
-    assert POLICY.pause(10_000).total_seconds() <= 60 * 1.25
+    assert POLICY.backoff(10_000).total_seconds() <= 60 * 1.25
 
 
 def test_retry_after_of_the_provider_is_respected():
