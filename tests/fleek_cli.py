@@ -16,7 +16,7 @@ import psutil
 
 from app.core.database.migrations import ROOT
 from app.embedded.process import LOOPBACK, port_is_free
-from tests.nursery import nursery
+from tests.fork_server import fork_server
 
 READY = "Ctrl-C stops everything"
 
@@ -29,7 +29,7 @@ def free_api_port() -> int:
 def fleek(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     surroundings = bare_environment(folder) | environment
-    return nursery().run(["app.cli.main", *arguments], environment=surroundings, folder=folder, timeout=60)
+    return fork_server().run(["app.cli.main", *arguments], environment=surroundings, folder=folder, timeout=60)
 
 
 def bare_environment(folder: Path) -> dict[str, str]:

@@ -29,7 +29,7 @@ from app.jobs.transitions.claim import ClaimTerms
 from app.jobs.transitions.claim import claim as claim_once
 from app.jobs.transitions.request import NewMedia
 from app.jobs.worker.slots import NOBODY
-from tests.nursery import nursery
+from tests.fork_server import fork_server
 
 if TYPE_CHECKING:
     from app.jobs.worker.runner import Runner
@@ -212,7 +212,7 @@ class Program:
 
 
 class Forked(Program):
-    """API or worker; they start at once, as the nursery has imported all that they need."""
+    """API or worker; they start at once, as the fork server has imported all that they need."""
 
     def __init__(
         self, *arguments: str, environment: dict[str, str], log: Path, hand_over: tuple[int, ...] = ()
@@ -221,7 +221,7 @@ class Forked(Program):
         super().__init__(*arguments, environment=environment, log=log)
 
     def _start(self, arguments: tuple[str, ...], environment: dict[str, str], folder: Path) -> Any:
-        return nursery().fork(
+        return fork_server().fork(
             arguments, environment=environment, folder=folder, log=self._log, hand_over=self._hand_over
         )
 

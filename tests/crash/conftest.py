@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.crash.fleet import Fleet
-from tests.nursery import nursery
+from tests.fork_server import fork_server
 from tests.support import BUCKET, dsn_of, on_server
 
 _numbers = itertools.count(1)
@@ -23,7 +23,7 @@ def new_fleet(engines, base_settings, template, tmp_path_factory):
         environment = {**engines.environment(), "DATABASE_URL": dsn_of(base_settings, name), "BUCKET_NAME": BUCKET}
         environment |= changes
         try:
-            async with Fleet(environment, tmp_path_factory.mktemp(name), nursery()) as running:
+            async with Fleet(environment, tmp_path_factory.mktemp(name), fork_server()) as running:
                 yield running
         finally:
             await on_server(base_settings, f"DROP DATABASE {name} WITH (FORCE)")

@@ -20,7 +20,7 @@ import httpx2
 
 from app.core.database.migrations import ROOT
 from app.embedded.process import Command, ManagedProcess
-from tests.nursery import Nursery
+from tests.fork_server import ForkServer
 from tests.support import listening_socket
 
 PLUGIN: Final = Path(__file__).with_name("plugin")
@@ -49,15 +49,15 @@ def pace() -> dict[str, str]:
     }
 
 
-class Nursling(ManagedProcess):
-    """The same, forked by a nursery."""
+class ForkedProcess(ManagedProcess):
+    """The same, forked by a fork server."""
 
-    def __init__(self, nursery: Nursery, command: Command, inherited: Sequence[int]) -> None:
+    def __init__(self, fork_server: ForkServer, command: Command, inherited: Sequence[int]) -> None:
         self._command = command
         self._stop_requested = False
         with command.log.open("ab") as log:
             self._log_start = log.tell()
-        self._process = nursery.fork(
+        self._process = fork_server.fork(
             command.argv[2:],
             environment=command.environment,
             folder=command.folder,
@@ -69,16 +69,16 @@ class Nursling(ManagedProcess):
 class Fleet:
     """An async context manager; the simulator and the API run as long as it does."""
 
-    def __init__(self, engines: Mapping[str, str], folder: Path, nursery: Nursery | None = None) -> None:
+    def __init__(self, engines: Mapping[str, str], folder: Path, fork_server: ForkServer | None = None) -> None:
         """Choose where; nothing runs yet.
 
         Args:
             engines: The variables that lead to migrated engines with a bucket, with BUCKET_NAME.
             folder: For logs.
-            nursery: Who starts the processes; None: they are started as an operator does.
+            fork_server: Who starts the processes; None: they are started as an operator does.
         """
         self._folder = folder
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._numbers = itertools.count(1)
         self._stack = AsyncExitStack()
         self._sockets = [listening_socket(backlog=512) for _ in range(2)]
@@ -184,8 +184,8 @@ class Fleet:
             log=self._folder / f"{module.rpartition('.')[2]}.log",
             orphan_signal=signal.SIGKILL,
         )
-        if self._nursery is not None:
-            return Nursling(self._nursery, command, inherited or [])
+        if self._fork_server is not None:
+            return ForkedProcess(self._fork_server, command, inherited or [])
         return ManagedProcess(command, inherited=inherited or [])
 
     def _end_all(self) -> None:

@@ -14,7 +14,7 @@ from tests.crash.audit import audit, died, rest
 from tests.crash.fleet import Fleet, eventually, kill
 from tests.crash.orders import ASK, COMPLETED, FAILED, HELD, Order, ask, mixed
 from tests.crash.outages import away, frozen
-from tests.nursery import nursery
+from tests.fork_server import fork_server
 from tests.support import make_settings, migrate
 
 AWAY_SECONDS = 1.0
@@ -36,7 +36,7 @@ async def fleet(own_engines, tmp_path_factory):
     await asyncio.to_thread(migrate, settings.database_dsn)
     await S3Store(settings).prepare()
     environment = {**own_engines.environment(), "BUCKET_NAME": settings.bucket_name}
-    async with Fleet(environment, tmp_path_factory.mktemp("outages"), nursery()) as running:
+    async with Fleet(environment, tmp_path_factory.mktemp("outages"), fork_server()) as running:
         workers = [running.start_worker() for _ in range(2)]
         await eventually(running.registered, lambda pids: {worker.pid for worker in workers} <= pids)
         yield running

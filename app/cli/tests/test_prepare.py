@@ -12,13 +12,15 @@ from app.core.ids import new_id
 from app.jobs.worker import leases
 from app.storage.s3 import S3Store
 from tests.fleek_cli import NOWHERE, bare_environment, fleek
-from tests.nursery import nursery
+from tests.fork_server import fork_server
 from tests.support import dsn_of, environment_of, make_settings, on_server
 
 
 def health_check(module, *arguments, folder, **environment):
     surroundings = bare_environment(folder) | environment
-    return nursery().run([f"app.cli.checks.{module}", *arguments], environment=surroundings, folder=folder, timeout=60)
+    return fork_server().run(
+        [f"app.cli.checks.{module}", *arguments], environment=surroundings, folder=folder, timeout=60
+    )
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from app.core.config import Settings
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
 from tests.fleek_cli import bare_environment, fleek
-from tests.nursery import nursery
+from tests.fork_server import fork_server
 
 SOUND = {
     "ENVIRONMENT": "production",
@@ -119,7 +119,7 @@ def test_risky_setting_raises_a_caution(read, change, named):
 )
 def test_every_program_refuses_to_start_with_one_line(program, tmp_path):
     surroundings = bare_environment(tmp_path) | DEFAULTS
-    done = nursery().run(program, environment=surroundings, folder=tmp_path, timeout=60)
+    done = fork_server().run(program, environment=surroundings, folder=tmp_path, timeout=60)
 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -17,7 +17,7 @@ from app.media_generator.local_media_generator.pipeline import picture_of
 from app.media_generator.local_media_generator.process import ComputeProcess
 from tests.support import eventually
 
-MODEL = "tests.providers.obedient_model"
+MODEL = "tests.providers.scripted_model"
 
 
 @pytest.fixture

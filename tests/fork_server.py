@@ -1,9 +1,9 @@
-"""Processes without the second that each spends on its imports: one has imported it all, and forks whatever is started.
+"""A fork server: a process that has imported everything, and forks each program that a test starts.
 
-What is forked becomes the program that `python -m` would start: environment, arguments, log and open files of its own.
-Nothing of the product has run in it before: the nursery reads no settings. It ends with its parent, and with it all
-that it has forked. `fleek up`, app/cli/tests/test_serve_worker.py and `python -m tests.crash` start programs in the
-usual way.
+It saves the second that each program would spend on its imports. What is forked becomes the program that `python -m`
+would start, with its own environment, arguments, log and open files. Nothing of the product has run in it before: the
+fork server reads no settings. When its parent ends, it ends, together with everything that it has forked.
+`fleek up`, app/cli/tests/test_serve_worker.py and `python -m tests.crash` start programs in the usual way.
 """
 
 import atexit
@@ -52,23 +52,23 @@ PRELOADED: Final = (
     *("app.cli.jobs.commands", "app.cli.models.commands", "app.cli.prepare.command", "app.cli.checks.bucket"),
     *("app.cli.checks.doctor", "app.cli.listen.command", "app.cli.new_provider.new_provider_command"),
 )
-LARGEST_ORDER: Final = 2**16
+MAX_REQUEST_BYTES: Final = 2**16
 MOST_FILES: Final = 8
 FIRST_FREE: Final = 512
-"""Above all files that the nursery has open."""
-LOOK_SECONDS: Final = 0.02
+"""Above all files that the fork server has open."""
+POLL_SECONDS: Final = 0.02
 
 
 class Forked:
-    """A process that the nursery has forked; the same in short as a Popen."""
+    """A process that the fork server has forked; a small Popen."""
 
-    def __init__(self, nursery: "Nursery", pid: int) -> None:
-        self._nursery = nursery
+    def __init__(self, fork_server: "ForkServer", pid: int) -> None:
+        self._fork_server = fork_server
         self.pid = pid
 
     @property
     def returncode(self) -> int | None:
-        return self._nursery.status(self.pid)
+        return self._fork_server.status(self.pid)
 
     def poll(self) -> int | None:
         return self.returncode
@@ -82,17 +82,17 @@ class Forked:
         while (status := self.poll()) is None:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return status
 
 
-class Nursery:
-    """The nursery's process, and how to have it fork."""
+class ForkServer:
+    """The fork_server's process, and how to have it fork."""
 
     def __init__(self) -> None:
-        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ended = dict[int, int]()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", __name__, str(number)]
@@ -101,7 +101,7 @@ class Nursery:
             )
 
     def close(self) -> None:
-        self._line.close()
+        self._connection.close()
         self._process.wait()
 
     def fork(
@@ -114,33 +114,33 @@ class Nursery:
         errors: Path | None = None,
         hand_over: Sequence[int] = (),
     ) -> Forked:
-        """What `python -m` with these arguments is, in a session of its own.
+        """Start what `python -m` starts with these arguments, in a session of its own.
 
         Args:
             arguments: A module, and those of its own.
-            environment: The whole of it.
-            folder: Where it works.
+            environment: All of its variables.
+            folder: Its working directory.
             log: Where its output is appended.
-            errors: And what it says on standard error; None: there, too.
-            hand_over: Open files that it gets under their numbers.
+            errors: Where its standard error is appended; None: to the log.
+            hand_over: Open files that it inherits, under the same numbers.
         """
-        order = {
+        request = {
             "arguments": arguments,
             "environment": dict(environment),
             "folder": str(folder),
             "output": [str(log), str(errors or log)],
             "files": hand_over,
         }
-        with self._turn:
-            socket.send_fds(self._line, [json.dumps(order).encode()], hand_over)
-            while "forked" not in (told := self._hear()):
+        with self._lock:
+            socket.send_fds(self._connection, [json.dumps(request).encode()], hand_over)
+            while "forked" not in (message := self._receive()):
                 continue
-        return Forked(self, told["forked"])
+        return Forked(self, message["forked"])
 
     def run(
         self, arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """The same to its end, as of `subprocess.run`."""
+        """Run it to its end, as `subprocess.run` does."""
         with TemporaryDirectory(prefix="fleek-run-") as place:
             output, errors = Path(place, "output"), Path(place, "errors")
             program = self.fork(arguments, environment=environment, folder=folder, log=output, errors=errors)
@@ -151,34 +151,34 @@ class Nursery:
             return subprocess.CompletedProcess(arguments, status, output.read_text(), errors.read_text())
 
     def status(self, pid: int) -> int | None:
-        """As of `Popen.poll`."""
-        with self._turn:
-            while select.select([self._line], [], [], 0)[0]:
-                self._hear()
+        """As `Popen.poll`."""
+        with self._lock:
+            while select.select([self._connection], [], [], 0)[0]:
+                self._receive()
         return self._ended.get(pid)
 
-    def _hear(self) -> dict[str, int]:
-        told = json.loads(self._line.recv(LARGEST_ORDER))
-        if "ended" in told:
-            self._ended[told["ended"]] = told["status"]
-        return told
+    def _receive(self) -> dict[str, int]:
+        message = json.loads(self._connection.recv(MAX_REQUEST_BYTES))
+        if "ended" in message:
+            self._ended[message["ended"]] = message["status"]
+        return message
 
 
 @cache
-def nursery() -> Nursery:
-    """The one of this process of tests; started when it is needed first."""
-    made = Nursery()
+def fork_server() -> ForkServer:
+    """The fork server of this test process, started when it is first needed."""
+    made = ForkServer()
     atexit.register(made.close)
     return made
 
 
 def main() -> None:
-    line = socket.socket(fileno=int(sys.argv[1]))
+    connection = socket.socket(fileno=int(sys.argv[1]))
     for name in PRELOADED:
         importlib.import_module(name)
-    # Its settings are read at its import, and are another process's.
+    # It reads settings when it is imported, and they would be those of another process.
     assert "app.tasks.broker" not in sys.modules
-    # A thread is not forked, and what it holds would be held for ever.
+    # A thread is not forked, and a lock that it holds would stay locked.
     assert threading.active_count() == 1
     gc.collect()
     gc.freeze()
@@ -188,54 +188,54 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake.fileno())
     try:
-        while _serve(line, woken, forked):
+        while _serve(connection, woken, forked):
             continue
     finally:
         for pid in forked:
             os.kill(pid, signal.SIGKILL)
 
 
-def _serve(line: socket.socket, woken: socket.socket, forked: set[int]) -> bool:
-    """Fork what is asked for, or tell what has ended; False: nobody asks any more."""
-    ready, _, _ = select.select([line, woken], [], [])
+def _serve(connection: socket.socket, woken: socket.socket, forked: set[int]) -> bool:
+    """Fork what is requested, or report what has ended; False: the parent has ended."""
+    ready, _, _ = select.select([connection, woken], [], [])
     if woken in ready:
-        woken.recv(LARGEST_ORDER)
+        woken.recv(MAX_REQUEST_BYTES)
         for pid in list(forked):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 forked.discard(pid)
-                line.send(json.dumps({"ended": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
-    if line in ready:
-        order, files, _, _ = socket.recv_fds(line, LARGEST_ORDER, MOST_FILES)
-        if not order:
+                connection.send(json.dumps({"ended": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+    if connection in ready:
+        request, files, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, MOST_FILES)
+        if not request:
             return False
         settled, done = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(order), files)
+            _become(json.loads(request), files)
         for file in (*files, done):
             os.close(file)
         # Until it has its own session and files, or is dead.
         os.read(settled, 1)
         os.close(settled)
         forked.add(pid)
-        line.send(json.dumps({"forked": pid}).encode())
+        connection.send(json.dumps({"forked": pid}).encode())
     return True
 
 
-def _become(order: dict[str, Any], files: Sequence[int]) -> NoReturn:
-    """Be the program that was asked for."""
+def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
+    """Become the requested program."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        _arrange(order, files)
-        os.chdir(order["folder"])
+        _arrange(request, files)
+        os.chdir(request["folder"])
         os.environ.clear()
-        os.environ.update(order["environment"])
+        os.environ.update(request["environment"])
         sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        module, *arguments = order["arguments"]
+        module, *arguments = request["arguments"]
         sys.argv = [module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         status = 0
@@ -246,21 +246,21 @@ def _become(order: dict[str, Any], files: Sequence[int]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - what Python prints of a program
         traceback.print_exc()
     finally:
-        # Nothing of the nursery goes on here.
+        # Nothing of the fork server may continue here.
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
 
-def _arrange(order: dict[str, Any], files: Sequence[int]) -> None:
+def _arrange(request: dict[str, Any], files: Sequence[int]) -> None:
     """Open files as the program expects them: those it inherits under the numbers that they had; all others close."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number, name in enumerate(order["output"], 1):
+    for number, name in enumerate(request["output"], 1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), number)
     kept = [fcntl.fcntl(file, fcntl.F_DUPFD, FIRST_FREE) for file in files]
-    os.closerange(3, FIRST_FREE)  # the nursery's pipe, too: whoever waits for this process has its log from here on
-    for file, number in zip(kept, order["files"], strict=True):
+    os.closerange(3, FIRST_FREE)  # the fork server's pipe, too: whoever waits for this process has its log from here on
+    for file, number in zip(kept, request["files"], strict=True):
         os.dup2(file, number)
         os.close(file)
 
