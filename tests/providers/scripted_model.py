@@ -12,7 +12,7 @@ ERRORS = {
 }
 
 
-class Obedient:
+class ScriptedModel:
     def __init__(self):
         if "cannot load" in sys.argv:
             raise FileNotFoundError("/srv/models is empty")
@@ -39,4 +39,4 @@ class Obedient:
 
 
 if __name__ == "__main__":
-    serve(Obedient)
+    serve(ScriptedModel)
