@@ -1,4 +1,4 @@
-"""The harness itself: a simulator, adapters or an audit that were wrong would prove nothing.
+"""The harness itself: a simulator, adapters or an audit that were wrong would prove nothing."""
 
 import importlib.util
 import re
