@@ -178,7 +178,7 @@ def _offer(catalogue: Catalogue, provider: MediaGeneratorModel, card: ModelCard)
         hidden=catalogue.is_hidden(full_name),
         queue="local" if overridden.local else "network",
         defaults=defaults(schema),
-        takes_files=b'"format":"uri"' in msgspec.json.encode(schema),
+        takes_files=b'"format":"uri"' in msgspec.json.encode(dict(schema)),
     )
 
 

@@ -126,3 +126,41 @@ async def test_item_of_a_cancelled_caller_is_not_written_after_an_outage(monkeyp
 
     assert await group(2) == 2
     assert written == [2]
+
+
+async def test_item_that_cannot_be_written_now_holds_up_no_later_one(monkeypatch):
+    monkeypatch.setattr(group_commit, "SHORTEST_PAUSE", 0.02)
+    locked = {"locked"}
+
+    async def write(items):
+        if locked & set(items):
+            raise TimeoutError
+        return list(items)
+
+    group = GroupCommit(write, shared=(TimeoutError,), persist=True)
+    stuck = asyncio.create_task(group("locked"))
+    for number in range(20):
+        await asyncio.wait_for(group(number), 5)
+        await asyncio.sleep(0.005)
+    assert not stuck.done()
+
+    locked.clear()
+    assert await stuck == "locked"
+
+
+async def test_later_item_does_not_wait_out_the_pause_of_an_earlier_one(monkeypatch):
+    monkeypatch.setattr(group_commit, "SHORTEST_PAUSE", 3600.0)
+    outages = iter([OSError("down")])
+
+    async def write(items):
+        for outage in outages:
+            raise outage
+        return list(items)
+
+    group = GroupCommit(write, shared=(OSError,), persist=True)
+    earlier = asyncio.create_task(group(1))
+    await asyncio.sleep(0.01)
+
+    assert await asyncio.wait_for(group(2), 5) == 2
+    assert not earlier.done()
+    earlier.cancel()
