@@ -81,7 +81,8 @@ async def test_persistent_write_is_repeated_until_the_other_side_is_back(monkeyp
     group = GroupCommit(write, shared=(OSError,), persist=True)
 
     assert await asyncio.gather(*(group(number) for number in range(3))) == [0, 1, 2]
-    assert len(rounds) == 3
+    assert rounds[0] == [0, 1, 2]
+    assert len(rounds) > 2
 
 
 async def test_persistent_write_still_fails_the_invalid_item_alone(monkeypatch):
