@@ -32,7 +32,7 @@ class Hook(asyncio.Protocol):
     """A receiver that answers 204 at once."""
 
     arrived: Final[dict[str, float]] = {}
-    """When the end of a media arrived, by the clock of this machine."""
+    """When the end of a media item arrived, by the clock of this machine."""
     count = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,4 +1,4 @@
-"""Tables of what was measured beside what design.md demands."""
+"""Tables of what was measured beside its targets."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What section 12 of the design asks for; `at_most` tells which side is the good one."""
+    """The target of a row; `at_most` tells which side is the good one."""
 
     must: float | None
     good: float | None

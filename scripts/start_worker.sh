@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a worker alone, with your own engines (.env.local); run scripts/init.sh first.
+# Starts a worker alone, on the same engines as scripts/start_api.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v uv >/dev/null || { echo "uv is missing: pip install uv" >&2; exit 2; }

@@ -74,7 +74,7 @@ async def call_back(api, attempt_id, body=b"", **headers):
 
 
 async def polled_media(client, provider):
-    """A media whose provider has been polled once and will not be again by itself, and its attempt's id."""
+    """A media item whose provider has been polled once and will not be again by itself, and its attempt's id."""
     media = await client.faulty()
     await eventually(lambda: asyncio.sleep(0, provider.polls))
     (attempt_id,) = provider.submitted
@@ -82,7 +82,7 @@ async def polled_media(client, provider):
 
 
 async def media_judged_not_sent(client, provider, *, status):
-    """A media and its attempt, which the provider accepted although it is recorded as not sent."""
+    """A media item and its attempt, which the provider accepted although it is recorded as not sent."""
     provider.denials, provider.done = 1, True
     media = await client.faulty()
     await eventually(lambda: client.media(media), lambda seen: (seen["status"], seen["number_of_tries"]) == (status, 1))

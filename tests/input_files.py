@@ -71,7 +71,7 @@ def data_uri(content=PNG):
 
 
 async def generate(client, **given):
-    """A media with this input."""
+    """A media item with this input."""
     return await client.generate(model="dummy/faulty", input=given)
 
 

@@ -84,14 +84,14 @@ def completion_of(lease, attempt_id):
 
 
 async def media_with_open_attempt(client, db, worker_id):
-    """A media that this worker holds, the lease on it, and the id of its attempt."""
+    """A media item that this worker holds, the lease on it, and the id of its attempt."""
     media = await client.faulty()
     lease = await claim_lease(db, worker_id)
     return media, lease, await begin_attempt(db, lease)
 
 
 async def media_of_a_dead_worker(client, db, **plan):
-    """A media, and its attempt whose worker died between intent and answer."""
+    """A media item, and its attempt whose worker died between intent and answer."""
     media = await client.faulty(**plan)
     lease = await claim_lease(db, await register_worker(db, "dead"))
     attempt_id = await begin_attempt(db, lease)

@@ -140,7 +140,7 @@ class Client:
 
 
 async def attempts_of(client: Client, media: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every try of a media, as its owner sees them."""
+    """Every try of a media item, as its owner sees them."""
     return (await client.api.get(f"/media/{media['id']}/attempts")).json()["items"]
 
 

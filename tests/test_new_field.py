@@ -1,8 +1,9 @@
-"""The recipe of CONTRIBUTING for a new field of a media, executed on a copy of the code."""
+"""The recipe of CONTRIBUTING for a new field of a media item, executed on a copy of the code."""
 
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -54,8 +55,9 @@ def insert(path, class_name, lines):
 def test_new_field_of_a_media_needs_three_files_and_a_migration(tmp_path, settings):
     for part in ("app", "alembic", "fleek"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
-    recipe = (ROOT / "CONTRIBUTING.md").read_text().partition("## A new field of a media")[2]
+    for file in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path)
+    recipe = (ROOT / "CONTRIBUTING.md").read_text().partition("## A new field of a media item")[2]
     steps = STEP.findall(recipe)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **environment_of(settings)}
 
@@ -67,9 +69,15 @@ def test_new_field_of_a_media_needs_three_files_and_a_migration(tmp_path, settin
 
     for class_name, path, lines in steps:
         insert(tmp_path / path, class_name, textwrap.dedent(lines))
-    run("-m", "alembic", "revision", "--autogenerate", "-m", "title of a media")
-    run("-m", "alembic", "upgrade", "head")
+    commands = re.findall(r"^ *uv run --env-file .fleek/env (alembic .*)$", recipe, re.MULTILINE)
+    for command in commands:
+        run("-m", *shlex.split(command))
+    run("-m", "ruff", "check", "alembic")
+    run("-m", "ruff", "format", "--check", "alembic")
     run("-c", PROGRAM)
+    (discard,) = re.findall(r"`uv run --env-file .fleek/env (alembic downgrade .*)`", recipe)
+    run("-m", *discard.split())
 
+    assert len(commands) == 2
     assert len(steps) == MOST_FILES
     assert len({path for _, path, _ in steps}) < MOST_FILES

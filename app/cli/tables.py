@@ -68,7 +68,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def colored(status: str) -> Text:
-    """The status of a media or an attempt, in its colour."""
+    """The status of a media item or an attempt, in its colour."""
     return Text(status, Style.parse(_COLOURS.get(MediaStatus(status), "none") if status in _COLOURS else "none"))
 
 

@@ -1,4 +1,4 @@
-"""Errors of a media that no provider has caused."""
+"""Errors of a media item that no provider has caused."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,7 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a media ended with ERROR: the `error` that its owner reads."""
+    """Why a media item ended with ERROR: the `error` that its owner reads."""
 
     code: str
     message: str

@@ -187,7 +187,7 @@ class Attempt(Base):
 
 
 class MediaHistory(Base):
-    """One row for each event of a media."""
+    """One row for each event of a media item."""
 
     __tablename__ = "media_history"
     __table_args__ = (

@@ -26,7 +26,7 @@ class JobPolicy:
     circuit_pause: timedelta
     """How long nothing is submitted to a provider whose key or credit is bad, before one media may try."""
     late_result: timedelta
-    """How long after the end of a media its purchase is still followed up."""
+    """How long after the end of a media item its purchase is still followed up."""
     silence: timedelta
     """How long a provider may take before it is given up."""
     callback_base: str | None = None

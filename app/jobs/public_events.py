@@ -1,4 +1,4 @@
-"""The public name of each event of a media, for webhooks and event streams."""
+"""The public name of each event of a media item, for webhooks and event streams."""
 
 from types import MappingProxyType
 from typing import Final

@@ -16,7 +16,7 @@ MOST_AHEAD: Final = 1000
 
 
 class Content(Row, frozen=True):
-    """The status of a media, and where one of its files is."""
+    """The status of a media item, and where one of its files is."""
 
     status: str
     key: str | None
@@ -36,7 +36,7 @@ class StreamLength(Row, frozen=True):
 
 
 class RoutedMedia(Row, frozen=True):
-    """A media that waits for a target of its route."""
+    """A media item that waits for a target of its route."""
 
     id: UUID
     fence: int
@@ -51,7 +51,7 @@ class _Reference(Row, frozen=True):
 
 
 class HeldMedia(Row, frozen=True):
-    """A media that a worker holds, with the fencing token of its claim."""
+    """A media item that a worker holds, with the fencing token of its claim."""
 
     id: UUID
     fence: int
@@ -70,7 +70,7 @@ WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
 
 
 async def content(db: DatabasePool, media_id: UUID, owner_id: UUID, index: int) -> Content | None:
-    """The status of a media and the place of one of its files; None: the owner has no such media."""
+    """The status of a media item and the place of one of its files; None: the owner has no such media."""
     return await db.fetchrow_as(Content, _CONTENT, media_id, owner_id, index)
 
 

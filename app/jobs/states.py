@@ -1,4 +1,4 @@
-"""The states of a media and of an attempt, and which event leads from which to which. Imports nothing of ours."""
+"""The states of a media item and of an attempt, and which event leads from which to which. Imports nothing of ours."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class MediaStatus(StrEnum):
-    """Where a media stands."""
+    """Where a media item stands."""
 
     IN_QUEUE = "IN_QUEUE"  # waiting for a worker, or for `next_run`
     PROCESSING = "PROCESSING"  # one worker holds the lease
@@ -50,7 +50,7 @@ class CancelAnswer(StrEnum):
 
 
 class MoneySpent(StrEnum):
-    """Whether a media has cost money."""
+    """Whether a media item has cost money."""
 
     NO = "no"
     YES = "yes"
@@ -58,7 +58,7 @@ class MoneySpent(StrEnum):
 
 
 class MediaEvent(StrEnum):
-    """What happens to a media; each has one function in `transitions/`."""
+    """What happens to a media item; each has one function in `transitions/`."""
 
     REQUESTED = "requested"  # a client requested it
     CLAIMED = "claimed"  # a worker claimed it
@@ -110,20 +110,20 @@ FINAL: Final = frozenset({MediaStatus.COMPLETED, MediaStatus.ERROR, MediaStatus.
 """States that only the owner can leave, by requesting a retry."""
 
 OPEN_ATTEMPT: Final = frozenset({AttemptStatus.INTENDED, AttemptStatus.SUBMITTED})
-"""An attempt in one of these may still bring a result; a media has one at most."""
+"""An attempt in one of these may still bring a result; a media item has one at most."""
 
 HIGHEST_PRIORITY: Final = 9
 DEFAULT_PRIORITY: Final = 5
 RESUMED: Final = 10
-"""The rank of a media with an open attempt: money may be spent already, so it comes before every priority."""
+"""The rank of a media item with an open attempt: money may be spent already, so it comes before every priority."""
 SUSPECT: Final = 11
-"""The rank of a media whose worker died more than once; claimed apart from all others, a few at a time."""
+"""The rank of a media item whose worker died more than once; claimed apart from all others, a few at a time."""
 SHELVED: Final = -1
-"""The rank of a media whose model is paused: claims skip it."""
+"""The rank of a media item whose model is paused: claims skip it."""
 PAUSED_BY_OPERATOR: Final = "paused"
 """The code of models and providers that an operator has paused."""
 SUSPECT_FROM: Final = 2
-"""Takeovers that make a media a suspect."""
+"""Takeovers that make a media item a suspect."""
 
 
 def chart() -> str:

@@ -33,10 +33,10 @@ _NEWEST: Final = f"""SELECT * FROM (
 
 
 async def newest(db: DatabasePool, media_id: UUID, *, limit: int) -> Sequence[LogEvent]:
-    """The newest `limit` events of a media, oldest first."""
+    """The newest `limit` events of a media item, oldest first."""
     return await db.fetch_as(LogEvent, _NEWEST, media_id, limit)
 
 
 async def timeline(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> Sequence[LogEvent]:
-    """Up to `limit` events of a media, oldest first, after the event with the id `after`."""
+    """Up to `limit` events of a media item, oldest first, after the event with the id `after`."""
     return await db.fetch_as(LogEvent, _TIMELINE, media_id, after, limit)

@@ -70,7 +70,7 @@ class OperatorJob(Row, frozen=True):
 
 
 class LeaseHolder(Row, frozen=True):
-    """The worker that holds a media."""
+    """The worker that holds a media item."""
 
     takeovers: int
     """How many workers died while holding the media."""
@@ -133,7 +133,7 @@ async def jobs_by_id(db: DatabasePool, ids: Sequence[UUID]) -> list[OperatorJob]
 
 
 async def holder(db: DatabasePool, media_id: UUID) -> LeaseHolder:
-    """Who holds a media, and when it is due."""
+    """Who holds a media item, and when it is due."""
     (row,) = await db.fetch_as(LeaseHolder, _HOLDER, media_id)
     return row
 

@@ -42,7 +42,7 @@ class MediaRow(RequestColumns, frozen=True, kw_only=True):
 
     @classmethod
     def accepted(cls, new: NewMedia, accepted: Accepted) -> Self:
-        """A media that has just been requested."""
+        """A media item that has just been requested."""
         requested = {name: getattr(new, name) for name in RequestColumns.__struct_fields__}
         at = accepted.created_at
         return cls(
@@ -58,7 +58,7 @@ class MediaRow(RequestColumns, frozen=True, kw_only=True):
 
 
 class JobRow(Row, frozen=True):
-    """What changes in a media, read by its job."""
+    """What changes in a media item, read by its job."""
 
     job_id: UUID
     media_id: UUID
@@ -81,7 +81,7 @@ class JobRow(Row, frozen=True):
 
 
 class HistoryRow(Row, frozen=True):
-    """An event of a media."""
+    """An event of a media item."""
 
     id: int
     event: str
@@ -93,7 +93,7 @@ class HistoryRow(Row, frozen=True):
 
 
 class AttemptRow(Row, frozen=True):
-    """An attempt of a media."""
+    """An attempt of a media item."""
 
     id: UUID
     number: int
@@ -218,17 +218,17 @@ async def list_media(
 
 
 async def history(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> list[HistoryRow]:
-    """Up to `limit` events of a media, oldest first, after the event `after`."""
+    """Up to `limit` events of a media item, oldest first, after the event `after`."""
     return await db.fetch_as(HistoryRow, _HISTORY, media_id, after, limit)
 
 
 async def attempts(db: DatabasePool, media_id: UUID) -> list[AttemptRow]:
-    """Every attempt of a media, oldest first."""
+    """Every attempt of a media item, oldest first."""
     return await db.fetch_as(AttemptRow, _ATTEMPTS, media_id)
 
 
 async def money_spent(db: DatabasePool, media_id: UUID) -> str:
-    """Whether a media has cost money: a MoneySpent."""
+    """Whether a media item has cost money: a MoneySpent."""
     spent = f"SELECT {MONEY_SPENT} AS money_spent FROM media m WHERE m.id = $1"
     row = await db.fetchrow_as(_Spent, spent, media_id)
     return MoneySpent.NO if row is None else row.money_spent

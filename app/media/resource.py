@@ -1,4 +1,4 @@
-"""A media as JSON, from a row of `queries.py`; shaped as `api/schemas.py` describes."""
+"""A media item as JSON, from a row of `queries.py`; shaped as `api/schemas.py` describes."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -69,7 +69,7 @@ async def media(services: MediaServices, owner_id: UUID, media_id: UUID) -> Medi
 
 
 async def retry_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> MediaRow:
-    """Retry a media that ended without a result; it may be charged again.
+    """Retry a media item that ended without a result; it may be charged again.
 
     Raises:
         MediaNotFoundError: The owner has none of that id.
@@ -95,7 +95,7 @@ class Canceling:
 
 
 async def cancel_media(services: MediaServices, owner_id: UUID, media_id: UUID) -> Canceling:
-    """Cancel a media: at once while it waits; while in progress, the request goes to its provider.
+    """Cancel a media item: at once while it waits; while in progress, the request goes to its provider.
 
     Raises:
         MediaNotFoundError: The owner has none of that id.
@@ -114,7 +114,7 @@ async def cancel_media(services: MediaServices, owner_id: UUID, media_id: UUID) 
 
 
 async def waiting(services: MediaServices, row: MediaRow | JobRow) -> Waiting | None:
-    """What a media waits for; None: it does not wait."""
+    """What a media item waits for; None: it does not wait."""
     return await services.queue_positions.waiting(row)
 
 

@@ -63,7 +63,7 @@ class ModelCard:
     local: bool = False
     """It computes on the worker's machine, so it occupies one of the few local slots."""
     time_limit: timedelta | None = None
-    """Time limit of a media whose request sets none; None: no limit."""
+    """Time limit of a media item whose request sets none; None: no limit."""
     price: Price | None = None
     """None: unknown."""
     status: ModelStatus = ModelStatus.ACTIVE

@@ -85,7 +85,7 @@ class WebhookDelivery(Base):
     media_id: Mapped[UUID | None]
     """Null: a test. No foreign key: a delivery outlives its media."""
     sequence: Mapped[int]
-    """The id of the event in `media_history`; it increases from event to event of a media. 0: a test."""
+    """The id of the event in `media_history`; it increases from event to event of a media item. 0: a test."""
     at: Mapped[datetime] = mapped_column(server_default=NOW)
     """When the event happened."""
     status: Mapped[str] = mapped_column(server_default=DeliveryStatus.PENDING)

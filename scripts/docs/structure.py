@@ -16,7 +16,7 @@ PURPOSE = {
     "core": "what every room may use",
     "embedded": "real engines from Python wheels",
     "idempotency": "idempotency keys",
-    "jobs": "the durable engine: makes a media happen, and survives",
+    "jobs": "the durable engine: makes a media item happen, and survives",
     "logs": "what was logged about a job",
     "media": "what clients ask for and see",
     "media_generator": "the provider side",

@@ -2,10 +2,10 @@
 
 - lost: accepted (answered with 202), and not in the database;
 - stuck: in the database, and not final when the patience was over;
-- bought twice: a media for which the provider was paid more than once, by the provider's own count;
+- bought twice: a media item for which the provider was paid more than once, by the provider's own count;
 - faults: whatever else does not agree.
 
-Recovery, by the database's clock, from `media_history` alone: from the last time that a worker claimed a media and
+Recovery, by the database's clock, from `media_history` alone: from the last time that a worker claimed a media item and
 then died with it (the `claimed` before its last `returned` with the reason `worker_gone`) to its final state. So it
 holds what that worker still did, the silence that its lease allows, the next worker's work and the provider's time.
 """

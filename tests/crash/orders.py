@@ -96,7 +96,7 @@ def mixed(prompt: str, chance: random.Random, *, longest: float = 3.0, rarely: f
 
 
 def may_end(model: str, plan: Mapping[str, Any], *, has_deadline: bool, is_canceled: bool) -> set[End]:
-    """How a media may end when workers die at any moment: nothing that was lost is guessed."""
+    """How a media item may end when workers die at any moment: nothing that was lost is guessed."""
     ends: set[End] = {FAILED if plan["mode"] == "fail_late" else COMPLETED}
     if has_deadline:
         ends.add(DEADLINE)

@@ -88,7 +88,7 @@ class Filler:
         """Requests with an idempotency key."""
 
     async def request(self, case: str, *, model: str = "dummy/faulty", key: str | None = None, **body: Any) -> None:
-        """Request a media; `plan` is its input, `key` its idempotency key."""
+        """Request a media item; `plan` is its input, `key` its idempotency key."""
         given = {"prompt": "a lighthouse", "model": model, "input": body.pop("plan", {}), **body}
         given["metadata"] = {"case": case, **body.get("metadata", {})}
         headers = {} if key is None else {"idempotency-key": key}

@@ -15,12 +15,12 @@ _MESSAGE: Final = 200
 
 
 EVENT_NAMES: Final = tuple(kind.partition(".")[2] for kind in EventType)
-"""The status changes of a media, as streams name them."""
+"""The status changes of a media item, as streams name them."""
 PROGRESS: Final = "progress"
 
 
 class StateChange(msgspec.Struct, frozen=True):
-    """A status change of a media; the body of a webhook."""
+    """A status change of a media item; the body of a webhook."""
 
     type: str
     timestamp: datetime
@@ -30,7 +30,7 @@ class StateChange(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Progress of a media."""
+    """Progress of a media item."""
 
     media_id: str
     status: str
@@ -48,7 +48,7 @@ def state_line(change: StateChange, forwarded: Forwarded | None) -> str:
 
 
 def progress_line(progress: Progress, now: datetime) -> str:
-    """Progress of a media."""
+    """Progress of a media item."""
     share = "" if progress.progress is None else f"{progress.progress:.0%}"
     return printable(f"{_clock(now)}  {PROGRESS:<9}  {progress.media_id}  {share}")
 

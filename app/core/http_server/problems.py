@@ -147,7 +147,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     code, title = CODES.get(error.status_code, ("http_error", "Error"))
     detail = str(error.detail)
     if error.status_code == 404:  # noqa: PLR2004 - the router's own
-        detail = f"there is nothing at {request.url.path}; see /docs for what there is"
+        detail = f"there is nothing at {request.url.path}; /docs lists every path"
     elif error.status_code == 405:  # noqa: PLR2004 - the router's own
         detail = f"{request.method} is not possible at {request.url.path}"
     response = answer(error.status_code, code, title, detail, {})

@@ -109,7 +109,7 @@ class FailureHandler:
 
 
 def as_json(error: ProviderError, what_next: str = "") -> str:
-    """The `error` that a media's owner reads."""
+    """The `error` that a media item's owner reads."""
     cut = error.message if len(error.message) <= LONGEST_MESSAGE else f"{error.message[:LONGEST_MESSAGE]} ..."
     message = f"{cut}; {what_next}" if what_next else cut
     return msgspec.json.encode({"code": error.code, "message": storable(message)}).decode()

@@ -52,7 +52,7 @@ class InlineData:
 
 @dataclass(frozen=True, slots=True)
 class OutputReference:
-    """An output of a media of the same owner."""
+    """An output of a media item of the same owner."""
 
     media_id: UUID
     index: int

@@ -2,7 +2,7 @@
 
 Crosses database, store, the internet and the provider, and spends nothing; a crash anywhere costs only the work:
 
-1. Each reference in the input is resolved to a file: an upload, a media's output, the caller's URL, or bytes in the
+1. Each reference in the input is resolved to a file: an upload, an earlier output, the caller's URL, or bytes in the
    request.
 2. A URL that the provider does not read is fetched (`download.py`) and saved as an upload of the same owner.
 3. Each is passed on as the provider's capabilities allow: a URL that it reads, a `data:` URI, or its own upload.

@@ -83,8 +83,8 @@ class InputValidator:
         if row.key is not None:
             return None
         if row.status != MediaStatus.COMPLETED:
-            return f"names a media that is {row.status}; it has files once it is COMPLETED"
-        return f"names a media that has no file {found.index}"
+            return f"names a media item that is {row.status}; it has files once it is COMPLETED"
+        return f"names a media item that has no file {found.index}"
 
 
 def _read(text: str, *, allow_private: bool) -> Reference:

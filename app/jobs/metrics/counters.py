@@ -30,7 +30,7 @@ class PersistedCounter(StrEnum):
     LEASES_EXPIRED = "leases_expired"  # workers that stopped sending heartbeats
     TAKEN_OVER = "taken_over"  # media whose worker had died
     CLAIM_ANSWERS_LOST = "claim_answers_lost"  # media that carried a worker's id and were not among those it held
-    JOBS_BROKEN = "jobs_broken"  # unexpected errors of a worker at a media
+    JOBS_BROKEN = "jobs_broken"  # unexpected errors of a worker at a media item
     GIVEN_UP = "given_up"  # media that too many workers died with
     EXPIRED = "expired"  # media whose deadline passed
     CANCELED_LATER = "canceled_later"  # media canceled after their worker had returned them

@@ -30,6 +30,6 @@ def files_stored(model: str, files: Sequence[StoredFile]) -> None:
 
 
 def media_completed(model: str, created_at: datetime) -> None:
-    """A media is COMPLETED; by this machine's clock and the database's, which may differ a little."""
+    """A media item is COMPLETED; by this machine's clock and the database's, which may differ a little."""
     took = (datetime.now(UTC) - created_at).total_seconds()
     metrics.MEDIA_SECONDS.observe(took, model.partition("/")[0], model)

@@ -86,7 +86,7 @@ class OutputIngest:
     async def copy_all(
         self, provider: MediaGeneratorModel, outputs: Sequence[Output], keys: ObjectKeys, types: Sequence[str] = ()
     ) -> tuple[StoredFile, ...]:
-        """Copy every output of a media.
+        """Copy every output of a media item.
 
         Args:
             provider: The one that made them.

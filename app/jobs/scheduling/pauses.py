@@ -3,7 +3,7 @@
 A provider's pause is one row that every claim sees. A model's media wait in one stream with others of its provider, so
 they are put on hold as well, a batch at a time:
 
-1. pause: the row is committed; from here on no claim takes such a media.
+1. pause: the row is committed; from here on no claim takes such a media item.
 2. shelve, batch by batch. A crash leaves the rest to the workers, who do the same each second (`shelve_and_unshelve`);
    so do media that are requested or returned during the pause.
 3. resume: the row is removed, which waits for batches that are being shelved.

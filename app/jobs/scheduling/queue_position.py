@@ -1,4 +1,4 @@
-"""How far a media is from its turn: how many come before it, and whether its model accepts anything at all.
+"""How far a media item is from its turn: how many come before it, and whether its model accepts anything at all.
 
 A queue as a whole is read from the database at most once a second for each process, however many clients ask; only a
 media's place among its owner's own comes with its row.
@@ -22,7 +22,7 @@ FRESH_SECONDS: Final = 1.0
 
 
 class InQueue(Protocol):
-    """A media as its place in the queue depends on it."""
+    """A media item as its place in the queue depends on it."""
 
     @property
     def status(self) -> str:
@@ -62,7 +62,7 @@ class InQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a media in the queue waits for."""
+    """What a media item in the queue waits for."""
 
     position: int | None
     """How many come before it, MOST_AHEAD: so many or more; None: it is not due yet, or on hold."""
@@ -91,7 +91,7 @@ class QueuePositions:
         self._reading = asyncio.Lock()
 
     async def waiting(self, media: InQueue) -> Waiting | None:
-        """What a media waits for; None: it does not wait."""
+        """What a media item waits for; None: it does not wait."""
         if media.status != MediaStatus.IN_QUEUE:
             return None
         snapshot = await self._read(media.queue)

@@ -1,4 +1,4 @@
-"""Cancelling: at once while a media waits, by its worker while it is held, and never both canceled and completed."""
+"""Cancelling: at once while it waits, by its worker while it is held, and never both canceled and completed."""
 
 import asyncio
 from datetime import timedelta

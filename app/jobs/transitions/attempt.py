@@ -45,7 +45,7 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a media is, 0 to 1."""
+    """How far a media item is, 0 to 1."""
 
     lease: Lease
     fraction: float
@@ -111,7 +111,7 @@ async def intend(db: DatabasePool, intents: Sequence[Intent]) -> Sequence[int | 
     return [numbers.get(i.attempt_id) for i in intents]
 
 
-# Somebody has to follow up the purchase of a media that has ended. It may end at this very moment: then `a` is seen as
+# Somebody has to follow up a purchase whose media has ended. It may end at this very moment: then `a` is seen as
 # it is now and `m` as it was, so the end must have left `look_at` for this. Where another attempt is open, or the media
 # is at another provider by now, the fact is kept, and followed up once the media has ended without a result.
 _CONTINUES_ELSEWHERE: Final = f"""(m.status = '{MediaStatus.COMPLETED}' OR NOT {SAME_PROVIDER} OR EXISTS (

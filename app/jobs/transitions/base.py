@@ -23,7 +23,7 @@ MOST_DEADLOCKS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's claim on a media; every write of the worker names the fencing token."""
+    """A worker's claim on a media item; every write of the worker names the fencing token."""
 
     media_id: UUID
     fencing_token: int
@@ -31,7 +31,7 @@ class Lease:
 
 
 class Changed(Row, frozen=True):
-    """A media that a statement has changed."""
+    """A media item that a statement has changed."""
 
     id: UUID
     owner_id: UUID
@@ -40,7 +40,7 @@ class Changed(Row, frozen=True):
 
 
 class Requeued(Changed, frozen=True):
-    """A media that is back in its queue."""
+    """A media item that is back in its queue."""
 
     queue: str
 

@@ -60,13 +60,13 @@ async def record_callback(db: DatabasePool, attempt_id: UUID, provider: str) -> 
 
 
 async def expedite(db: DatabasePool, attempt_id: UUID) -> None:
-    """Let a media in the queue whose purchase has become known be claimed, and its provider polled, at once."""
+    """Let a media item in the queue whose purchase has become known be claimed, and its provider polled, at once."""
     await db.execute(_MARK_CALLED_BACK, attempt_id)
     await db.execute(_EXPEDITE, attempt_id)
 
 
 async def mark_charged(db: DatabasePool, attempt_id: UUID) -> None:
-    """Correct a media that was reported as canceled at no cost: it has cost money."""
+    """Correct a media item that was reported as canceled at no cost: it has cost money."""
     await db.execute(_MARK_CHARGED, attempt_id)
 
 

@@ -1,4 +1,4 @@
-"""A media is canceled: at once while it waits; while it is held, the request is passed on to its worker."""
+"""A media item is canceled: at once while it waits; while it is held, the request is passed on to its worker."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ RETURNING m.id, m.owner_id, false AS posted"""
 
 
 async def cancel_waiting(db: DatabasePool, media_id: UUID, owner_id: UUID) -> bool:
-    """Cancel a media of which nothing is at a provider; False: it is not waiting like that."""
+    """Cancel a media item of which nothing is at a provider; False: it is not waiting like that."""
     return bool(await run(db, Changed, _CANCEL_WAITING, media_id, owner_id))
 
 

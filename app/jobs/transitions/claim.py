@@ -4,7 +4,7 @@ Media that wait in a queue fall into streams: one owner's media of one provider 
 `ix_media_due` is sorted by them, so a claim hops from head to head and reads no more rows than it takes, however long
 the queue is. Of the heads:
 
-1. a media with an open attempt (RESUMED) comes before everything else: money may be spent on it already;
+1. a media item with an open attempt (RESUMED) comes before everything else: money may be spent on it already;
 2. then the highest priority; each `ageing` of waiting counts as one step more, so nothing starves;
 3. inside a step owners take turns, beginning after the one served last (fairness);
 4. providers whose circuit breaker is open, or that have as many in flight as they may, are passed over, and so are

@@ -1,4 +1,4 @@
-"""A media is COMPLETED: its files, the end of its attempt and the events are one statement."""
+"""A media item is COMPLETED: its files, the end of its attempt and the events are one statement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A media ends with ERROR without a verdict on its attempt: its deadline has passed, or too many workers died."""
+"""A media item ends with ERROR without a verdict on its attempt: its deadline has passed, or too many workers died."""
 
 from collections.abc import Sequence
 from typing import Final

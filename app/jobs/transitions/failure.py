@@ -70,7 +70,7 @@ WITH item AS (
 {SELECT_CHANGED} FROM moved"""
 
 
-# A purchase of an earlier attempt that has become known is resumed instead of a new attempt. A media has one open
+# A purchase of an earlier attempt that has become known is resumed instead of a new attempt. A media item has one open
 # attempt at most, so it is opened after the failed one is closed.
 _EARLIER_PURCHASE: Final = f"""(SELECT a.id FROM attempts a
     WHERE a.media_id = m.id AND a.reference IS NOT NULL AND a.status = '{AttemptStatus.UNKNOWN}' AND {SAME_PROVIDER}

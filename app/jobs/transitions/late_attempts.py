@@ -1,6 +1,6 @@
 """Attempts that are still open when their media has ended: who follows them up, and how they end.
 
-No status of a media changes here, and nothing is fenced: no worker owns such an attempt. A worker that follows one up
+No status changes here, and nothing is fenced: no worker owns such an attempt. A worker that follows one up
 postpones `look_at`; if it dies, the next worker takes over then. An attempt that is no longer open, or that a retry
 by its owner has taken back, refuses the write.
 """
@@ -202,7 +202,7 @@ async def abandon(db: DatabasePool, attempt_id: UUID, *, purchased: bool) -> Non
 
 
 async def store(db: DatabasePool, late: LateResult) -> bool:
-    """Keep the files of a media that has ended; False: its owner has retried it."""
+    """Keep the files of a media item that has ended; False: its owner has retried it."""
     rows = await db.fetch_as(
         Changed,
         _STORE,

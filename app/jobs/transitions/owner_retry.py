@@ -1,4 +1,4 @@
-"""The owner requests another attempt for a media that ended with ERROR or was CANCELED."""
+"""The owner requests another attempt for a media item that ended with ERROR or was CANCELED."""
 
 from typing import Final
 from uuid import UUID

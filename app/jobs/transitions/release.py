@@ -1,4 +1,4 @@
-"""A media goes back to the queue with its attempt still open: its worker stopped, died, failed or lost the claim."""
+"""A media item goes back to the queue its attempt still open: its worker stopped, died, failed or lost the claim."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -81,7 +81,7 @@ async def return_held(db: DatabasePool, leases: Sequence[Lease], *, reason: str,
 
 
 async def return_broken(db: DatabasePool, lease: Lease, error: str) -> bool:
-    """Return a media at which this worker failed unexpectedly, and count it; False where the lease is lost."""
+    """Return a media item at which this worker failed unexpectedly, and count it; False where the lease is lost."""
     return bool(await run(db, Requeued, _RETURN_BROKEN, lease.media_id, lease.fencing_token, error))
 
 

@@ -1,4 +1,4 @@
-"""A media is requested: the row is the job, written together with its history, deliveries and idempotency key."""
+"""A media item is requested: the row is the job, written together with its history, deliveries and idempotency key."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -1,6 +1,6 @@
-"""A media moves on to the next target of its route.
+"""A media item moves on to the next target of its route.
 
-Nothing may have been purchased for it: no attempt is open, and each earlier one provably cost nothing. A media moves
+Nothing may have been purchased for it: no attempt is open, and each earlier one provably cost nothing. The media moves
 forward along its route only, so it reaches an end.
 """
 
@@ -30,7 +30,7 @@ from app.media_generator.errors import Sent
 
 @dataclass(frozen=True, slots=True)
 class Reroute:
-    """A media moves on to the next target of its route; `error` (the reason) and `input` are JSON text."""
+    """A media item moves on to the next target of its route; `error` (the reason) and `input` are JSON text."""
 
     lease: Lease
     attempt_id: UUID | None

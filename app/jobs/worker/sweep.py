@@ -28,7 +28,7 @@ async def sweep(db: DatabasePool, worker_id: UUID, *, lease: timedelta, most_tak
         db: The database.
         worker_id: Who sweeps; only one that has reported steadily for a whole lease removes others.
         lease: How long a worker may be silent.
-        most_takeovers: After how many a media is given up.
+        most_takeovers: After how many a media item is given up.
     """
     expired = await leases.remove_expired(db, worker_id, lease=lease)
     for name in expired:

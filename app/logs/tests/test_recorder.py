@@ -1,4 +1,4 @@
-"""The recorder of a media's log events: bounded, and undisturbed by rows that the database refuses."""
+"""The recorder of a media item's log events: bounded, and undisturbed by rows that the database refuses."""
 
 import asyncio
 

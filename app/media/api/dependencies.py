@@ -13,7 +13,7 @@ from app.media.events.subscriptions import Subscriptions
 
 @dataclass(frozen=True, slots=True)
 class MediaDependencies:
-    """Everything a media endpoint needs."""
+    """Everything a media item endpoint needs."""
 
     services: MediaServices
     public_url: str

@@ -34,7 +34,7 @@ Tag: TypeAlias = Annotated[str, Field(min_length=1, max_length=64), AfterValidat
 class MediaIn(BaseModel):
     """What to generate."""
 
-    # The steps for a new field of a media are in CONTRIBUTING.md.
+    # The steps for a new field of a media item are in CONTRIBUTING.md.
 
     model_config = ConfigDict(extra="forbid")
     UNKNOWN_FIELD_HINT: ClassVar[str] = "a model's own parameters belong in 'input'"

@@ -55,7 +55,7 @@ class LogEntry(msgspec.Struct, frozen=True):
 
 
 class MediaPosition(msgspec.Struct, frozen=True):
-    """How far a media's stream has come: the history row `history_id` and the log row (`log_txid`, `log_id`)."""
+    """How far a media item's stream has come: the history row `history_id` and the log row (`log_txid`, `log_id`)."""
 
     media_id: UUID
     history_id: int
@@ -64,7 +64,7 @@ class MediaPosition(msgspec.Struct, frozen=True):
 
 
 class MediaUpdate(msgspec.Struct, frozen=True):
-    """A media now, and what follows a position; oldest first."""
+    """A media item now, and what follows a position; oldest first."""
 
     status: str
     progress: float | None

@@ -37,13 +37,13 @@ _Part = tuple[str, int, Callable[[], object]]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a media."""
+    """An event of a media item."""
 
     type: str
     """An EventType."""
     at: datetime
     sequence: int
-    """Rises from event to event of a media."""
+    """Rises from event to event of a media item."""
     media_id: UUID
 
 

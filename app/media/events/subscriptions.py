@@ -1,7 +1,7 @@
 """Waiting for media to change: thousands of requests at once, without a connection or a thread for any of them.
 
-Changes from other processes wake whoever waits for a media, or for all of an owner's. Notifications may be lost, so one
-statement compares everything that is waited for with the database: every few seconds, and every second while the change
+Changes from other processes wake whoever waits for the media, or for all of an owner's. Notifications may be lost, so
+one statement compares everything that is waited for with the database: every few seconds, and every second while the change
 channel is down.
 """
 
@@ -69,7 +69,7 @@ class Subscriptions:
         self._db = db
         self._channel = channel
         self._subscribers: dict[UUID, set[Subscriber]] = {}
-        """By the id of a media or of an owner."""
+        """By the id of a media item or of an owner."""
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving = False
 
@@ -101,7 +101,7 @@ class Subscriptions:
 
     @contextlib.contextmanager
     def subscribed(self, key: UUID, subscriber: Subscriber) -> Generator[Subscriber]:
-        """Wake it when a media changes, or any of an owner's, by its id; read again inside, so no change is missed."""
+        """Wake it when the media (or any of the owner) with this id changes; read again inside: no change is missed."""
         if self._leaving:
             subscriber.leave()
         self._subscribers.setdefault(key, set()).add(subscriber)

@@ -1,4 +1,4 @@
-"""Requesting a media: from a client's request to a committed row, which is generated whatever crashes."""
+"""Requesting a media item: from a client's request to a committed row, which is generated whatever crashes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

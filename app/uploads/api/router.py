@@ -140,7 +140,7 @@ async def one(request: Request, file_id: UUID) -> Response:
     summary="Delete an input file",
 )
 async def delete(request: Request, file_id: UUID) -> Response:
-    """At once; a media that names it and has not started yet ends with `input_refused`."""
+    """At once; a media item that names it and has not started yet ends with `input_refused`."""
     await _uploads(request).delete(DEFAULT_OWNER_ID, file_id)
     return Response(status_code=204)
 

@@ -210,7 +210,7 @@ class DeliveryOut(BaseModel):
     id: UUID = Field(description="The `webhook-id` of every attempt.")
     type: DeliveryType
     media_id: UUID | None = Field(description="Null: a test.")
-    sequence: int = Field(description="Increases from event to event of a media; 0: a test.")
+    sequence: int = Field(description="Increases from event to event of a media item; 0: a test.")
     url: str | None = Field(description="Where it is sent.")
     at: datetime = Field(description="When the event happened.")
     status: DeliveryStatus

@@ -116,7 +116,7 @@ async def test_callback_racing_with_another_intent_is_recorded(api, client, prov
 async def test_callback_does_not_deadlock_with_the_end_of_its_media(api, client, provider, working, db, database):
     media, attempt_id = await waiting_media_judged_not_sent(client, provider, working, db)
 
-    # The order in which the end of a media locks: first the media, then its attempts.
+    # The order in which the end of a media item locks: first the media, then its attempts.
     async with open_transaction(database) as other:
         await other.execute("SELECT FROM media FOR UPDATE")
         callback = asyncio.create_task(call_back(api, attempt_id, b"bought-32"))

@@ -25,7 +25,7 @@ def http_answer(body=PNG, status="200 OK", **headers):
 
 
 async def generate_with_url(client, db, url):
-    """A media whose input names a server of this machine, which the API refuses and this worker allows."""
+    """A media item whose input names a server of this machine, which the API refuses and this worker allows."""
     media = await generate(client, image="https://example.com/stands-for-it")
     await db.execute(
         "UPDATE media SET input = jsonb_set(input::jsonb, '{image}', to_jsonb($2::text)) WHERE id = $1::uuid",

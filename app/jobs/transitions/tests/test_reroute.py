@@ -1,4 +1,4 @@
-"""The move of a media to the next target of its route."""
+"""The move of a media item to the next target of its route."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A media that kills its workers is found, claimed apart and given up; jobs held beside it are not blamed."""
+"""A media item that kills its workers is found, claimed apart and given up; jobs held beside it are not blamed."""
 
 import signal
 

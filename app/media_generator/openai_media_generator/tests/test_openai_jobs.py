@@ -69,7 +69,7 @@ def own_server(monkeypatch, server, http):
 
 @pytest.fixture
 async def media_with_lost_answer(base_settings, server, own_server, client, working, monkeypatch):
-    """A media whose answer was lost during an outage of the store, and the vault."""
+    """A media item whose answer was lost during an outage of the store, and the vault."""
     monkeypatch.setattr("app.jobs.execution.late_results.PAUSE", timedelta(seconds=0.1))
     vault = UnreachableAnswers(S3Store(base_settings))
     server.answers["/v1/"] = server.drop
