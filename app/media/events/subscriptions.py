@@ -1,7 +1,7 @@
 """Waiting for media to change: thousands of requests at once, without a connection or a thread for any of them.
 
 Changes from other processes wake whoever waits for the media, or for all of an owner's. Notifications may be lost, so
-one statement compares everything that is waited for with the database: every few seconds, and every second while the change
+one statement compares all that is waited for with the database: every few seconds, and every second while the change
 channel is down.
 """
 
