@@ -21,13 +21,10 @@ from time import monotonic
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-import msgspec
 import structlog
 
 from app.core.change_channel import ChangeChannel
 from app.core.database.pool import Change, DatabasePool
-from app.core.database.text import storable
 from app.jobs.callbacks import signing_keys
 from app.jobs.callbacks.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
 from app.jobs.callbacks.urls import key_name, secret_part
@@ -160,15 +157,7 @@ class CallbackReceiver:
         return cached.found
 
     async def _bind(self, attempt_id: UUID, reference: Reference) -> None:
-        clean: dict[str, str] = storable(msgspec.to_builtins(reference))
-        stored = msgspec.json.encode(clean).decode()
-        purchase = Purchase(attempt_id, clean["external_id"], stored)
-        try:
-            recorded = await record_purchases.many(self._db, [purchase])
-        except asyncpg.UniqueViolationError:
-            # Another attempt began at this very moment; the second time it is visible.
-            recorded = await record_purchases.many(self._db, [purchase])
-        if any(recorded):
+        if any(await record_purchases.many(self._db, [Purchase.of(attempt_id, reference)])):
             log.info("purchase_bound_by_callback", external_id=reference.external_id)
             await transitions.expedite(self._db, attempt_id)
             await transitions.mark_charged(self._db, attempt_id)

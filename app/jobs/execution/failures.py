@@ -16,8 +16,8 @@ from app.jobs.job_errors import HELD_AS_UNKNOWN
 from app.jobs.metrics import recording
 from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, OnUnknown
+from app.jobs.transitions.base import LeaseLostError
 from app.jobs.transitions.failure import Failure, fail, schedule_retries
-from app.jobs.transitions.group_commit import LeaseLostError
 from app.jobs.transitions.late_attempts import AttemptOutcome, close
 from app.media_generator.errors import CreditError, GenerationFailedError, ProviderError, Sent, UnauthorizedError
 

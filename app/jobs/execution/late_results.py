@@ -26,13 +26,14 @@ from app.jobs.billing import attempt_cost
 from app.jobs.callbacks.urls import CallbackUrls
 from app.jobs.execution.failures import as_json
 from app.jobs.execution.job import OpenAttempt, open_attempt
-from app.jobs.execution.reconciliation import MARGIN, find_purchase, record_purchase
+from app.jobs.execution.reconciliation import MARGIN, find_purchase
 from app.jobs.inputs.references import file_places
 from app.jobs.metrics import counters, recording
 from app.jobs.outputs.ingest import LONGEST_COPY, CopyDelayedError, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
 from app.jobs.transitions import late_attempts
+from app.jobs.transitions.attempt import Purchase, record_purchases
 from app.jobs.transitions.late_attempts import AttemptOutcome, LateAttempt, LateResult
 from app.media_generator import adapter_calls
 from app.media_generator.errors import NotReachedError, OutputError, ProviderError
@@ -131,7 +132,8 @@ class LateResults:
                 await late_attempts.abandon(self._db, attempt.id, purchased=False)
                 return
         if isinstance(answer, Reference):
-            await record_purchase(self._db, attempt, answer)
+            await record_purchases(self._db, Purchase.of(attempt.id, answer))
+            log.info("attempt_submitted", external_id=answer.external_id)
         elif answer is None:
             await self._fail(row, attempt, NotReachedError(f"{offer.provider.name} never got the request"))
         else:

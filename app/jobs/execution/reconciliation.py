@@ -10,12 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-import asyncpg
-import msgspec
 import structlog
 
 from app.core.database.pool import RETRYABLE, DatabasePool
-from app.core.database.text import storable
 from app.jobs import queries
 from app.jobs.execution.job import OpenAttempt, read_reference
 from app.jobs.policies import JobPolicy
@@ -77,7 +74,8 @@ class Reconciler:
             age = attempt.age
             answer = await find_purchase(offer, await submission(), attempt)
             if isinstance(answer, Reference):
-                await record_purchase(self._db, attempt, answer)
+                await record_purchases(self._db, Purchase.of(attempt.id, answer))
+                log.info("attempt_submitted", external_id=answer.external_id)
                 return replace(attempt, reference=answer)
             if answer is None and age >= call_over_after:
                 raise NotReachedError(f"{offer.provider.name} never got the request")
@@ -93,23 +91,6 @@ class Reconciler:
             if reference is not None:
                 return replace(attempt, reference=reference)
         return None
-
-
-async def record_purchase(db: DatabasePool, attempt: OpenAttempt, reference: Reference) -> None:
-    """Commit what the provider accepted, whoever holds the lease now."""
-    purchase = to_purchase(attempt, reference)
-    try:
-        await record_purchases(db, purchase)
-    except asyncpg.UniqueViolationError:
-        # Another attempt began at this very moment; the second time it is visible.
-        await record_purchases(db, purchase)
-    log.info("attempt_submitted", external_id=reference.external_id)
-
-
-def to_purchase(attempt: OpenAttempt, reference: Reference) -> Purchase:
-    """The purchase as it is stored: a character that PostgreSQL cannot store must not lose it."""
-    clean: dict[str, str] = storable(msgspec.to_builtins(reference))
-    return Purchase(attempt.id, clean["external_id"], msgspec.json.encode(clean).decode())
 
 
 async def find_purchase(offer: Offer, submission: Submission, attempt: OpenAttempt) -> Reference | str | None:

@@ -24,13 +24,12 @@ from app.core.telemetry import tracing
 from app.jobs.callbacks.urls import CallbackUrls
 from app.jobs.execution.failures import TRIPS_CIRCUIT, FailureHandler
 from app.jobs.execution.job import Job, OpenAttempt
-from app.jobs.execution.reconciliation import Reconciler, record_purchase
+from app.jobs.execution.reconciliation import Reconciler
 from app.jobs.inputs.staging import InputsDelayedError, InputStaging
 from app.jobs.policies import JobPolicy
 from app.jobs.scheduling import model_pauses, provider_circuits
-from app.jobs.transitions.attempt import AlreadyPurchasedError, Intent, intend
-from app.jobs.transitions.base import Lease
-from app.jobs.transitions.group_commit import LeaseLostError
+from app.jobs.transitions.attempt import AlreadyPurchasedError, Intent, Purchase, intend, record_purchases
+from app.jobs.transitions.base import Lease, LeaseLostError
 from app.media_generator import adapter_calls
 from app.media_generator.errors import AnswerLostError, ModelGoneError, ProviderError
 from app.media_generator.media_generator_model import Submission
@@ -153,7 +152,8 @@ class Submitter:
         except ProviderError as error:
             await self._refused(job, attempt, error)
             return None
-        await record_purchase(self._db, attempt, reference)
+        await record_purchases(self._db, Purchase.of(attempt.id, reference))
+        log.info("attempt_submitted", external_id=reference.external_id)
         if job.terms.trial:
             with contextlib.suppress(*RETRYABLE):
                 await provider_circuits.reset(self._db, job.provider)

@@ -9,13 +9,16 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
+from app.core.database.text import storable
 from app.jobs.sql import ENDED_WITHOUT_RESULT, HOLDS_LEASE, OPEN_STATUSES, SAME_PROVIDER, UNSETTLED, literals
 from app.jobs.states import AttemptStatus, MediaStatus
-from app.jobs.transitions.base import Changed, Lease, applied, run
-from app.jobs.transitions.group_commit import best_effort, fenced, grouped
+from app.jobs.transitions.base import Changed, Lease, applied, best_effort, fenced, grouped, retried, run
 from app.media_generator.errors import Sent
+from app.media_generator.media_generator_model import Reference
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
@@ -41,6 +44,12 @@ class Purchase:
     attempt_id: UUID
     external_id: str
     reference: str
+
+    @classmethod
+    def of(cls, attempt_id: UUID, reference: Reference) -> "Purchase":
+        """As it is stored: a character that PostgreSQL cannot store must not lose it."""
+        clean: dict[str, str] = storable(msgspec.to_builtins(reference))
+        return cls(attempt_id, clean["external_id"], msgspec.json.encode(clean).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +143,11 @@ RETURNING a.id"""
 async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> Sequence[bool]:
     """Record what the provider accepted; False where the outcome of the attempt is known already.
 
-    A fact, so it is not fenced: a worker that lost its lease may write it too.
-
-    Raises:
-        asyncpg.UniqueViolationError: Another attempt began at this very moment; repeated, the statement sees it.
+    A fact, so it is not fenced: a worker that lost its lease may write it too. If another attempt begins at this very
+    moment the statement is repeated, and then sees it.
     """
     values = zip(*((p.attempt_id, p.external_id, p.reference) for p in purchases), strict=True)
-    rows = await db.fetch_as(_AttemptId, _PURCHASE, *(list(column) for column in values))
+    rows = await retried(db, _AttemptId, _PURCHASE, *(list(column) for column in values))
     recorded = {row.id for row in rows}
     return [p.attempt_id in recorded for p in purchases]
 

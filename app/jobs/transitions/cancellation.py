@@ -22,8 +22,7 @@ from app.jobs.sql import (
     set_status,
 )
 from app.jobs.states import AttemptStatus, CancelAnswer, MediaEvent, MediaStatus
-from app.jobs.transitions.base import Changed, Lease, applied, run
-from app.jobs.transitions.group_commit import fenced, grouped
+from app.jobs.transitions.base import Changed, Lease, applied, fenced, grouped, run
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 

@@ -18,8 +18,7 @@ from app.jobs.sql import (
     set_status,
 )
 from app.jobs.states import SUSPECT, MediaEvent
-from app.jobs.transitions.base import Changed, Lease, applied, run
-from app.jobs.transitions.group_commit import fenced
+from app.jobs.transitions.base import Changed, Lease, applied, fenced, run
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 

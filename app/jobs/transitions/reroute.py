@@ -21,8 +21,7 @@ from app.jobs.sql import (
     verdict_holds,
 )
 from app.jobs.states import HIGHEST_PRIORITY, SHELVED, AttemptStatus, MediaEvent, MediaStatus
-from app.jobs.transitions.base import Changed, Lease, applied, run
-from app.jobs.transitions.group_commit import grouped
+from app.jobs.transitions.base import Changed, Lease, applied, grouped, run
 from app.media_generator.errors import Sent
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments

@@ -30,10 +30,9 @@ from app.jobs.job_errors import JOB_BROKEN
 from app.jobs.metrics import counters
 from app.jobs.states import SUSPECT_FROM
 from app.jobs.transitions import release
-from app.jobs.transitions.base import Lease
+from app.jobs.transitions.base import Lease, LeaseLostError
 from app.jobs.transitions.claim import ClaimedMedia, ClaimTerms, claim, claim_suspects
 from app.jobs.transitions.expiry import expire
-from app.jobs.transitions.group_commit import LeaseLostError
 from app.jobs.worker import leases, sweep
 from app.jobs.worker.slots import NOBODY, QueueSlots, WorkerSettings
 from app.uploads.service import Uploads
