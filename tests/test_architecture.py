@@ -21,7 +21,7 @@ WRITES_MEDIA_OR_ATTEMPTS = re.compile(
 )
 TRANSITIONS = ROOT / "app" / "jobs" / "transitions"
 CONTRACT_LINES = 10
-"""Layers of one room: with more it is two rooms."""
+"""Layers of one package: with more it is two."""
 
 
 def name(path):
@@ -62,7 +62,7 @@ def test_module_opens_with_a_sentence(path):
 def test_folder_holds_few_modules(folder):
     modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
 
-    assert len(modules) <= MODULES_IN_A_FOLDER, "which rooms are hidden in it?"
+    assert len(modules) <= MODULES_IN_A_FOLDER, "which packages are hidden in it?"
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parent != TRANSITIONS], ids=name)

@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture" / "4-where-things-are.md"
 MARKER = "<!-- Everything below is written by scripts/docs/reference.py from pyproject.toml and the modules. -->"
 PURPOSE = {
-    "": "composition: processes put together from the rooms below",
+    "": "composition: processes put together from the packages below",
     "auth": "whose media it is",
     "cli": "the command line",
-    "core": "what every room may use",
+    "core": "what every package may use",
     "embedded": "real engines from Python wheels",
     "idempotency": "idempotency keys",
     "jobs": "the durable engine: makes a media item happen, and survives",
