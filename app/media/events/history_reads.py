@@ -1,6 +1,6 @@
 """What event streams read: one statement for all streams that read at the same time.
 
-Every transition writes the history row of its change itself (`record_event` in `app/jobs/sql.py`).
+Every transition writes the history row of its change itself, most with `record_event` in `app/jobs/sql.py`.
 
 Within one media the ids of the history are in commit order, because every event locks the media first. Across an
 owner's media, and in the log, they are not: a row with a lower id may be committed later. There the order is
