@@ -3,12 +3,17 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
+from app.jobs.states import MoneySpent
 from app.jobs.transitions import failure, release
 from app.jobs.transitions.attempt import Progress, intend, record_purchases, report_progress
-from app.jobs.transitions.base import Lease
+from app.jobs.transitions.base import Lease, LeaseLostError
+from app.jobs.transitions.cancellation import CancelOutcome, cancel
 from app.jobs.transitions.completion import complete
+from app.jobs.transitions.expiry import expire
 from app.media import queries
 from tests.jobs import begin_attempt, claim_lease, completion_of, failure_of, intent_of, purchase_of, request_and_claim
 from tests.support import claim
@@ -40,6 +45,24 @@ async def test_worker_that_lost_its_lease_writes_nothing(db, worker_id):
     assert await report_progress.many(db, [Progress(lost, 0.5)]) == [False]
     assert await status_of(db, lost) == "PROCESSING"
     assert await db.fetch("SELECT 1 FROM files") == []
+
+
+async def test_worker_is_told_that_its_lease_is_lost(db, worker_id):
+    lost = await request_and_claim(db, worker_id)
+    attempt_id = await begin_attempt(db, lost)
+    await release.return_held(db, [lost], reason="test", delay=NO_DELAY)
+    await claim(db, "network", worker_id=worker_id, limit=1)
+
+    for write, item in (
+        (intend, intent_of(lost)),
+        (complete, completion_of(lost, attempt_id)),
+        (failure.fail, failure_of(lost, attempt_id)),
+        (failure.schedule_retries, failure_of(lost, attempt_id, retry_after=NO_DELAY)),
+        (expire, lost),
+        (cancel, CancelOutcome(lost, attempt_id, MoneySpent.YES)),
+    ):
+        with pytest.raises(LeaseLostError):
+            await write(db, item)
 
 
 async def test_purchase_is_recorded_even_after_the_lease_is_lost(db, worker_id):
