@@ -33,11 +33,6 @@ def input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     return schema | ({"required": required} if required else {})
 
 
-def takes_prompt(document: Mapping[str, Any]) -> bool:
-    """Whether the model has a parameter `prompt`."""
-    return "prompt" in document["components"]["schemas"]["Input"].get("properties", {})
-
-
 def _resolve(rule: Any, schemas: Mapping[str, Any], deep: int) -> Any:
     """One rule with its references resolved."""
     if not isinstance(rule, Mapping) or deep == 0:
