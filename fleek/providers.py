@@ -4,10 +4,11 @@ from app.core.http_client.protocol import Answer, Http, OutgoingError, Request, 
 from app.media_generator.accounts import Account, ProviderSettings, RawAnswers
 from app.media_generator.accounts import ProviderSetup as Setup
 from app.media_generator.adapter_kit.answer_store import AnswerStore as KeptAnswers
-from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import (
     AnswerLostError,
+    AnswerPendingError,
     BusyError,
     ContentRefusedError,
     ContentStoppedError,
@@ -26,6 +27,7 @@ from app.media_generator.errors import (
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
+    Candidates,
     Capabilities,
     Failed,
     InputFile,
@@ -40,14 +42,17 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.model_card import ModelCard, ModelStatus, Price, PriceUnit
 
 __all__ = [
+    "REFUSALS",
     "Account",
     "Answer",
     "AnswerLostError",
+    "AnswerPendingError",
     "BusyError",
     "Callback",
     "CallbackRefusedError",
     "CancelAnswer",
     "Canceled",
+    "Candidates",
     "Capabilities",
     "ContentRefusedError",
     "ContentStoppedError",

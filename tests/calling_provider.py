@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from fleek.providers import AnswerLostError, CallbackRefusedError, NotReachedError, Reference, Running
@@ -66,11 +67,11 @@ class CallingProvider(DummyMediaGeneratorModel):
         submission = self.submitted[callback.attempt_id]
         return Reference(callback.body.decode(), reference_data(submission))
 
-
-async def call_back(api, attempt_id, body=b"", **headers):
-    """The answer to a call of the provider; a body is the external id."""
-    path = f"/media/callbacks/dummy/{attempt_id}"
-    return await api.post(path, content=body, headers=headers or signature_headers(body))
+    async def call_back(self, api, attempt_id, body=b"", **headers):
+        """The answer to a call at the URL of this attempt; a body is the external id."""
+        submission = self.submitted.get(attempt_id)
+        path = urlsplit(submission.callback_url).path if submission else f"/media/callbacks/dummy/{attempt_id}"
+        return await api.post(path, content=body, headers=headers or signature_headers(body))
 
 
 async def polled_media(client, provider):

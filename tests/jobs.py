@@ -56,16 +56,18 @@ async def begin_attempt(db, lease, *, model=MODEL):
     return intent.attempt_id
 
 
-def purchase_of(attempt_id, external_id="ext-1"):
+def purchase_of(attempt_id, external_id=None, *, proven=True):
     """What the provider accepted."""
-    return Purchase(attempt_id, external_id, f'{{"external_id": "{external_id}"}}')
+    external_id = external_id or f"ext-{attempt_id}"
+    return Purchase(attempt_id, external_id, f'{{"external_id": "{external_id}"}}', proven)
 
 
 def dummy_purchase(attempt_id, *, size=None):
     """What the dummy provider accepted; it can be polled for a result."""
     given = "" if size is None else f'"size": {size}'
     data = f'{{"model": "faulty", "number": 1, "input": {{{given}}}, "submitted_at": 0}}'
-    return Purchase(attempt_id, "dummy-x", f'{{"external_id": "dummy-x", "data": {data}}}')
+    external_id = f"dummy-{attempt_id}"
+    return Purchase(attempt_id, external_id, f'{{"external_id": "{external_id}", "data": {data}}}')
 
 
 def failure_of(lease, attempt_id, *, status=AttemptStatus.FAILED, sent="NO", code="provider_busy", retry_after=None):

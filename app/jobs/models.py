@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database.schema import TXID, Base
@@ -115,6 +115,10 @@ class Media(Base):
     """The input as it was requested of the route, from which that of each target is made."""
     trace: Mapped[str | None]
     """The W3C traceparent of the request; null: it is not traced."""
+    waits_for: Mapped[dict[str, Any] | None]
+    """While PROCESSING: `code` and `message` of what holds it up; null: nothing but its provider's work."""
+    warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB())
+    """What its owner should know of the result: entries with `code` and `message`; null: nothing."""
     cancel: Mapped[dict[str, Any] | None]
     """The result of a cancel request: `answer`, `money_spent`; null: there was none."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -138,6 +142,13 @@ class Attempt(Base):
             unique=True,
             postgresql_where=text(_one_of("status", OPEN_ATTEMPT)),
         ),
+        Index(
+            "uq_attempts_purchase",
+            text("split_part(model, '/', 1)"),
+            "external_id",
+            unique=True,
+            postgresql_where=text("external_id IS NOT NULL"),
+        ),
         Index("ix_attempts_called_back", "media_id", postgresql_where=text("called_back")),
         Index("ix_attempts_look", "look_at", postgresql_where=text("look_at IS NOT NULL")),
         Index("ix_attempts_unknown", "media_id", postgresql_where=text(f"status = '{AttemptStatus.UNKNOWN}'")),
@@ -156,7 +167,7 @@ class Attempt(Base):
     input_hash: Mapped[str]
     """SHA-256 of prompt and input, in hex: what was submitted."""
     external_id: Mapped[str | None]
-    """The provider's id of it; null: not known yet."""
+    """The provider's id of it, which belongs to this attempt alone; null: not known yet."""
     reference: Mapped[dict[str, Any] | None]
     """What the provider's adapter needs to poll, cancel or fetch it, in any process."""
     sent: Mapped[str | None]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
-from app.jobs.sql import ROUTED, STREAM_LENGTHS
+from app.jobs.sql import PROVIDER_OF, ROUTED, STREAM_LENGTHS
 from app.jobs.states import HIGHEST_PRIORITY, SHELVED, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
@@ -50,6 +50,10 @@ class _Reference(Row, frozen=True):
     reference: str | None
 
 
+class _ExternalId(Row, frozen=True):
+    external_id: str
+
+
 class HeldMedia(Row, frozen=True):
     """A media item that a worker holds, with the fencing token of its claim."""
 
@@ -64,6 +68,10 @@ WHERE m.id = $1 AND m.owner_id = $2"""
 _ROUTED: Final = f"""SELECT m.id, m.fence, m.model, m.route, m.route_input FROM media m
 WHERE {ROUTED} AND m.id > $3 AND m.rank BETWEEN {SHELVED} AND {HIGHEST_PRIORITY}
     AND (m.model = ANY($1::text[]) OR m.provider = ANY($2::text[])) ORDER BY m.id LIMIT $4"""
+
+_TAKEN_PURCHASES: Final = f"""SELECT o.external_id FROM attempts a
+JOIN attempts o ON {PROVIDER_OF.format("o")} = {PROVIDER_OF.format("a")} AND o.external_id = ANY($2::text[])
+WHERE a.id = $1 AND o.id <> a.id"""
 
 _CANCEL_REQUESTED: Final = f"""SELECT id, fence FROM media
 WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
@@ -83,6 +91,12 @@ async def purchase_of(db: DatabasePool, attempt_id: UUID) -> str | None:
     """The purchase of an attempt as JSON text; None: none is known."""
     row = await db.fetchrow_as(_Reference, "SELECT reference FROM attempts WHERE id = $1", attempt_id)
     return None if row is None else row.reference
+
+
+async def taken_purchases(db: DatabasePool, attempt_id: UUID, external_ids: Sequence[str]) -> set[str]:
+    """Which of these ids of the provider of an attempt belong to other attempts."""
+    rows = await db.fetch_as(_ExternalId, _TAKEN_PURCHASES, attempt_id, list(external_ids))
+    return {row.external_id for row in rows}
 
 
 async def cancel_requests(db: DatabasePool, worker_id: UUID) -> list[HeldMedia]:

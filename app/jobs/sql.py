@@ -99,7 +99,9 @@ def set_cost(source: str) -> str:
         estimate = CASE WHEN coalesce({source}.currency, a.currency) = a.currency THEN a.estimate END"""
 
 
-SAME_PROVIDER: Final = "split_part(a.model, '/', 1) = m.provider"
+PROVIDER_OF: Final = "split_part({0}.model, '/', 1)"
+"""The account at which an attempt, to be filled in, was made; as in the index `uq_attempts_purchase`."""
+SAME_PROVIDER: Final = f"{PROVIDER_OF.format('a')} = m.provider"
 """Whether the attempt `a` was made at the provider where the media `m` waits now: a route may have moved it."""
 UNSETTLED: Final = f"""(a.status IN ({literals(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})})
     OR (a.status = '{AttemptStatus.FAILED}' AND a.sent = '{Sent.NO}' AND a.reference IS NULL))"""

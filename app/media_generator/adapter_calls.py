@@ -31,6 +31,7 @@ from app.media_generator.errors import (
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
+    Candidates,
     Failed,
     InputFile,
     MediaGeneratorModel,
@@ -88,7 +89,7 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, time_
         raise _adapter_bug(provider, error) from error
 
 
-async def find(provider: MediaGeneratorModel, submission: Submission, since: datetime) -> Reference | None:
+async def find(provider: MediaGeneratorModel, submission: Submission, since: datetime) -> Reference | Candidates | None:
     """Look up a purchase whose answer was lost.
 
     Raises:
@@ -98,7 +99,7 @@ async def find(provider: MediaGeneratorModel, submission: Submission, since: dat
         with _measured(provider, "find"):
             async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 found = await provider.find(submission, since)
-            return None if found is None else _storable_reference(found)
+            return _storable_found(found)
     except ProviderError:
         raise
     except TimeoutError as error:
@@ -255,6 +256,13 @@ def _storable_reference(reference: Any) -> Reference:
         TypeError, ValueError: It cannot be stored; a bug in the adapter.
     """
     return msgspec.json.decode(msgspec.json.encode(storable(msgspec.to_builtins(reference))), type=Reference)
+
+
+def _storable_found(found: Any) -> Reference | Candidates | None:
+    if isinstance(found, Candidates):
+        alike, doubtful = map(_storable_reference, found.alike), map(_storable_reference, found.doubtful)
+        return Candidates(tuple(alike), tuple(doubtful), str(storable(found.why)))
+    return None if found is None else _storable_reference(found)
 
 
 def _checked_outcome(outcome: Any) -> Outcome:

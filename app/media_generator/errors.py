@@ -3,15 +3,16 @@
 ProviderError
 ├── NotReachedError          NO       it was never sent: connect, DNS, TLS; retried
 │   └── InputUnreachableError         a file of the input could not be fetched; retried
-├── BusyError                NO       429, 503, 529; retried after `retry_after`
+├── BusyError                NO       429; retried after `retry_after`
 ├── VoidError                NO       it accepted the request, lost it, and nothing was billed; retried
 ├── RefusedError             NO       final
-│   ├── InputRefusedError             the caller's input: 400, 413, 422
+│   ├── InputRefusedError             the caller's input: 400, 413, 415, 422
 │   │   └── ContentRefusedError       moderation, before anything was generated
 │   ├── UnauthorizedError             the operator's key: 401, 403
 │   ├── CreditError                   the provider's credit: 402
-│   └── ModelGoneError                the model no longer exists: 404, 410
-├── AnswerLostError          UNKNOWN  it was sent and no answer came; never repeated automatically
+│   └── ModelGoneError                the model no longer exists: 404
+├── AnswerLostError          UNKNOWN  no answer came, or one that proves nothing; never repeated automatically
+│   ├── AnswerPendingError            the provider is still working on it
 │   └── ProviderDefectError           the adapter raised an unexpected error
 ├── GenerationFailedError    YES      the provider accepted it and failed later
 │   ├── ContentStoppedError           moderation, after it was accepted
@@ -123,10 +124,14 @@ class ModelGoneError(RefusedError):
 
 
 class AnswerLostError(ProviderError):
-    """The request was sent and no answer came: it may have been billed."""
+    """The request was sent and no answer came, or one that does not prove that nothing was billed."""
 
     code = "outcome_unknown"
     sent = Sent.UNKNOWN
+
+
+class AnswerPendingError(AnswerLostError):
+    """The provider is still working on it, and returns the answer when the same attempt is submitted again later."""
 
 
 class ProviderDefectError(AnswerLostError):

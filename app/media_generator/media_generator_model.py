@@ -97,9 +97,25 @@ class Reference:
     """A purchase: enough to poll, cancel and fetch it from any process."""
 
     external_id: str
-    """The provider's id of the purchase."""
+    """The provider's id of the purchase, unique within the account: a purchase belongs to one attempt."""
     data: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """Anything else the adapter needs; serialisable as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What `find` knows where the provider stores no id of ours: purchases that may be the one looked for.
+
+    The engine leaves out those that belong to other attempts. If exactly one is left in `alike`, and no other attempt
+    can have made it, it is the purchase; if none is left, there is none; otherwise the outcome stays unknown.
+    """
+
+    alike: tuple[Reference, ...] = ()
+    """Of the same model, input and time; neither failed nor canceled, and not ended before the attempt began."""
+    doubtful: tuple[Reference, ...] = ()
+    """It cannot be told whether they are the one: their input is hidden, or they failed or were canceled."""
+    why: str = ""
+    """Why `doubtful` cannot be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,15 +245,16 @@ class MediaGeneratorModel(ABC):
         """Cancel a purchase; called only with the capability `cancel`."""
         return CancelAnswer.TOO_LATE
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - likewise
+    async def find(self, submission: Submission, since: datetime) -> Reference | Candidates | None:  # noqa: ARG002 - likewise
         """Look up a purchase whose answer was lost; called only with a capability `findable` or `keeps_answers`.
 
         Args:
             submission: As it was submitted.
-            since: When the intent was committed.
+            since: When the intent was committed, by the database's clock; the provider's may differ by minutes.
 
         Returns:
-            The purchase, or None if there certainly is none.
+            The purchase, by an id of ours that the provider stores with it; or those that are like it, if it stores
+            none; None if there certainly is none.
 
         Raises:
             ProviderError: It cannot be determined.

@@ -2,11 +2,13 @@
 
 Crosses network and database:
 
-1. The signature is verified, with keys that a worker has fetched. A call that does not match is refused, and changes
-   nothing.
+1. The URL's secret and the signature are verified, with keys that a worker has fetched. A call that does not match is
+   refused, and changes nothing.
 2. The call is recorded at its attempt: **the commit point**. From here on the worker that holds the job picks it up
    within CLAIM_INTERVAL_SECONDS, whatever dies; repeated calls change nothing.
-3. A purchase whose answer was lost, or that was judged "not sent", is bound to its attempt.
+3. A purchase whose answer was lost, or that was judged "not sent", is bound to its attempt: the signature proves that
+   the provider made it, the URL for which attempt. A call at a URL without a secret, as releases before gave them to
+   providers, is a reason to look, and binds nothing. What belongs to another attempt stays there.
 4. The worker is notified over Redis, and polls the provider at once.
 
 A provider that cannot be polled calls back with the answer itself, at a URL that only it was given. That answer is
@@ -29,7 +31,7 @@ from app.jobs.callbacks import signing_keys
 from app.jobs.callbacks.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
 from app.jobs.callbacks.urls import key_name, secret_part
 from app.jobs.transitions import callback as transitions
-from app.jobs.transitions.attempt import Purchase, record_purchases
+from app.jobs.transitions.attempt import Purchase, PurchaseRecord, record_purchases
 from app.media_generator import adapter_calls
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import AnswerLostError
@@ -57,15 +59,31 @@ class CallbackReceiver:
         self._channel = channel
         self._keys = dict[str, _Keys]()
 
-    async def take(self, provider_name: str, callback: Callback) -> None:
+    def brings_answers(self, provider_name: str) -> bool:
+        """Whether the callbacks of a provider are its results.
+
+        Raises:
+            ProviderNotFoundError: There is no such provider, or it never calls back.
+        """
+        return self._caller(provider_name).capabilities.webhook_brings_answer
+
+    async def take(self, provider_name: str, callback: Callback, secret: str | None = None) -> None:
         """Record a callback and notify the worker; where the outcome of the purchase is known, nothing changes.
+
+        Args:
+            provider_name: Who calls.
+            callback: The call.
+            secret: The last part of the URL; None: it has none.
 
         Raises:
             ProviderNotFoundError: There is no such provider, or it never calls back.
             CallbackRefusedInRequestError: It does not come from the provider, or is too old.
         """
         provider = self._caller(provider_name)
-        await self._record(provider_name, callback.attempt_id, await self._verified(provider, callback))
+        if secret is not None:
+            await self._check_secret(provider_name, callback.attempt_id, secret)
+        reference = await self._verified(provider, callback)
+        await self._record(provider_name, callback.attempt_id, None if secret is None else reference)
 
     async def take_answer(
         self, provider_name: str, attempt_id: UUID, secret: str, chunks: AsyncIterator[bytes]
@@ -86,12 +104,7 @@ class CallbackReceiver:
         provider = self._caller(provider_name)
         if not provider.capabilities.webhook_brings_answer:
             raise ProviderNotFoundError(f"callbacks of {provider_name!r} bring no answers")
-        keys = await self._cached_keys(key_name(provider_name))
-        if not any(hmac.compare_digest(secret_part(key, attempt_id).encode(), secret.encode()) for key in keys):
-            if not keys:
-                # There is none before the first submission, which may happen at any time.
-                self._keys.pop(key_name(provider_name), None)
-            raise CallbackRefusedInRequestError(f"this is no callback URL of {provider_name}")
+        await self._check_secret(provider_name, attempt_id, secret)
         if not await signing_keys.expects_answer(self._db, attempt_id, provider_name):
             log.info("callback_too_late", provider=provider_name, attempt_id=str(attempt_id))
             return
@@ -127,6 +140,14 @@ class CallbackReceiver:
             raise ProviderNotFoundError(f"there is no provider {name!r} that calls back")
         return provider
 
+    async def _check_secret(self, provider_name: str, attempt_id: UUID, secret: str) -> None:
+        keys = await self._cached_keys(key_name(provider_name))
+        if not any(hmac.compare_digest(secret_part(key, attempt_id).encode(), secret.encode()) for key in keys):
+            if not keys:
+                # There is none before the first submission, which may happen at any time.
+                self._keys.pop(key_name(provider_name), None)
+            raise CallbackRefusedInRequestError(f"this is no callback URL of {provider_name}")
+
     async def _record(self, provider_name: str, attempt_id: UUID, reference: Reference | None) -> bool:
         """Record the callback and notify the worker; False: the attempt has ended."""
         row = await transitions.record_callback(self._db, attempt_id, provider_name)
@@ -157,7 +178,10 @@ class CallbackReceiver:
         return cached.found
 
     async def _bind(self, attempt_id: UUID, reference: Reference) -> None:
-        if any(await record_purchases.many(self._db, [Purchase.of(attempt_id, reference)])):
+        (recorded,) = await record_purchases.many(self._db, [Purchase.of(attempt_id, reference)])
+        if recorded is PurchaseRecord.RECORDED:
             log.info("purchase_bound_by_callback", external_id=reference.external_id)
             await transitions.expedite(self._db, attempt_id)
             await transitions.mark_charged(self._db, attempt_id)
+        elif recorded is PurchaseRecord.TAKEN:
+            log.warning("callback_names_purchase_of_another_attempt", external_id=reference.external_id)

@@ -1,7 +1,8 @@
-"""The URL at which a provider may call back for one attempt; for one that does not sign its calls it is unguessable.
+"""The URL at which a provider may call back for one attempt. It proves for which: it cannot be guessed.
 
-The secret part is an HMAC-SHA-256 of the attempt's id. Its key is made by the first worker that needs it, one for each
-provider, and stored in `provider_keys`, where the API finds it as it finds the keys of signatures.
+A signature proves who calls, and about which purchase, but not for which attempt. The secret part of the URL is an
+HMAC-SHA-256 of the attempt's id. Its key is made by the first worker that needs it, one for each provider, and stored
+in `provider_keys`, where the API finds it as it finds the keys of signatures.
 """
 
 import hmac
@@ -30,10 +31,8 @@ class CallbackUrls:
         base = self._policy.callback_base_of(provider)
         if base is None:
             return None
-        url = f"{base}/media/callbacks/{provider.name}/{attempt_id}"
-        if not provider.capabilities.webhook_brings_answer:
-            return url
-        return f"{url}/{secret_part(await self._key(provider.name), attempt_id)}"
+        secret = secret_part(await self._key(provider.name), attempt_id)
+        return f"{base}/media/callbacks/{provider.name}/{attempt_id}/{secret}"
 
     async def _key(self, provider: str) -> str:
         if provider not in self._keys:

@@ -25,7 +25,7 @@ class OpenAttempt:
     reference: Reference | None
     """The purchase; None: it is unknown whether there is one."""
     created_at: datetime
-    """Not later than its intent was committed, by the database's clock."""
+    """When its intent was committed, by the database's clock."""
     intended_at: float
     """When its intent was committed, by this process's `clock`."""
 

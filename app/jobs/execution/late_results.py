@@ -33,7 +33,6 @@ from app.jobs.outputs.ingest import LONGEST_COPY, CopyDelayedError, ObjectKeys, 
 from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
 from app.jobs.transitions import late_attempts
-from app.jobs.transitions.attempt import Purchase, record_purchases
 from app.jobs.transitions.late_attempts import AttemptOutcome, LateAttempt, LateResult
 from app.media_generator import adapter_calls
 from app.media_generator.errors import NotReachedError, OutputError, ProviderError
@@ -49,7 +48,7 @@ PAUSE: Final = timedelta(seconds=5)
 LONGEST_CHECK: Final = LONGEST_COPY + 300.0
 """Seconds after which a check is cut off; it leaves time for the copy of a result."""
 MOST_UNFINISHED_CHECKS: Final = 2
-"""Checks in a row that may fail to finish, before the attempt is abandoned."""
+"""Checks in a row of a poison suspect that may fail to finish; then it is abandoned, as it kills the workers."""
 
 
 class LateResults:
@@ -62,6 +61,10 @@ class LateResults:
         self._ingest = ingest
         self._callback_urls = CallbackUrls(db, policy)
         self._checks = dict[UUID, asyncio.Task[None]]()
+
+    async def adopt(self) -> None:
+        """Follow up attempts that were overlooked when their media ended."""
+        await late_attempts.adopt(self._db, within=self._policy.late_result)
 
     async def start_due_checks(self) -> None:
         """Begin to check whatever is due; a check that takes long holds up no other."""
@@ -85,7 +88,7 @@ class LateResults:
         attempt = open_attempt(row)
         if attempt is None:
             return
-        if row.looks > MOST_UNFINISHED_CHECKS or row.takeovers >= SUSPECT_FROM:
+        if row.takeovers >= SUSPECT_FROM and row.looks > MOST_UNFINISHED_CHECKS:
             log.error("late_purchase_abandoned", checks=row.looks, takeovers=row.takeovers)
             await self._abandon(attempt)
             return
@@ -121,23 +124,14 @@ class LateResults:
         name = row.model.partition("/")[2]
         url = await self._callback_urls.of(offer.provider, attempt.id)
         submission = Submission(attempt.id, attempt.number, name, row.prompt, given, url)
-        if can.findable or again:
-            answer = await find_purchase(offer, submission, attempt)
-        else:
-            answer = None
-            if can.keeps_answers:
-                answer = await adapter_calls.find(offer.provider, submission, attempt.created_at)
-            if answer is None:
-                # Its call has ended: an answer that is not there by now will never come.
-                await late_attempts.abandon(self._db, attempt.id, purchased=False)
-                return
-        if isinstance(answer, Reference):
-            await record_purchases(self._db, Purchase.of(attempt.id, answer))
-            log.info("attempt_submitted", external_id=answer.external_id)
-        elif answer is None:
+        found = await find_purchase(self._db, offer, submission, attempt, may_submit=again)
+        if found.there_is_none:
             await self._fail(row, attempt, NotReachedError(f"{offer.provider.name} never got the request"))
-        else:
-            log.info("late_purchase_not_found_yet", error=answer)
+        elif found.purchase is None and found.answered and not (can.findable or again):
+            # Its call has ended: an answer that is not there by now will never come. A callback may still name it.
+            await late_attempts.abandon(self._db, attempt.id, purchased=False)
+        elif found.purchase is None:
+            log.info("late_purchase_not_found_yet", error=found.reason)
 
     async def _poll(self, row: LateAttempt, offer: Offer, attempt: OpenAttempt, reference: Reference) -> None:
         if row.stop:
@@ -148,8 +142,6 @@ class LateResults:
                 return
             if answer is not None:
                 await late_attempts.record_stop_sent(self._db, attempt.id)
-        if row.ended_for > self._policy.late_result:
-            return
         outcome = await adapter_calls.poll(offer.provider, reference)
         if isinstance(outcome, Succeeded):
             await self._store(row, offer, attempt, outcome)

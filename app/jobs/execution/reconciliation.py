@@ -2,24 +2,37 @@
 
 A worker that was cut off, or frozen, may be in the middle of `submit` while another has taken the media over. `submit`
 ends within the provider's `submit_timeout` of the intent; until that time has passed, "there is none" is not believed.
+
+A provider that stores no id of ours returns what is like the submission (`Candidates`). What belongs to another attempt
+is left out, and the only one that is left is recorded, unless another attempt may have made it: `record_purchases`
+decides that in one statement. What cannot be told apart settles nothing.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
+from app.core import clock
 from app.core.database.pool import RETRYABLE, DatabasePool
 from app.jobs import queries
 from app.jobs.execution.job import OpenAttempt, read_reference
 from app.jobs.policies import JobPolicy
-from app.jobs.transitions.attempt import Purchase, record_purchases
+from app.jobs.transitions.attempt import Purchase, PurchaseRecord, record_purchases
 from app.media_generator import adapter_calls
-from app.media_generator.errors import AnswerLostError, NotReachedError, ProviderError
-from app.media_generator.media_generator_model import Reference, Submission
+from app.media_generator.errors import (
+    AnswerLostError,
+    AnswerPendingError,
+    BusyError,
+    CreditError,
+    NotReachedError,
+    ProviderError,
+    UnauthorizedError,
+)
+from app.media_generator.media_generator_model import Candidates, Reference, Submission
 from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
@@ -29,6 +42,22 @@ MARGIN: Final = 1.0
 SHORTEST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two look-ups of a lost purchase."""
+_CANNOT_BE_ASKED: Final = (NotReachedError, BusyError, UnauthorizedError, CreditError, AnswerPendingError)
+"""Errors of a look-up after which the provider is to be asked again, however long that takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What is known of an attempt after its provider was asked for it."""
+
+    purchase: Reference | None = None
+    """Recorded as this attempt's."""
+    there_is_none: bool = False
+    """The provider says so."""
+    reason: str = ""
+    """Why neither can be said."""
+    answered: bool = True
+    """Whether the provider could be asked."""
 
 
 class Reconciler:
@@ -61,26 +90,21 @@ class Reconciler:
             NotReachedError: The provider says that there is none.
         """
         log.warning("answer_lost", error=lost.message)
-        can = offer.provider.capabilities
-        call_over_after = can.submit_timeout.total_seconds() + MARGIN
-        give_up_after = call_over_after if by_other_worker else 0.0
-        if can.findable or can.idempotent_submit or self._policy.callback_base_of(offer.provider) is not None:
-            give_up_after = max(call_over_after, self._policy.reconcile.total_seconds())
+        call_over_after = offer.provider.capabilities.submit_timeout.total_seconds() + MARGIN
+        window = _Window(offer, self._policy, not_before=call_over_after if by_other_worker else 0.0)
         pause = SHORTEST_PAUSE
         while True:
             if (recorded := await self._recorded(attempt)) is not None:
                 return recorded
             # Read before the look-up: a machine that stalls must not make an early answer seem a late one.
             age = attempt.age
-            answer = await find_purchase(offer, await submission(), attempt)
-            if isinstance(answer, Reference):
-                await record_purchases(self._db, Purchase.of(attempt.id, answer))
-                log.info("attempt_submitted", external_id=answer.external_id)
-                return replace(attempt, reference=answer)
-            if answer is None and age >= call_over_after:
+            found = await find_purchase(self._db, offer, await submission(), attempt)
+            if found.purchase is not None:
+                return replace(attempt, reference=found.purchase)
+            if found.there_is_none and age >= call_over_after:
                 raise NotReachedError(f"{offer.provider.name} never got the request")
-            if age >= give_up_after and await self._recorded(attempt) is None:
-                raise type(lost)(f"{lost.message}; {answer or 'it may still turn up'}") from lost
+            if window.is_over(age, found) and await self._recorded(attempt) is None:
+                raise type(lost)(f"{lost.message}; {found.reason or 'it may still turn up'}") from lost
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -93,16 +117,93 @@ class Reconciler:
         return None
 
 
-async def find_purchase(offer: Offer, submission: Submission, attempt: OpenAttempt) -> Reference | str | None:
-    """What is known of an attempt: the purchase, None where the provider has none, or why it cannot be said."""
-    provider, can = offer.provider, offer.provider.capabilities
+class _Window:
+    """How long a lost purchase is looked up: `reconcile` from the first time that the provider could be asked.
+
+    While it cannot be asked nothing is decided, for `silence` at most: an outage must not make an outcome unknown.
+    """
+
+    def __init__(self, offer: Offer, policy: JobPolicy, *, not_before: float) -> None:
+        can = offer.provider.capabilities
+        self._asks = can.findable or can.idempotent_submit
+        self._waits = self._asks or policy.callback_base_of(offer.provider) is not None
+        self._not_before = max(not_before, can.submit_timeout.total_seconds() + MARGIN if self._waits else 0.0)
+        self._seconds = policy.reconcile.total_seconds()
+        self._longest = policy.silence.total_seconds()
+        self._since = None if self._asks else clock.seconds()
+
+    def is_over(self, age: float, found: LookUp) -> bool:
+        """Whether the media's `on_unknown` decides now; `age` is the attempt's, in seconds."""
+        if self._since is None and found.answered:
+            self._since = clock.seconds()
+        if age < self._not_before:
+            return False
+        if not self._waits or age >= self._longest:
+            return True
+        return self._since is not None and clock.seconds() - self._since >= self._seconds
+
+
+async def find_purchase(
+    db: DatabasePool, offer: Offer, submission: Submission, attempt: OpenAttempt, *, may_submit: bool = True
+) -> LookUp:
+    """Ask the provider for the purchase of an attempt; one that is found is recorded.
+
+    Args:
+        db: The database.
+        offer: The model.
+        submission: As it was submitted.
+        attempt: Whose answer was lost.
+        may_submit: Whether to submit it again where the provider then returns the same purchase.
+    """
     try:
-        if can.findable or can.keeps_answers:
-            found = await adapter_calls.find(provider, submission, attempt.created_at)
-            if found is not None or can.findable:
-                return found
-        if can.idempotent_submit:
-            return await adapter_calls.submit(provider, submission, time_limit=can.submit_timeout)
+        found = await _ask(offer, submission, attempt, may_submit=may_submit)
     except ProviderError as error:
-        return f"{provider.name} does not say: {error.message}"
-    return f"{provider.name} cannot be asked for it"
+        reason = f"{offer.provider.name} does not say: {error.message}"
+        return LookUp(reason=reason, answered=not isinstance(error, _CANNOT_BE_ASKED))
+    if isinstance(found, Reference):
+        return await _record(db, offer, attempt, found, proven=True)
+    if isinstance(found, Candidates):
+        return await _choose(db, offer, attempt, found)
+    return found
+
+
+async def _ask(
+    offer: Offer, submission: Submission, attempt: OpenAttempt, *, may_submit: bool
+) -> Reference | Candidates | LookUp:
+    provider, can = offer.provider, offer.provider.capabilities
+    if can.findable or can.keeps_answers:
+        found = await adapter_calls.find(provider, submission, attempt.created_at)
+        if found is not None:
+            return found
+        if can.findable:
+            return LookUp(there_is_none=True)
+    if can.idempotent_submit and may_submit:
+        return await adapter_calls.submit(provider, submission, time_limit=can.submit_timeout)
+    return LookUp(reason=f"{provider.name} cannot be asked for it")
+
+
+async def _choose(db: DatabasePool, offer: Offer, attempt: OpenAttempt, found: Candidates) -> LookUp:
+    """Of the purchases that are like this attempt the only one that can be its own."""
+    ids = [one.external_id for one in (*found.alike, *found.doubtful)]
+    taken = await queries.taken_purchases(db, attempt.id, ids)
+    alike = [one for one in found.alike if one.external_id not in taken]
+    doubtful = [one for one in found.doubtful if one.external_id not in taken]
+    if doubtful:
+        return LookUp(reason=f"{offer.provider.name} has {doubtful[0].external_id}, which may be this one: {found.why}")
+    if len(alike) > 1:
+        return LookUp(reason=f"{offer.provider.name} has {len(alike)} that may be this one")
+    if not alike:
+        return LookUp(there_is_none=True)
+    return await _record(db, offer, attempt, alike[0], proven=False)
+
+
+async def _record(
+    db: DatabasePool, offer: Offer, attempt: OpenAttempt, reference: Reference, *, proven: bool
+) -> LookUp:
+    recorded = await record_purchases(db, Purchase.of(attempt.id, reference, proven=proven))
+    if recorded in {PurchaseRecord.TAKEN, PurchaseRecord.CONTESTED}:
+        log.warning("purchase_not_recorded", external_id=reference.external_id, reason=recorded)
+        whose = "belongs to another attempt" if recorded is PurchaseRecord.TAKEN else "may be another attempt's"
+        return LookUp(reason=f"{reference.external_id} of {offer.provider.name} {whose}")
+    log.info("attempt_submitted", external_id=reference.external_id)
+    return LookUp(purchase=reference)

@@ -28,7 +28,14 @@ from app.jobs.execution.reconciliation import Reconciler
 from app.jobs.inputs.staging import InputsDelayedError, InputStaging
 from app.jobs.policies import JobPolicy
 from app.jobs.scheduling import model_pauses, provider_circuits
-from app.jobs.transitions.attempt import AlreadyPurchasedError, Intent, Purchase, intend, record_purchases
+from app.jobs.transitions.attempt import (
+    AlreadyPurchasedError,
+    Intent,
+    Purchase,
+    PurchaseRecord,
+    intend,
+    record_purchases,
+)
 from app.jobs.transitions.base import Lease, LeaseLostError
 from app.media_generator import adapter_calls
 from app.media_generator.errors import AnswerLostError, ModelGoneError, ProviderError
@@ -152,7 +159,10 @@ class Submitter:
         except ProviderError as error:
             await self._refused(job, attempt, error)
             return None
-        await record_purchases(self._db, Purchase.of(attempt.id, reference))
+        recorded = await record_purchases(self._db, Purchase.of(attempt.id, reference))
+        if recorded is PurchaseRecord.TAKEN:
+            named = f"{offer.provider.name} answered with {reference.external_id}, which belongs to another attempt"
+            raise _UnansweredError(attempt, AnswerLostError(named))
         log.info("attempt_submitted", external_id=reference.external_id)
         if job.terms.trial:
             with contextlib.suppress(*RETRYABLE):
@@ -185,12 +195,12 @@ class Submitter:
             offer.card.price.currency if offer.card.price is not None else "USD",
         )
         try:
-            number = await intend(self._db, intent)
+            committed = await intend(self._db, intent)
         except asyncpg.UniqueViolationError as error:
             raise AlreadyPurchasedError from error
-        structlog.contextvars.bind_contextvars(attempt=number)
-        tracing.set_attributes(attempt=number)
-        return OpenAttempt(attempt_id, number, None, job.created_at, intended_at)
+        structlog.contextvars.bind_contextvars(attempt=committed.number)
+        tracing.set_attributes(attempt=committed.number)
+        return OpenAttempt(attempt_id, committed.number, None, committed.created_at, intended_at)
 
     async def _submission(self, job: Job, offer: Offer, attempt: OpenAttempt, given: Mapping[str, Any]) -> Submission:
         url = await self._callback_urls.of(offer.provider, attempt.id)

@@ -5,7 +5,9 @@ The intent is committed before the provider is called: money may be spent from h
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -14,13 +16,25 @@ import msgspec
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
 from app.core.database.text import storable
-from app.jobs.sql import ENDED_WITHOUT_RESULT, HOLDS_LEASE, OPEN_STATUSES, SAME_PROVIDER, UNSETTLED, literals
+from app.jobs.sql import (
+    ENDED_WITHOUT_RESULT,
+    HOLDS_LEASE,
+    OPEN_STATUSES,
+    PROVIDER_OF,
+    SAME_PROVIDER,
+    UNSETTLED,
+    literals,
+)
 from app.jobs.states import AttemptStatus, MediaStatus
 from app.jobs.transitions.base import Changed, Lease, applied, best_effort, fenced, grouped, retried, run
 from app.media_generator.errors import Sent
 from app.media_generator.media_generator_model import Reference
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
+
+LIKENESS_MINUTES: Final = 10
+"""Attempts this close to each other may have made the same purchase, if they submitted the same: time limit of `submit`
+and a clock of the provider that is off, twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +58,26 @@ class Purchase:
     attempt_id: UUID
     external_id: str
     reference: str
+    proven: bool = True
+    """The provider named it for this very attempt; False: it is the only purchase that is like what was submitted."""
 
     @classmethod
-    def of(cls, attempt_id: UUID, reference: Reference) -> "Purchase":
+    def of(cls, attempt_id: UUID, reference: Reference, *, proven: bool = True) -> "Purchase":
         """As it is stored: a character that PostgreSQL cannot store must not lose it."""
         clean: dict[str, str] = storable(msgspec.to_builtins(reference))
-        return cls(attempt_id, clean["external_id"], msgspec.json.encode(clean).decode())
+        return cls(attempt_id, clean["external_id"], msgspec.json.encode(clean).decode(), proven)
+
+
+class PurchaseRecord(StrEnum):
+    """What became of a purchase that was to be recorded."""
+
+    RECORDED = "recorded"
+    SETTLED = "settled"
+    """The outcome of the attempt, or another purchase of it, is known already."""
+    TAKEN = "taken"
+    """It belongs to another attempt."""
+    CONTESTED = "contested"
+    """It is not proven, and another attempt whose purchase is unknown may have made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +92,22 @@ class AlreadyPurchasedError(Exception):
     """A purchase of an earlier attempt has turned up since the claim: it is resumed, nothing is submitted."""
 
 
-class _Numbered(Row, frozen=True):
+class IntendedAttempt(Row, frozen=True):
+    """An attempt whose intent is committed."""
+
     id: UUID
     number: int
+    created_at: datetime
+    """When, by the database's clock; the provider is called after this moment."""
 
 
 class _AttemptId(Row, frozen=True):
     id: UUID
+
+
+class _Refused(Row, frozen=True):
+    id: UUID
+    reason: PurchaseRecord
 
 
 _INTEND: Final = f"""
@@ -78,7 +115,7 @@ WITH item AS (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::numeric[],
         $8::text[]) AS t (media_id, fence, attempt_id, model, model_version, input_hash, estimate, currency)
 ), existing AS (
-    SELECT a.id, a.number FROM item JOIN attempts a ON a.id = item.attempt_id
+    SELECT a.id, a.number, a.created_at FROM item JOIN attempts a ON a.id = item.attempt_id
     JOIN media m ON m.id = item.media_id AND {HOLDS_LEASE}
 ), numbered AS (
     UPDATE media m SET number_of_tries = m.number_of_tries + 1, progress = NULL, updated_at = now()
@@ -90,14 +127,14 @@ WITH item AS (
     SELECT item.attempt_id, numbered.id, numbered.number_of_tries, '{AttemptStatus.INTENDED}',
         item.model, item.model_version, item.input_hash, item.estimate, item.currency
     FROM numbered JOIN item ON item.media_id = numbered.id
-    RETURNING id, number
+    RETURNING id, number, created_at
 )
-SELECT id, number FROM created UNION ALL SELECT id, number FROM existing"""
+SELECT * FROM created UNION ALL SELECT * FROM existing"""
 
 
 @fenced
-async def intend(db: DatabasePool, intents: Sequence[Intent]) -> Sequence[int | None]:
-    """Commit what is about to be submitted: the number of each attempt, None where the lease is lost.
+async def intend(db: DatabasePool, intents: Sequence[Intent]) -> Sequence[IntendedAttempt | None]:
+    """Commit what is about to be submitted: each attempt, None where the lease is lost.
 
     Repeated with the same attempt id, as after a lost answer, it changes nothing and returns the same.
 
@@ -105,7 +142,7 @@ async def intend(db: DatabasePool, intents: Sequence[Intent]) -> Sequence[int | 
         asyncpg.UniqueViolationError: The media has an open attempt, of which there is one at most.
     """
     rows = await db.fetch_as(
-        _Numbered,
+        IntendedAttempt,
         _INTEND,
         [i.lease.media_id for i in intents],
         [i.lease.fencing_token for i in intents],
@@ -116,8 +153,8 @@ async def intend(db: DatabasePool, intents: Sequence[Intent]) -> Sequence[int | 
         [i.estimate for i in intents],
         [i.currency for i in intents],
     )
-    numbers = {row.id: row.number for row in rows}
-    return [numbers.get(i.attempt_id) for i in intents]
+    committed = {row.id: row for row in rows}
+    return [committed.get(i.attempt_id) for i in intents]
 
 
 # Somebody has to follow up a purchase whose media has ended. It may end at this very moment: then `a` is seen as
@@ -125,6 +162,15 @@ async def intend(db: DatabasePool, intents: Sequence[Intent]) -> Sequence[int | 
 # is at another provider by now, the fact is kept, and followed up once the media has ended without a result.
 _CONTINUES_ELSEWHERE: Final = f"""(m.status = '{MediaStatus.COMPLETED}' OR NOT {SAME_PROVIDER} OR EXISTS (
     SELECT FROM attempts o WHERE o.media_id = a.media_id AND o.id <> a.id AND o.status IN ({OPEN_STATUSES})))"""
+_IS_OPEN_TO_IT: Final = f"({UNSETTLED} AND (a.external_id IS NULL OR a.external_id = t.external_id))"
+_TAKEN: Final = f"""EXISTS (SELECT FROM attempts o
+    WHERE {PROVIDER_OF.format("o")} = {PROVIDER_OF.format("a")} AND o.external_id = t.external_id AND o.id <> a.id)"""
+# Whoever made it committed its intent before, so it is seen here if it is not recorded yet.
+_CONTESTED: Final = f"""EXISTS (SELECT FROM attempts o
+    WHERE o.id <> a.id AND o.input_hash = a.input_hash AND o.model = a.model AND o.reference IS NULL
+        AND (o.status IN ({OPEN_STATUSES}) OR o.status = '{AttemptStatus.UNKNOWN}')
+        AND o.created_at BETWEEN a.created_at - interval '{LIKENESS_MINUTES} minutes'
+            AND a.created_at + interval '{LIKENESS_MINUTES} minutes')"""
 _PURCHASE: Final = f"""
 UPDATE attempts a SET external_id = t.external_id, reference = t.reference::jsonb, submitted_at = now(),
     sent = CASE WHEN a.status IN ({OPEN_STATUSES}) THEN a.sent ELSE '{Sent.YES}' END, error = NULL, finished_at = NULL,
@@ -134,22 +180,42 @@ UPDATE attempts a SET external_id = t.external_id, reference = t.reference::json
     look_at = CASE WHEN m.status = '{MediaStatus.COMPLETED}' THEN NULL
         WHEN m.status IN ({literals(ENDED_WITHOUT_RESULT)}) OR a.status NOT IN ({OPEN_STATUSES}) THEN now()
         ELSE a.look_at END
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, external_id, reference), media m
-WHERE a.id = t.id AND m.id = a.media_id AND {UNSETTLED}
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bool[]) AS t (id, external_id, reference, proven), media m
+WHERE a.id = t.id AND m.id = a.media_id AND {_IS_OPEN_TO_IT} AND NOT {_TAKEN} AND (t.proven OR NOT {_CONTESTED})
 RETURNING a.id"""
+_WHY_REFUSED: Final = f"""
+SELECT a.id, CASE WHEN {_TAKEN} THEN '{PurchaseRecord.TAKEN}' WHEN NOT {_IS_OPEN_TO_IT} THEN '{PurchaseRecord.SETTLED}'
+    ELSE '{PurchaseRecord.CONTESTED}' END AS reason
+FROM unnest($1::uuid[], $2::text[]) AS t (id, external_id) JOIN attempts a ON a.id = t.id"""
 
 
 @grouped
-async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> Sequence[bool]:
-    """Record what the provider accepted; False where the outcome of the attempt is known already.
+async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> Sequence[PurchaseRecord]:
+    """Record what the provider accepted: a purchase belongs to one attempt, and an attempt has one purchase.
 
-    A fact, so it is not fenced: a worker that lost its lease may write it too. If another attempt begins at this very
-    moment the statement is repeated, and then sees it.
+    A fact, so it is not fenced: a worker that lost its lease may write it too. If another attempt begins, or gets this
+    purchase, at this very moment the statement is repeated, and then sees it.
     """
-    values = zip(*((p.attempt_id, p.external_id, p.reference) for p in purchases), strict=True)
+    first_of_each_id = {p.external_id: p for p in reversed(purchases)}
+    if len(first_of_each_id) < len(purchases):
+        # Two rows of one statement do not see each other.
+        return [await _record_purchase(db, purchase) for purchase in purchases]
+    return await _record_purchases(db, purchases)
+
+
+async def _record_purchase(db: DatabasePool, purchase: Purchase) -> PurchaseRecord:
+    return (await _record_purchases(db, [purchase]))[0]
+
+
+async def _record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> Sequence[PurchaseRecord]:
+    values = zip(*((p.attempt_id, p.external_id, p.reference, p.proven) for p in purchases), strict=True)
     rows = await retried(db, _AttemptId, _PURCHASE, *(list(column) for column in values))
-    recorded = {row.id for row in rows}
-    return [p.attempt_id in recorded for p in purchases]
+    results = {row.id: PurchaseRecord.RECORDED for row in rows}
+    refused = [p for p in purchases if p.attempt_id not in results]
+    if refused:
+        ids, external_ids = [p.attempt_id for p in refused], [p.external_id for p in refused]
+        results |= {row.id: row.reason for row in await db.fetch_as(_Refused, _WHY_REFUSED, ids, external_ids)}
+    return [results.get(p.attempt_id, PurchaseRecord.SETTLED) for p in purchases]
 
 
 _PROGRESS: Final = f"""

@@ -15,7 +15,7 @@ from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
 from app.jobs.billing import UNKNOWN_COST, AttemptCost, cost_columns
 from app.jobs.sql import COST_COLUMNS, ENDED_WITHOUT_RESULT, OPEN_STATUSES, literals, set_cost, verdict_holds
-from app.jobs.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
+from app.jobs.states import OPEN_ATTEMPT, AttemptStatus, MediaEvent
 from app.jobs.transitions.base import Changed, announce, grouped
 from app.jobs.transitions.completion import StoredFile, file_arrays
 
@@ -81,14 +81,14 @@ class _AttemptId(Row, frozen=True):
 _ENDED: Final = literals(ENDED_WITHOUT_RESULT)
 _OPEN_OR_UNKNOWN: Final = literals(OPEN_ATTEMPT | {AttemptStatus.UNKNOWN})
 
-# A check that does not finish may have killed its worker: the next one waits longer.
+# A check that does not finish may have killed its worker: the next one waits longer, up to six hours.
 _TAKE_DUE: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT a.id FROM attempts a JOIN media m ON m.id = a.media_id
     WHERE a.look_at <= now() AND m.status IN ({_ENDED}) AND NOT a.id = ANY($3::uuid[])
     ORDER BY a.look_at LIMIT $1 FOR UPDATE OF a SKIP LOCKED
 )
-UPDATE attempts a SET looks = a.looks + 1, look_at = now() + $2::interval * power(4, least(a.looks, 4))
+UPDATE attempts a SET looks = a.looks + 1, look_at = now() + $2::interval * power(4, least(a.looks, 6))
 FROM due, media m WHERE a.id = due.id AND m.id = a.media_id
 RETURNING a.id AS attempt_id, a.number AS attempt_number, a.reference, a.created_at AS attempted_at, a.stop,
     a.told_to_stop, a.looks, now() - a.created_at AS attempt_age, now() - m.completed_at AS ended_for,
@@ -113,11 +113,11 @@ _ABANDON: Final = f"""UPDATE attempts SET look_at = NULL, stop = false,
     status = CASE WHEN status = '{AttemptStatus.INTENDED}' THEN '{AttemptStatus.UNKNOWN}' ELSE status END
 WHERE id = $1 AND look_at IS NOT NULL AND (reference IS NOT NULL) = $2"""
 
-# An intent that was committed at the very moment at which its media ended.
+# An intent that was committed at the very moment at which its media ended, or whose media was given up.
 _ADOPT: Final = f"""
 UPDATE attempts a SET look_at = now(), stop = true FROM media m
 WHERE m.id = a.media_id AND a.status IN ({OPEN_STATUSES}) AND a.look_at IS NULL AND a.looks = 0
-    AND m.status IN ({_ENDED}) AND m.takeovers < {SUSPECT_FROM} AND m.completed_at > now() - interval '5 minutes'
+    AND m.status IN ({_ENDED}) AND m.completed_at > now() - $1::interval
 RETURNING a.id"""
 
 # Only while its media is still ended: a retry takes the attempt back by clearing `look_at`. The media is locked first,
@@ -163,9 +163,9 @@ async def finish_check(db: DatabasePool, attempt_id: UUID) -> None:
     await db.execute(_FINISH_CHECK, attempt_id)
 
 
-async def adopt(db: DatabasePool) -> int:
-    """Follow up open attempts that were overlooked when their media ended; how many."""
-    return len(await db.fetch_as(_AttemptId, _ADOPT))
+async def adopt(db: DatabasePool, *, within: timedelta) -> int:
+    """Follow up open attempts that were overlooked when their media ended, not longer than that ago; how many."""
+    return len(await db.fetch_as(_AttemptId, _ADOPT, within))
 
 
 @grouped

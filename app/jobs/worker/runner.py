@@ -304,6 +304,7 @@ class Runner:
         )
         for queue in returned:
             self.wake(queue)
+        await self._parts.late_results.adopt()
         await sweep.remove_old(self._db, self._parts.uploads, key_lifetime=self._settings.key_lifetime)
 
     async def _audit(self) -> None:

@@ -14,7 +14,7 @@ from app.jobs.job_errors import DEADLINE_EXCEEDED, WORKER_LOST
 from app.jobs.metrics import counters
 from app.jobs.metrics.counters import PersistedCounter
 from app.jobs.scheduling import pauses
-from app.jobs.transitions import cancellation, expiry, late_attempts, release, shelving
+from app.jobs.transitions import cancellation, expiry, release, shelving
 from app.jobs.worker import leases
 from app.uploads.service import Uploads
 
@@ -42,7 +42,6 @@ async def sweep(db: DatabasePool, worker_id: UUID, *, lease: timedelta, most_tak
     for media_id in given_up:
         log.error("media_given_up", media_id=str(media_id))
     await counters.add(db, PersistedCounter.GIVEN_UP, len(given_up))
-    await late_attempts.adopt(db)
     await shelving.unshelve_purchased(db)
     return {row.queue for row in returned}
 

@@ -30,17 +30,14 @@ IDLE_SECONDS: Final = 30.0
     status_code=204,
     response_class=Response,
     responses=problems(401, 404, 413, 422, 503),
-    summary="Receive a provider's callback",
+    summary="Receive a provider's callback at a URL of an earlier release",
 )
 async def call_back(request: Request, provider: str, attempt_id: UUID) -> Response:
-    """For providers only: Fleek sends them this URL with each attempt. The call carries the provider's signature.
+    """For providers only: releases before gave them URLs without a secret. The call carries the provider's signature.
 
-    A callback is only a signal: the worker then polls the provider for the result. 204: it was recorded.
+    It is only a signal: the worker then polls the provider for the result. 204: it was recorded.
     """
-    body = await read_body(request, MAX_BYTES)
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    callback = Callback(attempt_id, headers, body, datetime.now(UTC), dict(request.query_params))
-    await media_dependencies(request).callbacks.take(provider, callback)
+    await media_dependencies(request).callbacks.take(provider, await _callback(request, attempt_id))
     return Response(status_code=204)
 
 
@@ -48,16 +45,21 @@ async def call_back(request: Request, provider: str, attempt_id: UUID) -> Respon
     "/{provider}/{attempt_id}/{secret}",
     status_code=204,
     response_class=Response,
-    responses=problems(401, 404, 422, 503),
-    summary="Receive a provider's result",
+    responses=problems(401, 404, 413, 422, 503),
+    summary="Receive a provider's callback or result",
 )
-async def bring_answer(request: Request, provider: str, attempt_id: UUID, secret: str) -> Response:
-    """For providers only: the URL for a provider that cannot be polled and signs nothing.
+async def call_back_for_attempt(request: Request, provider: str, attempt_id: UUID, secret: str) -> Response:
+    """For providers only: Fleek sends them this URL with each attempt; `secret` cannot be guessed.
 
-    `secret` cannot be guessed. The body is stored unchanged, and the worker reads it. 204: it was stored. After any
-    other answer, call again.
+    The call carries the provider's signature and is only a signal: the worker then polls the provider for the result.
+    The body of a provider that cannot be polled and signs nothing is the result itself: it is stored unchanged, and the
+    worker reads it. 204: it was recorded. After any other answer, call again.
     """
-    await media_dependencies(request).callbacks.take_answer(provider, attempt_id, secret, _chunks(request))
+    callbacks = media_dependencies(request).callbacks
+    if callbacks.brings_answers(provider):
+        await callbacks.take_answer(provider, attempt_id, secret, _chunks(request))
+    else:
+        await callbacks.take(provider, await _callback(request, attempt_id), secret)
     return Response(status_code=204)
 
 
@@ -87,6 +89,12 @@ async def bring_file(request: Request, provider: str, key: str, name: str) -> Re
     # Without the key: the file is read from the bucket, never from this URL.
     location = f"{dependencies.public_url}/media/callbacks/{provider}/files/{stored}"
     return Response(status_code=201, headers={"Location": location})
+
+
+async def _callback(request: Request, attempt_id: UUID) -> Callback:
+    body = await read_body(request, MAX_BYTES)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Callback(attempt_id, headers, body, datetime.now(UTC), dict(request.query_params))
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urljoin
 
@@ -19,7 +20,6 @@ from app.media_generator.errors import (
     NotReachedError,
     OutputError,
     ProviderError,
-    RefusedError,
     UnauthorizedError,
 )
 
@@ -28,18 +28,21 @@ MAX_RETRY_AFTER: Final = timedelta(hours=1)
 """Longest wait accepted from Retry-After."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BUSY: Final = frozenset({429, 503, 529})
-_OUTCOME_UNKNOWN: Final = frozenset({408, 500, 502, 504})
-_BY_STATUS: Final[Mapping[int, type[ProviderError]]] = {
-    400: InputRefusedError,
-    401: UnauthorizedError,
-    402: CreditError,
-    403: UnauthorizedError,
-    404: ModelGoneError,
-    410: ModelGoneError,
-    413: InputRefusedError,
-    422: InputRefusedError,
-    501: RefusedError,  # the endpoint is not implemented
-}
+REFUSALS: Final[Mapping[int, type[ProviderError]]] = MappingProxyType(
+    {
+        400: InputRefusedError,
+        401: UnauthorizedError,
+        402: CreditError,
+        403: UnauthorizedError,
+        404: ModelGoneError,
+        413: InputRefusedError,
+        415: InputRefusedError,
+        422: InputRefusedError,
+    }
+)
+"""Statuses that most services decide before they spend anything; an adapter says so by passing them as `unspent`."""
+_GONE: Final = 410
+_TRANSIENT: Final = frozenset({408, 500, 502, 504})
 
 
 def from_outgoing(provider: str, error: OutgoingError, *, spending: bool) -> ProviderError:
@@ -68,25 +71,37 @@ async def ask(http: Http, request: Request, *, provider: str) -> Answer:
 
 
 def from_answer(
-    provider: str, status: int, headers: Mapping[str, str], message: str, *, spending: bool
+    provider: str,
+    status: int,
+    headers: Mapping[str, str],
+    message: str,
+    *,
+    spending: bool,
+    unspent: Mapping[int, type[ProviderError]] = MappingProxyType({}),
 ) -> ProviderError:
-    """The error for an unsuccessful status: refused, busy, or unknown whether it was billed.
+    """The error for an unsuccessful status.
+
+    After a billable call, "not sent" is a short list of proofs: 429, and what the adapter lists in `unspent`. Any other
+    status leaves the outcome unknown: gateways answer 503 after they have delivered a request, too.
 
     Args:
         provider: Its name, for the message.
         status: Of the answer.
         headers: Of the answer.
         message: The provider's error message; may be empty.
-        spending: Whether the call is billable; otherwise it may be repeated after a server error.
+        spending: Whether the call is billable; otherwise it may be repeated after a status that is no refusal.
+        unspent: For a billable call, the statuses that the provider decides before it spends: `REFUSALS`, or more of
+            which its documentation or source says so.
     """
     text = f"{provider} answered {status}" + (f": {message}" if message else "")
-    if status in _BUSY:
-        return BusyError(text, retry_after=retry_after(headers))
-    if status in _BY_STATUS:
-        return _BY_STATUS[status](text)
-    if status in _OUTCOME_UNKNOWN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return AnswerLostError(text) if spending else NotReachedError(text, retry_after=retry_after(headers))
-    return RefusedError(text)
+    wait = retry_after(headers)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (status in _BUSY and not spending):
+        return BusyError(text, retry_after=wait)
+    if spending:
+        return unspent.get(status, AnswerLostError)(text, retry_after=wait)
+    if status == _GONE:
+        return ModelGoneError(text)
+    return REFUSALS.get(status, NotReachedError)(text, retry_after=wait)
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
@@ -132,6 +147,6 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
 def _download_refusal(provider: str, status: int, headers: Mapping[str, str]) -> ProviderError:
     if status in _BUSY:
         return BusyError(f"{provider} answered {status} for a result", retry_after=retry_after(headers))
-    if status in _OUTCOME_UNKNOWN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NotReachedError(f"{provider} answered {status} for a result")
     return OutputError(f"{provider} answered {status} for a result: it is gone, or access is denied")

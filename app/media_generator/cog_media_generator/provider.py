@@ -38,7 +38,7 @@ from app.media_generator.accounts import ProviderSetup
 from app.media_generator.adapter_kit.answer_store import AnswerStore, AnswerTooLongError
 from app.media_generator.adapter_kit.cog_outputs import decode_data_uri, failure, files
 from app.media_generator.adapter_kit.cog_schema import input_schema
-from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
 from app.media_generator.callbacks import CallbackRefusedError, SentFile
 from app.media_generator.cog_media_generator.server import CogServer
 from app.media_generator.cog_media_generator.settings import CogSettings
@@ -51,6 +51,7 @@ from app.media_generator.cog_media_generator.wire import (
     read_answer,
 )
 from app.media_generator.errors import (
+    AnswerPendingError,
     BusyError,
     GenerationFailedError,
     OutputError,
@@ -79,6 +80,8 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 """Bytes that are read of an error message, and of a callback that only reports progress."""
 MAX_SECONDS: Final = 1e9
 """Longest plausible duration of a prediction."""
+UNSPENT: Final = {**REFUSALS, HTTPStatus.CONFLICT: BusyError}
+"""409: all its slots are occupied, and nothing was started: `RunnerBusyException` in python/cog/server/http.py."""
 IDLE_SECONDS: Final = 600.0
 """How long a server may be idle before its callback counts as lost; it retries callbacks for some minutes."""
 
@@ -276,10 +279,9 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             if len(body) > MAX_MESSAGE_BYTES:
                 break
         message = body[:500].decode(errors="replace")
-        if answer.status in {HTTPStatus.CONFLICT, HTTPStatus.ACCEPTED}:
-            # All its slots are occupied, or it is still working on this id.
-            raise BusyError(f"{self.name} is busy: {message}")
-        raise from_answer(self.name, answer.status, answer.headers, message, spending=True)
+        if answer.status == HTTPStatus.ACCEPTED:
+            raise AnswerPendingError(f"{self.name} is still working on it")
+        raise from_answer(self.name, answer.status, answer.headers, message, spending=True, unspent=UNSPENT)
 
     async def _read(self, name: str) -> Answer:
         return read_answer(b"".join([chunk async for chunk in self._answers.read(name)]), of=self.name)

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from app.core.http_client.protocol import Answer, Http, OutgoingError, Request
-from app.media_generator.adapter_kit.http import download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import AnswerLostError, BusyError, NotReachedError, UnauthorizedError
 from app.media_generator.model_card import Json
@@ -60,7 +60,8 @@ class Server:
         answer = await self._send("POST", "/prompt", msgspec.json.encode(body), spending=True)
         if answer.status != HTTPStatus.OK:
             message = _refusal_text(answer.body)
-            raise from_answer(self._name, answer.status, answer.headers, message, spending=True)
+            # A workflow is checked before it is queued: post_prompt in server.py of ComfyUI.
+            raise from_answer(self._name, answer.status, answer.headers, message, spending=True, unspent=REFUSALS)
         try:
             return str(msgspec.json.decode(answer.body)["prompt_id"])
         except (*UNREADABLE, KeyError, TypeError) as error:

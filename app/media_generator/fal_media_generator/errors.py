@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.media_generator.adapter_kit.http import from_answer
+from app.media_generator.adapter_kit.http import REFUSALS, from_answer
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE, entries, members
 from app.media_generator.errors import (
     ContentRefusedError,
@@ -68,7 +68,8 @@ def refusal(provider: str, status: int, headers: Mapping[str, str], body: bytes,
         return ContentRefusedError(text)
     if status in {402, 403} and any(phrase in error.text.lower() for phrase in _CREDIT):
         return CreditError(text)
-    return from_answer(provider, status, headers, error.text, spending=spending)
+    # The queue checks key, balance, model and body before it takes a request: https://docs.fal.ai/model-apis/errors
+    return from_answer(provider, status, headers, error.text, spending=spending, unspent=REFUSALS)
 
 
 def failure(provider: str, error: ErrorBody) -> GenerationFailedError:

@@ -1,12 +1,13 @@
 """Translates refusals of OpenAI-compatible servers: their `code` says more than the status."""
 
 from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
 from app.core.http_client.protocol import OutgoingError
-from app.media_generator.adapter_kit.http import from_answer
+from app.media_generator.adapter_kit.http import REFUSALS, from_answer
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
 from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError
 
@@ -45,12 +46,14 @@ async def refusal(
         body.clear()
     codes, message = parse_refusal(bytes(body))
     text = f"{provider} answered {status}: {message}"
-    certain = status < 500  # noqa: PLR2004 - after a server error the outcome is unknown, whatever its code
+    # After any other status the outcome is unknown, whatever its code.
+    certain = status in REFUSALS or status == HTTPStatus.TOO_MANY_REQUESTS
     if certain and codes & CONTENT:
         return ContentRefusedError(text)
     if certain and codes & _CREDIT:
         return CreditError(text)
-    return from_answer(provider, status, headers, message, spending=True)
+    # Key, quota, model and request are checked first: https://platform.openai.com/docs/guides/error-codes
+    return from_answer(provider, status, headers, message, spending=True, unspent=REFUSALS)
 
 
 def parse_refusal(body: bytes) -> tuple[set[str], str]:

@@ -115,7 +115,9 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
                 kept = await self._answers.keep(submission.attempt_id, answer.chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
-        return _reference(submission, kept, answer.headers.get("x-request-id"))
+        # Other servers number their requests in any way, and not each with an id of its own.
+        number = answer.headers.get("x-request-id") if self._base_url == OPENAI else None
+        return _reference(submission, kept, number)
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - the id is enough
         """See the base class; reads the vault, because OpenAI does not know our ids."""

@@ -9,7 +9,7 @@ import msgspec
 
 from app.core.http_client.protocol import Answer, Http, OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings
-from app.media_generator.adapter_kit.http import from_answer, from_outgoing
+from app.media_generator.adapter_kit.http import REFUSALS, from_answer, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
 from app.media_generator.errors import BusyError, NotReachedError, ProviderError
 from app.media_generator.replicate_media_generator.wire import wait_in_text
@@ -101,7 +101,9 @@ class Api:
 
     def _refusal(self, answer: Answer, *, spending: bool) -> ProviderError:
         message = _message(answer.body)
-        error = from_answer(self._name, answer.status, answer.headers, message, spending=spending)
+        # It checks token, billing, model and input before it creates a prediction:
+        # https://replicate.com/docs/reference/http
+        error = from_answer(self._name, answer.status, answer.headers, message, spending=spending, unspent=REFUSALS)
         if isinstance(error, BusyError) and error.retry_after is None:
             # Replicate states the wait only in its message.
             error.retry_after = wait_in_text(message)

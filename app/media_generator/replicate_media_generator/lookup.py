@@ -1,7 +1,7 @@
 """Finds the prediction whose answer was lost in a list of predictions. Makes no calls.
 
-Replicate stores no id of ours with a prediction, so it is identified by model, input and creation time. If that is
-ambiguous the outcome stays unknown: a wrong "there is none" would buy it again.
+Replicate stores no id of ours with a prediction. If it tells the callback URL, that proves whose a prediction is;
+otherwise model, input and creation time say what may be it, and the engine, which knows whose the others are, decides.
 """
 
 import re
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final, cast
+from uuid import UUID
 
 from app.media_generator.adapter_kit.lenient_json import entries
-from app.media_generator.errors import AnswerLostError
-from app.media_generator.replicate_media_generator.wire import Prediction
+from app.media_generator.media_generator_model import Candidates, Reference
+from app.media_generator.replicate_media_generator.wire import CANCELED, Prediction
 
 _FILE: Final = re.compile(r"(?:https?|data|media|file):", re.IGNORECASE)
 HIDDEN: Final = "hidden"
@@ -32,6 +33,8 @@ class Fit(IntEnum):
 class SubmittedPrediction:
     """The submission to look for."""
 
+    attempt_id: UUID
+    """Part of its callback URL, if it has one."""
     model: str
     version: str | None
     input: Mapping[str, Any]
@@ -39,33 +42,49 @@ class SubmittedPrediction:
     latest: datetime
     """Window of its creation time, if it was created."""
 
-    def match(self, listed: Sequence[Prediction]) -> Prediction | None:
-        """The only prediction that matches; None: none does.
+    def find(self, listed: Sequence[Prediction]) -> Reference | Candidates | None:
+        """The prediction with our callback URL, or those that may be it; None: none may."""
+        proven = [one for one in listed if one.webhook and str(self.attempt_id) in one.webhook]
+        if proven:
+            return Reference(proven[0].id)
+        fits = {one.id: (self._fit(one), one) for one in listed if self._may_be(one)}
+        same = [one for fit, one in fits.values() if fit is Fit.SAME and not _ended_badly(one)]
+        doubts = {one.id: doubt for fit, one in fits.values() if (doubt := _doubt(fit, one, any_same=bool(same)))}
+        if not same and not doubts:
+            return None
+        alike = tuple(Reference(one.id) for one in same if one.id not in doubts)
+        return Candidates(alike, tuple(map(Reference, doubts)), next(iter(doubts.values()), ""))
 
-        Raises:
-            AnswerLostError: It is ambiguous which prediction matches, or whether one does.
-        """
-        candidates = [one for one in listed if self._may_be(one)]
-        if any(one.data_removed for one in candidates):
-            raise AnswerLostError(
-                "a prediction of that time may be this one, but its input was deleted, as after an hour"
-            )
-        fits = [(_fit(self.input, one.input or {}), one) for one in candidates]
-        same = [one for fit, one in fits if fit is Fit.SAME]
-        if len(same) > 1:
-            raise AnswerLostError("more than one prediction may be this one")
-        if not same and any(fit is Fit.EXCEPT_FILES for fit, _ in fits):
-            raise AnswerLostError("a prediction may be this one, but its files cannot be compared")
-        return same[0] if same else None
+    def _fit(self, one: Prediction) -> Fit:
+        return _fit(self.input, one.input or {})
 
     def _may_be(self, one: Prediction) -> bool:
+        # One with a callback URL of another attempt, or of somebody else, is not ours.
+        if one.webhook or one.source == "web" or not self._is_model(one):
+            return False
+        ended = None if one.completed_at is None else datetime.fromisoformat(one.completed_at)
         created = datetime.fromisoformat(one.created_at)
-        return one.source != "web" and self.earliest <= created <= self.latest and self._is_model(one)
+        return self.earliest <= created <= self.latest and (ended is None or ended >= self.earliest)
 
     def _is_model(self, one: Prediction) -> bool:
         if self.version is None or one.version in {HIDDEN, None}:
             return one.model == self.model
         return one.version == self.version
+
+
+def _ended_badly(one: Prediction) -> bool:
+    return one.status == "failed" or one.status in CANCELED
+
+
+def _doubt(fit: Fit, one: Prediction, *, any_same: bool) -> str:
+    """Why it cannot be told whether a prediction is the one; empty: there is no doubt."""
+    if one.data_removed:
+        return "its input was deleted, as after an hour"
+    if fit is Fit.SAME and _ended_badly(one):
+        return f"its status is {one.status!r}, so it is not adopted"
+    if fit is Fit.EXCEPT_FILES and not any_same:
+        return "its files cannot be compared"
+    return ""
 
 
 def _fit(submitted: Any, listed: Any) -> Fit:

@@ -25,6 +25,7 @@ from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.errors import AnswerLostError, NotReachedError
 from app.media_generator.media_generator_model import (
     CancelAnswer,
+    Candidates,
     Capabilities,
     InputFile,
     MediaGeneratorModel,
@@ -40,8 +41,8 @@ from app.media_generator.replicate_media_generator.wire import CANCELED, UNFINIS
 
 MAX_PAGES: Final = 20
 """Pages of the list of predictions that are searched, with 100 predictions each."""
-SKEW: Final = timedelta(seconds=10)
-"""Largest assumed difference between Replicate's clock and ours."""
+SKEW: Final = timedelta(seconds=130)
+"""Largest assumed difference between Replicate's clock and ours, with some seconds for what lies between."""
 MIN_SECONDS: Final = 5
 """Shortest deadline of a prediction, in seconds."""
 CHUNK_BYTES: Final = 64 * 1024
@@ -120,22 +121,22 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             return CancelAnswer.CANCELED
         return CancelAnswer.REQUESTED if prediction.status in UNFINISHED else CancelAnswer.TOO_LATE
 
-    async def find(self, submission: Submission, since: datetime) -> Reference | None:
-        """See the base class: the only prediction of that time with the same model and input."""
+    async def find(self, submission: Submission, since: datetime) -> Reference | Candidates | None:
+        """See the base class: the prediction with our callback URL, or those of that time that are alike."""
         card = self._card(submission.model)
         submitted = SubmittedPrediction(
+            submission.attempt_id,
             card.name.partition(":")[0],
             None if card.version is None else card.version.rpartition(":")[2],
             self._input(card, submission),
             earliest=since - SKEW,
             # `submit` ends within its time limit; the prediction may be created a little later.
-            latest=since + 2 * self.capabilities.submit_timeout,
+            latest=since + 2 * self.capabilities.submit_timeout + SKEW,
         )
         try:
-            found = submitted.match(await self._listed(submitted))
+            return submitted.find(await self._listed(submitted))
         except AnswerLostError as error:
             raise AnswerLostError(f"{self.name}: {error.message}") from error
-        return None if found is None else _reference(found)
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
@@ -175,9 +176,12 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         own = (self._settings.webhook_secret,) if self._settings.webhook_secret else ()
         standard_webhooks.verify(callback, own or keys)
         try:
-            return _reference(msgspec.json.decode(callback.body, type=Prediction))
+            prediction = msgspec.json.decode(callback.body, type=Prediction)
         except UNREADABLE as error:
             raise CallbackRefusedError("its body is not a prediction") from error
+        if prediction.webhook and str(callback.attempt_id) not in prediction.webhook:
+            raise CallbackRefusedError("it was sent to another attempt's URL, and repeated at this one")
+        return _reference(prediction)
 
     async def refresh(self, card: ModelCard) -> ModelCard:
         """See the base class; reads the schema of the newest version, or of the card's version."""

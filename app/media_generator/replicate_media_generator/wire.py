@@ -39,7 +39,10 @@ class Prediction(msgspec.Struct):
     logs: str | None = None
     metrics: dict[str, Any] | None = None
     created_at: str = ""
+    completed_at: str | None = None
     source: str | None = None
+    webhook: str | None = None
+    """The callback URL that it was requested with, where Replicate tells it."""
     data_removed: bool = False
 
     def outcome(self) -> Outcome:

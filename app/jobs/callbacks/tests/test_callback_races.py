@@ -16,7 +16,7 @@ from app.jobs.transitions.attempt import _PURCHASE
 from app.media_generator.errors import BusyError
 from app.media_generator.media_generator_model import Reference
 from app.media_generator.registry import Registry
-from tests.calling_provider import CallingProvider, call_back, media_judged_not_sent, reference_data
+from tests.calling_provider import CallingProvider, media_judged_not_sent, reference_data
 from tests.support import attempts_of, eventually, make_settings
 
 LONG_RETRY_PAUSE = {"retry_base_seconds": 3600, "retry_max_seconds": 3600}
@@ -105,7 +105,7 @@ async def test_callback_racing_with_another_intent_is_recorded(api, client, prov
             new_id(),
             UUID(media["id"]),
         )
-        callback = asyncio.create_task(call_back(api, attempt_id, b"bought-31"))
+        callback = asyncio.create_task(provider.call_back(api, attempt_id, b"bought-31"))
         await until_a_lock_is_awaited(db)
 
     assert (await callback).status_code == 204
@@ -119,7 +119,7 @@ async def test_callback_does_not_deadlock_with_the_end_of_its_media(api, client,
     # The order in which the end of a media item locks: first the media, then its attempts.
     async with open_transaction(database) as other:
         await other.execute("SELECT FROM media FOR UPDATE")
-        callback = asyncio.create_task(call_back(api, attempt_id, b"bought-32"))
+        callback = asyncio.create_task(provider.call_back(api, attempt_id, b"bought-32"))
         await until_a_lock_is_awaited(db)
         await other.execute("SELECT FROM attempts FOR UPDATE")
 
@@ -136,7 +136,7 @@ async def test_refused_attempt_gives_way_to_a_purchase_found_by_callback(api, cl
     await asyncio.wait_for(provider.second_request.wait(), 60)
     (attempt_id,) = provider.submitted
 
-    assert (await call_back(api, attempt_id, b"bought-33")).status_code == 204
+    assert (await provider.call_back(api, attempt_id, b"bought-33")).status_code == 204
     provider.may_answer.set()
 
     done = await client.until(media)

@@ -1,6 +1,7 @@
 """Callbacks: verified, recorded, and followed by a poll at once; a lost call loses nothing."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -8,7 +9,7 @@ from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.jobs.transitions.callback import record_callback
 from app.media_generator.registry import Registry
-from tests.calling_provider import CallingProvider, call_back, media_judged_not_sent, polled_media, signature_headers
+from tests.calling_provider import CallingProvider, media_judged_not_sent, polled_media, signature_headers
 from tests.support import attempts_of, eventually, make_settings
 
 
@@ -41,7 +42,7 @@ async def test_callback_makes_the_worker_poll_at_once(api, client, provider, wor
     media, attempt_id = await polled_media(client, provider)
     provider.done = True
 
-    answer = await call_back(api, attempt_id)
+    answer = await provider.call_back(api, attempt_id)
 
     assert (answer.status_code, answer.content) == (204, b"")
     assert (await client.until(media))["status"] == "COMPLETED"
@@ -52,7 +53,8 @@ async def test_callback_makes_the_worker_poll_at_once(api, client, provider, wor
 async def test_callback_url_is_the_attempts_own(client, provider, worker):
     _, attempt_id = await polled_media(client, provider)
 
-    assert provider.submitted[attempt_id].callback_url == f"https://fleek.example/media/callbacks/dummy/{attempt_id}"
+    url = provider.submitted[attempt_id].callback_url
+    assert re.fullmatch(f"https://fleek.example/media/callbacks/dummy/{attempt_id}/[0-9a-f]{{64}}", url)
 
 
 async def test_recorded_callback_is_found_without_a_notification(client, provider, worker, db):
@@ -73,7 +75,7 @@ async def test_callback_names_a_purchase_whose_answer_was_lost(api, client, prov
     await eventually(lambda: asyncio.sleep(0, provider.submitted))
     (attempt_id,) = provider.submitted
 
-    assert (await call_back(api, attempt_id, b"bought-17")).status_code == 204
+    assert (await provider.call_back(api, attempt_id, b"bought-17")).status_code == 204
 
     done = await client.until(media)
     (attempt,) = await attempts_of(client, media)
@@ -87,7 +89,9 @@ async def test_late_callback_names_a_purchase_held_as_unknown(settings, api, cli
     assert media["error"]["code"] == "outcome_unknown"
     (attempt_id,) = provider.submitted
 
-    await eventually(lambda: call_back(api, attempt_id, b"bought-18"), lambda answer: answer.status_code == 204)
+    await eventually(
+        lambda: provider.call_back(api, attempt_id, b"bought-18"), lambda answer: answer.status_code == 204
+    )
 
     stored = await eventually(lambda: client.media(media), lambda seen: seen["files"])
     assert stored["status"] == "ERROR"
@@ -100,7 +104,7 @@ async def test_callback_disproves_not_sent_before_the_next_attempt(api, client, 
     await working(provider, retry_base_seconds=3600, retry_max_seconds=3600)
     media, attempt_id = await media_judged_not_sent(client, provider, status="IN_QUEUE")
 
-    assert (await call_back(api, attempt_id, b"bought-19")).status_code == 204
+    assert (await provider.call_back(api, attempt_id, b"bought-19")).status_code == 204
 
     done = await client.until(media)
     (attempt,) = await attempts_of(client, media)
@@ -112,7 +116,7 @@ async def test_purchase_named_by_callback_completes_a_failed_media_at_no_cost(ap
     await working(provider, max_tries=1)
     media, attempt_id = await media_judged_not_sent(client, provider, status="ERROR")
 
-    assert (await call_back(api, attempt_id, b"bought-20")).status_code == 204
+    assert (await provider.call_back(api, attempt_id, b"bought-20")).status_code == 204
 
     stored = await eventually(lambda: client.media(media), lambda seen: seen["files"])
     assert stored["status"] == "ERROR"
@@ -126,7 +130,7 @@ async def test_callback_corrects_a_cancel_reported_at_no_cost(api, client, provi
     await client.api.post(f"/media/{media['id']}/cancel")
     before = await client.until(media)
 
-    assert (await call_back(api, attempt_id, b"bought-22")).status_code == 204
+    assert (await provider.call_back(api, attempt_id, b"bought-22")).status_code == 204
 
     after = await client.media(media)
     assert before["cancel"] == {"answer": "canceled", "money_spent": "no"}
@@ -140,7 +144,7 @@ async def test_callback_is_recorded_beside_another_purchase(api, client, provide
     done = await client.until(media)
     attempt_id, _ = provider.submitted
 
-    assert (await call_back(api, attempt_id, b"bought-21")).status_code == 204
+    assert (await provider.call_back(api, attempt_id, b"bought-21")).status_code == 204
 
     first, second = await attempts_of(client, media)
     assert (first["status"], first["external_id"], first["sent"]) == ("UNKNOWN", "bought-21", "YES")
@@ -152,7 +156,7 @@ async def test_callback_is_recorded_beside_another_purchase(api, client, provide
 async def test_callback_with_a_wrong_signature_changes_nothing(api, client, provider, worker, db, headers):
     media, attempt_id = await polled_media(client, provider)
 
-    answer = await call_back(api, attempt_id, b"stolen", **headers)
+    answer = await provider.call_back(api, attempt_id, b"stolen", **headers)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "callback_refused")
     (row,) = await db.fetch("SELECT called_back, external_id FROM attempts")
@@ -163,7 +167,7 @@ async def test_callback_with_a_wrong_signature_changes_nothing(api, client, prov
 async def test_callback_cannot_replace_a_known_purchase(api, client, provider, worker, db):
     _, attempt_id = await polled_media(client, provider)
 
-    assert (await call_back(api, attempt_id, b"another")).status_code == 204
+    assert (await provider.call_back(api, attempt_id, b"another")).status_code == 204
 
     (row,) = await db.fetch("SELECT external_id FROM attempts")
     assert row["external_id"] == f"dummy-{attempt_id}"
@@ -172,11 +176,15 @@ async def test_callback_cannot_replace_a_known_purchase(api, client, provider, w
 async def test_late_or_repeated_callback_is_no_error_and_no_event(api, client, provider, worker, db):
     media, attempt_id = await polled_media(client, provider)
     provider.done = True
-    await call_back(api, attempt_id)
+    await provider.call_back(api, attempt_id)
     done = await client.until(media)
     before = await db.fetch("SELECT id FROM media_history")
 
-    answers = [await call_back(api, attempt_id), await call_back(api, attempt_id), await call_back(api, new_id())]
+    answers = [
+        await provider.call_back(api, attempt_id),
+        await provider.call_back(api, attempt_id),
+        await provider.call_back(api, new_id()),
+    ]
 
     assert [answer.status_code for answer in answers] == [204] * 3
     assert await client.media(media) == done
@@ -190,8 +198,8 @@ async def test_callback_of_an_unknown_provider_is_refused(api, provider_name, st
     assert answer.status_code == status
 
 
-async def test_callback_with_too_large_a_body_is_refused(api):
-    answer = await call_back(api, new_id(), b"x" * (8 * 1024 * 1024 + 1))
+async def test_callback_with_too_large_a_body_is_refused(api, provider):
+    answer = await provider.call_back(api, new_id(), b"x" * (8 * 1024 * 1024 + 1))
 
     assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
 
@@ -199,12 +207,14 @@ async def test_callback_with_too_large_a_body_is_refused(api):
 async def test_keys_are_fetched_again_when_a_signature_does_not_match(api, client, provider, worker, db):
     _, attempt_id = await polled_media(client, provider)
     provider.keys = ["second"]
-    await db.execute("UPDATE provider_keys SET fetched_at = fetched_at - interval '10 minutes'")
+    await db.execute("UPDATE provider_keys SET fetched_at = now() - interval '1 hour' WHERE provider = 'dummy'")
     body = b""
-    assert (await call_back(api, attempt_id, body, **signature_headers(body, "second"))).status_code == 401
+    assert (await provider.call_back(api, attempt_id, body, **signature_headers(body, "second"))).status_code == 401
 
-    (row,) = await db.fetch("SELECT fetched_at = '-infinity' AS invalidated FROM provider_keys")
+    (row,) = await db.fetch(
+        "SELECT fetched_at = '-infinity' AS invalidated FROM provider_keys WHERE provider = 'dummy'"
+    )
 
     assert row["invalidated"]
     await worker._parts.callbacks.fetch_keys()
-    assert (await call_back(api, attempt_id, body, **signature_headers(body, "second"))).status_code == 204
+    assert (await provider.call_back(api, attempt_id, body, **signature_headers(body, "second"))).status_code == 204

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from app.jobs.scheduling import pauses, provider_circuits
-from app.jobs.transitions.attempt import record_purchases
+from app.jobs.transitions.attempt import PurchaseRecord, record_purchases
 from app.jobs.transitions.callback import expedite
 from app.main import create_app
 from app.media_generator.catalogue import Catalogue
@@ -219,7 +219,7 @@ async def test_purchase_that_turns_up_at_an_earlier_target_is_fetched_there(clie
 
     # As a callback of the first one reports, which has accepted the submission and answered 402.
     purchase = dummy_purchase(UUID(first_attempt["id"]))
-    assert await record_purchases.many(db, [purchase]) == [True]
+    assert await record_purchases.many(db, [purchase]) == [PurchaseRecord.RECORDED]
 
     stored = await eventually(lambda: client.media(failed), lambda seen: seen["files"])
     attempts = await attempts_of(client, failed)
@@ -259,7 +259,7 @@ async def test_purchase_at_an_earlier_target_has_the_price_of_that_target(client
     await eventually(lambda: client.media(media), lambda m: (m["status"], m["number_of_tries"]) == (status, 2))
     (purchased, _), vendor.failure = await attempts_of(client, media), None
 
-    assert await record_purchases.many(db, [dummy_purchase(UUID(purchased["id"]))]) == [True]
+    assert await record_purchases.many(db, [dummy_purchase(UUID(purchased["id"]))]) == [PurchaseRecord.RECORDED]
     await expedite(db, UUID(purchased["id"]))
 
     await eventually(lambda: client.media(media), lambda seen: seen["files"])

@@ -63,10 +63,10 @@ async def test_intent_committed_too_slowly_is_not_submitted(client, db, working,
     record, provider = intend.many, FindsNothing()
 
     async def slow(*arguments):
-        numbers = await record(*arguments)
-        if numbers == [1]:
+        committed = await record(*arguments)
+        if [attempt.number for attempt in committed] == [1]:
             await asyncio.sleep(2)  # longer than `submit` may take: another worker may look it up by now
-        return numbers
+        return committed
 
     monkeypatch.setattr(intend, "many", slow)
     await working(provider)

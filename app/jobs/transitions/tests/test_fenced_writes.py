@@ -9,7 +9,7 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.ids import new_id
 from app.jobs.states import MoneySpent
 from app.jobs.transitions import failure, release
-from app.jobs.transitions.attempt import Progress, intend, record_purchases, report_progress
+from app.jobs.transitions.attempt import Progress, PurchaseRecord, intend, record_purchases, report_progress
 from app.jobs.transitions.base import Lease, LeaseLostError
 from app.jobs.transitions.cancellation import CancelOutcome, cancel
 from app.jobs.transitions.completion import complete
@@ -70,18 +70,19 @@ async def test_purchase_is_recorded_even_after_the_lease_is_lost(db, worker_id):
     attempt_id = await begin_attempt(db, lease)
     await release.return_held(db, [lease], reason="test", delay=NO_DELAY)
 
-    assert await record_purchases.many(db, [purchase_of(attempt_id)]) == [True]
+    assert await record_purchases.many(db, [purchase_of(attempt_id)]) == [PurchaseRecord.RECORDED]
     (row,) = await claim(db, "network", worker_id=worker_id, limit=1)
     assert (row.attempt_id, row.attempt_number) == (attempt_id, 1)
-    assert "ext-1" in row.reference
+    assert f"ext-{attempt_id}" in row.reference
 
 
 async def test_intent_repeated_after_a_lost_answer_is_the_same_attempt(db, worker_id):
     lease = await request_and_claim(db, worker_id)
     intent = intent_of(lease)
 
-    assert await intend.many(db, [intent]) == [1]
-    assert await intend.many(db, [intent]) == [1]
+    (first,) = await intend.many(db, [intent])
+    assert (first.id, first.number) == (intent.attempt_id, 1)
+    assert await intend.many(db, [intent]) == [first]
     assert (await queries.media_by_id(db, lease.media_id, DEFAULT_OWNER_ID)).number_of_tries == 1
 
 
@@ -90,8 +91,8 @@ async def test_purchase_repeated_after_a_lost_answer_is_recorded_once(db, worker
     attempt_id = await begin_attempt(db, lease)
     purchase = purchase_of(attempt_id)
 
-    assert await record_purchases.many(db, [purchase]) == [True]
-    assert await record_purchases.many(db, [purchase]) == [True]
+    assert await record_purchases.many(db, [purchase]) == [PurchaseRecord.RECORDED]
+    assert await record_purchases.many(db, [purchase]) == [PurchaseRecord.RECORDED]
 
 
 async def test_completion_racing_with_failure_ends_in_exactly_one(db, worker_id):
@@ -115,7 +116,8 @@ async def test_batch_applies_valid_leases_and_refuses_lost_ones(db, worker_id):
     lost = Lease((await request_and_claim(db, worker_id)).media_id, 99)
     ids = [new_id(), new_id()]
 
-    assert await intend.many(db, [intent_of(lease, ids[0]), intent_of(lost, ids[1])]) == [1, None]
+    first, refused = await intend.many(db, [intent_of(lease, ids[0]), intent_of(lost, ids[1])])
+    assert (first.number, refused) == (1, None)
     assert await complete.many(db, [completion_of(lease, ids[0]), completion_of(lost, ids[1])]) == [
         True,
         False,
@@ -130,7 +132,8 @@ async def test_every_transition_writes_its_history_row(db, worker_id):
     await release.return_held(db, [lease], reason="test", delay=NO_DELAY)
     lease = await claim_lease(db, worker_id)
     second = new_id()
-    assert await intend.many(db, [intent_of(lease, second)]) == [2]
+    (again,) = await intend.many(db, [intent_of(lease, second)])
+    assert again.number == 2
     await complete.many(db, [completion_of(lease, second)])
 
     assert await events_of(db, lease) == [

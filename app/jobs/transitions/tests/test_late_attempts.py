@@ -1,6 +1,7 @@
 """Attempts that are open when their media ends: followed up, and stored once."""
 
 import asyncio
+from datetime import timedelta
 
 import asyncpg
 
@@ -66,7 +67,7 @@ async def test_intent_committed_while_its_media_ends_is_followed_up(client, db, 
     await other.close()
     assert await expiring == [True]
 
-    assert await late_attempts.adopt(db) == 1
+    assert await late_attempts.adopt(db, within=timedelta(minutes=5)) == 1
     assert (await db.fetchrow("SELECT look_at, stop FROM attempts"))["stop"]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from app.jobs.states import AttemptStatus
 from app.jobs.transitions import failure, release
-from app.jobs.transitions.attempt import record_purchases
+from app.jobs.transitions.attempt import PurchaseRecord, record_purchases
 from tests.jobs import (
     begin_attempt,
     claim_lease,
@@ -25,10 +25,10 @@ async def test_purchase_of_an_older_attempt_is_kept_beside_a_newer_one(client, d
     await db.execute("UPDATE attempts SET status = 'UNKNOWN' WHERE id = $1", first)
     await begin_attempt(db, lease)
 
-    assert await record_purchases.many(db, [purchase_of(first)]) == [True]
+    assert await record_purchases.many(db, [purchase_of(first)]) == [PurchaseRecord.RECORDED]
 
     rows = await attempts_of(client, media)
-    assert [(row["status"], row["external_id"]) for row in rows] == [("UNKNOWN", "ext-1"), ("INTENDED", None)]
+    assert [(row["status"], row["external_id"]) for row in rows] == [("UNKNOWN", f"ext-{first}"), ("INTENDED", None)]
 
 
 @pytest.mark.parametrize("sent", ["NO", "UNKNOWN"])

@@ -21,11 +21,11 @@ from app.media_generator.registry import Registry
 from app.media_generator.replicate_media_generator.provider import ReplicateMediaGeneratorModel
 from app.media_generator.replicate_media_generator.wire import Prediction, files, progress, wait_in_text
 from fleek.providers import (
-    AnswerLostError,
     BusyError,
     CallbackRefusedError,
     CancelAnswer,
     Canceled,
+    Candidates,
     Failed,
     InputFile,
     ModelCard,
@@ -181,24 +181,24 @@ async def test_units_are_reported(gateway, provider):
     assert outcome.units == {"output": 1, "second": 1.25}
 
 
-async def test_find_searches_all_pages_and_needs_a_unique_match(gateway, provider):
+async def test_find_searches_all_pages_and_returns_all_that_are_alike(gateway, provider):
     started = datetime.now(UTC)
     submission = new_submission(width=99)
     reference = await provider.submit(submission)
     for width in range(5):
         await provider.submit(new_submission(width=width))
 
-    assert (await provider.find(submission, started)).external_id == reference.external_id
+    assert await provider.find(submission, started) == Candidates((reference,))
     assert await provider.find(new_submission(width=1000), started) is None
-    await provider.submit(new_submission(width=99))
-    with pytest.raises(AnswerLostError, match="more than one"):
-        await provider.find(submission, started)
+    again = await provider.submit(new_submission(width=99))
+    assert set((await provider.find(submission, started)).alike) == {reference, again}
 
 
-async def test_find_ignores_predictions_older_than_the_intent(gateway, provider):
+async def test_find_ignores_predictions_older_than_the_intent_by_any_clock(gateway, provider):
     await provider.submit(new_submission())
 
-    assert await provider.find(new_submission(), datetime.now(UTC) + timedelta(minutes=1)) is None
+    assert await provider.find(new_submission(), datetime.now(UTC) + timedelta(minutes=1)) is not None
+    assert await provider.find(new_submission(), datetime.now(UTC) + timedelta(minutes=3)) is None
 
 
 async def test_find_ignores_predictions_after_the_submit_window(gateway, provider):
@@ -209,35 +209,73 @@ async def test_find_ignores_predictions_after_the_submit_window(gateway, provide
     assert set(query) == {"created_after", "created_before"}
 
 
-async def test_find_is_unknown_if_inputs_were_deleted(gateway, provider):
+async def test_find_is_in_doubt_if_inputs_were_deleted(gateway, provider):
     started = datetime.now(UTC)
     reference = await provider.submit(new_submission())
     await gateway.settled()
     gateway.predictions[reference.external_id] |= {"input": {}, "output": None, "data_removed": True}
 
-    with pytest.raises(AnswerLostError, match="deleted"):
-        await provider.find(new_submission(), started)
+    found = await provider.find(new_submission(), started)
+    assert (found.alike, found.doubtful) == ((), (reference,))
+    assert "deleted" in found.why
     assert await provider.find(Submission(new_id(), 1, "a/versioned", "a lighthouse", {}), started) is None
 
 
-async def test_find_is_unknown_if_only_file_urls_differ(gateway, provider):
+async def test_find_is_in_doubt_if_only_file_urls_differ(gateway, provider):
     started = datetime.now(UTC)
     sent, raw, other = (
         new_submission(width=9, image=name) for name in ("https://x.y/1?signed", "media:7", "https://x.y/2")
     )
     reference = await provider.submit(sent)
 
-    assert (await provider.find(sent, started)).external_id == reference.external_id
+    assert await provider.find(sent, started) == Candidates((reference,))
     for submission in (raw, other):
-        with pytest.raises(AnswerLostError, match="file"):
-            await provider.find(submission, started)
+        found = await provider.find(submission, started)
+        assert (found.alike, found.doubtful) == ((), (reference,))
+        assert "file" in found.why
     assert await provider.find(new_submission(width=8, image="media:7"), started) is None
     await provider.submit(other)
-    assert (await provider.find(sent, started)).external_id == reference.external_id
-    await provider.submit(new_submission(images=["https://x.y/1?signed", "https://x.y/2?signed"]))
-    with pytest.raises(AnswerLostError, match="file"):
-        await provider.find(new_submission(images=["media:7", "media:8"]), started)
+    assert await provider.find(sent, started) == Candidates((reference,))
+    listed = await provider.submit(new_submission(images=["https://x.y/1?signed", "https://x.y/2?signed"]))
+    found = await provider.find(new_submission(images=["media:7", "media:8"]), started)
+    assert (found.alike, found.doubtful) == ((), (listed,))
     assert await provider.find(new_submission(images=["media:7"]), started) is None
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+async def test_find_adopts_nothing_that_failed_or_was_canceled(gateway, provider, status):
+    started = datetime.now(UTC)
+    reference = await provider.submit(new_submission())
+    await gateway.settled()
+    gateway.predictions[reference.external_id]["status"] = status
+
+    found = await provider.find(new_submission(), started)
+
+    assert (found.alike, found.doubtful) == ((), (reference,))
+
+
+async def test_find_ignores_predictions_that_ended_before_the_intent(gateway, provider):
+    reference = await provider.submit(new_submission())
+    await gateway.settled()
+    intended = datetime.now(UTC) + timedelta(minutes=4)
+    gateway.predictions[reference.external_id] |= {
+        "created_at": intended.isoformat(),
+        "completed_at": (intended - timedelta(minutes=3)).isoformat(),
+    }
+
+    assert await provider.find(new_submission(), intended) is None
+
+
+async def test_find_believes_the_callback_url_where_it_is_told(gateway, provider):
+    started, submission = datetime.now(UTC), new_submission()
+    ours, others = await provider.submit(submission), await provider.submit(new_submission())
+    base = "https://fleek.example/media/callbacks/replicate"
+    gateway.predictions[others.external_id]["webhook"] = f"{base}/{new_id()}/00"
+
+    assert await provider.find(submission, started) == Candidates((ours,))
+    gateway.predictions[ours.external_id]["webhook"] = f"{base}/{submission.attempt_id}/00"
+    assert await provider.find(submission, started) == ours
+    assert await provider.find(new_submission(), started) is None
 
 
 async def test_find_ignores_predictions_from_the_web_site(gateway, provider):
@@ -257,7 +295,7 @@ async def test_find_matches_version_or_model_of_a_hidden_version(gateway, provid
     stranger = await provider.submit(new_submission())
     gateway.predictions[stranger.external_id] |= {"model": None, "version": None}
 
-    assert (await provider.find(submission, started)).external_id == reference.external_id
+    assert await provider.find(submission, started) == Candidates((reference,))
 
 
 async def test_cancel_stops_a_running_prediction(gateway, provider):
