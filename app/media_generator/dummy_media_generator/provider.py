@@ -14,7 +14,7 @@ from app.media_generator.dummy_media_generator import plan as plans
 from app.media_generator.dummy_media_generator.orders import STYLES, Order, Painting
 from app.media_generator.dummy_media_generator.png import png_of_about
 from app.media_generator.dummy_media_generator.studio import Studio
-from app.media_generator.errors import AnswerLostError, NotReachedError, Sent
+from app.media_generator.errors import AnswerLostError, Sent
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -144,7 +144,7 @@ class DummyMediaGeneratorModel(MediaGeneratorModel):
         if submission.model == FAULTY.name:
             lost = submission.input.get("lose_answer", "no")
             if lost == "unknown" or submission.number <= submission.input.get("fail_times", 0):
-                raise NotReachedError("simulated failure of the lookup, as the input requests")
+                raise AnswerLostError("simulated failure of the lookup, as the input requests")
             if lost == "not_taken":
                 return None
         return _reference(submission)

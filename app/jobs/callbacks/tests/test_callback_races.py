@@ -83,7 +83,7 @@ async def test_attempt_about_to_begin_gives_way_to_a_purchase_found_by_callback(
     reference = msgspec.json.encode(Reference("bought-30", reference_data(provider.submitted[attempt_id]))).decode()
 
     async with open_transaction(database) as other:
-        await other.execute(_PURCHASE, [attempt_id], ["bought-30"], [reference])
+        await other.execute(_PURCHASE, [attempt_id], ["bought-30"], [reference], [True])
         await db.execute("UPDATE media SET next_run = now()")
         await until_a_lock_is_awaited(db)
 

@@ -21,7 +21,6 @@ from app.media_generator.errors import (
     GenerationFailedError,
     InputRefusedError,
     ModelGoneError,
-    NotReachedError,
     UnauthorizedError,
 )
 from app.media_generator.media_generator_model import Failed
@@ -74,7 +73,7 @@ class Vendor(DummyMediaGeneratorModel):
         return await super().submit(replace(submission, model=FAULTY.name, input={}))
 
     async def find(self, submission, since):
-        raise NotReachedError("cannot say")
+        raise AnswerLostError("cannot say")
 
     async def poll(self, reference):
         return await super().poll(reference) if self.failure is None else Failed(self.failure)

@@ -8,7 +8,7 @@ import asyncpg
 from app.core.ids import new_id
 from app.jobs.job_errors import DEADLINE_EXCEEDED
 from app.jobs.transitions import expiry, late_attempts
-from app.jobs.transitions.attempt import _INTEND, record_purchases
+from app.jobs.transitions.attempt import _INTEND, PurchaseRecord, record_purchases
 from app.jobs.transitions.expiry import _EXPIRE_HELD
 from app.jobs.transitions.late_attempts import LateResult
 from tests.jobs import (
@@ -50,7 +50,7 @@ async def test_purchase_recorded_while_its_media_ends_is_followed_up(client, db,
         await eventually(lambda: other.fetch("SELECT FROM pg_locks WHERE NOT granted"))
     await other.close()
 
-    assert await writing == [True]
+    assert await writing == [PurchaseRecord.RECORDED]
     (attempt,) = await db.fetch("SELECT status, look_at IS NOT NULL AS followed_up FROM attempts")
     assert (attempt["status"], attempt["followed_up"]) == ("SUBMITTED", True)
 

@@ -22,7 +22,7 @@ class TestFal(ProviderContract):
 
 
 STATUSES = {
-    Trouble.BUSY: 503,
+    Trouble.BUSY: 429,
     Trouble.INPUT_REFUSED: 422,
     Trouble.UNAUTHORIZED: 401,
     Trouble.NO_CREDIT: 402,

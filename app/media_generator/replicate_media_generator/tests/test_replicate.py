@@ -191,7 +191,8 @@ async def test_find_searches_all_pages_and_returns_all_that_are_alike(gateway, p
     assert await provider.find(submission, started) == Candidates((reference,))
     assert await provider.find(new_submission(width=1000), started) is None
     again = await provider.submit(new_submission(width=99))
-    assert set((await provider.find(submission, started)).alike) == {reference, again}
+    found = await provider.find(submission, started)
+    assert {one.external_id for one in found.alike} == {reference.external_id, again.external_id}
 
 
 async def test_find_ignores_predictions_older_than_the_intent_by_any_clock(gateway, provider):
