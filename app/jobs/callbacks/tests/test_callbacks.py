@@ -164,6 +164,49 @@ async def test_callback_with_a_wrong_signature_changes_nothing(api, client, prov
     assert (await client.media(media))["status"] == "PROCESSING"
 
 
+async def test_callback_at_a_url_without_a_secret_binds_nothing(api, client, provider, working, db):
+    provider.loses_answers = True
+    await working(provider)
+    await client.faulty()
+    await eventually(lambda: asyncio.sleep(0, provider.submitted))
+    (attempt_id,) = provider.submitted
+    path = f"/media/callbacks/dummy/{attempt_id}"
+
+    answer = await api.post(path, content=b"bought-40", headers=signature_headers(b"bought-40"))
+
+    assert answer.status_code == 204
+    (row,) = await db.fetch("SELECT called_back, external_id FROM attempts")
+    assert row["external_id"] is None
+
+
+@pytest.mark.parametrize("secret", ["0" * 64, "another attempt's"])
+async def test_callback_at_a_url_with_a_wrong_secret_is_refused(api, client, provider, worker, db, secret):
+    _, attempt_id = await polled_media(client, provider)
+    headers = signature_headers(b"stolen")
+
+    answer = await api.post(f"/media/callbacks/dummy/{attempt_id}/{secret}", content=b"stolen", headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "callback_refused")
+    (row,) = await db.fetch("SELECT called_back FROM attempts")
+    assert row["called_back"] is False
+
+
+async def test_callback_that_names_a_purchase_of_another_attempt_binds_nothing(api, client, provider, working, db):
+    await working(provider)
+    _, first = await polled_media(client, provider)
+    provider.loses_answers = True
+    await client.faulty()
+    await eventually(lambda: asyncio.sleep(0, len(provider.submitted) == 2))
+    second = next(one for one in provider.submitted if one != first)
+
+    # As if a genuine call were repeated at the URL of another attempt.
+    answer = await provider.call_back(api, second, f"dummy-{first}".encode())
+
+    assert answer.status_code == 204
+    rows = await db.fetch("SELECT id FROM attempts WHERE external_id IS NOT NULL")
+    assert [row["id"] for row in rows] == [first]
+
+
 async def test_callback_cannot_replace_a_known_purchase(api, client, provider, worker, db):
     _, attempt_id = await polled_media(client, provider)
 

@@ -64,7 +64,9 @@ async def test_of_many_that_record_one_purchase_at_once_exactly_one_wins(db):
     for turn in range(10):
         attempts = await open_attempts(db, 6)
 
-        recorded = await asyncio.gather(*(record_purchases.many(db, [purchase_of(one, f"p{turn}")]) for one in attempts))
+        recorded = await asyncio.gather(
+            *(record_purchases.many(db, [purchase_of(one, f"p{turn}")]) for one in attempts)
+        )
 
         assert sorted(result for (result,) in recorded) == [RECORDED] + [TAKEN] * 5
         await db.execute("DELETE FROM media")
