@@ -56,7 +56,7 @@ def set_status(event: MediaEvent, *changes: str) -> str:
     target = TRANSITIONS[event].target
     ending = ("completed_at = now()", "cancel_asked = false") if target in FINAL else ()
     release = () if target is MediaStatus.PROCESSING else ("worker_id = NULL",)
-    return ", ".join((f"status = '{target}'", "updated_at = now()", *ending, *release, *changes))
+    return ", ".join((f"status = '{target}'", "updated_at = now()", "waits_for = NULL", *ending, *release, *changes))
 
 
 RETURNING_MOVED: Final = "RETURNING m.id, m.owner_id, m.webhook"

@@ -28,8 +28,10 @@ class MediaRow(RequestColumns, frozen=True, kw_only=True):
     number_of_tries: int = 0
     next_run: datetime
     deadline: datetime | None
+    waits_for: str | None = None
+    """JSON text, like the next five."""
+    warnings: str | None = None
     cancel: str | None = None
-    """JSON text, like the next three."""
     error: str | None = None
     files: str | None = None
     cost: str | None = None
@@ -67,6 +69,8 @@ class JobRow(Row, frozen=True):
     progress: float | None
     number_of_tries: int
     next_run: datetime
+    waits_for: str | None
+    """JSON text."""
     error: str | None
     """JSON text."""
     updated_at: datetime

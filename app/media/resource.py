@@ -44,7 +44,7 @@ def job_bytes(row: JobRow, waiting: Waiting | None) -> bytes:
             "progress": row.progress,
             "number_of_tries": row.number_of_tries,
             "next_run": row.next_run if row.status == MediaStatus.IN_QUEUE else None,
-            **(_NOT_WAITING if waiting is None else _waiting_fields(waiting)),
+            **_waiting_fields(row, waiting),
             "deadline": row.deadline,
             "cancel": _raw(row.cancel),
             "error": _raw(row.error),
@@ -90,10 +90,11 @@ def media_resource(row: MediaRow, public_url: str, waiting: Waiting | None = Non
         "progress": row.progress,
         "number_of_tries": row.number_of_tries,
         "next_run": row.next_run if row.status == MediaStatus.IN_QUEUE else None,
-        **(_NOT_WAITING if waiting is None else _waiting_fields(waiting)),
+        **_waiting_fields(row, waiting),
         "deadline": row.deadline,
         "cancel": _raw(row.cancel),
         "error": _raw(row.error),
+        "warnings": [] if row.warnings is None else _raw(row.warnings),
         "files": [] if row.files is None else [_file(row.id, file, public_url) for file in _decode(row.files)],
         "cost": _raw(row.cost),
         "metadata": _raw(row.metadata),
@@ -104,7 +105,11 @@ def media_resource(row: MediaRow, public_url: str, waiting: Waiting | None = Non
     }
 
 
-def _waiting_fields(waiting: Waiting) -> dict[str, Any]:
+def _waiting_fields(row: MediaRow | JobRow, waiting: Waiting | None) -> dict[str, Any]:
+    if row.waits_for is not None:
+        return {"queue_position": None, "waiting_for": _raw(row.waits_for)}
+    if waiting is None:
+        return _NOT_WAITING
     full = waiting.position is not None and waiting.position >= MOST_AHEAD
     return {"queue_position": f"{MOST_AHEAD}+" if full else waiting.position, "waiting_for": waiting.reason}
 

@@ -145,15 +145,15 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
                 return _checked_outcome(await provider.poll(reference))
     except (NotReachedError, BusyError, AnswerLostError) as error:
         log.info("poll_delayed", error=error.message)
-        return Running(wait=error.retry_after)
+        return Running(wait=error.retry_after, not_reached=error.message)
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
-        return Running(wait=REFUSED_POLL_INTERVAL)
+        return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message)
     except ProviderError as error:
         return _checked_outcome(Failed(error))
     except TimeoutError:
         log.info("poll_delayed", error="no answer in time")
-        return Running()
+        return Running(not_reached=f"{provider.name} did not answer in time")
     except Exception as error:
         log.exception("provider_defect", provider=provider.name)
         raise AdapterBugError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
@@ -283,10 +283,12 @@ def _checked_outcome(outcome: Any) -> Outcome:
     if isinstance(outcome, Canceled):
         return replace(outcome, cost=_cost(outcome.cost))
     if isinstance(outcome, Succeeded):
-        if len(outcome.outputs) > MAX_OUTPUTS:
+        left_out = max(len(outcome.outputs) - MAX_OUTPUTS, 0)
+        if left_out:
             log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MAX_OUTPUTS)
         outputs, units = tuple(outcome.outputs[:MAX_OUTPUTS]), costs.valid_units(outcome.units)
-        return replace(outcome, outputs=outputs, cost=_cost(outcome.cost), units=units, log=_log_text(outcome.log))
+        log_text, cost = _log_text(outcome.log), _cost(outcome.cost)
+        return replace(outcome, outputs=outputs, cost=cost, units=units, log=log_text, left_out=left_out)
     raise TypeError(f"{type(outcome).__name__} is no outcome")
 
 

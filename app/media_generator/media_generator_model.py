@@ -136,6 +136,8 @@ class Running:
     """When to poll again; None: the engine decides."""
     log: str | None = None
     """The provider's log so far, or the end of it."""
+    not_reached: str | None = None
+    """Why its state is not known now; set by the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ class Succeeded:
     """The provider's log, or the end of it."""
     cost_is_computed: bool = False
     """The adapter has computed `cost` from billed units and a price list."""
+    left_out: int = 0
+    """Outputs that are not fetched, because there are too many; set by the engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from app.jobs.execution.progress import ProgressReporter
 from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputsDelayedError
 from app.jobs.metrics import recording
+from app.jobs.notices import outputs_left_out
 from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, MoneySpent
@@ -180,7 +181,8 @@ class JobExecutor:
         keys = ObjectKeys(job.lease.media_id, job.created_at, attempt.number)
         files = await self._ingest.copy_all(offer.provider, succeeded.outputs, keys, offer.card.output_types)
         cost = attempt_cost(offer.card, succeeded)
-        await complete(self._db, Completion(job.lease, attempt.id, files, cost))
+        warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
+        await complete(self._db, Completion(job.lease, attempt.id, files, cost, warnings))
         recording.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
         recording.files_stored(job.model, files)
         recording.media_completed(job.model, job.created_at)

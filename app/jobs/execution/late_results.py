@@ -29,6 +29,7 @@ from app.jobs.execution.job import OpenAttempt, open_attempt
 from app.jobs.execution.reconciliation import MARGIN, find_purchase
 from app.jobs.inputs.references import file_places
 from app.jobs.metrics import counters, recording
+from app.jobs.notices import outputs_left_out
 from app.jobs.outputs.ingest import LONGEST_COPY, CopyDelayedError, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
@@ -171,7 +172,8 @@ class LateResults:
         except ProviderError as error:
             await self._fail(row, attempt, error)
             return
-        if await late_attempts.store(self._db, LateResult(attempt.id, row.id, files, cost)):
+        warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
+        if await late_attempts.store(self._db, LateResult(attempt.id, row.id, files, cost, warnings)):
             log.info("late_result_stored", files=len(files))
             recording.attempt_ended(row.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
             recording.files_stored(row.model, files)

@@ -26,15 +26,18 @@ from app.jobs.execution.failures import TRIPS_CIRCUIT, FailureHandler
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.execution.reconciliation import Reconciler
 from app.jobs.inputs.staging import InputsDelayedError, InputStaging
+from app.jobs.notices import DelayCode, delay
 from app.jobs.policies import JobPolicy
 from app.jobs.scheduling import model_pauses, provider_circuits
 from app.jobs.transitions.attempt import (
     AlreadyPurchasedError,
+    Delay,
     Intent,
     Purchase,
     PurchaseRecord,
     intend,
     record_purchases,
+    report_delays,
 )
 from app.jobs.transitions.base import Lease, LeaseLostError
 from app.media_generator import adapter_calls
@@ -117,13 +120,17 @@ class Submitter:
         async def submission() -> Submission:
             return await self._submission(job, offer, attempt, given)
 
+        message = f"the answer of {offer.provider.name} was lost; it is being asked whether it has the request"
+        await report_delays(self._db, Delay(job.lease, delay(DelayCode.OUTCOME_LOOKUP, message)))
         try:
-            return await self._reconciler.look_up(
+            found = await self._reconciler.look_up(
                 offer, attempt, lost, submission, by_other_worker=job.attempt is not None
             )
         except ProviderError as error:
             await self._failures.handle(job, attempt, error)
             return None
+        await report_delays(self._db, Delay(job.lease, None))
+        return found
 
     async def _fail_without_files(self, job: Job, error: ProviderError) -> None:
         """The files of its input are unavailable, so nothing was submitted; the claims so far count as attempts."""

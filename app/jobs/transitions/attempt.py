@@ -88,6 +88,14 @@ class Progress:
     fraction: float
 
 
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """What holds a media item up; `reason` is JSON text with `code` and `message`, None: nothing any more."""
+
+    lease: Lease
+    reason: str | None
+
+
 class AlreadyPurchasedError(Exception):
     """A purchase of an earlier attempt has turned up since the claim: it is resumed, nothing is submitted."""
 
@@ -196,18 +204,9 @@ async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> S
     A fact, so it is not fenced: a worker that lost its lease may write it too. If another attempt begins, or gets this
     purchase, at this very moment the statement is repeated, and then sees it.
     """
-    first_of_each_id = {p.external_id: p for p in reversed(purchases)}
-    if len(first_of_each_id) < len(purchases):
+    if len({p.external_id for p in purchases}) < len(purchases):
         # Two rows of one statement do not see each other.
-        return [await _record_purchase(db, purchase) for purchase in purchases]
-    return await _record_purchases(db, purchases)
-
-
-async def _record_purchase(db: DatabasePool, purchase: Purchase) -> PurchaseRecord:
-    return (await _record_purchases(db, [purchase]))[0]
-
-
-async def _record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> Sequence[PurchaseRecord]:
+        return [(await record_purchases.many(db, [purchase]))[0] for purchase in purchases]
     values = zip(*((p.attempt_id, p.external_id, p.reference, p.proven) for p in purchases), strict=True)
     rows = await retried(db, _AttemptId, _PURCHASE, *(list(column) for column in values))
     results = {row.id: PurchaseRecord.RECORDED for row in rows}
@@ -237,3 +236,24 @@ async def report_progress(db: DatabasePool, steps: Sequence[Progress]) -> Sequen
         [p.fraction for p in steps],
     )
     return applied(rows, [p.lease for p in steps])
+
+
+_DELAY: Final = f"""
+UPDATE media m SET waits_for = item.reason::jsonb, updated_at = now()
+FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS item (id, fence, reason)
+WHERE m.id = item.id AND {HOLDS_LEASE}
+RETURNING m.id, m.owner_id, false AS posted"""
+
+
+@best_effort
+async def report_delays(db: DatabasePool, delays: Sequence[Delay]) -> Sequence[bool]:
+    """Show what holds media up while they are PROCESSING; no event of its own. False where the lease is lost."""
+    rows = await run(
+        db,
+        Changed,
+        _DELAY,
+        [d.lease.media_id for d in delays],
+        [d.lease.fencing_token for d in delays],
+        [d.reason for d in delays],
+    )
+    return applied(rows, [d.lease for d in delays])

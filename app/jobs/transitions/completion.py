@@ -51,16 +51,19 @@ class Completion:
     """None: the files are stored already, by a late result."""
     files: tuple[StoredFile, ...]
     cost: AttemptCost = UNKNOWN_COST
+    warnings: str | None = None
+    """What its owner should know: JSON text, a list of entries with `code` and `message`."""
 
 
 _TOO_LATE: Final = cancel_answer(CancelAnswer.TOO_LATE, f"'{MoneySpent.YES}'::text")
 _COMPLETE: Final = f"""
 WITH item AS (
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::numeric[], $5::text[], $6::text[], $7::text[])
-        AS t (media_id, fence, attempt_id, {COST_COLUMNS})
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::numeric[], $5::text[], $6::text[], $7::text[],
+        $8::text[]) AS t (media_id, fence, attempt_id, {COST_COLUMNS}, warnings)
 ), moved AS (
     UPDATE media m SET {set_status(MediaEvent.COMPLETED, "progress = 1", "error = NULL")},
-        cancel = CASE WHEN m.cancel_asked THEN {_TOO_LATE} ELSE m.cancel END
+        cancel = CASE WHEN m.cancel_asked THEN {_TOO_LATE} ELSE m.cancel END,
+        warnings = coalesce(item.warnings::jsonb, m.warnings)
     FROM item WHERE m.id = item.media_id AND {HOLDS_LEASE}
     {RETURNING_MOVED}, item.attempt_id, {ITEM_COST}
 ), ended_attempt AS (
@@ -71,8 +74,8 @@ WITH item AS (
     WHERE a.media_id = moved.id AND a.id IS DISTINCT FROM moved.attempt_id AND a.look_at IS NOT NULL
 ), stored AS (
     INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
-    SELECT f.* FROM unnest($8::uuid[], $9::uuid[], $10::int[], $11::text[], $12::text[], $13::bigint[],
-        $14::int[], $15::int[], $16::text[], $17::float8[], $18::text[])
+    SELECT f.* FROM unnest($9::uuid[], $10::uuid[], $11::int[], $12::text[], $13::text[], $14::bigint[],
+        $15::int[], $16::int[], $17::text[], $18::float8[], $19::text[])
         AS f (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
     JOIN moved ON moved.id = f.media_id
 ), {record_event(MediaEvent.COMPLETED)}
@@ -106,6 +109,7 @@ async def complete(db: DatabasePool, completions: Sequence[Completion]) -> Seque
         [c.lease.fencing_token for c in completions],
         [c.attempt_id for c in completions],
         *cost_columns(c.cost for c in completions),
+        [c.warnings for c in completions],
         [f.id for f, _ in files],
         [media_id for _, media_id in files],
         *file_arrays([f for f, _ in files]),

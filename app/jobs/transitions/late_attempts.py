@@ -15,7 +15,7 @@ from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
 from app.jobs.billing import UNKNOWN_COST, AttemptCost, cost_columns
 from app.jobs.sql import COST_COLUMNS, ENDED_WITHOUT_RESULT, OPEN_STATUSES, literals, set_cost, verdict_holds
-from app.jobs.states import OPEN_ATTEMPT, AttemptStatus, MediaEvent
+from app.jobs.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
 from app.jobs.transitions.base import Changed, announce, grouped
 from app.jobs.transitions.completion import StoredFile, file_arrays
 
@@ -42,6 +42,8 @@ class LateResult:
     media_id: UUID
     files: tuple[StoredFile, ...]
     cost: AttemptCost = UNKNOWN_COST
+    warnings: str | None = None
+    """As `Completion.warnings`."""
 
 
 class LateAttempt(Row, frozen=True):
@@ -113,11 +115,12 @@ _ABANDON: Final = f"""UPDATE attempts SET look_at = NULL, stop = false,
     status = CASE WHEN status = '{AttemptStatus.INTENDED}' THEN '{AttemptStatus.UNKNOWN}' ELSE status END
 WHERE id = $1 AND look_at IS NOT NULL AND (reference IS NOT NULL) = $2"""
 
-# An intent that was committed at the very moment at which its media ended, or whose media was given up.
+# An intent that was committed at the very moment at which its media ended. Not of a media item that was given up:
+# fetching its purchase may be what killed the workers, and a retry by its owner resumes it.
 _ADOPT: Final = f"""
 UPDATE attempts a SET look_at = now(), stop = true FROM media m
 WHERE m.id = a.media_id AND a.status IN ({OPEN_STATUSES}) AND a.look_at IS NULL AND a.looks = 0
-    AND m.status IN ({_ENDED}) AND m.completed_at > now() - $1::interval
+    AND m.status IN ({_ENDED}) AND m.takeovers < {SUSPECT_FROM} AND m.completed_at > now() - $1::interval
 RETURNING a.id"""
 
 # Only while its media is still ended: a retry takes the attempt back by clearing `look_at`. The media is locked first,
@@ -134,7 +137,8 @@ WITH ended AS MATERIALIZED (
         AND NOT EXISTS (SELECT FROM files f WHERE f.media_id = $2)
     RETURNING ended.id, ended.owner_id, ended.status
 ), touched AS (
-    UPDATE media m SET updated_at = now() FROM closed WHERE m.id = closed.id
+    UPDATE media m SET updated_at = now(), warnings = coalesce($17::jsonb, m.warnings)
+    FROM closed WHERE m.id = closed.id
 ), stored AS (
     INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
     SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds, f.poster_key
@@ -210,6 +214,7 @@ async def store(db: DatabasePool, late: LateResult) -> bool:
         *(late.cost.cost, late.cost.currency, late.cost.basis, late.cost.units),
         [f.id for f in late.files],
         *file_arrays(late.files),
+        late.warnings,
     )
     announce(db, rows)
     return bool(rows)

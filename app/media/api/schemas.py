@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.jobs.notices import WarningCode
 from app.jobs.states import (
     DEFAULT_PRIORITY,
     HIGHEST_PRIORITY,
@@ -178,8 +179,15 @@ class CancelState(BaseModel):
     )
 
 
+class WarningOut(BaseModel):
+    """What to know of a result."""
+
+    code: WarningCode
+    message: str
+
+
 class WaitingFor(BaseModel):
-    """Why nothing is submitted to its provider now."""
+    """Why nothing is submitted to its provider now, or what holds it up there."""
 
     code: str = Field(examples=["provider_unauthorized"])
     message: str
@@ -195,8 +203,9 @@ QueuePosition: TypeAlias = Annotated[
 WaitsFor: TypeAlias = Annotated[
     WaitingFor | None,
     Field(
-        description="While it waits: why it is not submitted to its provider now. "
-        "Null: no such reason, or this is a list or the response to the request itself."
+        description="While it waits: why it is not submitted to its provider now; for a list, and in the response to "
+        "the request itself, null. While it is PROCESSING: what holds it up besides its provider's work. "
+        "Null: no such reason."
     ),
 ]
 Deadline: TypeAlias = Annotated[
@@ -237,6 +246,7 @@ class MediaOut(BaseModel):
     on_unknown: OnUnknown
     cancel: Cancel
     error: ErrorOut | None = Field(description="Why the last attempt failed; null once completed.")
+    warnings: list[WarningOut] = Field(description="What to know of the result, such as that outputs were left out.")
     files: list[FileOut]
     cost: CostOut | None = Field(
         description="Null: nothing was submitted yet, or in several currencies; see `/media/{media_id}/attempts`."

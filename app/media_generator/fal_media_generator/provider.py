@@ -247,7 +247,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         except UNREADABLE as error:
             # A proxy may have answered instead.
             raise NotReachedError(f"the result of {self.name} cannot be read: {error}") from error
-        found = tuple(Output(url) for url in results.files(result)[: self.capabilities.max_outputs])
+        found = tuple(Output(url) for url in results.files(result))
         if not found:
             return Failed(GenerationFailedError(f"{self.name} finished without a file"))
         return Succeeded(found, units=self._units(reference, answer.headers), log=log)

@@ -67,6 +67,10 @@ async def test_number_of_outputs_is_limited(client, working):
     done = await client.until(await client.faulty(size=1_000))
 
     assert (done["status"], len(done["files"])) == ("COMPLETED", MAX_OUTPUTS)
+    (warning,) = done["warnings"]
+    assert warning["code"] == "outputs_left_out"
+    assert str(MAX_OUTPUTS) in warning["message"]
+    assert str(MAX_OUTPUTS + 2) in warning["message"]
 
 
 class StallingDownload(DummyMediaGeneratorModel):

@@ -30,6 +30,7 @@ class ListingProvider(DummyMediaGeneratorModel):
         self.drops = set()
         """The same with the attempt's number; these requests do not arrive either."""
         self.unreachable_finds = 0
+        self.unreachable_polls = 0
         self.clock_is_off = timedelta(0)
 
     async def submit(self, submission):
@@ -43,6 +44,12 @@ class ListingProvider(DummyMediaGeneratorModel):
         if submission.prompt in self.loses:
             raise AnswerLostError("the answer was lost")
         return reference
+
+    async def poll(self, reference):
+        if self.unreachable_polls:
+            self.unreachable_polls -= 1
+            raise NotReachedError("down")
+        return await super().poll(reference)
 
     async def find(self, submission, since):
         self.find_calls += 1
@@ -129,6 +136,35 @@ async def test_outage_of_the_provider_does_not_use_up_the_time_for_looking(clien
 
     assert (done["status"], provider.submit_calls) == ("COMPLETED", 1)
     assert provider.find_calls == 5
+
+
+async def test_owner_reads_that_a_lost_answer_is_being_looked_up(client, provider, working):
+    provider.loses, provider.unreachable_finds = {"a"}, 10**6
+    media = await requested(client, "a")
+    await working(provider)
+
+    waiting = await eventually(lambda: client.media(media), lambda seen: seen["waiting_for"])
+    job = (await client.api.get(f"/media/jobs/{media['job_id']}")).json()
+    provider.unreachable_finds = 0
+    done = await client.until(media)
+
+    assert (waiting["status"], waiting["waiting_for"]["code"]) == ("PROCESSING", "outcome_lookup")
+    assert job["waiting_for"] == waiting["waiting_for"]
+    assert (done["status"], done["waiting_for"], done["warnings"]) == ("COMPLETED", None, [])
+
+
+async def test_owner_reads_that_the_provider_does_not_answer(client, provider, working, monkeypatch):
+    monkeypatch.setattr("app.jobs.execution.progress.UNREACHABLE_SECONDS", 0.0)
+    provider.unreachable_polls = 10**6
+    media = await requested(client, "a")
+    await working(provider)
+
+    waiting = await eventually(lambda: client.media(media), lambda seen: seen["waiting_for"])
+    provider.unreachable_polls = 0
+    done = await client.until(media)
+
+    assert (waiting["status"], waiting["waiting_for"]["code"]) == ("PROCESSING", "provider_unreachable")
+    assert (done["status"], done["waiting_for"]) == ("COMPLETED", None)
 
 
 async def test_purchases_that_cannot_be_told_apart_stay_unknown(client, provider, working):
