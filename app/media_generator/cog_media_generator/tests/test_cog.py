@@ -11,7 +11,7 @@ from aiohttp import web
 from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.cog_media_generator.provider import GENERIC_MODEL, CogMediaGeneratorModel
 from app.media_generator.registry import Registry
-from fleek.providers import AnswerLostError, BusyError, Failed, OutputError, Reference, Succeeded
+from fleek.providers import AnswerLostError, AnswerPendingError, Failed, OutputError, Reference, Succeeded
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.replicate_gateway import DOCUMENT
 from tests.providers.server import Server, respond_with, truncated_response
@@ -116,7 +116,7 @@ async def test_truncated_answer_is_lost_and_not_stored(vault):
             assert isinstance(kept, Failed)
 
 
-async def test_same_attempt_is_busy_while_it_runs(cog_address, vault):
+async def test_same_attempt_is_pending_while_it_runs(cog_address, vault):
     async with open_http() as http:
         provider = account(cog_address, http, vault)
         submission = TestCog().usual(provider)
@@ -124,7 +124,7 @@ async def test_same_attempt_is_busy_while_it_runs(cog_address, vault):
         first = asyncio.create_task(provider.submit(submission))
         await asyncio.sleep(0.7)
 
-        with pytest.raises(BusyError):
+        with pytest.raises(AnswerPendingError):
             await provider.submit(submission)
 
         assert isinstance(await provider.poll(await first), Succeeded)

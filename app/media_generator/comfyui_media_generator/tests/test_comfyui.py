@@ -131,7 +131,7 @@ async def test_refusal_names_node_and_error(provider, server):
         ("413", InputRefusedError, Sent.NO),
         ("422", InputRefusedError, Sent.NO),
         ("429", BusyError, Sent.NO),
-        ("503", BusyError, Sent.NO),
+        ("503", AnswerLostError, Sent.UNKNOWN),
         ("502", AnswerLostError, Sent.UNKNOWN),
         ("drop", AnswerLostError, Sent.UNKNOWN),
     ],
