@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from app.core import process_memory
 from app.core.bell import WEBHOOKS, Bell
@@ -15,12 +16,16 @@ from app.core.change_channel import CALLBACKS, REQUEST_BATCH_SECONDS, ChangeChan
 from app.core.config import Settings
 from app.core.database.pool import Change, ChangeListener
 from app.core.http_server.access_log import AccessLog
+from app.core.http_server.allowed_hosts import AllowedHosts
 from app.core.http_server.docs_page import add_docs_page
 from app.core.http_server.hot_route import HotPaths
 from app.core.http_server.problems import DocumentedApp, add_problem_answers, explain
+from app.core.http_server.request_guard import RequestGuard
 from app.core.http_server.shutdown import on_stop_signal
+from app.core.http_server.slow_heads import limit_heads
 from app.core.load_settings import load_settings, settings_or_exit
 from app.core.telemetry.logging import set_up_logging
+from app.idempotency.keys import EXPIRES, REPLAYED
 from app.jobs.callbacks.receiver import CallbackReceiver
 from app.media.api import (
     callback_router,
@@ -55,6 +60,18 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "lo
 """FastAPI's own; ours is `tracing.py`. Both would record a request twice, and checking for it costs 3 %."""
 
 
+class FleekApp(DocumentedApp):
+    """The application; when it starts, it limits the time of request heads on its server."""
+
+    head_seconds: float
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the start of the server, or one request."""
+        if scope["type"] == "lifespan":
+            limit_heads(receive, self.head_seconds)
+        await super().__call__(scope, receive, send)
+
+
 def _change_publisher(channel: ChangeChannel, bell: Bell) -> ChangeListener:
     def publish(changes: Collection[Change], *, deliveries_due: bool) -> None:
         channel.publish(changes)
@@ -73,11 +90,15 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
         registry: The providers; None: those installed and configured.
     """
     chosen = settings or load_settings()
+    hosts = AllowedHosts(chosen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         set_up_logging(level=chosen.log_level)
         async with open_runtime(chosen, registry, process="api") as runtime:
+            hosts.add(
+                provider.callback_base for provider in runtime.registry.providers.values() if provider.callback_base
+            )
             with nullcontext(bell) if bell is not None else CeleryBell() as waker:
                 app.state.runtime = runtime
                 app.state.bell = waker
@@ -97,7 +118,14 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                 yield
                 await subscriptions.stop()
 
-    app = DocumentedApp(
+    app = _application(chosen, lifespan)
+    _add_routes(app, chosen, hosts)
+    return app
+
+
+def _application(chosen: Settings, lifespan: Lifespan[FastAPI]) -> FleekApp:
+    """The application without routes."""
+    app = FleekApp(
         title=chosen.project_name,
         version=version("fleek"),
         description=DESCRIPTION,
@@ -109,13 +137,13 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
         webhooks=webhook_docs.webhooks,
         telemetry=_NO_TELEMETRY,
     )
+    app.head_seconds = chosen.request_head_seconds
     add_problem_answers(app)
     add_docs_page(app)
-    _add_routes(app, chosen)
     return app
 
 
-def _add_routes(app: FastAPI, chosen: Settings) -> None:
+def _add_routes(app: FastAPI, chosen: Settings, hosts: AllowedHosts) -> None:
     media = (callback_router, router, estimate_router, events_router, timeline_router, models_router)
     for part in (*media, uploads_router, webhooks_router, tools_router):
         app.include_router(part.router)
@@ -134,8 +162,9 @@ def _add_routes(app: FastAPI, chosen: Settings) -> None:
             allow_origins=chosen.backend_cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID"],
+            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", REPLAYED, EXPIRES],
         )
+    app.add_middleware(RequestGuard, settings=chosen, hosts=hosts, explain=explain)
     app.add_middleware(AccessLog, lines=chosen.access_log)
 
 

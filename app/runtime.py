@@ -76,7 +76,7 @@ class Runtime:
             uploads=uploads,
             inputs=InputValidator(self.db, uploads, allow_private=self.settings.allow_private_addresses),
             default_model=self.settings.default_model,
-            key_lifetime=timedelta(hours=self.settings.idempotency_hours),
+            key_lifetime=timedelta(days=self.settings.idempotency_days),
         )
 
 

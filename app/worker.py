@@ -102,7 +102,7 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
         slots={"network": settings.worker_slots, "local": settings.worker_local_slots},
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lease=timedelta(seconds=settings.lease_seconds),
-        key_lifetime=timedelta(hours=settings.idempotency_hours),
+        key_lifetime=timedelta(days=settings.idempotency_days),
         patience=timedelta(seconds=settings.shutdown_seconds),
         ageing=timedelta(seconds=settings.ageing_seconds),
         most_takeovers=settings.max_takeovers,

@@ -33,7 +33,19 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
     """The address at which clients reach the API; permanent content URLs begin with it."""
     backend_cors_origins: Annotated[list[str], NoDecode] = []
-    """Origins (`https://app.example.com`), separated by commas, whose pages may call the API."""
+    """Origins (`https://app.example.com`), separated by commas, whose pages may call the API; `*` is not for
+    production."""
+    allowed_hosts: Annotated[list[str], NoDecode] = []
+    """Further names, separated by commas, under which clients reach the API: `fleek-api,*.example.com`. Those of
+    PUBLIC_URL and of callbacks, loopback names and IP addresses are always accepted; `*`: a proxy in front checks the
+    Host header."""
+    request_head_seconds: float = Field(default=20.0, gt=0, le=3600)
+    """How long a client may take to send the head of a request, in seconds."""
+    request_body_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """How long a client may pause while it sends a body, in seconds; and what it gets in addition to the time that its
+    bytes take at REQUEST_BODY_RATE."""
+    request_body_rate: int = Field(default=8192, ge=1)
+    """The lowest average rate at which a body must arrive, in bytes per second."""
     sentry_dsn: SecretStr | None = None
     """The Sentry DSN to which errors are reported; unset: none."""
     otel_exporter_otlp_endpoint: str | None = None
@@ -86,8 +98,8 @@ class Settings(BaseSettings):
     default_model: str = "dummy/painter"
     """The model of a request that names none."""
 
-    idempotency_hours: float = Field(default=24.0, gt=0, le=8760)
-    """How long a repeated Idempotency-Key returns the first request's result, in hours."""
+    idempotency_days: float = Field(default=30.0, ge=1, le=3650)
+    """How long an Idempotency-Key is kept at least, in days; it is always kept as long as its media item exists."""
     worker_slots: int = Field(default=2000, ge=1, le=100_000)
     """Jobs that one worker process holds in flight at providers over the network."""
     worker_local_slots: int = Field(default=2, ge=1, le=64)
@@ -148,6 +160,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [origin.strip().rstrip("/") for origin in value.strip("[]").split(",") if origin.strip()]
         return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        hosts = [host.strip().lower().rstrip(".") for host in value.split(",") if host.strip()]
+        if not all(re.fullmatch(r"\*|(\*\.)?[a-z0-9_][a-z0-9_.-]*", host) for host in hosts):
+            raise ValueError("must be names without scheme and port, such as fleek-api,*.example.com, or *")
+        return hosts
 
     @field_validator("provider_limits", mode="before")
     @classmethod

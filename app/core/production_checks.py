@@ -1,4 +1,4 @@
-"""Settings that production refuses: publicly known secrets, and addresses of this machine."""
+"""Settings that production refuses: publicly known secrets, addresses of this machine, and doors left open."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ def problems(settings: Settings) -> list[str]:
     """Why these settings are refused in production, and what to set instead; empty if they are not."""
     if settings.environment != "production":
         return []
-    return [*_known_secrets(settings), *_local_addresses(settings), *_private_access(settings)]
+    return [*_known_secrets(settings), *_local_addresses(settings), *_private_access(settings), *_any_origin(settings)]
 
 
 def cautions(settings: Settings) -> list[str]:
@@ -28,6 +28,8 @@ def cautions(settings: Settings) -> list[str]:
         found.append("REDIS_URL has no password: whoever reaches Redis can read signed URLs and wake workers")
     if settings.public_url.startswith("http://"):
         found.append("PUBLIC_URL begins with http://: prompts and links travel unencrypted")
+    if "*" in settings.allowed_hosts:
+        found.append("ALLOWED_HOSTS=* accepts every Host header: safe only behind a proxy that checks it")
     return found
 
 
@@ -66,6 +68,12 @@ def _local_addresses(settings: Settings) -> Iterator[str]:
 def _private_access(settings: Settings) -> Iterator[str]:
     if settings.allow_private_addresses:
         yield "ALLOW_PRIVATE_ADDRESSES lets callers reach your network: unset it"
+
+
+def _any_origin(settings: Settings) -> Iterator[str]:
+    # `null` is the origin of every sandboxed frame, so of any page that wants it.
+    if {"*", "null"} & set(settings.backend_cors_origins):
+        yield "BACKEND_CORS_ORIGINS lets every web page use the API: name the origins of your own pages"
 
 
 def _password(address: str) -> str | None:

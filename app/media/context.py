@@ -29,4 +29,4 @@ class MediaServices:
     inputs: InputValidator
     default_model: str
     key_lifetime: timedelta
-    """How long an idempotency key is remembered."""
+    """How long an idempotency key is kept at least."""

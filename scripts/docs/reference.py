@@ -94,17 +94,21 @@ def errors_page() -> str:
 def endpoints_page() -> str:
     """Every operation of the API."""
     document = create_app().openapi()
+    unsaid = {*problems.ANY_REQUEST, *problems.ANY_CHANGE, 408}
     lines = [
         "# Endpoints",
         "",
         "The complete description, with schemas and a form to try each, is at `/docs` of a running API.",
+        "",
+        "Not repeated in the table: any request may be answered with 400 `ambiguous_header` or 421 `foreign_host`,",
+        "one that changes something with 403 `cross_site_request`, and one with a body with 408 `request_timeout`.",
         "",
         "| Operation | What it does | Responses |",
         "| --- | --- | --- |",
     ]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            answers = ", ".join(operation["responses"])
+            answers = ", ".join(status for status in operation["responses"] if int(status) not in unsaid)
             lines.append(f"| `{method.upper()} {path}` | {operation['summary']} | {answers} |")
     return NOTE + "\n".join(lines) + "\n"
 

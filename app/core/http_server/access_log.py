@@ -1,4 +1,8 @@
-"""A request id for every request, in its logs and its response; one log line and one measurement. Pure ASGI."""
+"""A request id for every request, in its logs and its response; one log line and one measurement. Pure ASGI.
+
+Every response also gets `X-Content-Type-Options: nosniff`: whatever its bytes look like, a browser takes them for what
+the response says.
+"""
 
 import re
 import time
@@ -14,6 +18,7 @@ from app.core.telemetry.metrics import REQUESTS
 log = structlog.get_logger("app.access")
 
 HEADER: Final = b"x-request-id"
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 WAIT_REQUESTED: Final = "fleek.wait_requested"
 """Set in the scope of a request that waits for a change (`Prefer: wait`)."""
 _WELL_FORMED: Final = re.compile(rb"[\w.:-]{8,80}")
@@ -44,7 +49,7 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 # How long the rest takes depends on the client's connection.
                 status, answered = message["status"], time.perf_counter()
-                message["headers"] = [*message["headers"], (HEADER, request_id.encode())]
+                message["headers"] = [*message["headers"], (HEADER, request_id.encode()), NOSNIFF]
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)

@@ -65,15 +65,35 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_TITLES: Final = {409: "Conflict", 500: "Internal error", 503: "Temporarily unavailable"}
+_TITLES: Final = {
+    403: "Sent by a page of another site",
+    408: "Request too slow",
+    409: "Conflict",
+    421: "Not the name of this API",
+    500: "Internal error",
+    503: "Temporarily unavailable",
+}
+ANY_REQUEST: Final = (400, 421)
+"""How any request may be refused before its operation sees it: `request_guard.py`."""
+ANY_CHANGE: Final = (403,)
+"""Likewise, any request that changes something."""
+_READS: Final = frozenset({"get", "head"})
 
 
 class DocumentedApp(FastAPI):
-    """An application whose OpenAPI document contains the schema `Problem`."""
+    """An application whose OpenAPI document contains the schema `Problem`, and what no operation needs to declare."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
+        if self.openapi_schema:
+            return self.openapi_schema
         document = super().openapi()
+        for operations in document["paths"].values():
+            for method, operation in operations.items():
+                slow = (408,) if "requestBody" in operation else ()
+                refusals = (*ANY_REQUEST, *(() if method in _READS else ANY_CHANGE), *slow)
+                for status, described in problems(*refusals).items():
+                    operation["responses"].setdefault(str(status), described)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         found = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(found.pop("$defs", {}))
@@ -102,16 +122,21 @@ async def explain(request: Request, error: Exception) -> Response | None:
     return None
 
 
-def answer(status: int, code: str, title: str, detail: str, members: Mapping[str, Any]) -> Response:
-    """A problem document as a response."""
-    body = {
+def document(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
+    """The members that every problem document has."""
+    return {
         "type": f"urn:fleek:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
         "code": code,
     }
-    return Response(msgspec.json.encode({**body, **members}, enc_hook=str), status_code=status, media_type=MEDIA_TYPE)
+
+
+def answer(status: int, code: str, title: str, detail: str, members: Mapping[str, Any]) -> Response:
+    """A problem document as a response."""
+    body = msgspec.json.encode({**document(status, code, title, detail), **members}, enc_hook=str)
+    return Response(body, status_code=status, media_type=MEDIA_TYPE)
 
 
 async def _fleek_error(_request: Request, error: Exception) -> Response:
@@ -179,4 +204,8 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 async def _internal_error(_request: Request, error: Exception) -> Response:
     log.error("request_failed", exc_info=error)
-    return answer(500, "internal_error", "Internal error", "something went wrong on our side; it has been logged", {})
+    detail = "something went wrong on our side; it has been logged"
+    response = answer(500, "internal_error", "Internal error", detail, {})
+    # Sent by Starlette's outermost layer, beyond the one that adds it to every other response.
+    response.headers["x-content-type-options"] = "nosniff"
+    return response

@@ -69,6 +69,7 @@ class Once:
 
     key: Key
     lifetime: timedelta
+    """How long the key outlives the request if its media item is deleted."""
 
 
 class Accepted(Row, frozen=True):
@@ -118,7 +119,7 @@ WITH first_use AS (
     VALUES ({_PARAMETERS["owner_id"]}, {_KEY}, {_FINGERPRINT}, {_PARAMETERS["id"]})
     ON CONFLICT (owner_id, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, media_id = excluded.media_id, created_at = now()
-    WHERE k.created_at < now() - {_LIFETIME}::interval
+    WHERE k.media_id IS NULL AND k.created_at < now() - {_LIFETIME}::interval
     RETURNING media_id
 ), moved AS (
     {_INSERT} FROM first_use {_RETURNING}

@@ -57,6 +57,6 @@ async def sweep_urgent(db: DatabasePool) -> None:
 
 
 async def remove_old(db: DatabasePool, uploads: Uploads, *, key_lifetime: timedelta) -> None:
-    """Remove expired idempotency keys and input files."""
+    """Remove idempotency keys of deleted media, and expired input files."""
     await keys.delete_expired(db, key_lifetime)
     await uploads.sweep()

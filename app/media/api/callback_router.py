@@ -1,6 +1,5 @@
 """Where providers call back and upload files."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
@@ -11,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.errors import InvalidInputError
-from app.core.http_server.hot_route import HotRoute, limited, read_body
+from app.core.http_server.hot_route import HotRoute, limited
 from app.core.http_server.problems import problems
+from app.core.http_server.timed_body import RequestTimeoutError
 from app.media.api.dependencies import media_dependencies
 from app.media.errors import AnswerNotKeptError
 from app.media_generator.callbacks import Callback, SentFile
@@ -21,8 +21,6 @@ router = APIRouter(prefix="/media/callbacks", tags=["callbacks"], route_class=Ho
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Some providers include the whole result; it is ignored."""
-IDLE_SECONDS: Final = 30.0
-"""Without a byte of the body."""
 
 
 @router.post(
@@ -92,7 +90,7 @@ async def bring_file(request: Request, provider: str, key: str, name: str) -> Re
 
 
 async def _callback(request: Request, attempt_id: UUID) -> Callback:
-    body = await read_body(request, MAX_BYTES)
+    body = b"".join([chunk async for chunk in limited(_chunks(request), MAX_BYTES)])
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Callback(attempt_id, headers, body, datetime.now(UTC), dict(request.query_params))
 
@@ -101,15 +99,10 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
     """The body as it arrives.
 
     Raises:
-        AnswerNotKeptError: It stalls.
+        AnswerNotKeptError: It arrives too slowly. Not 408, after which few providers call again.
     """
-    source = aiter(request.stream())
     try:
-        while True:
-            async with asyncio.timeout(IDLE_SECONDS):
-                chunk = await anext(source)
+        async for chunk in request.stream():
             yield chunk
-    except StopAsyncIteration:
-        return
-    except TimeoutError:
-        raise AnswerNotKeptError(f"no byte arrived for {IDLE_SECONDS:.0f} seconds") from None
+    except RequestTimeoutError as error:
+        raise AnswerNotKeptError(error.detail) from None

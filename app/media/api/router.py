@@ -15,7 +15,7 @@ from app.core.http_server.hot_route import HotRoute
 from app.core.http_server.prefer import HEADER as PREFER
 from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor
-from app.idempotency.keys import HEADER, MAX_LENGTH, REPLAYED, read_key
+from app.idempotency.keys import EXPIRES, HEADER, MAX_LENGTH, REPLAYED, expires, read_key
 from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
 from app.jobs.transitions.request import ClientColumns
 from app.media import resource, service
@@ -37,6 +37,11 @@ _ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {
             "Location": {"description": "The URL of its status.", "schema": {"type": "string"}},
             REPLAYED: {"description": "`true` if the key was used before.", "schema": {"type": "string"}},
+            EXPIRES: {
+                "description": "An HTTP date: until then the key is kept whatever happens, and after it as long as its "
+                "media item exists.",
+                "schema": {"type": "string"},
+            },
         },
     }
 }
@@ -44,7 +49,8 @@ _KEY_PARAMETER: Final = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "A name for this request. Repeating it with the same name returns the first request's media item.",
+    "description": "A name for this request. Repeating it with the same name returns the first request's media item, "
+    "as long as that exists.",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "pattern": "^[!-~]+$"},
 }
 
@@ -53,7 +59,7 @@ _KEY_PARAMETER: Final = {
     "/generate",
     status_code=202,
     response_model=MediaOut,
-    responses={**_ACCEPTED, **problems(413, 415, 422, 503)},
+    responses={**_ACCEPTED, **problems(409, 413, 415, 422, 503)},
     summary="Request a media item",
     openapi_extra={"parameters": [_KEY_PARAMETER]},
 )
@@ -76,6 +82,8 @@ async def generate(request: Request, body: MediaIn) -> Response:
     result = await request_media(dependencies.services, DEFAULT_OWNER_ID, requested)
     row = result.media
     headers = {"location": _status_path(request, row.job_id)}
+    if key is not None:
+        headers[EXPIRES] = expires(row.created_at, dependencies.services.key_lifetime)
     if result.replayed:
         headers[REPLAYED] = "true"
     wait = Wait.requested(request) if PREFER in request.headers else None

@@ -9,7 +9,7 @@ from uuid import UUID
 from app.core.errors import InvalidInputError
 from app.core.ids import new_id
 from app.core.telemetry import tracing
-from app.idempotency.keys import Key, KeyReusedError
+from app.idempotency.keys import Key, KeyReusedError, KeySpentError
 from app.jobs.transitions.request import ClientColumns, NewMedia, Once, request
 from app.media import queries
 from app.media.context import MediaServices
@@ -54,6 +54,7 @@ async def request_media(services: MediaServices, owner_id: UUID, requested: Medi
     Raises:
         InvalidInputError: The model cannot be requested, or the input or metadata is not acceptable.
         KeyReusedError: The key was used for another request.
+        KeySpentError: The first request's media item was deleted.
     """
     try:
         new = await _validated(services, owner_id, requested)
@@ -67,6 +68,7 @@ async def request_media(services: MediaServices, owner_id: UUID, requested: Medi
     once = None if requested.key is None else Once(requested.key, services.key_lifetime)
     accepted = await request(services.db, new, once)
     if accepted is None:
+        assert requested.key is not None  # noqa: S101 - only a key can have been used before
         return RequestResult(await _first_request(services, owner_id, requested.key), replayed=True)
     services.bell.ring(new.queue)
     return RequestResult(MediaRow.accepted(new, accepted), replayed=False)
@@ -106,9 +108,12 @@ async def _webhook_receiver(services: MediaServices, owner_id: UUID, requested: 
     return await services.receivers.of_request(owner_id, requested.webhook_url, events)
 
 
-async def _first_request(services: MediaServices, owner_id: UUID, key: Key | None) -> MediaRow:
-    row = None if key is None else await queries.media_by_key(services.db, owner_id, key.name)
-    if row is None or key is None or row.fingerprint != key.fingerprint:
-        name = None if key is None else key.name
-        raise KeyReusedError(f"Idempotency-Key {name!r} was used for another request; choose a new one")
+async def _first_request(services: MediaServices, owner_id: UUID, key: Key) -> MediaRow:
+    row = await queries.media_by_key(services.db, owner_id, key.name)
+    if row is None:
+        raise KeySpentError(
+            f"the media item of Idempotency-Key {key.name!r} was deleted; choose a new key to buy another"
+        )
+    if row.fingerprint != key.fingerprint:
+        raise KeyReusedError(f"Idempotency-Key {key.name!r} was used for another request; choose a new one")
     return row

@@ -27,7 +27,7 @@ from app.tools.exposition import Family, Sample, text
 from app.tools.families import families_of
 from app.webhooks.delivery_queries import Outcome
 from app.worker import build_runner
-from tests.support import Client, claim, eventually, make_settings, worker
+from tests.support import PUBLIC_URL, Client, claim, eventually, make_settings, worker
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +249,7 @@ async def test_lost_wake_up_signals_and_change_messages_are_counted(database, tm
         transport = httpx2.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=transport, base_url="http://t") as api,
+            httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as api,
         ):
             client = Client(api)
             engines.valkey.stop()
@@ -313,7 +313,7 @@ async def test_without_a_database_only_database_up_is_reported(settings, bell):
     nowhere = settings.model_copy(update={"database_url": None, "postgres_server": "127.0.0.1", "postgres_port": 9})
     app = create_app(nowhere, bell)
     transport = httpx2.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://t") as api:
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as api:
         answer = await api.get("/tools/metrics")
 
     assert answer.status_code == 200

@@ -16,9 +16,10 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.errors import FleekError
 from app.core.http_server.hot_route import HotRoute
 from app.core.http_server.problems import MEDIA_TYPE, problems
+from app.core.http_server.timed_body import RequestTimeoutError
 from app.core.pagination import decode_cursor, encode_cursor
 from app.uploads.api.schemas import UploadOut, UploadPage
-from app.uploads.errors import FileTooLargeError, UploadTimeoutError
+from app.uploads.errors import FileTooLargeError
 from app.uploads.form import FIELD, MAX_OVERHEAD_BYTES, FileForm
 from app.uploads.queries import StoredFile
 from app.uploads.service import Uploads
@@ -26,8 +27,6 @@ from app.uploads.service import Uploads
 # Not for speed: the body is streamed, and nothing reads it before.
 router = APIRouter(prefix="/files", tags=["files"], route_class=HotRoute)
 
-STALL_SECONDS: Final = 30.0
-"""How long an upload may pause."""
 DRAIN_SECONDS: Final = 3.0
 """How long the rest of a refused body is read: many clients read no answer before they have sent everything."""
 DRAIN_BYTES: Final = 16 * 1024 * 1024
@@ -39,7 +38,10 @@ def _problem(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
 
 
 _EXAMPLES: Final[dict[int, dict[str, Any]]] = {
-    408: {"slow": _problem(408, "upload_timeout", "Upload too slow", "no byte arrived for 30 seconds")},
+    408: {
+        "slow": _problem(408, "request_timeout", "Request too slow", "a body may pause for 30 seconds"),
+        "long": _problem(408, "upload_timeout", "Upload too slow", "the upload took more than 900 seconds"),
+    },
     413: {"large": _problem(413, "file_too_large", "File too large", "the file is larger than 104857600 bytes")},
     415: {
         "file": _problem(415, "unsupported_file", "Unsupported file", "the bytes are not a picture, video or sound"),
@@ -155,25 +157,17 @@ async def _body(request: Request, limit: int) -> AsyncIterator[bytes]:
 
     Raises:
         FileTooLargeError: Its Content-Length, or the body itself, is larger than `limit`.
-        UploadTimeoutError: Nothing arrives for STALL_SECONDS.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise FileTooLargeError(f"the form has {announced} bytes, the limit is {limit}")
     size = 0
-    stream = request.stream()
-    with contextlib.suppress(StopAsyncIteration):
-        while True:
-            try:
-                async with asyncio.timeout(STALL_SECONDS):
-                    chunk = await anext(stream)
-            except TimeoutError:
-                raise UploadTimeoutError(f"no byte arrived for {STALL_SECONDS:.0f} seconds") from None
-            size += len(chunk)
-            if size > limit:
-                raise FileTooLargeError(f"the form is larger than {limit} bytes")
-            if chunk:
-                yield chunk
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise FileTooLargeError(f"the form is larger than {limit} bytes")
+        if chunk:
+            yield chunk
 
 
 async def _drain(request: Request) -> None:
@@ -181,7 +175,7 @@ async def _drain(request: Request) -> None:
         return  # the client waits before it sends the body
     size = 0
     # If the body was read completely, the stream raises a RuntimeError.
-    with contextlib.suppress(TimeoutError, RuntimeError, ClientDisconnect):
+    with contextlib.suppress(TimeoutError, RuntimeError, ClientDisconnect, RequestTimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)

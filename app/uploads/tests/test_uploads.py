@@ -355,17 +355,16 @@ async def test_concurrent_uploads_are_limited(runtime, monkeypatch):
     assert refused.value.code == "uploads_busy"
 
 
-async def test_stalled_upload_times_out(api, db, monkeypatch):
-    monkeypatch.setattr("app.uploads.api.router.STALL_SECONDS", 0.05)
+async def test_stalled_upload_times_out(api_of, db):
+    api = await api_of(None, request_body_seconds=0.05)
 
     async def body():
         yield part()[:-2]
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("app.uploads.api.router.DRAIN_SECONDS", 0.05)
     answer = await api.post("/files", content=body(), headers=FORM)
 
-    assert (answer.status_code, answer.json()["code"]) == (408, "upload_timeout")
+    assert (answer.status_code, answer.json()["code"]) == (408, "request_timeout")
     assert await rows(db) == []
 
 
