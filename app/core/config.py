@@ -166,10 +166,10 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        hosts = [host.strip().lower().rstrip(".") for host in value.split(",") if host.strip()]
+        hosts = [host.strip().lower() for host in value.split(",") if host.strip()]
         if not all(re.fullmatch(r"\*|(\*\.)?[a-z0-9_][a-z0-9_.-]*", host) for host in hosts):
             raise ValueError("must be names without scheme and port, such as fleek-api,*.example.com, or *")
-        return hosts
+        return [host.rstrip(".") for host in hosts]
 
     @field_validator("provider_limits", mode="before")
     @classmethod
