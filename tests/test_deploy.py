@@ -13,6 +13,7 @@ import yaml
 
 from app.core import production_checks
 from app.core.config import Settings
+from app.core.http_server.allowed_hosts import AllowedHosts
 from app.main import create_app
 from tests.test_compose import document, seconds
 
@@ -305,6 +306,23 @@ def test_the_settings_of_the_units_serve_in_production():
     assert set(given) <= SETTINGS
     assert urlsplit(given["REDIS_URL"]).password is None
     assert serves(given | secrets) == []
+
+
+def test_whatever_is_in_the_same_network_may_call_the_api_by_its_name():
+    (given,) = re.findall(r"ALLOWED_HOSTS: \$\{ALLOWED_HOSTS:-(.*)\}", (ROOT / "docker-compose.yml").read_text())
+    (unit_name,) = unit(QUADLET / "fleek-api.container")["Container"]["ContainerName"]
+    in_cluster = [f"fleek-api{more}" for more in ("", ".fleek", ".fleek.svc", ".fleek.svc.cluster.local")]
+    names = {
+        given: [name for name, service in document("docker-compose.yml")["services"].items() if name == "api"],
+        env_file(QUADLET / "fleek.env.example")["ALLOWED_HOSTS"]: [unit_name],
+        literals(KUBERNETES / "base")["ALLOWED_HOSTS"]: ["fleek-api"],
+        literals(KUBERNETES / "overlays" / "example")["ALLOWED_HOSTS"]: in_cluster,
+    }
+
+    for allowed, hosts in names.items():
+        accepts = AllowedHosts(Settings(_env_file=None, allowed_hosts=allowed)).accepts
+        assert hosts
+        assert [host for host in hosts if not accepts(f"{host}:8000".encode())] == []
 
 
 def test_units_have_the_time_to_stop():

@@ -11,6 +11,8 @@ from app.core.http_server.docs_page import ASSETS
 from app.core.http_server.request_guard import SAFE_METHODS
 from app.core.ids import new_id
 from app.main import create_app
+from app.media_generator.registry import Registry
+from tests.calling_provider import CallingProvider
 from tests.support import PUBLIC_URL
 
 OTHERS = [("GET", f"{ASSETS}/swagger-ui.css"), ("GET", "/nothing"), ("POST", "/nothing"), ("OPTIONS", "/media")]
@@ -91,6 +93,16 @@ async def test_our_pages_and_programs_may_change_things(api, every):
         for headers in OUR_PAGES_AND_PROGRAMS if method not in SAFE_METHODS else ():
             answer = await api.request(method, path, headers=headers)
             assert answer.status_code not in {403, 421}, (method, path, headers)
+
+
+async def test_callback_of_a_provider_comes_under_the_name_it_was_given(api_of):
+    provider = CallingProvider()
+    provider.callback_base = "http://host.docker.internal:8000"
+    api = await api_of(Registry([provider]), callback_url="https://hooks.example.com")
+
+    for host, status in {"host.docker.internal:8000": 404, "hooks.example.com": 404, "elsewhere.example": 421}.items():
+        answer = await api.post(f"/media/callbacks/nobody/{new_id()}", headers={"host": host})
+        assert answer.status_code == status, host
 
 
 async def test_pages_of_other_sites_may_link_to_what_changes_nothing(api):

@@ -134,6 +134,7 @@ async def test_from_prompt_to_picture_through_the_proxy(nginx, browser, outside,
     written = await nginx.ask(browser, "PUT", redirect.headers["location"], content=b"mine")
 
     assert redirect.status_code == 307
+    assert picture.headers["x-content-type-options"] == "nosniff"
     assert urlsplit(redirect.headers["location"]).hostname == "files.example.com"
     assert picture.status_code == 200, picture.text
     assert picture.content.startswith(b"\x89PNG")

@@ -5,8 +5,11 @@ import ipaddress
 import socket
 import time
 from typing import Final
+from urllib.parse import urlsplit
 
 from app.cli.errors import CommandError
+from app.core.config import Settings
+from app.core.http_server.allowed_hosts import AllowedHosts
 
 LOCAL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 PAUSE_SECONDS: Final = 0.1
@@ -37,6 +40,12 @@ class BindAddress:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host != "localhost"
+
+    def allowed_hosts(self, settings: Settings) -> dict[str, str]:
+        """The variable with which the API accepts the name that it listens on; empty: it does so anyway."""
+        if AllowedHosts(settings).accepts(urlsplit(self.url).netloc.encode()):
+            return {}
+        return {"ALLOWED_HOSTS": ",".join([*settings.allowed_hosts, self.host])}
 
     def check(self, *, wait_seconds: float = 0) -> None:
         """Make sure that a server can listen there now.

@@ -30,11 +30,12 @@ def serve(host: str, port: int, processes: int, more: Sequence[str]) -> NoReturn
     Raises:
         CommandError: A setting is invalid, or the address cannot be used.
     """
-    effective_settings()
-    BindAddress(host, port).check()
+    settings = effective_settings()
+    address = BindAddress(host, port)
+    address.check()
     options = ["--host", host, "--port", str(port), "--workers", str(processes), "--app-dir", str(ROOT)]
     options += ["--no-access-log", "--timeout-graceful-shutdown", str(GRACEFUL_SECONDS)]
-    _exec(python("uvicorn", "app.main:app", *options, *more), {})
+    _exec(python("uvicorn", "app.main:app", *options, *more), address.allowed_hosts(settings))
 
 
 def work(name: str | None, slots: int | None, more: Sequence[str]) -> NoReturn:

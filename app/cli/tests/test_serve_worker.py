@@ -9,7 +9,9 @@ import httpx2
 import psutil
 import pytest
 
+from app.cli.bind_address import BindAddress
 from app.cli.environment import write_env_file
+from app.core.config import Settings
 from app.embedded.lock import DataFolderLock
 from tests.fleek_cli import NOWHERE, fleek, free_api_port
 from tests.support import Program, environment_of, eventually
@@ -44,6 +46,24 @@ async def answers(api):
         return (await api.get("/tools/status")).status_code == 200
     except httpx2.TransportError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("host", "added"),
+    [
+        ("127.0.0.1", {}),
+        ("0.0.0.0", {}),
+        ("::", {}),
+        ("::1", {}),
+        ("localhost", {}),
+        ("api.internal", {}),
+        ("devbox", {"ALLOWED_HOSTS": "*.internal,devbox"}),
+    ],
+)
+def test_api_accepts_the_name_it_listens_on(host, added):
+    settings = Settings(_env_file=None, allowed_hosts="*.internal")
+
+    assert BindAddress(host, 8000).allowed_hosts(settings) == added
 
 
 async def test_worker_becomes_celery_and_stops_on_sigterm(settings, db, tmp_path):

@@ -119,6 +119,7 @@ class Up:
         logs = data.absolute() / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
         environment = children_environment(found, settings, own_s3=self._own_s3, exposed=self._address.exposed)
+        environment |= self._address.allowed_hosts(settings)
         programs = Programs(environment=environment, logs=logs, signals=self._signals)
         with _timed("schema and bucket"):
             self._run_helpers([programs.migration(), programs.bucket()])

@@ -52,6 +52,7 @@ def test_sound_settings_raise_no_caution(read):
         {"S3_ENDPOINT_URL": "http://s3:4566", "S3_PUBLIC_URL": "https://files.example.com"},
         {"PUBLIC_URL": "http://10.1.2.3:8000"},
         {"BUCKET_NAME": "fleek-media", "POSTGRES_USER": "fleek"},
+        {"BACKEND_CORS_ORIGINS": "https://app.example.com", "ALLOWED_HOSTS": "fleek-api,*.internal"},
     ],
 )
 def test_unusual_but_valid_setting_is_accepted(read, change):
@@ -85,6 +86,12 @@ def test_default_secret_or_unreachable_address_is_refused(read, change, named):
     assert not [value for value in change.values() if len(value) > 4 and value in refused.value.detail]
 
 
+@pytest.mark.parametrize("origins", ["*", "https://app.example.com,*", "null"])
+def test_no_other_page_may_use_the_api_in_production(read, origins):
+    with pytest.raises(SettingsError, match="BACKEND_CORS_ORIGINS"):
+        read(SOUND | {"BACKEND_CORS_ORIGINS": origins})
+
+
 def test_one_error_names_every_invalid_setting(read):
     with pytest.raises(SettingsError) as refused:
         read(DEFAULTS)
@@ -99,7 +106,11 @@ def test_defaults_are_accepted_outside_production(read):
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"REDIS_URL": "redis://redis.internal/0"}, "REDIS_URL"), ({"PUBLIC_URL": "http://media.example"}, "PUBLIC_URL")],
+    [
+        ({"REDIS_URL": "redis://redis.internal/0"}, "REDIS_URL"),
+        ({"PUBLIC_URL": "http://media.example"}, "PUBLIC_URL"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
+    ],
 )
 def test_risky_setting_raises_a_caution(read, change, named):
     (caution,) = production_checks.cautions(read(SOUND | change))
