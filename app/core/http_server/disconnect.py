@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator
 
 from starlette.types import Receive
 
+from app.core.http_server.timed_body import RequestTimeoutError
+
 
 @contextlib.contextmanager
 def on_disconnect(receive: Receive, callback: Callable[[], None]) -> Generator[None]:
-    """Inside the block call `callback` when the client disconnects; the request's body must have been read."""
+    """Inside the block call `callback` when the client disconnects; if the route needs the body, read it before."""
     listening = asyncio.create_task(_listen(receive, callback))
     try:
         yield
@@ -18,6 +20,8 @@ def on_disconnect(receive: Receive, callback: Callable[[], None]) -> Generator[N
 
 
 async def _listen(receive: Receive, callback: Callable[[], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    # Who drips a body that nobody reads is as good as gone.
+    with contextlib.suppress(RequestTimeoutError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
     callback()

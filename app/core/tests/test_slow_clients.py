@@ -6,7 +6,11 @@ import json
 
 import httpx2
 import pytest
+import structlog.testing
+import uvicorn
+from uvicorn.lifespan.on import LifespanOn
 
+from app.core.http_server.slow_heads import limit_heads
 from app.core.ids import new_id
 from app.media_generator.dummy_media_generator.png import png_of_about
 from tests.support import Client, eventually, served
@@ -102,6 +106,16 @@ async def test_body_that_no_route_reads_cannot_be_dripped_for_ever(server):
     assert [problem(answer)[0] for answer in answers] == [404, 404, 404, 421, 404]
 
 
+async def test_stream_ends_for_a_client_that_drips_a_body(server):
+    media = await server.generate()
+    start = f"GET /media/{media['id']}/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n"
+
+    async with asyncio.timeout(60):
+        answer = await drip(server, start.encode(), ENDLESS)
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
 async def test_silent_and_idling_connections_are_closed(server):
     complete = b"GET /tools/status HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -137,6 +151,17 @@ async def test_response_may_take_longer_than_a_body(server):
     waited = await server.api.post("/media/generate", json={"prompt": "x"}, headers={"prefer": "wait=2"})
 
     assert (waited.status_code, waited.json()["status"]) == (202, "IN_QUEUE")
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_server_without_a_limit_for_heads_is_reported(http):
+    config = uvicorn.Config("app.main:app", http=http)
+    config.load()
+
+    with structlog.testing.capture_logs() as logs:
+        limit_heads(LifespanOn(config).receive, SECONDS)
+
+    assert [entry["event"] for entry in logs] == (["request_heads_have_no_time_limit"] if http == "h11" else [])
 
 
 async def test_small_body_that_no_route_reads_keeps_the_connection(server):
