@@ -26,7 +26,7 @@ class Silent:
 async def main():
     async with app.router.lifespan_context(app):
         transport = httpx2.ASGITransport(app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://api.test") as api:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as api:
             sent = await api.post("/media/generate", json={"prompt": "x", "title": "A lighthouse"})
             media = (await api.get(f"/media/{sent.json()['id']}")).json()
             page = (await api.get("/media")).json()
