@@ -64,7 +64,7 @@ async def test_schema_of_a_newer_release_is_left_unchanged(db, cli):
 
 
 async def test_failed_migration_is_reported_in_one_line(database, db, cli):
-    await asyncio.to_thread(migrate, database, "-1", down=True)
+    await asyncio.to_thread(migrate, database, "0005", down=True)
     await db.execute("ALTER TABLE attempts ADD COLUMN called_back boolean")
 
     done = await cli("db", "upgrade")
