@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from app.core.database.migrations import Revisions, current_revision, revisions
 from app.core.database.pool import UNAVAILABLE
+from app.core.redaction import redacted
 from app.jobs.scheduling import model_pauses, provider_circuits
 from app.jobs.states import PAUSED_BY_OPERATOR
 from app.media_generator.registry import UnknownModelError
@@ -67,11 +68,11 @@ class _CheckFailedError(Exception):
 async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return Check(name, ok=True, detail=await check)
+            return Check(name, ok=True, detail=redacted(await check))
     except _CheckFailedError as error:
-        return Check(name, ok=False, detail=str(error), hint=hint)
+        return Check(name, ok=False, detail=redacted(str(error)), hint=hint)
     except StoreError as error:
-        return Check(name, ok=False, detail=str(error), hint=hint)
+        return Check(name, ok=False, detail=redacted(str(error)), hint=hint)
     except (*UNAVAILABLE, RedisError) as error:
         log.warning("check_failed", check=name, error=repr(error))
         return Check(name, ok=False, detail=f"does not answer ({type(error).__name__})", hint=hint)

@@ -24,6 +24,7 @@ from app.core import clock
 from app.core.database.group_commit import GroupCommit
 from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.database.text import storable
+from app.core.redaction import redacted
 from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry.metrics import WEBHOOK_ATTEMPTS
 from app.webhooks import delivery_queries, retry_policy
@@ -208,7 +209,7 @@ class Deliverer:
             milliseconds=round((time.perf_counter() - begun) * 1000),
             status_code=None if answer is None else answer.status,
             error=error,
-            answer="" if answer is None else storable(answer.body.decode(errors="replace")),
+            answer="" if answer is None else _shown(answer.body, delivery.secrets),
             payload=None if body is None else body.decode(),
             backoff=backoff if retry_after is None else max(backoff, retry_after),
             retry_after=retry_after,
@@ -234,6 +235,11 @@ class Deliverer:
                 pass
             self._next_scan_at = 0.0
             self._wake_up.set()
+
+
+def _shown(body: bytes, secrets: Sequence[str]) -> str:
+    """The start of an answer as its endpoint's owner sees it: without our secrets, or those of the endpoint."""
+    return str(redacted(storable(body.decode(errors="replace")), also=secrets))
 
 
 async def _keep_going(work: Coroutine[Any, Any, None]) -> None:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from app.core.database.pool import UNAVAILABLE
 from app.core.errors import MOST_FAULTS, DatabaseUnavailableError, FleekError, brief
+from app.core.redaction import redacted
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +112,8 @@ def answer(status: int, code: str, title: str, detail: str, members: Mapping[str
         "detail": detail,
         "code": code,
     }
-    return Response(msgspec.json.encode({**body, **members}, enc_hook=str), status_code=status, media_type=MEDIA_TYPE)
+    content = msgspec.json.encode(redacted({**body, **members}), enc_hook=str)
+    return Response(content, status_code=status, media_type=MEDIA_TYPE)
 
 
 async def _fleek_error(_request: Request, error: Exception) -> Response:

@@ -194,6 +194,7 @@ POOL_USE: Final = Histogram(
 )
 POOL_WAITS: Final = Counter("fleek_database_pool_waits", "Statements that waited for a connection.", ("process",))
 LOGS_DROPPED: Final = Counter("fleek_log_events_dropped", "Log events of media items that the database did not get.")
+LOG_LINES_LOST: Final = Counter("fleek_log_lines_lost", "Log lines that could not be written: disk full, pipe closed.")
 
 METRICS: Final[Sequence[Metric]] = (
     *(REQUESTS, PROVIDER_CALLS, STORE_CALLS, ATTEMPTS, MEDIA_SECONDS, COST, STORED_BYTES),
@@ -206,6 +207,7 @@ METRICS: Final[Sequence[Metric]] = (
         POOL_USE,
         POOL_WAITS,
         LOGS_DROPPED,
+        LOG_LINES_LOST,
     ),
 )
 

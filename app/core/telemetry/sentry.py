@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from app.core.config import Settings
 from app.core.errors import SettingsError
+from app.core.redaction import redacted
 from app.core.telemetry.logging import Sinks
 
 WINDOW_SECONDS: Final = 60.0
@@ -41,6 +42,8 @@ def report_errors(settings: Settings) -> None:
             auto_enabling_integrations=False,
             include_local_variables=False,
             max_request_body_size="never",
+            before_send=lambda event, _hint: redacted(event),
+            before_breadcrumb=lambda crumb, _hint: redacted(crumb),
         )
     except sentry.utils.BadDsn as error:
         raise SettingsError(f"SENTRY_DSN: {error}; it looks like https://key@host/project") from None

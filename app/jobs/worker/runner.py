@@ -213,10 +213,10 @@ class Runner:
         await counters.add(self._db, counters.PersistedCounter.JOBS_BROKEN, 1)
 
     async def _run(self, queue: str, job: Job) -> None:
-        structlog.contextvars.bind_contextvars(media_id=str(job.lease.media_id))
-        log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
-        about: dict[str, str | bool] = {"media_id": str(job.lease.media_id), "model": job.model}
         try:
+            structlog.contextvars.bind_contextvars(media_id=str(job.lease.media_id))
+            log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
+            about: dict[str, str | bool] = {"media_id": str(job.lease.media_id), "model": job.model}
             with tracing.span("generate media", link=job.trace, **about):
                 await self._run_within_deadline(job)
         except JobMustWaitError as error:
@@ -227,12 +227,16 @@ class Runner:
             log.exception("job_broken")
             await keep_going(self._return_broken(job.lease))
         finally:
-            slots = self._queues[queue]
-            slots.jobs.pop(job.lease, None)
-            if self._by_media.get(job.lease.media_id) is job:
-                del self._by_media[job.lease.media_id]
-            if slots.backlog or job.provider in self._settings.provider_limits:
-                slots.bell.set()
+            self._let_go(queue, job)
+
+    def _let_go(self, queue: str, job: Job) -> None:
+        """The job is no longer held here."""
+        slots = self._queues[queue]
+        slots.jobs.pop(job.lease, None)
+        if self._by_media.get(job.lease.media_id) is job:
+            del self._by_media[job.lease.media_id]
+        if slots.backlog or job.provider in self._settings.provider_limits:
+            slots.bell.set()
 
     async def _run_within_deadline(self, job: Job) -> None:
         limit = asyncio.timeout(job.terms.time_left)
@@ -308,7 +312,13 @@ class Runner:
         await sweep.remove_old(self._db, self._parts.uploads, key_lifetime=self._settings.key_lifetime)
 
     async def _audit(self) -> None:
-        """Return media that carry this worker's id and are not among those it holds."""
+        """Return media that carry this worker's id, and that it does not hold or does not work on."""
+        for queue, slots in self._queues.items():
+            for lease, (job, task) in list(slots.jobs.items()):
+                if task.done():
+                    log.error("job_without_task", media_id=str(lease.media_id))
+                    self._let_go(queue, job)
+                    await self._return_broken(lease)
         async with self._claiming:
             held = [lease.media_id for lease in self._leases]
             forgotten = await release.return_forgotten(self._db, self.worker_id, held)
