@@ -70,17 +70,19 @@ async def test_what_a_receiver_repeats_of_its_secret_is_not_kept(settings, tmp_p
         repeated = [*secrets, *(b64encode(secret.encode()).decode() for secret in secrets)]
         return web.json_response({"signed with": repeated}, status=500)
 
-    async with Receiver(repeating) as receiver:
-        async with api_and_worker(settings, tmp_path, ALLOW_PRIVATE_ADDRESSES="true") as client:
-            webhook = await register(client, receiver.url, events=["media.completed"])
-            secrets.append(webhook["secret"])
-            await client.faulty()
-            (delivery,) = await eventually(lambda: deliveries_of(client, webhook))
+    async with (
+        Receiver(repeating) as receiver,
+        api_and_worker(settings, tmp_path, ALLOW_PRIVATE_ADDRESSES="true") as client,
+    ):
+        webhook = await register(client, receiver.url, events=["media.completed"])
+        secrets.append(webhook["secret"])
+        await client.faulty()
+        (delivery,) = await eventually(lambda: deliveries_of(client, webhook))
 
-            async def attempts():
-                path = f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}"
-                return json.dumps((await client.api.get(path)).json())
+        async def attempts():
+            path = f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}"
+            return json.dumps((await client.api.get(path)).json())
 
-            shown = await eventually(attempts, lambda text: "signed with" in text)
+        shown = await eventually(attempts, lambda text: "signed with" in text)
 
     assert not [part for part in everything_of(secrets[0]) if part in shown]

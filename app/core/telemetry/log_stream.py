@@ -7,9 +7,10 @@ import contextlib
 import os
 import select
 import stat
+import sys
 import threading
 import time
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from app.core.telemetry.metrics import LOG_LINES_LOST
 
@@ -76,6 +77,31 @@ class LogStream:
                 return
             self._wait_again_at = now + REST_SECONDS
         raise TimeoutError("nobody reads the log")
+
+
+def protect_standard_streams() -> None:
+    """From now on nobody's `print` fails, for programs whose libraries print; they may be closed from the start."""
+    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+        setattr(sys, name, _Protected(getattr(sys, name)))
+
+
+class _Protected:
+    """A stream that loses what cannot be written."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(Exception):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(Exception):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _standard_descriptor(stream: TextIO) -> int | None:

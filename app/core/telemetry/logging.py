@@ -78,7 +78,7 @@ def set_up_logging(*, level: str, json: bool | None = None) -> None:
     root.setLevel(level)
     for own in (handler for name in _WITH_HANDLERS for handler in logging.getLogger(name).handlers):
         if isinstance(own, logging.StreamHandler) and not isinstance(own.formatter, _Redacting):
-            own.setStream(stream)
+            own.stream = stream  # setStream would flush the old one, and fail where its disk is full
             own.setFormatter(_Redacting(own.formatter or logging.Formatter()))
     for noisy in _QUIET:
         logging.getLogger(noisy).setLevel("WARNING")

@@ -223,7 +223,10 @@ class Runner:
             await keep_going(release.return_held(self._db, [job.lease], reason=error.reason, delay=error.delay))
         except LeaseLostError:
             log.info("lease_lost")
-        except Exception:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            # Also what is no Exception, such as a panic of a library in Rust: nobody else would hear of it.
             log.exception("job_broken")
             await keep_going(self._return_broken(job.lease))
         finally:
