@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     """How often a worker polls for due jobs when no wake-up signal arrives, in seconds."""
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     """How long a worker may be silent before its jobs are reclaimed by others, in seconds."""
+    stuck_seconds: float = Field(default=300.0, ge=1, le=86_400)
+    """How long a worker may report without getting anything done, while the database works, before it ends itself, so
+    that others take over its jobs, in seconds."""
     shutdown_seconds: float = Field(default=8.0, ge=0, le=600)
     """How long a stopping worker waits for calls that are spending money, in seconds."""
     max_tries: int = Field(default=5, ge=1, le=100)

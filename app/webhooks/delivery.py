@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
@@ -193,7 +193,7 @@ class Deliverer:
             # A failure like any other: it must neither hold up other deliveries nor be retried at once.
             log.exception("delivery_payload_failed", delivery_id=str(delivery.id))
             body = None
-        now, begun = datetime.now(UTC), time.perf_counter()
+        now, begun = clock.now(), time.perf_counter()
         answer: Answer | None = None
         error: str | None = "making its payload failed; this is a bug in Fleek"
         if body is not None:

@@ -19,7 +19,7 @@ from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
 from app.core.production_checks import cautions
 
-CHECKS: Final = ("database", "migrations", "broker", "worker", "store", "providers")
+CHECKS: Final = ("database", "migrations", "broker", "worker", "clock", "workers", "store", "providers")
 START_SECONDS: Final = 60.0
 """Timeout for the start of the checks."""
 PROBE_SECONDS: Final = 8.0
