@@ -77,7 +77,7 @@ def set_up_logging(*, level: str, json: bool | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     for own in (handler for name in _WITH_HANDLERS for handler in logging.getLogger(name).handlers):
-        if isinstance(own, logging.StreamHandler) and not isinstance(own.formatter, _Redacting):
+        if type(own) is logging.StreamHandler and not isinstance(own.formatter, _Redacting):
             own.stream = stream  # setStream would flush the old one, and fail where its disk is full
             own.setFormatter(_Redacting(own.formatter or logging.Formatter()))
     for noisy in _QUIET:
@@ -104,7 +104,7 @@ def _never_raising(level: str) -> Any:
 
         def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: Any) -> Any:
             try:
-                return super()._proxy_to_logger(method_name, event, **fields)
+                return base._proxy_to_logger(self, method_name, event, **fields)  # noqa: SLF001 - its own base
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the work
                 with suppress(Exception):
                     line = {"event": str(event), "level": method_name, "log_error": type(error).__name__}
@@ -118,7 +118,7 @@ def _dumps(event: object, **_options: Any) -> str:
         return msgspec.json.encode(event, enc_hook=_text).decode()
     except Exception:  # noqa: BLE001 - a value of any kind may be logged
         # Such as half a surrogate pair, as left by a text truncated within an emoji.
-        fields: dict[Any, Any] = event if isinstance(event, dict) else {"event": event}
+        fields: Any = event if isinstance(event, dict) else {"event": event}
         return msgspec.json.encode({_text(name): _plain(value) for name, value in fields.items()}).decode()
 
 

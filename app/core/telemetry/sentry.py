@@ -42,12 +42,16 @@ def report_errors(settings: Settings) -> None:
             auto_enabling_integrations=False,
             include_local_variables=False,
             max_request_body_size="never",
-            before_send=lambda event, _hint: redacted(event),
-            before_breadcrumb=lambda crumb, _hint: redacted(crumb),
+            before_send=_without_secrets,
+            before_breadcrumb=_without_secrets,
         )
     except sentry.utils.BadDsn as error:
         raise SettingsError(f"SENTRY_DSN: {error}; it looks like https://key@host/project") from None
     Sinks.errors = SentryReporter(sentry)
+
+
+def _without_secrets(event: Any, _hint: Any) -> Any:
+    return redacted(event)
 
 
 class SentryReporter:

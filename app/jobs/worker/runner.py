@@ -216,7 +216,7 @@ class Runner:
                 await keep_going(self._return_broken(Lease(row.id, row.fence)))
                 continue
             jobs.append(job)
-            self._watchdog.job_moved()
+            self._watchdog.job_moved_at = clock.seconds()
             self._by_media[job.lease.media_id] = job
             self._queues[queue].jobs[job.lease] = job, asyncio.create_task(self._run(queue, job))
         return jobs
@@ -244,17 +244,13 @@ class Runner:
             log.exception("job_broken")
             await keep_going(self._return_broken(job.lease))
         finally:
-            self._let_go(queue, job)
-
-    def _let_go(self, queue: str, job: Job) -> None:
-        """The job is no longer held here."""
-        self._watchdog.job_moved()
-        slots = self._queues[queue]
-        slots.jobs.pop(job.lease, None)
-        if self._by_media.get(job.lease.media_id) is job:
-            del self._by_media[job.lease.media_id]
-        if slots.backlog or job.provider in self._settings.provider_limits:
-            slots.bell.set()
+            self._watchdog.job_moved_at = clock.seconds()
+            slots = self._queues[queue]
+            slots.jobs.pop(job.lease, None)
+            if self._by_media.get(job.lease.media_id) is job:
+                del self._by_media[job.lease.media_id]
+            if slots.backlog or job.provider in self._settings.provider_limits:
+                slots.bell.set()
 
     async def _run_within_deadline(self, job: Job) -> None:
         limit = asyncio.timeout(job.terms.time_left)
@@ -349,12 +345,13 @@ class Runner:
 
     async def _audit(self) -> None:
         """Return media that carry this worker's id, and that it does not hold or does not work on."""
-        for queue, slots in self._queues.items():
-            for lease, (job, task) in list(slots.jobs.items()):
-                if task.done():
-                    log.error("job_without_task", media_id=str(lease.media_id))
-                    self._let_go(queue, job)
-                    await self._return_broken(lease)
+        for slots in self._queues.values():
+            for lease in [lease for lease, (_, task) in slots.jobs.items() if task.done()]:
+                log.error("job_without_task", media_id=str(lease.media_id))
+                del slots.jobs[lease]
+                self._by_media.pop(lease.media_id, None)
+                slots.bell.set()
+                await self._return_broken(lease)
         async with self._claiming:
             held = [lease.media_id for lease in self._leases]
             forgotten = await release.return_forgotten(self._db, self.worker_id, held)

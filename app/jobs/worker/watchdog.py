@@ -32,15 +32,13 @@ class Watchdog:
         self._limit = limit.total_seconds()
         self._gap = lease.total_seconds() / 2
         self._rounds = dict[str, float]()
-        self._reported_at = self._steady_since = self._job_moved_at = clock.seconds()
+        self._reported_at = self._steady_since = clock.seconds()
+        self.job_moved_at = self._reported_at
+        """When a job was taken, or has ended."""
 
     def came_round(self, loop: str) -> None:
         """A loop has done its work once, or has failed at it."""
         self._rounds[loop] = clock.seconds()
-
-    def job_moved(self) -> None:
-        """A job was taken, or has ended."""
-        self._job_moved_at = clock.seconds()
 
     def reported(self, *, jobs: int) -> list[str]:
         """The worker has reported, while it holds so many jobs; what is stuck."""
@@ -50,7 +48,7 @@ class Watchdog:
         self._reported_at = now
         since = max(self._steady_since, self._db.failed_at)
         stuck = [loop for loop, at in self._rounds.items() if now - max(at, since) >= self._limit]
-        moved = max(since, self._job_moved_at, Timed.ended_at)
+        moved = max(since, self.job_moved_at, Timed.ended_at)
         if jobs and Timed.running <= 0 and now - moved >= LONGEST_PAUSE + self._limit:
             stuck.append("jobs")
         return stuck
