@@ -7,7 +7,7 @@ Configured secrets are masked wherever they appear (`app/core/redaction.py`).
 
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -113,13 +113,12 @@ def _never_raising(level: str) -> Any:
     return NeverRaising
 
 
-def _dumps(event: object, **_options: Any) -> str:
+def _dumps(event: Mapping[Any, Any], **_options: Any) -> str:
     try:
         return msgspec.json.encode(event, enc_hook=_text).decode()
     except Exception:  # noqa: BLE001 - a value of any kind may be logged
         # Such as half a surrogate pair, as left by a text truncated within an emoji.
-        fields: Any = event if isinstance(event, dict) else {"event": event}
-        return msgspec.json.encode({_text(name): _plain(value) for name, value in fields.items()}).decode()
+        return msgspec.json.encode({_text(name): _plain(value) for name, value in event.items()}).decode()
 
 
 def _plain(value: object) -> object:
