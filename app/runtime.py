@@ -15,6 +15,7 @@ from app.core.bell import Bell
 from app.core.change_channel import ChangeChannel
 from app.core.config import Settings, variables
 from app.core.database.pool import Change, ChangeListener, DatabasePool
+from app.core.redaction import learn
 from app.core.telemetry import tracing
 from app.core.telemetry.sentry import report_errors
 from app.jobs.inputs.validation import InputValidator
@@ -132,6 +133,7 @@ async def open_runtime(
         SettingsError: As `provider_config_of`.
     """
     async with AsyncExitStack() as stack:
+        learn(settings.secrets)
         report_errors(settings)
         for caution in production_checks.cautions(settings):
             log.warning("production_caution", caution=caution)

@@ -22,6 +22,7 @@ from app.jobs.policies import JobPolicy, OutputLimits
 from app.jobs.retry_policy import RetryPolicy
 from app.jobs.worker.runner import Runner, RunnerParts
 from app.jobs.worker.slots import WorkerSettings
+from app.jobs.worker.troubles import Troubles
 from app.media.events.payloads import Event, Payloads
 from app.runtime import Runtime
 from app.webhooks.delivery import Deliverer, DeliverySettings
@@ -103,6 +104,7 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
         interval=timedelta(seconds=settings.claim_interval_seconds),
         lease=timedelta(seconds=settings.lease_seconds),
         key_lifetime=timedelta(days=settings.idempotency_days),
+        stuck_after=timedelta(seconds=settings.stuck_seconds),
         patience=timedelta(seconds=settings.shutdown_seconds),
         ageing=timedelta(seconds=settings.ageing_seconds),
         most_takeovers=settings.max_takeovers,
@@ -128,5 +130,6 @@ def build_runner(runtime: Runtime) -> Runner:
         late_results=LateResults(db, registry, policy, ingest),
         callbacks=CallbackListener(db, registry, ChangeChannel(runtime.cache, CALLBACKS), policy),
         uploads=uploads,
+        troubles=Troubles(runtime.cache, settings.database_dsn),
     )
     return Runner(db, parts, _worker_settings(settings))

@@ -7,6 +7,7 @@ fork server reads no settings. When its parent ends, it ends, together with ever
 """
 
 import atexit
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -248,8 +249,9 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
     finally:
         # Nothing of the fork server may continue here.
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
         os._exit(status)
 
 

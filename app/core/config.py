@@ -8,7 +8,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator
@@ -17,6 +17,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 ENV_FILES = (".env", ".env.local")
 REDIS_SCHEMES = ("redis://", "rediss://")
 AMQP_SCHEMES = ("amqp://", "amqps://")
+
+
+SECRET_VARIABLES = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "AWS_SESSION_TOKEN")
+"""Variables that libraries read by themselves."""
 
 
 class Settings(BaseSettings):
@@ -108,6 +112,9 @@ class Settings(BaseSettings):
     """How often a worker polls for due jobs when no wake-up signal arrives, in seconds."""
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     """How long a worker may be silent before its jobs are reclaimed by others, in seconds."""
+    stuck_seconds: float = Field(default=300.0, ge=1, le=86_400)
+    """How long a worker may report without getting anything done, while the database works, before it ends itself, so
+    that others take over its jobs, in seconds."""
     shutdown_seconds: float = Field(default=8.0, ge=0, le=600)
     """How long a stopping worker waits for calls that are spending money, in seconds."""
     max_tries: int = Field(default=5, ge=1, le=100)
@@ -243,6 +250,16 @@ class Settings(BaseSettings):
         return f"postgresql://{user}:{password}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
 
     @property
+    def secrets(self) -> set[str]:
+        """Every secret among the settings, passwords in URLs included; to be masked wherever they come back."""
+        values = {value.get_secret_value() for _, value in self if isinstance(value, SecretStr)}
+        given = (os.environ.get(name, "") for name in SECRET_VARIABLES)
+        others = {part.rpartition("=")[2] for value in given for part in value.split(",")}
+        addresses = {value for value in values if "://" in value}
+        passwords = {part for address in addresses for part in _credentials(address)}
+        return {*(values - addresses), *passwords, *others, self.aws_access_key_id}
+
+    @property
     def callback_base(self) -> str | None:
         """The base URL of providers' callbacks; None: providers cannot call back."""
         return self.callback_url or (self.public_url if self.public_url.startswith("https://") else None)
@@ -256,6 +273,13 @@ class Settings(BaseSettings):
     def s3_signing_url(self) -> str | None:
         """The address that pre-signed URLs are made for."""
         return self.s3_public_url or self.s3_endpoint_url
+
+
+def _credentials(address: str) -> set[str]:
+    """The password in a URL, as it is and as it stands there; of one without a password the user: a key of Sentry."""
+    parts = urlsplit(address)
+    secret = parts.password or parts.username or ""
+    return {secret, unquote(secret)}
 
 
 def variables() -> dict[str, str]:

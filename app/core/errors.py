@@ -6,7 +6,12 @@ FleekError
 ├── ConflictError          409 conflict
 ├── InvalidInputError      422 invalid_input
 └── UnavailableError       503 unavailable: a part of the service does not respond
-    └── DatabaseUnavailableError   503 database_unavailable
+    ├── DatabaseUnavailableError   503 database_unavailable
+    ├── DatabaseFullError          503 database_full
+    └── ExhaustedError             503 the server has none left of:
+        ├── DiskFullError              disk_full
+        ├── TooManyOpenFilesError      too_many_open_files
+        └── OutOfMemoryError           out_of_memory
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,3 +102,35 @@ class DatabaseUnavailableError(UnavailableError):
 
     code = "database_unavailable"
     title = "The database does not answer"
+
+
+class DatabaseFullError(UnavailableError):
+    """PostgreSQL responds, but cannot write: its disk is full."""
+
+    code = "database_full"
+    title = "The database is full"
+
+
+class ExhaustedError(UnavailableError):
+    """The server itself has run out of something; what was requested is not done."""
+
+
+class DiskFullError(ExhaustedError):
+    """The server's own disk is full, or the part of it that the process may use."""
+
+    code = "disk_full"
+    title = "The server's disk is full"
+
+
+class TooManyOpenFilesError(ExhaustedError):
+    """The process has as many files and connections open as it may."""
+
+    code = "too_many_open_files"
+    title = "Too many open files"
+
+
+class OutOfMemoryError(ExhaustedError):
+    """There was no memory for the request."""
+
+    code = "out_of_memory"
+    title = "Out of memory"

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from app.core import production_checks
 from app.core.config import Settings
 from app.core.errors import SettingsError
+from app.core.redaction import learn
 
 
 def load_settings() -> Settings:
@@ -21,6 +22,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         faults = [f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError("; ".join(faults)) from None
+    learn(settings.secrets)
     if faults := production_checks.problems(settings):
         raise SettingsError(f"not fit for ENVIRONMENT=production: {'; '.join(faults)}")
     return settings

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import Http, NoCalls
+from app.core.redaction import learn
 from app.media_generator.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
+
+SECRET_WORDS: Final = ("token", "key", "secret", "password", "credential", "auth", "cookie")
+"""A setting whose name contains one of these is masked wherever its value comes back."""
 
 ADDRESS: Final = "^https?://"
 """Start of the pattern of a setting that holds a URL."""
@@ -80,6 +84,10 @@ class Account:
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Its settings by name, in lower case and without the account's name, such as `api_token`."""
 
+    def __post_init__(self) -> None:
+        """Its secrets are masked from now on, also those that the adapter reads as plain text."""
+        learn(value for name, value in self.variables.items() if any(word in name for word in SECRET_WORDS))
+
     def variable(self, setting: str) -> str:
         """The environment variable of a setting."""
         return f"{self.name}_{setting}".upper().replace("-", "_")
@@ -91,10 +99,12 @@ class Account:
             SettingsError: One is missing or invalid; the message names the variable.
         """
         try:
-            return kind.model_validate(dict(self.variables))
+            settings = kind.model_validate(dict(self.variables))
         except ValidationError as error:
             faults = [f"{self.variable(str(one['loc'][0]))}: {_explain(one)}" for one in error.errors()]
             raise SettingsError("; ".join(faults)) from None
+        learn(value.get_secret_value() for _, value in settings if isinstance(value, SecretStr))
+        return settings
 
 
 def _explain(fault: "ErrorDetails") -> str:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from app.core.database.text import storable
+from app.core.redaction import learn, redacted
 from app.core.telemetry import tracing
 from app.core.telemetry.metrics import PROVIDER_CALLS, Timed
 from app.media_generator import costs
@@ -214,7 +215,9 @@ async def callback_keys(provider: MediaGeneratorModel) -> Sequence[str] | None:
     try:
         with _measured(provider, "callback_keys"):
             async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
-                return [str(key) for key in await provider.callback_keys()]
+                keys = [str(key) for key in await provider.callback_keys()]
+            learn(keys)
+            return keys
     except Exception as error:  # noqa: BLE001 - polling goes on, and the keys are fetched again later
         log.warning("callback_keys_missing", provider=provider.name, error=repr(error))
         return None
@@ -294,7 +297,7 @@ def _checked_outcome(outcome: Any) -> Outcome:
 
 def _log_text(log_text: Any) -> str | None:
     """The provider's log; anything but text is dropped, so that it cannot cost the result."""
-    return log_text if isinstance(log_text, str) else None
+    return redacted(log_text) if isinstance(log_text, str) else None
 
 
 def _cost(reported: Any) -> Decimal | None:

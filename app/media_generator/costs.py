@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from app.core.database.text import storable as storable_text
+from app.core.redaction import redacted
 from app.media_generator.model_card import ModelCard, Price, PriceUnit
 
 Units: TypeAlias = Mapping[str, float]
@@ -92,7 +93,9 @@ def charge(
 def valid_units(units: Any) -> dict[str, float]:
     """The units that can be stored and shown; anything else an adapter reports is dropped."""
     reported: dict[Any, Any] = dict(units) if isinstance(units, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
-    named = {storable_text(str(name)[:MAX_UNIT_CHARS]): value for name, value in list(reported.items())[:MAX_UNITS]}
+    named = {
+        redacted(storable_text(str(name)[:MAX_UNIT_CHARS])): value for name, value in list(reported.items())[:MAX_UNITS]
+    }
     return {name: float(value) for name, value in named.items() if _is_amount(value)}
 
 

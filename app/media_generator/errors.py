@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from app.core.database.text import storable
+from app.core.redaction import redacted
 
 
 class Sent(StrEnum):
@@ -46,9 +47,10 @@ class ProviderError(Exception):
     """Whether the engine retries automatically; only ever true for Sent.NO."""
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
-        super().__init__(message)
-        self.message: str = storable(message)
+        # Providers repeat what they were sent, our key included.
+        self.message: str = redacted(storable(message))
         """What happened; shown to the media's owner."""
+        super().__init__(self.message)
         self.retry_after = retry_after
         """The wait that the provider requested."""
 

@@ -16,6 +16,7 @@ import structlog
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import Http, NoCalls
+from app.core.redaction import redacted
 from app.media_generator.accounts import Account, ProviderSetup, RawAnswers
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
@@ -83,7 +84,8 @@ def load_registry(
                 raise TypeError(f"{entry.value} is not a MediaGeneratorModel")  # noqa: TRY301 - handled like any other
             Registry([made], catalogue=chosen.catalogue)
         except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way
-            load_errors[name] = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+            why = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
+            load_errors[name] = redacted(why)
             log.warning("provider_load_failed", provider=name, error=load_errors[name])
         else:
             providers.append(made)

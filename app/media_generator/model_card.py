@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+
+from app.core import clock
 
 Json = Any
 """A JSON value: dict, list, str, int, float, bool or None."""
@@ -79,5 +81,5 @@ class ModelCard:
     @property
     def current_status(self) -> ModelStatus:
         """Its status today, which `retired_at` may have changed."""
-        retired = self.retired_at is not None and self.retired_at <= datetime.now(UTC).date()
+        retired = self.retired_at is not None and self.retired_at <= clock.now().date()
         return ModelStatus.RETIRED if retired else self.status

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import obstore
 from obstore.exceptions import BaseError
+from obstore.store import MemoryStore
 from obstore.store import S3Store as ObstoreS3
 
 from app.core.config import Settings
@@ -49,6 +50,8 @@ class S3Store:
     """A private bucket on AWS or on any S3-compatible server."""
 
     def __init__(self, settings: Settings) -> None:
+        # Its threads start with the first call; if that fails, for want of files or memory, so does every later one.
+        obstore.put(MemoryStore(), "started", b"")
         self._bucket = settings.bucket_name
         own, public = (None if url == "aws" else url for url in (settings.s3_endpoint_url, settings.s3_signing_url))
         self._objects = _client(settings, own)
@@ -153,3 +156,8 @@ def _store_errors(key: str, operation: str) -> Generator[None]:
         raise ObjectNotFoundError(f"there is no object {key!r}") from error
     except (BaseError, OSError) as error:
         raise StoreUnavailableError(f"the store failed: {type(error).__name__}") from error
+    except BaseException as error:
+        # Of obstore's Rust; no subclass of Exception, so nobody else would catch it.
+        if type(error).__name__ == "PanicException":
+            raise StoreUnavailableError("the store's client failed") from error
+        raise

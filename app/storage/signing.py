@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
+from app.core import clock
 from app.core.config import Settings
 from app.core.database.group_commit import GroupCommit
 from app.storage.store import Store
@@ -57,14 +58,14 @@ class SignedUrls:
     def cached(self, place: Hashable) -> SignedUrl | None:
         """The URL in this process's cache, if it is still fresh; `place` is that of `sign`."""
         known = self._cache.get(place)
-        if known is None or known.fresh_until > time.time():
+        if known is None or known.fresh_until > clock.timestamp():
             return known
         del self._cache[place]
         return None
 
     async def sign(self, place: Hashable, key: str) -> SignedUrl:
         """A URL for the object `key`, cached under `place`."""
-        fresh_until = time.time() + self._lifetime.total_seconds() * FRESH_SHARE
+        fresh_until = clock.timestamp() + self._lifetime.total_seconds() * FRESH_SHARE
         signed = await self._shared_or(key, self._signed(self._store.sign(key, self._lifetime), fresh_until))
         self._cache[place] = signed
         while len(self._cache) > MAX_CACHED:
@@ -91,7 +92,7 @@ class SignedUrls:
             return [None] * len(made)
         pipeline = self._shared.pipeline(transaction=False)
         for key, mine in made:
-            seconds = max(1, int(mine.fresh_until - time.time()))
+            seconds = max(1, int(mine.fresh_until - clock.timestamp()))
             pipeline.set(self._prefix + key, f"{mine.fresh_until} {mine.url}", ex=seconds, nx=True, get=True)
         try:
             return await pipeline.execute()

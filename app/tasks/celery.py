@@ -10,6 +10,7 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from app.core.bell import WEBHOOKS
+from app.core.telemetry.log_stream import protect_standard_streams
 from app.core.telemetry.logging import set_up_logging
 from app.tasks.broker import MAINTENANCE, TRANSPORT, bell_queue, settings
 
@@ -42,4 +43,5 @@ app.steps["worker"].add("app.tasks.worker:RunnerStep")
 
 @setup_logging.connect(weak=False)
 def _set_up_logging(**_arguments: Any) -> None:
+    protect_standard_streams()
     set_up_logging(level=settings.log_level)

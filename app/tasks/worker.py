@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import uvloop
@@ -14,7 +15,9 @@ from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 
 from app.core import process_memory
+from app.core.database.clock_check import compare_clocks
 from app.core.database.migrations import until_migrated
+from app.core.database.pool import UNAVAILABLE
 from app.core.http_client.client import HttpClient
 from app.core.load_settings import load_settings
 from app.runtime import Runtime, open_runtime
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = structlog.get_logger(__name__)
+
+EXIT_SECONDS: Final = 60.0
+"""After SHUTDOWN_SECONDS, until a worker whose runner has stopped by itself ends without further waiting."""
 
 # Celery has only command-line options for this: workers need not know each other, and their discovery costs a second
 # at each start.
@@ -92,6 +98,8 @@ class RunnerThread:
             await self._run(runtime, outgoing, stopping)
 
     async def _run(self, runtime: Runtime, outgoing: HttpClient, stopping: asyncio.Task[bool]) -> None:
+        with suppress(*UNAVAILABLE):
+            await compare_clocks(runtime.db)
         runner, deliverer = build_runner(runtime), build_deliverer(runtime, outgoing)
         self._wake = waker(runner, deliverer)
         runtime.db.on_change = change_publisher(runtime, deliverer)
@@ -102,10 +110,19 @@ class RunnerThread:
         broken = asyncio.create_task(runner.watch())
         await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
         broken.cancel()
+        if not stopping.done():
+            _end_at_last(EXIT_SECONDS + runtime.settings.shutdown_seconds)
         await asyncio.gather(runner.stop(), deliverer.stop())
         if not stopping.done():
             stopping.cancel()
             raise RuntimeError("the runner stopped unexpectedly")
+
+
+def _end_at_last(seconds: float) -> None:
+    """End this process then, whatever it waits for: what does not come round may not be cancelled, either."""
+    last = threading.Timer(seconds, os._exit, (os.EX_SOFTWARE,))
+    last.daemon = True
+    last.start()
 
 
 class RunnerStep(bootsteps.StartStopStep):

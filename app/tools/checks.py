@@ -9,10 +9,15 @@ import asyncpg
 import structlog
 from redis.exceptions import RedisError
 
+from app.core import clock
+from app.core.database.clock_check import compare_clocks
 from app.core.database.migrations import Revisions, current_revision, revisions
 from app.core.database.pool import UNAVAILABLE
+from app.core.redaction import redacted
+from app.jobs.metrics import gauges
 from app.jobs.scheduling import model_pauses, provider_circuits
 from app.jobs.states import PAUSED_BY_OPERATOR
+from app.jobs.worker.troubles import Troubles
 from app.media_generator.registry import UnknownModelError
 from app.runtime import Runtime
 from app.storage.store import StoreError
@@ -21,6 +26,7 @@ from app.tasks.broker import on_rabbitmq, reach
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS: Final = 3.0
+_UNKNOWN: Final = "unknown while the database does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ async def check_all(runtime: Runtime) -> list[Check]:
                 _broker(runtime),
                 "are REDIS_URL and BROKER_URL right, and are those servers running?",
             ),
+            _bounded("clock", _clock(runtime), "let this machine keep its time by NTP, or that of the database"),
+            _bounded("workers", _workers(runtime), "read the log of the worker that is named"),
             _bounded("store", _store(runtime), "check S3_ENDPOINT_URL, BUCKET_NAME and the AWS_ keys"),
             _bounded(
                 "providers",
@@ -67,11 +75,11 @@ class _CheckFailedError(Exception):
 async def _bounded(name: str, check: Awaitable[str], hint: str) -> Check:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return Check(name, ok=True, detail=await check)
+            return Check(name, ok=True, detail=redacted(await check))
     except _CheckFailedError as error:
-        return Check(name, ok=False, detail=str(error), hint=hint)
+        return Check(name, ok=False, detail=redacted(str(error)), hint=hint)
     except StoreError as error:
-        return Check(name, ok=False, detail=str(error), hint=hint)
+        return Check(name, ok=False, detail=redacted(str(error)), hint=hint)
     except (*UNAVAILABLE, RedisError) as error:
         log.warning("check_failed", check=name, error=repr(error))
         return Check(name, ok=False, detail=f"does not answer ({type(error).__name__})", hint=hint)
@@ -108,6 +116,26 @@ async def _broker(runtime: Runtime) -> str:
     if silent:
         raise _CheckFailedError("; ".join(silent))
     return f"{name} and Redis answer"
+
+
+async def _clock(runtime: Runtime) -> str:
+    try:
+        ahead = await compare_clocks(runtime.db)
+    except UNAVAILABLE:
+        return _UNKNOWN
+    if abs(ahead) > clock.OFF_SECONDS:
+        raise _CheckFailedError(f"this machine's clock is {clock.in_words(ahead)}, which is used instead")
+    return "agrees with the database's"
+
+
+async def _workers(runtime: Runtime) -> str:
+    try:
+        number = await gauges.workers(runtime.db)
+    except UNAVAILABLE:
+        return _UNKNOWN
+    if found := await Troubles(runtime.cache, runtime.settings.database_dsn).read():
+        raise _CheckFailedError("; ".join(found))
+    return f"{number} reporting"
 
 
 async def _store(runtime: Runtime) -> str:

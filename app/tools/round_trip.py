@@ -3,11 +3,12 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from app.core import clock
 from app.core.errors import UnavailableError
 from app.core.ids import new_id
 from app.runtime import Runtime
@@ -58,7 +59,7 @@ def _send(reply_to: str) -> None:
         broker.connect()
         channel: Any = broker.default_channel
         MAINTENANCE(channel).queue_declare()
-        send(channel, MAINTENANCE, PING_TASK, [reply_to], expires=datetime.now(UTC) + timedelta(seconds=REPLY_SECONDS))
+        send(channel, MAINTENANCE, PING_TASK, [reply_to], expires=clock.now() + timedelta(seconds=REPLY_SECONDS))
 
 
 async def _answer(cache: Any, reply_to: str, *, until: float) -> object:

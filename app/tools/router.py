@@ -1,6 +1,6 @@
 """Health checks and metrics, for load balancers and for people."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from app.tools.metrics import MetricsPage
 
 router = APIRouter(prefix="/tools", tags=["tools"])
+
+
+REPORTED_ONLY: Final = frozenset({"providers", "workers", "clock"})
+"""What may be wrong while the API is ready: others keep working, and the database's clock is used."""
 
 
 class NotReadyError(UnavailableError):
@@ -77,10 +81,9 @@ async def status(runtime: RuntimeDep) -> StatusOut:
 
 @router.get("/ready", response_model=ReadyOut, responses=problems(503), summary="Is it ready?")
 async def ready(runtime: RuntimeDep) -> dict[str, Any]:
-    """Checks database, migrations, broker, store and providers; 503 names what is wrong."""
+    """Checks database, migrations, broker, clock, workers, store and providers; 503 names what is wrong."""
     checks = await check_all(runtime)
-    # A broken plug-in is reported, but the other providers keep working.
-    wrong = [check for check in checks if not check.ok and check.name != "providers"]
+    wrong = [check for check in checks if not check.ok and check.name not in REPORTED_ONLY]
     if wrong:
         detail = "; ".join(f"{check.name}: {check.detail}" for check in wrong)
         raise NotReadyError(detail, checks=[_out(check) for check in checks])

@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
@@ -24,6 +24,7 @@ from app.core import clock
 from app.core.database.group_commit import GroupCommit
 from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.database.text import storable
+from app.core.redaction import redacted
 from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry.metrics import WEBHOOK_ATTEMPTS
 from app.webhooks import delivery_queries, retry_policy
@@ -192,7 +193,7 @@ class Deliverer:
             # A failure like any other: it must neither hold up other deliveries nor be retried at once.
             log.exception("delivery_payload_failed", delivery_id=str(delivery.id))
             body = None
-        now, begun = datetime.now(UTC), time.perf_counter()
+        now, begun = clock.now(), time.perf_counter()
         answer: Answer | None = None
         error: str | None = "making its payload failed; this is a bug in Fleek"
         if body is not None:
@@ -208,7 +209,7 @@ class Deliverer:
             milliseconds=round((time.perf_counter() - begun) * 1000),
             status_code=None if answer is None else answer.status,
             error=error,
-            answer="" if answer is None else storable(answer.body.decode(errors="replace")),
+            answer="" if answer is None else _shown(answer.body, delivery.secrets),
             payload=None if body is None else body.decode(),
             backoff=backoff if retry_after is None else max(backoff, retry_after),
             retry_after=retry_after,
@@ -234,6 +235,11 @@ class Deliverer:
                 pass
             self._next_scan_at = 0.0
             self._wake_up.set()
+
+
+def _shown(body: bytes, secrets: Sequence[str]) -> str:
+    """The start of an answer as its endpoint's owner sees it: without our secrets, or those of the endpoint."""
+    return str(redacted(storable(body.decode(errors="replace")), also=secrets))
 
 
 async def _keep_going(work: Coroutine[Any, Any, None]) -> None:

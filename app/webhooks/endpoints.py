@@ -7,10 +7,11 @@ which the owner can repeat the request, which then does the rest.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from app.core import clock
 from app.core.bell import WEBHOOKS, Bell
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
@@ -197,7 +198,7 @@ async def update(services: WebhookServices, owner_id: UUID, endpoint_id: UUID, c
 
 
 async def _expedite(db: DatabasePool, endpoint_id: UUID) -> None:
-    give_up_at = datetime.now(UTC) + timedelta(days=3)
+    give_up_at = clock.now() + timedelta(days=3)
     while await db.execute(_EXPEDITE, str(endpoint_id), give_up_at) != "UPDATE 0":
         pass
 
@@ -245,7 +246,7 @@ async def send_test(services: WebhookServices, owner_id: UUID, endpoint_id: UUID
         WebhookNotFoundError: The owner has none of that id.
         RequestWebhookError: It is of kind `request`, which has no address.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     data = {"endpoint_id": str(endpoint_id), "message": "a test event"}
     payload = _json({"type": TEST_TYPE, "timestamp": _rfc3339(now), "sequence": 0, "data": data})
     sent = await services.db.fetchrow_as(

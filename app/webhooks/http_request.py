@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from app.core import clock
 from app.core.database.text import storable
 from app.core.http_client.protocol import Answer, ConnectionLostError, OutgoingError, Request
+from app.core.redaction import redacted
 from app.webhooks import retry_policy
 
 if TYPE_CHECKING:
@@ -48,5 +49,5 @@ async def post(
             left = max(TIMEOUT_SECONDS - (clock.seconds() - begun), _MIN_SECONDS)
             answer = await http.send(replace(request, keep_alive=False, timeout=left))
     except OutgoingError as failure:
-        return None, storable(str(failure)) or type(failure).__name__
+        return None, redacted(storable(str(failure))) or type(failure).__name__
     return answer, retry_policy.failure_reason(answer)

@@ -3,11 +3,12 @@
 import random
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
+from app.core import clock
 from app.core.http_client.protocol import Answer
 
 MIN_BACKOFF: Final = timedelta(seconds=5)
@@ -37,7 +38,7 @@ def retry_after(answer: Answer) -> timedelta | None:
         until = parsedate_to_datetime(given)
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)
-        return min(max(until - datetime.now(UTC), timedelta(0)), MAX_RETRY_AFTER)
+        return min(max(until - clock.now(), timedelta(0)), MAX_RETRY_AFTER)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

@@ -19,7 +19,9 @@ from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
 from app.core.production_checks import cautions
 
-CHECKS: Final = ("database", "migrations", "broker", "worker", "store", "providers")
+ENGINES: Final = frozenset({"database", "broker", "store"})
+"""Checks of what `fleek up` starts."""
+CHECKS: Final = ("database", "migrations", "broker", "worker", "clock", "workers", "store", "providers")
 START_SECONDS: Final = 60.0
 """Timeout for the start of the checks."""
 PROBE_SECONDS: Final = 8.0
@@ -114,7 +116,7 @@ def _show(lines: list[SettingLine], results: list[CheckResult], notes: list[str]
     say()
     failed = sum(not result.ok for result in results)
     say("All checks passed." if not failed else f"{failed} of {len(results)} checks failed.")
-    if up is None and not any(result.ok for result in results if result.name != "providers"):
+    if up is None and not any(result.ok for result in results if result.name in ENGINES):
         say(START_HINT)
 
 

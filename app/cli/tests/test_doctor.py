@@ -12,7 +12,7 @@ from app.core.config import Settings
 from tests.fleek_cli import NOWHERE, Up, fleek
 from tests.support import environment_of, worker
 
-CHECKS = ["database", "migrations", "broker", "worker", "store", "providers"]
+CHECKS = ["database", "migrations", "broker", "worker", "clock", "workers", "store", "providers"]
 
 
 def setting(document, name):
@@ -36,10 +36,10 @@ def test_doctor_reports_unreachable_engines_and_hides_secrets(tmp_path):
     assert lines["AWS_SECRET_ACCESS_KEY"] == ["***", "environment"]
     assert lines["DEFAULT_MODEL"] == ["dummy/painter", "default"]
     assert {name.upper() for name in Settings.model_fields} <= lines.keys()
-    for name in set(CHECKS) - {"providers"}:
+    for name in set(CHECKS) - {"providers", "clock", "workers"}:
         assert f"  FAIL  {name:<12}" in done.stdout
     assert done.stdout.count("                    -> ") == 5
-    assert "5 of 6 checks failed." in done.stdout
+    assert "5 of 8 checks failed." in done.stdout
     assert "To start everything on this machine, run `fleek up`." in done.stdout
     assert not (tmp_path / ".fleek").exists()
 
@@ -95,7 +95,7 @@ async def test_doctor_detects_that_no_worker_answers(settings, tmp_path):
     done = fleek("doctor", folder=tmp_path, **environment_of(settings))
     assert done.returncode == 1
     assert "FAIL  worker" in done.stdout
-    assert "1 of 6 checks failed." in done.stdout
+    assert "1 of 8 checks failed." in done.stdout
     assert done.stderr == ""
 
 

@@ -88,7 +88,7 @@ class GroupCommit(Generic[Item, Result]):
     async def _round(self, entries: Sequence[_Entry[Item, Result]]) -> bool:
         """Write once; False: it failed, and no caller has been told yet."""
         try:
-            results = await self._write([item for item, _ in entries])
+            results = _complete(await self._write([item for item, _ in entries]), len(entries))
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, self._shared) and len(entries) > 1:
                 return False
@@ -102,3 +102,10 @@ class GroupCommit(Generic[Item, Result]):
             if not future.done():
                 future.set_result(result)
         return True
+
+
+def _complete(results: Sequence[Result], number: int) -> Sequence[Result]:
+    """The results, one for each item: else a caller would wait for ever."""
+    if len(results) != number:
+        raise RuntimeError(f"{len(results)} results for {number} items")
+    return results

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.core import clock
 from app.core.database.group_commit import GroupCommit
 from app.core.database.rows import Row
 
@@ -93,6 +94,8 @@ class DatabasePool:
         self._group_commits = dict[Any, Any]()
         self.waits = 0
         """Statements that had to wait for a connection."""
+        self.failed_at = 0.0
+        """When a statement last failed because the database was not available, by `clock.seconds`."""
 
     @property
     def in_use(self) -> int:
@@ -159,10 +162,16 @@ class DatabasePool:
             await self._idle.pop().close(timeout=2)
 
     async def _use(self, call: Callable[["Connection"], Awaitable[Result]]) -> Result:
-        connection = await self._take()
+        try:
+            connection = await self._take()
+        except UNAVAILABLE:
+            self.failed_at = clock.seconds()
+            raise
         try:
             result = await call(connection)
         except BaseException as error:
+            if isinstance(error, UNAVAILABLE):
+                self.failed_at = clock.seconds()
             if isinstance(error, asyncpg.PostgresError) and not isinstance(error, UNAVAILABLE):
                 self._give(connection)
                 raise

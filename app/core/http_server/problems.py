@@ -1,9 +1,11 @@
 """Every error response is a problem document (RFC 9457) with a stable `code` and no internal details."""
 
+import errno
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 import structlog
 from fastapi import FastAPI
@@ -15,7 +17,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.database.pool import UNAVAILABLE
-from app.core.errors import MOST_FAULTS, DatabaseUnavailableError, FleekError, brief
+from app.core.errors import (
+    MOST_FAULTS,
+    DatabaseFullError,
+    DatabaseUnavailableError,
+    DiskFullError,
+    ExhaustedError,
+    FleekError,
+    OutOfMemoryError,
+    TooManyOpenFilesError,
+    UnavailableError,
+    brief,
+)
+from app.core.redaction import redacted
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +46,15 @@ CODES: Final = {
     415: ("unsupported_media_type", "Unsupported media type"),
     422: ("invalid_input", "Invalid input"),
 }
+
+
+_EXHAUSTED: Final[Mapping[int, tuple[type[ExhaustedError], str]]] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (DiskFullError, "the server's disk is full")),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), (TooManyOpenFilesError, "the server has too many files open")),
+    errno.ENOMEM: (OutOfMemoryError, "the server has no memory for this request"),
+}
+"""By the number of the system's error."""
+RETRY_SECONDS: Final = "2"
 
 
 class FieldProblem(BaseModel):
@@ -106,7 +129,7 @@ def add_problem_answers(app: FastAPI) -> None:
     app.add_exception_handler(FleekError, _fleek_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for error in UNAVAILABLE:
+    for error in (*UNAVAILABLE, MemoryError):
         app.add_exception_handler(error, _unavailable)
     app.add_exception_handler(Exception, _internal_error)
 
@@ -117,7 +140,7 @@ async def explain(request: Request, error: Exception) -> Response | None:
         return await _fleek_error(request, error)
     if isinstance(error, RequestValidationError):
         return await _validation_error(request, error)
-    if isinstance(error, UNAVAILABLE):
+    if isinstance(error, (*UNAVAILABLE, MemoryError)):
         return await _unavailable(request, error)
     return None
 
@@ -135,7 +158,7 @@ def document(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
 
 def answer(status: int, code: str, title: str, detail: str, members: Mapping[str, Any]) -> Response:
     """A problem document as a response."""
-    body = msgspec.json.encode({**document(status, code, title, detail), **members}, enc_hook=str)
+    body = msgspec.json.encode(redacted({**document(status, code, title, detail), **members}), enc_hook=str)
     return Response(body, status_code=status, media_type=MEDIA_TYPE)
 
 
@@ -197,9 +220,19 @@ def _allowed(request: Request) -> str:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    log.error("database_unavailable", error=repr(error))
-    unavailable = DatabaseUnavailableError("the database does not answer; try again soon", headers={"Retry-After": "2"})
-    return await _fleek_error(request, unavailable)
+    kind, why = _lacking(error)
+    log.error(kind.code, error=repr(error))
+    return await _fleek_error(request, kind(f"{why}; try again soon", headers={"Retry-After": RETRY_SECONDS}))
+
+
+def _lacking(error: Exception) -> tuple[type[UnavailableError], str]:
+    """What there is not enough of; as a rule, it is the database that does not answer."""
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno if isinstance(error, OSError) else None
+    if isinstance(error, asyncpg.DiskFullError):
+        return DatabaseFullError, "the database cannot write, because its disk is full"
+    if number is not None and number in _EXHAUSTED:
+        return _EXHAUSTED[number]
+    return DatabaseUnavailableError, "the database does not answer"
 
 
 async def _internal_error(_request: Request, error: Exception) -> Response:

@@ -10,9 +10,11 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import msgspec
+
+from app.core import clock
 
 MAX_SERIES: Final = 300
 """Combinations of label values that one process keeps for one metric."""
@@ -108,6 +110,10 @@ class Timed:
     """Measures the duration of a block, under `labels` and its outcome."""
 
     __slots__ = ("_histogram", "_labels", "_started", "outcome")
+    running: ClassVar[int] = 0
+    """Blocks that this process is in now."""
+    ended_at: ClassVar[float] = 0.0
+    """When the last one ended, by `clock.seconds`."""
 
     def __init__(self, histogram: Histogram, *labels: str) -> None:
         self._histogram = histogram
@@ -116,9 +122,12 @@ class Timed:
 
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
+        Timed.running += 1
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        Timed.running -= 1
+        Timed.ended_at = clock.seconds()
         if error is not None:
             self.outcome = self.outcome_of(error)
         self._histogram.observe(time.perf_counter() - self._started, *self._labels, self.outcome)
@@ -194,6 +203,18 @@ POOL_USE: Final = Histogram(
 )
 POOL_WAITS: Final = Counter("fleek_database_pool_waits", "Statements that waited for a connection.", ("process",))
 LOGS_DROPPED: Final = Counter("fleek_log_events_dropped", "Log events of media items that the database did not get.")
+WORKERS_STUCK: Final = Counter(
+    "fleek_workers_stuck",
+    "Workers that have ended themselves because they reported, but got nothing done; `what` is what stood still.",
+    ("what",),
+)
+CLOCK_OFFSET: Final = Histogram(
+    "fleek_clock_offset_seconds",
+    "Difference between the clocks of a process and of the database, in either direction.",
+    ("process",),
+    (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
+)
+LOG_LINES_LOST: Final = Counter("fleek_log_lines_lost", "Log lines that could not be written: disk full, pipe closed.")
 
 METRICS: Final[Sequence[Metric]] = (
     *(REQUESTS, PROVIDER_CALLS, STORE_CALLS, ATTEMPTS, MEDIA_SECONDS, COST, STORED_BYTES),
@@ -206,6 +227,9 @@ METRICS: Final[Sequence[Metric]] = (
         POOL_USE,
         POOL_WAITS,
         LOGS_DROPPED,
+        LOG_LINES_LOST,
+        WORKERS_STUCK,
+        CLOCK_OFFSET,
     ),
 )
 

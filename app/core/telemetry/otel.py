@@ -1,7 +1,8 @@
 """Tracing with OpenTelemetry; loaded only by `tracing.py`, and only if it is configured."""
 
+import traceback
 from collections.abc import Callable, Generator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -10,10 +11,11 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.core.config import Settings
+from app.core.redaction import redacted
 from app.core.telemetry.tracer import Attribute, Tracer
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -47,17 +49,33 @@ class _Otel:
         self._provider = provider
         self._tracer = provider.get_tracer("fleek")
 
-    def span(self, name: str, link: str | None, attributes: dict[str, Attribute]) -> AbstractContextManager[object]:
-        return self._tracer.start_as_current_span(
-            name, attributes=_named(attributes), links=[] if link is None else _links(link)
-        )
+    @contextmanager
+    def span(self, name: str, link: str | None, attributes: dict[str, Attribute]) -> Generator[object]:
+        links = [] if link is None else _links(link)
+        with (
+            self._tracer.start_as_current_span(
+                name, attributes=_named(attributes), links=links, record_exception=False, set_status_on_exception=False
+            ) as span,
+            _recorded(span),
+        ):
+            yield span
 
     @contextmanager
     def request(self, scope: MutableMapping[str, Any]) -> Generator[Callable[[str, int], None]]:
         method = str(scope["method"])
         parent = _PROPAGATOR.extract(scope["headers"], getter=_Headers())
-        requested = {"http.request.method": method, "url.path": str(scope["path"])}
-        with self._tracer.start_as_current_span(method, parent, SpanKind.SERVER, attributes=requested) as span:
+        requested = {"http.request.method": method, "url.path": redacted(str(scope["path"]))}
+        with (
+            self._tracer.start_as_current_span(
+                method,
+                parent,
+                SpanKind.SERVER,
+                attributes=requested,
+                record_exception=False,
+                set_status_on_exception=False,
+            ) as span,
+            _recorded(span),
+        ):
 
             def finish(route: str, status: int) -> None:
                 span.update_name(f"{method} {route}")
@@ -90,8 +108,21 @@ class _Headers(Getter[list[tuple[bytes, bytes]]]):
         return [name.decode("latin-1") for name, _ in carrier]
 
 
+@contextmanager
+def _recorded(span: Span) -> Generator[None]:
+    """Record an error as the SDK does, without secrets."""
+    try:
+        yield
+    except Exception as error:
+        message, trace = redacted(str(error)), redacted("".join(traceback.format_exception(error)))
+        described = {"exception.type": type(error).__name__, "exception.message": message}
+        span.add_event("exception", {**described, "exception.stacktrace": trace})
+        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message}"))
+        raise
+
+
 def _named(attributes: dict[str, Attribute]) -> dict[str, Attribute]:
-    return {f"fleek.{name}": value for name, value in attributes.items()}
+    return {f"fleek.{name}": redacted(value) for name, value in attributes.items()}
 
 
 def _links(traceparent: str) -> list[Link]:

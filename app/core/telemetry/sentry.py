@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from app.core.config import Settings
 from app.core.errors import SettingsError
+from app.core.redaction import redacted
 from app.core.telemetry.logging import Sinks
 
 WINDOW_SECONDS: Final = 60.0
@@ -41,10 +42,16 @@ def report_errors(settings: Settings) -> None:
             auto_enabling_integrations=False,
             include_local_variables=False,
             max_request_body_size="never",
+            before_send=_without_secrets,
+            before_breadcrumb=_without_secrets,
         )
     except sentry.utils.BadDsn as error:
         raise SettingsError(f"SENTRY_DSN: {error}; it looks like https://key@host/project") from None
     Sinks.errors = SentryReporter(sentry)
+
+
+def _without_secrets(event: Any, _hint: Any) -> Any:
+    return redacted(event)
 
 
 class SentryReporter:

@@ -165,3 +165,13 @@ async def test_later_item_does_not_wait_out_the_pause_of_an_earlier_one(monkeypa
     assert await asyncio.wait_for(group(2), 5) == 2
     assert not earlier.done()
     earlier.cancel()
+
+
+async def test_a_write_that_answers_for_fewer_items_leaves_no_caller_waiting():
+    async def write(items):
+        return list(items)[1:]
+
+    batch = GroupCommit(write)
+    results = await asyncio.gather(*(batch(number) for number in range(3)), return_exceptions=True)
+
+    assert [type(result) for result in results] == [RuntimeError] * 3

@@ -27,6 +27,7 @@ import structlog
 
 from app.core.change_channel import ChangeChannel
 from app.core.database.pool import Change, DatabasePool
+from app.core.redaction import learn
 from app.jobs.callbacks import signing_keys
 from app.jobs.callbacks.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
 from app.jobs.callbacks.urls import key_name, secret_part
@@ -174,6 +175,7 @@ class CallbackReceiver:
         cached = self._keys.get(provider)
         if cached is None or cached.until < monotonic():
             found = await signing_keys.keys_of(self._db, provider)
+            learn(found)
             cached = self._keys[provider] = _Keys(found, monotonic() + KEYS_SECONDS)
         return cached.found
 

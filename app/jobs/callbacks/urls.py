@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from app.core.database.pool import DatabasePool
+from app.core.redaction import learn
 from app.jobs.callbacks import signing_keys
 from app.jobs.policies import JobPolicy
 from app.media_generator.media_generator_model import MediaGeneratorModel
@@ -39,6 +40,7 @@ class CallbackUrls:
             self._keys[provider] = await signing_keys.url_key(
                 self._db, key_name(provider), secrets.token_hex(_KEY_BYTES)
             )
+            learn([self._keys[provider]])
         return self._keys[provider]
 
 

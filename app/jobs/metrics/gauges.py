@@ -65,6 +65,16 @@ class Gauges:
     """See `counters.py`, and the metrics of processes."""
 
 
+class _Workers(Row, frozen=True):
+    workers: int
+
+
+async def workers(db: DatabasePool) -> int:
+    """How many workers are reporting."""
+    (row,) = await db.fetch_as(_Workers, "SELECT count(*) AS workers FROM workers")
+    return row.workers
+
+
 async def read(db: DatabasePool) -> Gauges:
     """Read all numbers."""
     (totals,) = await db.fetch_as(_Totals, _TOTALS)

@@ -1,9 +1,10 @@
 """What is recorded for graphs when an attempt ends: its outcome, its cost, its bytes. The rows are the truth."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 
+from app.core import clock
 from app.core.telemetry import metrics
 from app.jobs.states import AttemptStatus
 from app.jobs.transitions.completion import StoredFile
@@ -31,5 +32,5 @@ def files_stored(model: str, files: Sequence[StoredFile]) -> None:
 
 def media_completed(model: str, created_at: datetime) -> None:
     """A media item is COMPLETED; by this machine's clock and the database's, which may differ a little."""
-    took = (datetime.now(UTC) - created_at).total_seconds()
+    took = (clock.now() - created_at).total_seconds()
     metrics.MEDIA_SECONDS.observe(took, model.partition("/")[0], model)

@@ -1,6 +1,7 @@
-"""Metrics of a process: each second it observes its load, and every few seconds it adds its counts to the database.
+"""Metrics of a process: it observes its load, adds its counts to the database, and compares its clock with it.
 
-Counts that cannot be written while the database is down are kept, and added later.
+Load is observed each second, the rest happens every few seconds. Counts that cannot be written while the database is
+down are kept, and added later.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import asyncpg
 import structlog
 
 from app.core.change_channel import ChangeChannel
+from app.core.database.clock_check import compare_clocks
 from app.core.database.pool import UNAVAILABLE, DatabasePool
 from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import metrics
@@ -69,6 +71,7 @@ class MetricsReporter:
 
     async def _report(self) -> None:
         observations = 0
+        await self._compare_clocks()
         while True:
             due = time.perf_counter() + INTERVAL_SECONDS
             with contextlib.suppress(TimeoutError):
@@ -78,6 +81,7 @@ class MetricsReporter:
             self._observe(time.perf_counter() - due)
             observations += 1
             if observations % OBSERVATIONS_PER_FLUSH == 0:
+                await self._compare_clocks()
                 try:
                     await self.flush()
                 except UNAVAILABLE as error:
@@ -85,6 +89,10 @@ class MetricsReporter:
                 except Exception:
                     # Whatever it was, the metrics continue.
                     log.exception("metrics_reporter_error")
+
+    async def _compare_clocks(self) -> None:
+        with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
+            metrics.CLOCK_OFFSET.observe(abs(await compare_clocks(self._db)), self._process)
 
     def _observe(self, lag: float) -> None:
         metrics.LOOP_LAG.observe(lag, self._process)

@@ -15,10 +15,11 @@ from uuid import UUID
 
 import structlog
 
+from app.core import clock
 from app.core.database.pool import RETRYABLE, DatabasePool
 from app.core.ids import new_id
 from app.core.task_cancellation import cancel_and_wait
-from app.core.telemetry import tracing
+from app.core.telemetry import metrics, tracing
 from app.jobs import queries
 from app.jobs.callbacks.listener import CallbackListener
 from app.jobs.execution.executor import JobExecutor, JobMustWaitError
@@ -35,12 +36,16 @@ from app.jobs.transitions.claim import ClaimedMedia, ClaimTerms, claim, claim_su
 from app.jobs.transitions.expiry import expire
 from app.jobs.worker import leases, sweep
 from app.jobs.worker.slots import NOBODY, QueueSlots, WorkerSettings
+from app.jobs.worker.troubles import Troubles
+from app.jobs.worker.watchdog import Watchdog
 from app.uploads.service import Uploads
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+MOST_CLOCK_SECONDS: Final = 900.0
+"""By which a clock may be off; S3 refuses requests that are signed with one that is worse."""
 MOST_AT_ONCE: Final = 200
 """Jobs in one claim."""
 BEATS_PER_LEASE: Final = 6
@@ -60,6 +65,7 @@ class RunnerParts:
     late_results: LateResults
     callbacks: CallbackListener
     uploads: Uploads
+    troubles: Troubles
 
 
 async def keep_going(work: Coroutine[Any, Any, Result]) -> Result | None:
@@ -87,6 +93,9 @@ class Runner:
         self._by_media = dict[UUID, Job]()
         """The jobs that are held, by the media's id."""
         self._claiming = asyncio.Lock()
+        longest = max(settings.stuck_after, 2 * settings.lease, 4 * settings.interval)
+        self._watchdog = Watchdog(db, limit=longest, lease=settings.lease)
+        self._stuck = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -109,9 +118,10 @@ class Runner:
         interval, lease = self._settings.interval, self._settings.lease
         self._loops = [
             asyncio.create_task(self._keep_lease()),
-            asyncio.create_task(self._repeat(self._sweep, lease / BEATS_PER_LEASE)),
-            asyncio.create_task(self._repeat(self._handle_urgent, interval)),
-            asyncio.create_task(self._repeat(self._parts.late_results.start_due_checks, interval)),
+            asyncio.create_task(self._repeat(self._sweep, lease / BEATS_PER_LEASE, watched_as="sweep")),
+            asyncio.create_task(self._repeat(self._remove_old, lease / BEATS_PER_LEASE)),
+            asyncio.create_task(self._repeat(self._handle_urgent, interval, watched_as="urgent")),
+            asyncio.create_task(self._repeat(self._parts.late_results.start_due_checks, interval, watched_as="late")),
             asyncio.create_task(self._parts.callbacks.listen(self._poll_now)),
             asyncio.create_task(self._repeat(self._parts.callbacks.fetch_keys, KEYS_EVERY)),
             *(asyncio.create_task(self._serve(queue)) for queue in self._queues),
@@ -119,8 +129,10 @@ class Runner:
 
     async def watch(self) -> None:
         """Return only if the runner has stopped working by itself: a bug."""
-        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
-        for loop in done:
+        stuck = asyncio.create_task(self._stuck.wait())
+        done, _ = await asyncio.wait([*self._loops, stuck], return_when=asyncio.FIRST_COMPLETED)
+        stuck.cancel()
+        for loop in done - {stuck}:
             log.error("runner_loop_ended", error=repr(loop.exception()) if not loop.cancelled() else "cancelled")
 
     async def stop(self) -> None:
@@ -154,7 +166,8 @@ class Runner:
         slots = self._queues[queue]
         while True:
             slots.bell.clear()
-            room = slots.room
+            room = slots.room if abs(clock.ahead()) <= MOST_CLOCK_SECONDS else 0
+            self._watchdog.came_round(f"claims of {queue}")
             slots.backlog = room <= 0 or bool(await keep_going(self._claim(queue, slots, min(room, MOST_AT_ONCE))))
             if room > 0 and slots.backlog:
                 continue
@@ -203,6 +216,7 @@ class Runner:
                 await keep_going(self._return_broken(Lease(row.id, row.fence)))
                 continue
             jobs.append(job)
+            self._watchdog.job_moved_at = clock.seconds()
             self._by_media[job.lease.media_id] = job
             self._queues[queue].jobs[job.lease] = job, asyncio.create_task(self._run(queue, job))
         return jobs
@@ -213,20 +227,24 @@ class Runner:
         await counters.add(self._db, counters.PersistedCounter.JOBS_BROKEN, 1)
 
     async def _run(self, queue: str, job: Job) -> None:
-        structlog.contextvars.bind_contextvars(media_id=str(job.lease.media_id))
-        log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
-        about: dict[str, str | bool] = {"media_id": str(job.lease.media_id), "model": job.model}
         try:
+            structlog.contextvars.bind_contextvars(media_id=str(job.lease.media_id))
+            log.info("media_claimed", tries_so_far=job.number_of_tries, resumed=job.attempt is not None)
+            about: dict[str, str | bool] = {"media_id": str(job.lease.media_id), "model": job.model}
             with tracing.span("generate media", link=job.trace, **about):
                 await self._run_within_deadline(job)
         except JobMustWaitError as error:
             await keep_going(release.return_held(self._db, [job.lease], reason=error.reason, delay=error.delay))
         except LeaseLostError:
             log.info("lease_lost")
-        except Exception:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            # Also what is no Exception, such as a panic of a library in Rust: nobody else would hear of it.
             log.exception("job_broken")
             await keep_going(self._return_broken(job.lease))
         finally:
+            self._watchdog.job_moved_at = clock.seconds()
             slots = self._queues[queue]
             slots.jobs.pop(job.lease, None)
             if self._by_media.get(job.lease.media_id) is job:
@@ -247,8 +265,13 @@ class Runner:
             log.info("deadline_exceeded")
             await counters.add(self._db, counters.PersistedCounter.EXPIRED, 1)
 
-    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, object]], pause: timedelta) -> None:
+    async def _repeat(
+        self, work: Callable[[], Coroutine[Any, Any, object]], pause: timedelta, *, watched_as: str | None = None
+    ) -> None:
+        """Do it again and again; what waits for others than the database is not watched."""
         while True:
+            if watched_as is not None:
+                self._watchdog.came_round(watched_as)
             await keep_going(work())
             await asyncio.sleep(pause.total_seconds())
 
@@ -295,6 +318,16 @@ class Runner:
             await self._drop_jobs()
             self.worker_id = new_id()
             await self._register()
+        if clock.ahead():
+            text = f"has a clock that is {clock.in_words(clock.ahead())}"
+            await self._parts.troubles.tell(self._name, text, lasts=self._settings.lease)
+        if stuck := self._watchdog.reported(jobs=self.in_flight):
+            log.error("worker_stuck", what=stuck, jobs=self.in_flight)
+            for what in stuck:
+                metrics.WORKERS_STUCK.add(what)
+            text = f"got nothing done ({', '.join(stuck)}) and has ended itself at {clock.now():%H:%M:%S} UTC"
+            await self._parts.troubles.tell(self._name, text)
+            self._stuck.set()
 
     async def _sweep(self) -> None:
         """Repair what dead workers, lost answers and crashes have left behind."""
@@ -305,10 +338,20 @@ class Runner:
         for queue in returned:
             self.wake(queue)
         await self._parts.late_results.adopt()
+
+    async def _remove_old(self) -> None:
+        """Remove what has expired; apart from the sweep, because it waits for the store."""
         await sweep.remove_old(self._db, self._parts.uploads, key_lifetime=self._settings.key_lifetime)
 
     async def _audit(self) -> None:
-        """Return media that carry this worker's id and are not among those it holds."""
+        """Return media that carry this worker's id, and that it does not hold or does not work on."""
+        for slots in self._queues.values():
+            for lease in [lease for lease, (_, task) in slots.jobs.items() if task.done()]:
+                log.error("job_without_task", media_id=str(lease.media_id))
+                del slots.jobs[lease]
+                self._by_media.pop(lease.media_id, None)
+                slots.bell.set()
+                await self._return_broken(lease)
         async with self._claiming:
             held = [lease.media_id for lease in self._leases]
             forgotten = await release.return_forgotten(self._db, self.worker_id, held)

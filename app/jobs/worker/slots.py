@@ -23,6 +23,8 @@ class WorkerSettings:
     interval: timedelta
     """The longest time between two reads of due jobs."""
     lease: timedelta
+    stuck_after: timedelta
+    """How long the worker may report without getting anything done."""
     key_lifetime: timedelta
     patience: timedelta
     """How long a stop waits for calls that are spending money."""

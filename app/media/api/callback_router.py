@@ -1,7 +1,6 @@
 """Where providers call back and upload files."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.core import clock
 from app.core.errors import InvalidInputError
 from app.core.http_server.hot_route import HotRoute, limited
 from app.core.http_server.problems import problems
@@ -92,7 +92,7 @@ async def bring_file(request: Request, provider: str, key: str, name: str) -> Re
 async def _callback(request: Request, attempt_id: UUID) -> Callback:
     body = b"".join([chunk async for chunk in limited(_chunks(request), MAX_BYTES)])
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Callback(attempt_id, headers, body, datetime.now(UTC), dict(request.query_params))
+    return Callback(attempt_id, headers, body, clock.now(), dict(request.query_params))
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

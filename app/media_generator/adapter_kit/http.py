@@ -3,13 +3,14 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urljoin
 
+from app.core import clock
 from app.core.http_client.protocol import Answer, Http, NotSentError, OutgoingError, RefusedAddressError, Request
 from app.media_generator.errors import (
     AnswerLostError,
@@ -110,7 +111,7 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     if given.isascii() and given.replace(".", "", 1).isdigit() and len(given) < len("1000000000"):
         return min(timedelta(seconds=float(given)), MAX_RETRY_AFTER)
     with suppress(ValueError, OverflowError, TypeError):
-        wait = parsedate_to_datetime(given) - datetime.now(UTC)
+        wait = parsedate_to_datetime(given) - clock.now()
         return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)
     return None
 

@@ -1,7 +1,6 @@
 """The provider `dummy`: free, without a key; it paints real pictures and simulates failures."""
 
 import random
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from app.core import clock
 from app.media_generator.dummy_media_generator import plan as plans
 from app.media_generator.dummy_media_generator.orders import STYLES, Order, Painting
 from app.media_generator.dummy_media_generator.png import png_of_about
@@ -195,7 +195,7 @@ def _reference(submission: Submission) -> Reference:
         "number": submission.number,
         "prompt": submission.prompt,
         "input": dict(submission.input),
-        "submitted_at": time.time(),
+        "submitted_at": clock.timestamp(),
     }
     return Reference(external_id=f"dummy-{submission.attempt_id}", data=order)
 
@@ -223,7 +223,7 @@ def _orders(reference: Reference) -> list[Order]:
 
 def _follow_plan(reference: Reference) -> Outcome:
     plan: dict[str, Any] = reference.data["input"]
-    delay, passed = plan.get("delay", 0), time.time() - reference.data["submitted_at"]
+    delay, passed = plan.get("delay", 0), clock.timestamp() - reference.data["submitted_at"]
     if plan.get("hang") or passed < delay:
         wait = 10.0 if plan.get("hang") else delay - passed
         return Running(min(passed / delay, 0.99) if delay else None, wait=timedelta(seconds=min(wait, 10.0)))

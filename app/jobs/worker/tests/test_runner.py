@@ -150,3 +150,37 @@ async def test_runner_loop_that_ends_is_noticed(runtime):
 
     await asyncio.wait_for(watching, 5)
     await runner.stop()
+
+
+async def test_a_job_in_hand_that_nobody_works_on_is_found_and_given_back(client, working, db):
+    runner = await working(DummyMediaGeneratorModel(), lease_seconds=0.6)
+    media = await client.faulty(delay=0.5)
+    await client.until(media, "PROCESSING")
+    slots = runner._queues["network"]
+    ((lease, (job, task)),) = slots.jobs.items()
+    await eventually(lambda: attempt_rows(db, media), lambda rows: rows and rows[0][1] == "SUBMITTED")
+    task.cancel()
+    await asyncio.wait([task])
+    slots.jobs[lease] = job, task
+
+    done = await client.until(media)
+
+    assert (done["status"], done["number_of_tries"]) == ("COMPLETED", 1)
+    assert await db.fetch("SELECT FROM tallies WHERE name = 'jobs_broken' AND count = 1")
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise it: no Exception."""
+
+
+class Panicking(DummyMediaGeneratorModel):
+    async def poll(self, reference):
+        raise Panic("called `Result::unwrap()` on an `Err` value")
+
+
+async def test_a_panic_of_a_library_is_counted_and_ends_the_job(client, working, db):
+    await working(Panicking(), max_takeovers=1)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], done["error"]["code"]) == ("ERROR", "job_broken")

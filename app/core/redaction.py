@@ -1,0 +1,217 @@
+"""Masks configured secrets in text that comes from outside, before it is stored, logged or shown.
+
+A provider that refuses a request may repeat our headers in its error message. So everything that somebody else wrote
+passes `redacted`: error messages of providers, answers of webhook receivers, exceptions, log lines. What it knows is
+learned where settings and accounts are read.
+
+What is masked, as `***`:
+
+- a known secret, and any part of it with at least 8 characters; a part that could be a word (letters of one case, or
+  only digits) with at least 12, so that ordinary text stays as it is;
+- the same in base64 at any alignment, as in `Authorization: Basic`, and in hexadecimal from 8 bytes on;
+- each of these percent-encoded, or escaped as in JSON or HTML, up to twice;
+- what is left of a secret that somebody else has masked, such as `r8_abc***`, where six characters of its start or its
+  end are shown, or three of both;
+- whatever a URL says before its host, signatures of S3 in URLs, and the secret part of callback URLs.
+
+A value with fewer than 8 characters, and the well-known passwords in COMMON, are not taken for secrets: they would be
+found in ordinary words.
+"""
+
+import re
+import threading
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, Final
+
+MASK: Final = "***"
+SHORTEST: Final = 8
+"""Characters of a secret, and of a part of one."""
+SHORTEST_WORD: Final = 12
+"""Characters of a part that could be a word or a number."""
+COMMON: Final = frozenset({"fleek-secret", "minioadmin", "postgres", "password", "changeme", "rabbitmq", "localhost"})
+_HEX_DIGITS: Final = 16
+_SEED: Final = 4
+"""Of any 7 characters in a row, 4 begin at a multiple of 4: only those are looked up in ordinary text."""
+_SHOWN_AT_ONE_END: Final = 6
+_SHOWN_AT_BOTH_ENDS: Final = 3
+_MAX_ESCAPING: Final = 2
+_ESCAPES: Final = re.compile(
+    r"""%([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|&\#x([0-9A-Fa-f]{1,4});|&\#([0-9]{1,5});"""
+    r"""|\\(["'/\\])|&(amp|lt|gt|quot|apos);"""
+)
+_NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_PARTLY_MASKED: Final = re.compile(r"([\w.+/=:-]*?)(?:\*{2,}|\u2022{2,}|\.{3,}|\u2026)([\w+/=:-]*)")
+_IN_URLS: Final = (
+    (re.compile(r"(?i)(x-amz-(?:signature|credential|security-token)(?:=|%3D))[^&\s\"'<>\\]+"), rf"\1{MASK}"),
+    (re.compile(r"(://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"), rf"\1{MASK}"),
+    (re.compile(r"(/media/callbacks/[\w-]+/[0-9a-f-]{36}/)[\w-]{16,}"), rf"\1{MASK}"),
+)
+
+
+class Redactor:
+    """Knows some secrets; may be used from any thread."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = frozenset[str]()
+        self._seeds = frozenset[str]()
+        self._parts = dict[int, set[str]]()
+        self._lock = threading.Lock()
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know these, too; values that are too short or too common are ignored."""
+        new = {value for value in secrets if len(value) >= SHORTEST and value.lower() not in COMMON} - self._secrets
+        if not new:
+            return
+        with self._lock:
+            parts = {size: set(known) for size, known in self._parts.items()}
+            for part in (part for secret in new for part in _parts_of(secret)):
+                parts.setdefault(len(part), set()).add(part)
+            self._seeds |= {part[at : at + _SEED] for known in parts.values() for part in known for at in _starts(part)}
+            self._parts = parts
+            self._secrets |= new
+
+    def text(self, text: str) -> str:
+        """The text with secrets masked."""
+        if "://" in text or "mz-" in text or "/callbacks/" in text:
+            for pattern, replacement in _IN_URLS:
+                text = pattern.sub(replacement, text)
+        if not self._secrets:
+            return text
+        if spans := self._spans(text):
+            text = _masked(text, spans)
+        if "**" in text or "..." in text or "\u2026" in text or "\u2022" in text:
+            text = _PARTLY_MASKED.sub(self._without_ends, text)
+        return text
+
+    def _spans(self, text: str, escaping: int = 0) -> list[tuple[int, int]]:
+        """Where parts of secrets are."""
+        seeds = self._seeds
+        hits = [at for at in range(0, len(text) - _SEED + 1, _SEED) if text[at : at + _SEED] in seeds]
+        found = [span for at in hits for span in self._around(text, at)]
+        if escaping < _MAX_ESCAPING and ("%" in text or "\\" in text or "&" in text):
+            plain = _ESCAPES.sub(_unescaped, text)
+            if plain != text and (inner := self._spans(plain, escaping + 1)):
+                places = _places(text)
+                found += [(places[start], places[end]) for start, end in inner]
+        return found
+
+    def _around(self, text: str, at: int) -> Iterator[tuple[int, int]]:
+        for size, parts in self._parts.items():
+            for start in range(max(at + _SEED - size, 0), at + 1):
+                if text[start : start + size] in parts:
+                    yield start, start + size
+
+    def _without_ends(self, match: re.Match[str]) -> str:
+        """Nothing of a secret whose middle somebody else has masked."""
+        start, end = match.groups()
+        for secret in self._secrets if start or end else ():
+            head, tail = _common_start(start, secret), _common_end(end, secret)
+            if max(head, tail) >= _SHOWN_AT_ONE_END or min(head, tail) >= _SHOWN_AT_BOTH_ENDS:
+                return f"{start[: len(start) - head]}{MASK}{end[tail:]}"
+        return match[0]
+
+
+def _parts_of(secret: str) -> Iterator[str]:
+    """Every part that gives the secret away, in each encoding, as short as possible."""
+    raw = secret.encode(errors="replace")
+    for form in {secret, raw.decode("latin-1"), *_in_base64(raw)}:
+        for at in range(len(form) - SHORTEST + 1):
+            if _is_mixed(form[at : at + SHORTEST]):
+                yield form[at : at + SHORTEST]
+            if at + SHORTEST_WORD <= len(form):
+                yield form[at : at + SHORTEST_WORD]
+    yield from () if len(secret) >= SHORTEST_WORD else (secret,)
+    for digits in (raw.hex(), raw.hex().upper()):
+        for at in range(0, len(digits) - _HEX_DIGITS + 1, 2):
+            yield digits[at : at + _HEX_DIGITS]
+
+
+def _in_base64(raw: bytes) -> Iterator[str]:
+    """What base64 makes of it, wherever it stands in what is encoded; only characters that depend on nothing else."""
+    for before in range(3):
+        for encode in (b64encode, urlsafe_b64encode):
+            complete = (before + len(raw)) // 3 * 4
+            text = encode(bytes(before) + raw).decode()
+            more = ((before + len(raw)) % 3 * 8) // 6
+            yield text[(before * 8 + 5) // 6 : complete + more]
+
+
+def _is_mixed(part: str) -> bool:
+    """Whether it has letters of both cases, apart from a capital at its start, or letters and digits."""
+    lower, digit = any(map(str.islower, part)), any(map(str.isdigit, part))
+    upper = any(map(str.isupper, part))
+    return (digit and (lower or upper)) or (lower and any(map(str.isupper, part[1:])))
+
+
+def _starts(part: str) -> range:
+    return range(len(part) - _SEED + 1)
+
+
+def _masked(text: str, spans: list[tuple[int, int]]) -> str:
+    pieces, until = list[str](), 0
+    for start, end in sorted(spans):
+        if not pieces or start > until:
+            pieces += [text[until:start], MASK]
+        until = max(until, end)
+    return "".join([*pieces, text[until:]])
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    *hexadecimal, decimal, quoted, named = match.groups()
+    digits = next(filter(None, hexadecimal), None)
+    if digits is not None:
+        return chr(int(digits, 16))
+    return chr(int(decimal)) if decimal else quoted or _NAMED[named]
+
+
+def _places(text: str) -> list[int]:
+    """Where each character of the unescaped text begins in the text, and its end."""
+    places, at = list[int](), 0
+    for match in _ESCAPES.finditer(text):
+        places += [*range(at, match.start()), match.start()]
+        at = match.end()
+    return [*places, *range(at, len(text)), len(text)]
+
+
+def _common_start(text: str, secret: str) -> int:
+    """How many characters at the end of the text are the start of the secret."""
+    return next((size for size in range(min(len(text), len(secret)), 0, -1) if text.endswith(secret[:size])), 0)
+
+
+def _common_end(text: str, secret: str) -> int:
+    """How many characters at the start of the text are the end of the secret."""
+    return next((size for size in range(min(len(text), len(secret)), 0, -1) if text.startswith(secret[-size:])), 0)
+
+
+_KNOWN: Final = Redactor()
+"""What this process was configured with."""
+
+
+def learn(secrets: Iterable[str]) -> None:
+    """Mask these values from now on, wherever this process shows or stores foreign text."""
+    _KNOWN.learn(secrets)
+
+
+def redacted(value: Any, *, also: Iterable[str] = ()) -> Any:
+    """The same value, with secrets masked in every text in it; keys and objects of other types stay as they are.
+
+    Args:
+        value: Text, or lists and mappings that contain it.
+        also: Further secrets, known for this text only.
+    """
+    if isinstance(value, str):
+        known = tuple(also)
+        return _KNOWN.text(_redactor_of(known).text(value) if known else value)
+    if isinstance(value, dict):
+        return {key: redacted(item, also=also) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return [redacted(item, also=also) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+@lru_cache(maxsize=256)
+def _redactor_of(secrets: tuple[str, ...]) -> Redactor:
+    return Redactor(secrets)
