@@ -5,6 +5,7 @@ from app.media_generator.accounts import Account, ProviderSettings, RawAnswers
 from app.media_generator.accounts import ProviderSetup as Setup
 from app.media_generator.adapter_kit.answer_store import AnswerStore as KeptAnswers
 from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.purchase_calls import ask_about, member
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import (
     AnswerLostError,
@@ -89,7 +90,9 @@ __all__ = [
     "Succeeded",
     "UnauthorizedError",
     "VoidError",
+    "ask_about",
     "download",
     "from_answer",
     "from_outgoing",
+    "member",
 ]
