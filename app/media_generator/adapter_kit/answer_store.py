@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app.media_generator.accounts import RawAnswers
 from app.media_generator.adapter_kit.id_reader import IdReader
-from app.media_generator.errors import AnswerLostError, NotReachedError, OutputError
+from app.media_generator.errors import AnswerLostError, NotReachedError, OutputGoneError
 
 
 class AnswerTooLongError(AnswerLostError):
@@ -74,7 +74,7 @@ class AnswerStore:
         """An answer, chunk by chunk.
 
         Raises:
-            OutputError: It is no longer stored.
+            OutputGoneError: It is no longer stored.
             NotReachedError: The store cannot be read at the moment.
         """
         with self._translated_errors():
@@ -116,6 +116,6 @@ class AnswerStore:
         try:
             yield
         except FileNotFoundError as error:
-            raise OutputError(f"the answer of {self._provider} is no longer stored") from error
+            raise OutputGoneError(f"the answer of {self._provider} is no longer stored") from error
         except OSError as error:
             raise NotReachedError(f"the answer of {self._provider} cannot be read at the moment: {error}") from error

@@ -28,6 +28,7 @@ from app.media_generator.errors import (
     GenerationFailedError,
     NotReachedError,
     OutputError,
+    OutputGoneError,
 )
 from app.media_generator.fal_media_generator import errors, results, signature
 from app.media_generator.fal_media_generator.addresses import app_of, request_of, webhook
@@ -265,7 +266,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         if from_model or now.error or now.error_type:
             return Failed(errors.failure(self.name, error if error.text else now))
         if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-            return Failed(OutputError(f"{self.name} no longer has the result"))
+            return Failed(OutputGoneError(f"{self.name} no longer has the result"))
         raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
 
     def _body(self, submission: Submission) -> dict[str, Any]:
