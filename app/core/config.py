@@ -135,9 +135,9 @@ class Settings(BaseSettings):
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)
     """The largest picture that is accepted from a provider, in pixels."""
-    output_copies: int = Field(default=24, ge=3, le=256)
-    """Outputs that one worker process copies at the same time; each takes up to 15 MiB of memory. One provider or one
-    owner has two thirds of these places at most."""
+    output_copies: int = Field(default=24, ge=1, le=256)
+    """Outputs that one worker process copies at the same time; each takes up to 15 MiB of memory. One provider has
+    two thirds of these places at most, one owner five sixths."""
     output_lowest_speed: int = Field(default=4096, ge=0, le=1_000_000_000)
     """The speed below which the copy of an output is interrupted and tried again later, in bytes per second."""
     output_copy_seconds: float = Field(default=1800.0, gt=0, le=86_400)

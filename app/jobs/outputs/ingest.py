@@ -25,7 +25,7 @@ import structlog
 from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
 from app.core.ids import new_id
 from app.core.telemetry import tracing
-from app.jobs.outputs.places import FairPlaces
+from app.jobs.outputs.places import FairPlaces, Party
 from app.jobs.outputs.probe import OutputProbe
 from app.jobs.outputs.received import ReceivedOutput
 from app.jobs.policies import OutputLimits
@@ -133,7 +133,9 @@ class OutputIngest:
         seen = set[str]()
         while True:
             try:
-                async with places.place(("account", offer.provider.name), ("owner", owner_id)):
+                # An owner's share is larger: one provider that drips must not stop what the owner has at others.
+                parties = Party(offer.provider.name), Party(owner_id, ratio=5)
+                async with places.place(*parties):
                     async with asyncio.timeout(self._limits.longest_copy):
                         with tracing.span("store output", index=target.index):
                             return await self._copy_once(offer, output, target, seen)

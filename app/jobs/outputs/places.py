@@ -1,7 +1,7 @@
 """Places for copies: how many outputs a process copies at the same time, and who gets the next place.
 
-Whoever holds places gets another one only while it holds fewer than twice as many as are free. So one provider account,
-or one owner, has two thirds of them at most, two have four fifths together, and somebody else always finds a free one.
+Whoever holds places gets another one only while it holds fewer than `ratio` times as many as are free. With the ratio 2
+one party has two thirds of them at most, two have four fifths together, and somebody else always finds a free one.
 Copies end after a while (`pace.py`), so a place is never held for good.
 """
 
@@ -9,9 +9,20 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
 
-Parties = tuple[Hashable, ...]
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One that shares the places with others."""
+
+    name: Hashable
+    ratio: int = 2
+    """How many places it may hold for each free one."""
+
+
+Parties = tuple[Party, ...]
 Ticket = tuple[int, "asyncio.Future[None]"]
 """The number of one who waits, and what ends the waiting."""
 
@@ -21,12 +32,12 @@ class FairPlaces:
 
     def __init__(self, number: int) -> None:
         self._free = number
-        self._held = Counter[Hashable]()
+        self._held = Counter[Party]()
         self._waiting = dict[Parties, deque[Ticket]]()
         self._numbers = count()
 
     @asynccontextmanager
-    async def place(self, *parties: Hashable) -> AsyncGenerator[None]:
+    async def place(self, *parties: Party) -> AsyncGenerator[None]:
         """Hold a place for these parties, such as a provider's account and an owner; waits until it is their turn."""
         await self._enter(parties)
         try:
@@ -53,7 +64,7 @@ class FairPlaces:
             raise
 
     def _may_enter(self, parties: Parties) -> bool:
-        return self._free > 0 and all(self._held[party] < 2 * self._free for party in parties)
+        return self._free > 0 and all(self._held[party] < party.ratio * self._free for party in parties)
 
     def _take(self, parties: Parties) -> None:
         self._free -= 1

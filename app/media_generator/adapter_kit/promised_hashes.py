@@ -21,9 +21,10 @@ class PromisedHashes:
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._promised = _certain(headers)
-        tag = _s3_md5(headers)
-        self._tag = ("md5", tag) if tag is not None and not self._promised else None
-        wanted = {name for name, _ in self._promised} | ({"md5"} if self._tag is not None else set())
+        self._tag = None if self._promised else _s3_md5(headers)
+        wanted = {name for name, _ in self._promised}
+        if self._tag is not None:
+            wanted.add("md5")
         self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in wanted}
 
     def feed(self, chunk: bytes) -> None:
@@ -41,7 +42,7 @@ class PromisedHashes:
         for name, digest in self._promised:
             if self._hashes[name].digest() != digest:
                 raise SuspectOutputError(f"the result of {provider} was damaged on its way: its {name} differs")
-        if self._tag is not None and self._hashes["md5"].digest() != self._tag[1]:
+        if self._tag is not None and self._hashes["md5"].digest() != self._tag:
             raise UnconfirmedOutputError(f"the result of {provider} may have been damaged on its way: its ETag differs")
 
 
