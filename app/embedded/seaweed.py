@@ -23,7 +23,7 @@ INTERNAL_KEYS = (
 
 
 MEMORY = "512MiB"
-"""From here on its garbage collector works harder; without it, it takes gigabytes for large uploads at the same time."""
+"""From here on its garbage collector works harder: without it, large uploads at the same time take gigabytes."""
 
 
 class SeaweedEngine(Engine):

@@ -129,7 +129,9 @@ class OutputIngest:
 
     async def _copy(self, offer: Offer, output: Output, target: "OutputTarget", owner_id: UUID | None) -> StoredFile:
         """Copy one output; what seems damaged is fetched twice."""
-        places = self._here if _is_here(offer, output) else self._network
+        # What is computed on this machine, or lies in our own store, needs no place of the network's.
+        kept = offer.provider.capabilities.keeps_answers and "://" not in output.location
+        places = self._here if kept or offer.queue == "local" else self._network
         seen = set[str]()
         while True:
             try:
@@ -187,12 +189,6 @@ class OutputIngest:
         )
 
 
-def _is_here(offer: Offer, output: Output) -> bool:
-    """Whether it is computed on this machine, or lies in our own store, and so needs no place of the network's."""
-    kept = offer.provider.capabilities.keeps_answers and "://" not in output.location
-    return offer.queue == "local" or kept
-
-
 def _inspect(head: bytes, types: Sequence[str], limits: OutputLimits) -> Kind:
     kind = inspect(head[:HEAD_BYTES], types)
     if kind.width and kind.height and kind.width * kind.height > limits.max_pixels:
@@ -217,7 +213,8 @@ class _CheckedStream:
         try:
             async for chunk in self._received.chunks():
                 self._ending.feed(chunk)
-                self._check_text(chunk)
+                if self._text is not None and not self._fault:
+                    self._check_text(self._text, chunk)
                 yield chunk
             if not self._ending.is_complete:
                 self._fault = f"the provider's {self._kind.media_type} is cut off after {self._received.size} bytes"
@@ -227,10 +224,8 @@ class _CheckedStream:
             self.error = error
             raise
 
-    def _check_text(self, chunk: bytes) -> None:
-        if self._text is None or self._fault:
-            return
+    def _check_text(self, text: codecs.IncrementalDecoder, chunk: bytes) -> None:
         try:
-            self._text.decode(chunk)
+            text.decode(chunk)
         except UnicodeDecodeError:
             self._fault = "the provider's result begins as text and is not text throughout"

@@ -39,55 +39,41 @@ class FairPlaces:
     @asynccontextmanager
     async def place(self, *parties: Party) -> AsyncGenerator[None]:
         """Hold a place for these parties, such as a provider's account and an owner; waits until it is their turn."""
-        await self._enter(parties)
-        try:
-            yield
-        finally:
-            self._leave(parties)
-
-    async def _enter(self, parties: Parties) -> None:
-        # Whoever may enter waits behind nobody: those of the same parties would have been admitted before.
-        if self._may_enter(parties):
-            self._take(parties)
-            return
         ticket = (next(self._numbers), asyncio.get_running_loop().create_future())
         self._waiting.setdefault(parties, deque()).append(ticket)
         try:
+            self._admit()
             await ticket[1]
-        except asyncio.CancelledError:
+            yield
+        finally:
             if ticket[1].cancelled():
-                if ticket in self._waiting.get(parties, ()):
-                    self._withdraw(parties, ticket)
+                self._withdraw(parties, ticket)
             else:
-                # It was admitted and cancelled at the same time.
-                self._leave(parties)
-            raise
-
-    def _may_enter(self, parties: Parties) -> bool:
-        return self._free > 0 and all(self._held[party] < party.ratio * self._free for party in parties)
-
-    def _take(self, parties: Parties) -> None:
-        self._free -= 1
-        self._held.update(parties)
-
-    def _leave(self, parties: Parties) -> None:
-        self._free += 1
-        self._held.subtract(parties)
-        # Parties without a place are forgotten.
-        self._held = +self._held
-        self._admit()
+                self._free += 1
+                self._held.subtract(parties)
+                # Parties without a place are forgotten.
+                self._held = +self._held
+            self._admit()
 
     def _withdraw(self, parties: Parties, ticket: Ticket) -> None:
-        self._waiting[parties].remove(ticket)
-        if not self._waiting[parties]:
+        tickets = self._waiting[parties]
+        tickets.remove(ticket)
+        if not tickets:
             del self._waiting[parties]
 
     def _admit(self) -> None:
         """Admit those who may enter: first whoever holds the fewest places, then whoever has waited longest."""
-        while able := [parties for parties in self._waiting if self._may_enter(parties)]:
-            chosen = min(able, key=lambda one: (max(self._held[party] for party in one), self._waiting[one][0][0]))
+        while self._free > 0:
+            shares = {one: max(self._held[party] / party.ratio for party in one) for one in self._waiting}
+            # Whoever is cancelled withdraws by itself.
+            able = [
+                one for one, share in shares.items() if share < self._free and not self._waiting[one][0][1].cancelled()
+            ]
+            if not able:
+                return
+            chosen = min(able, key=lambda one: (shares[one], self._waiting[one][0][0]))
             ticket = self._waiting[chosen][0]
             self._withdraw(chosen, ticket)
-            if not ticket[1].cancelled():
-                self._take(chosen)
-                ticket[1].set_result(None)
+            self._free -= 1
+            self._held.update(chosen)
+            ticket[1].set_result(None)
