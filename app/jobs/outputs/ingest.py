@@ -13,6 +13,7 @@ worker writes again.
 
 import asyncio
 import codecs
+import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ from app.storage.store import Store, StoreError
 
 log = structlog.get_logger(__name__)
 
+HTML: Final = "text/html"
+_HTML_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 SECOND_FETCH: Final = 0.5
 """Seconds until an output that seems damaged is fetched once more, to compare."""
 
@@ -191,6 +194,8 @@ class OutputIngest:
 
 def _inspect(head: bytes, types: Sequence[str], limits: OutputLimits) -> Kind:
     kind = inspect(head[:HEAD_BYTES], types)
+    if kind.is_text and HTML not in types and _HTML_PAGE.match(head):
+        raise NotMediaError("it is an HTML page, such as servers send in place of an answer")
     if kind.width and kind.height and kind.width * kind.height > limits.max_pixels:
         raise OutputError(f"the provider's picture is {kind.width}x{kind.height}, more than {limits.max_pixels} pixels")
     return kind

@@ -184,6 +184,22 @@ async def test_picture_with_too_many_pixels_is_fetched_once(client, working):
     assert (done["error"]["code"], provider.fetched) == ("output_invalid", 1)
 
 
+class Writes(Fetches):
+    """Its outputs are text."""
+
+    def models(self):
+        return [replace(card, output_types=("text/plain",)) for card in super().models()]
+
+
+async def test_error_page_is_no_text_of_a_model(client, working):
+    provider = Writes(b"<!DOCTYPE html><title>502</title>", b"a poem")
+    await working(provider)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], done["files"][0]["sha256"]) == ("COMPLETED", sha256(b"a poem"))
+
+
 class Drips(DummyMediaGeneratorModel):
     """Outputs of long prompts drip; others come at once."""
 
