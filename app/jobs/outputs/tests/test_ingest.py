@@ -16,7 +16,7 @@ from app.media_generator.errors import (
     SuspectOutputError,
     UnconfirmedOutputError,
 )
-from app.media_generator.media_generator_model import Failed, Output
+from app.media_generator.media_generator_model import Failed, Output, Succeeded
 from tests.support import attempts_of, eventually
 
 PICTURE = png_of_about(20_000)
@@ -213,11 +213,13 @@ class Drips(DummyMediaGeneratorModel):
 
     async def poll(self, reference):
         outcome = await super().poll(reference)
-        return replace(outcome, outputs=(Output("drip" if reference.data["drips"] else "quick"),))
+        drips = isinstance(outcome, Succeeded) and reference.data["drips"]
+        return replace(outcome, outputs=(Output("drip"),)) if drips else outcome
 
     async def open(self, output):
-        if output.location == "quick":
-            yield PICTURE
+        if output.location != "drip":
+            async for chunk in super().open(output):
+                yield chunk
             return
         self.dripping += 1
         try:
