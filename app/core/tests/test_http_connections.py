@@ -251,3 +251,14 @@ async def test_connection_can_be_dropped_after_an_answer_about_something_else():
     finally:
         await client.close()
         listening.close()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_connection_with_one_answer_for_each_request_is_reused(loop, tls, chunked, trust):
+    server = TwiceServer(_late, share=0, chunked=chunked)
+    with asyncio.Runner(loop_factory=loop) as runner:
+        wrong = runner.run(_walk(server, pause=0.005, requests=4, **(trust if tls else {})))
+
+    assert (wrong, server.connections) == ([], 1)
