@@ -5,6 +5,7 @@ from app.media_generator.accounts import Account, ProviderSettings, RawAnswers
 from app.media_generator.accounts import ProviderSetup as Setup
 from app.media_generator.adapter_kit.answer_store import AnswerStore as KeptAnswers
 from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.purchase_calls import ask_about, member
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import (
     AnswerLostError,
@@ -18,9 +19,11 @@ from app.media_generator.errors import (
     ModelGoneError,
     NotReachedError,
     OutputError,
+    OutputGoneError,
     ProviderError,
     RefusedError,
     Sent,
+    SuspectOutputError,
     UnauthorizedError,
     VoidError,
 )
@@ -72,6 +75,7 @@ __all__ = [
     "OutgoingError",
     "Output",
     "OutputError",
+    "OutputGoneError",
     "Price",
     "PriceUnit",
     "ProviderError",
@@ -87,9 +91,12 @@ __all__ = [
     "Stream",
     "Submission",
     "Succeeded",
+    "SuspectOutputError",
     "UnauthorizedError",
     "VoidError",
+    "ask_about",
     "download",
     "from_answer",
     "from_outgoing",
+    "member",
 ]

@@ -19,6 +19,7 @@ PORTS = {"API_PORT", "POSTGRES_PORT", "REDIS_PORT", "S3_PORT"}
 OTHERS = {
     "COMPOSE_PROJECT_NAME",  # Compose's own
     "POSTGRES_INITDB_ARGS",  # of the image of PostgreSQL
+    "GOMEMLIMIT",  # of programs in Go: SeaweedFS
     "SERVICES",  # of LocalStack, like the next two
     "EAGER_SERVICE_LOADING",
     "DISABLE_EVENTS",

@@ -27,8 +27,8 @@ async def test_walk_of_a_job_is_documented_and_short(product):
             await product.until(await product.generate(**PICTURE))
 
     _compare("job", walk.hops)
-    assert len(walk.hops) <= 69
-    assert len({hop.file for hop in walk.hops}) <= 19
+    assert len(walk.hops) <= 74
+    assert len({hop.file for hop in walk.hops}) <= 21
 
 
 def _compare(name: str, hops: list[Hop]) -> None:

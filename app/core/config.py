@@ -154,6 +154,15 @@ class Settings(BaseSettings):
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)
     """The largest picture that is accepted from a provider, in pixels."""
+    output_copies: int = Field(default=24, ge=1, le=256)
+    """Outputs that one worker process copies at the same time; each takes up to 15 MiB of memory. One provider has
+    two thirds of these places at most, one owner five sixths."""
+    output_lowest_speed: int = Field(default=4096, ge=0, le=1_000_000_000)
+    """The speed below which the copy of an output is interrupted and tried again later, in bytes per second."""
+    output_copy_seconds: float = Field(default=1800.0, gt=0, le=86_400)
+    """How long the copy of one output may take before it is interrupted and tried again later, in seconds."""
+    output_retry_seconds: float = Field(default=900.0, ge=0, le=2_592_000)
+    """How long an output that arrives damaged, or is not found, is fetched again before the job fails, in seconds."""
     max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1024)
     """The largest input file that is accepted, uploaded or downloaded for a caller, in bytes."""
     upload_hours: float = Field(default=48.0, gt=0, le=8760)

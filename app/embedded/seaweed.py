@@ -22,6 +22,10 @@ INTERNAL_KEYS = (
 """Without them its internal services serve all files without authentication, also to web pages of any origin."""
 
 
+MEMORY = "512MiB"
+"""From here on its garbage collector works harder: without it, large uploads at the same time take gigabytes."""
+
+
 class SeaweedEngine(Engine):
     """One process with everything SeaweedFS needs for S3; path-style addresses, any region."""
 
@@ -89,7 +93,7 @@ class SeaweedEngine(Engine):
         return Command(
             argv=[str(wheels.weed()), "-logtostderr", "mini", *(f"-{key}={options[key]}" for key in options)],
             # bare, because it also reads flags from variables such as `S3`
-            environment={"HOME": str(self.data), "PATH": os.defpath}
+            environment={"HOME": str(self.data), "PATH": os.defpath, "GOMEMLIMIT": MEMORY}
             | dict.fromkeys(INTERNAL_KEYS, state.secrets["inner_key"]),
             folder=self.data,
             log=self.data / "seaweedfs.log",

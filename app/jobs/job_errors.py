@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from app.media_generator.errors import OutputError, OutputGoneError, ProviderError
+
 
 @dataclass(frozen=True, slots=True)
 class JobError:
@@ -48,3 +50,17 @@ HELD_AS_UNKNOWN: Final = (
     "and it may be charged again"
 )
 """Follows the reason of an attempt whose outcome is unknown."""
+FETCHED_AGAIN: Final = (
+    "POST /media/{media_id}/retry fetches it again, without another purchase; a new request makes another purchase"
+)
+"""Follows the reason of an output that the provider may still have."""
+BOUGHT_AGAIN: Final = "POST /media/{media_id}/retry makes another purchase, which may be charged again"
+"""Follows the reason of an output that is gone."""
+
+
+def with_next_step(error: ProviderError) -> ProviderError:
+    """The error of a purchase whose output cannot be had, with what a retry by its owner does; others unchanged."""
+    if isinstance(error, OutputError):
+        again = BOUGHT_AGAIN if error.code == OutputGoneError.code else FETCHED_AGAIN
+        error.message = f"{error.message}; {again}"
+    return error

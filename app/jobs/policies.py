@@ -13,6 +13,14 @@ class OutputLimits:
 
     max_bytes: int
     max_pixels: int
+    copies: int = 24
+    """Outputs that one process copies at the same time from providers over the network; as many from elsewhere."""
+    lowest_speed: int = 4096
+    """Bytes per second that a provider must send on average; a slower copy is interrupted, and tried again later."""
+    longest_copy: float = 1800.0
+    """Seconds for one output, after which it is interrupted."""
+    fetched_again_for: timedelta = timedelta(minutes=15)
+    """How long an output that arrives damaged, or is not found, is fetched again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """What the engine reads to do its work: plain functions, one statement each. Nothing here changes a row."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
 from app.jobs.sql import PROVIDER_OF, ROUTED, STREAM_LENGTHS
-from app.jobs.states import HIGHEST_PRIORITY, SHELVED, MediaStatus
+from app.jobs.states import HIGHEST_PRIORITY, SHELVED, MediaEvent, MediaStatus
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
@@ -54,6 +55,10 @@ class _ExternalId(Row, frozen=True):
     external_id: str
 
 
+class _Age(Row, frozen=True):
+    age: timedelta | None
+
+
 class HeldMedia(Row, frozen=True):
     """A media item that a worker holds, with the fencing token of its claim."""
 
@@ -72,6 +77,11 @@ WHERE {ROUTED} AND m.id > $3 AND m.rank BETWEEN {SHELVED} AND {HIGHEST_PRIORITY}
 _TAKEN_PURCHASES: Final = f"""SELECT o.external_id FROM attempts a
 JOIN attempts o ON {PROVIDER_OF.format("o")} = {PROVIDER_OF.format("a")} AND o.external_id = ANY($2::text[])
 WHERE a.id = $1 AND o.id <> a.id"""
+
+_RETURNED_FOR: Final = f"""SELECT now() - min(h.at) AS age FROM media_history h
+WHERE h.media_id = $1 AND h.event = '{MediaEvent.RETURNED}' AND h.detail->>'reason' = $2
+    AND h.id > coalesce((SELECT max(r.id) FROM media_history r
+        WHERE r.media_id = $1 AND r.event = '{MediaEvent.RETRY_ASKED}'), 0)"""
 
 _CANCEL_REQUESTED: Final = f"""SELECT id, fence FROM media
 WHERE cancel_asked AND worker_id = $1 AND status = '{MediaStatus.PROCESSING}'"""
@@ -97,6 +107,12 @@ async def taken_purchases(db: DatabasePool, attempt_id: UUID, external_ids: Sequ
     """Which of these ids of the provider of an attempt belong to other attempts."""
     rows = await db.fetch_as(_ExternalId, _TAKEN_PURCHASES, attempt_id, list(external_ids))
     return {row.external_id for row in rows}
+
+
+async def returned_for(db: DatabasePool, media_id: UUID, reason: str) -> timedelta | None:
+    """How long ago it was first returned to its queue for a reason, since its owner's last retry; None: never."""
+    row = await db.fetchrow_as(_Age, _RETURNED_FOR, media_id, reason)
+    return None if row is None else row.age
 
 
 async def cancel_requests(db: DatabasePool, worker_id: UUID) -> list[HeldMedia]:

@@ -17,7 +17,11 @@ ProviderError
 ├── GenerationFailedError    YES      the provider accepted it and failed later
 │   ├── ContentStoppedError           moderation, after it was accepted
 │   └── SilentError                   the provider accepted it and never finished
-└── OutputError              YES      the result cannot be fetched or is invalid
+└── OutputError              YES      the result cannot be used; the owner's retry fetches it again
+    ├── SuspectOutputError            what arrived may not be what the provider has; it is fetched again by itself
+    │   ├── MissingOutputError        not found, or not allowed
+    │   └── UnconfirmedOutputError    not what something says that is usually a hash; accepted if it comes again
+    └── OutputGoneError               the provider no longer has it; the owner's retry buys a new one
 """
 
 from datetime import timedelta
@@ -162,7 +166,30 @@ class SilentError(GenerationFailedError):
 
 
 class OutputError(ProviderError):
-    """The provider's result is gone, broken, too large or of a type we do not accept."""
+    """The provider's result is broken, too large or of a type we do not accept, and would be so again."""
 
     code = "output_invalid"
     sent = Sent.YES
+
+
+class SuspectOutputError(OutputError):
+    """What arrived may not be what the provider has: cut off, or an error page. It is fetched again by itself."""
+
+    received: str | None = None
+    """The SHA-256 of what arrived, in hex; None: nothing did. The same again is no fault of the transport."""
+
+
+class MissingOutputError(SuspectOutputError):
+    """The output was not found, or access was denied; stores of files answer that for a while after they wrote one."""
+
+    code = "output_gone"
+
+
+class UnconfirmedOutputError(SuspectOutputError):
+    """It differs from something that is usually its hash; if the same bytes arrive again, they are accepted."""
+
+
+class OutputGoneError(OutputError):
+    """The provider no longer has the result."""
+
+    code = "output_gone"

@@ -242,7 +242,8 @@ class MediaGeneratorModel(ABC):
 
         Raises:
             NotReachedError, BusyError: Fetch it again later.
-            OutputError: It is permanently gone.
+            SuspectOutputError: It is missing or damaged now; a second fetch may bring it.
+            OutputError: It cannot be used; OutputGoneError: it is permanently gone.
         """
 
     async def cancel(self, reference: Reference) -> CancelAnswer:  # noqa: ARG002 - for providers without `cancel`

@@ -6,7 +6,6 @@ import urllib.request
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import obstore
@@ -21,10 +20,11 @@ from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableE
 if TYPE_CHECKING:
     from obstore.store import S3Config
 
-PART_BYTES: Final = 8 * 1024 * 1024
-"""Objects up to this size are written in one request, larger ones in parts of this size (S3 requires 5 MiB)."""
-CONCURRENT_PARTS: Final = 2
-"""Of one object, each in memory until it is written; with obstore's default of 12 each upload takes 100 MiB."""
+PART_BYTES: Final = 5 * 1024 * 1024
+"""Objects up to this size are written in one request, larger ones in parts of this size, which S3 requires."""
+CONCURRENT_PARTS: Final = 1
+"""Of one object: one part is collected while another is written, so each upload takes 10 to 15 MiB of memory. With
+obstore's default of 12 it would take 100 MiB."""
 CACHE_FOREVER: Final = "private, max-age=31536000, immutable"
 
 
@@ -132,8 +132,9 @@ def _status_of(method: str, url: str) -> int:
 
 
 async def _chained(start: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chain(start):
-        yield chunk
+    start.reverse()
+    while start:
+        yield start.pop()  # not kept: it would stay in memory until the last byte
     async for chunk in rest:
         yield chunk
 

@@ -8,8 +8,8 @@ The steps of a call:
    address is created, so nothing bypasses it: neither a number that skips resolution nor a second DNS answer.
 4. The connection and TLS are established. Until then every failure is a `NotSentError`.
 5. The request is sent once. **From here on** every failure is a `MaybeSentError`.
-6. The answer is read up to `most_bytes`. A connection is reused only after a complete answer; if a call ends in any
-   other way, cancellation included, its connection is closed.
+6. The answer is read up to `most_bytes`. A connection is reused only after a complete answer that nothing followed
+   (`connections.py`); if a call ends in any other way, cancellation included, its connection is closed.
 
 Certificates are always verified, against the system's store (SSL_CERT_FILE and SSL_CERT_DIR override it). Proxy
 variables and netrc files are ignored, and cookies are not kept.
@@ -47,8 +47,9 @@ from yarl import URL
 from app.core.http_client import protocol
 from app.core.http_client.address_guard import PublicOnly, public_socket
 from app.core.http_client.addresses import malformed
+from app.core.http_client.connections import KeptConnector, Response
 from app.core.http_client.failures import Phase, connection_lost, failure, timed_out
-from app.core.http_client.protocol import Answer, Request, Stream
+from app.core.http_client.protocol import Answer, Request, Stream, nothing_to_drop
 
 MOST_CONNECTIONS: Final = 10_000
 """For each of the four kinds of session; callers have limits of their own, this one bounds the damage of a bug."""
@@ -181,7 +182,7 @@ class HttpClient:
     def _open(self, *, guarded: bool, keep_alive: bool) -> ClientSession:
         if self._names is None:
             self._names = self._make_resolver()
-        connector = TCPConnector(
+        connector = (KeptConnector if keep_alive else TCPConnector)(
             resolver=PublicOnly(self._names) if guarded else self._names,
             socket_factory=public_socket if guarded else None,
             ssl=self._tls or True,  # aiohttp creates its own context once for each process
@@ -198,6 +199,7 @@ class HttpClient:
             auto_decompress=False,
             trust_env=False,
             timeout=NO_LIMIT,
+            response_class=Response,
             middlewares=(_once,),
             trace_configs=[_phases()],
         )
@@ -263,4 +265,5 @@ async def _exchange(session: ClientSession, url: URL, request: Request, phase: P
             body=bytes(body),
             truncated=truncated,
             seconds=monotonic() - phase.started,
+            drop_connection=response.drop_connection if isinstance(response, Response) else nothing_to_drop,
         )

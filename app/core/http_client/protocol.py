@@ -15,7 +15,7 @@ OutgoingError
     └── InvalidAnswerError      the answer is not HTTP
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, NoReturn, Protocol
@@ -36,9 +36,14 @@ class Request:
     """Bytes of the answer's body that are read; a longer one is truncated, and the connection closed."""
     keep_alive: bool = False
     """Whether a connection may be reused. Never for a billable request: on a connection that the server is just
-    closing it is lost, and nothing tells whether it was processed."""
+    closing it is lost, and nothing tells whether it was processed. And only for answers that tell what they are about:
+    one that a server sends twice may become the answer of the next request (`connections.py`)."""
     guarded: bool = True
     """Whether the connection must go to a public address. False is for addresses that the operator has set."""
+
+
+def nothing_to_drop() -> None:
+    """The connection of an answer that came on none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class Answer:
     """Whether there was more than `most_bytes`."""
     seconds: float
     """From the call to the end of the body."""
+    drop_connection: Callable[[], None] = field(default=nothing_to_drop, repr=False, compare=False)
+    """Never use the connection again on which it came: it was about something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,12 +25,14 @@ from typing import Final
 import structlog
 
 from app.core.database.pool import DatabasePool
+from app.jobs import queries
 from app.jobs.billing import attempt_cost, reported_cost
 from app.jobs.execution.failures import FailureHandler
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.execution.progress import ProgressReporter
 from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputsDelayedError
+from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import recording
 from app.jobs.notices import outputs_left_out
 from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
@@ -61,6 +63,9 @@ from app.media_generator.registry import Offer, Registry, UnknownModelError
 
 log = structlog.get_logger(__name__)
 
+COPY_DELAYED: Final = "copy_delayed"
+OUTPUT_SUSPECT: Final = "output_suspect"
+"""Why a job is returned to the queue with a purchase that has finished: the reasons in its history."""
 MOST_DEFECTS: Final = 5
 """Polls in a row that an adapter may fail at for no reason that it gives."""
 SHORTEST_WAIT: Final = 0.1
@@ -164,22 +169,31 @@ class JobExecutor:
         except _StoppedError as stopped:
             await self._record_stopped(job, provider, attempt, stopped.cost)
         except ProviderError as error:
-            await self._failures.handle(job, attempt, error)
+            await self._failures.handle(job, attempt, with_next_step(error))
             if not isinstance(error, GenerationFailedError):
                 # The raw answer of a result that was not fetched whole stays: it was paid for.
                 return
         except CopyDelayedError as error:
-            if attempt.age <= self._policy.silence.total_seconds():
+            if await self._may_copy_again(job, attempt, error):
                 # The claims so far count as attempts: nothing is submitted again.
-                raise JobMustWaitError("copy_delayed", self._policy.retry.backoff(job.claims)) from error
-            gone = OutputError(f"the result of {provider.name} could not be fetched in time")
-            await self._failures.handle(job, attempt, gone)
+                reason = COPY_DELAYED if error.suspect is None else OUTPUT_SUSPECT
+                raise JobMustWaitError(reason, self._policy.retry.backoff(job.claims)) from error
+            gone = error.suspect or OutputError(f"the result of {provider.name} could not be fetched in time")
+            await self._failures.handle(job, attempt, with_next_step(gone))
             return
         await adapter_calls.settled(provider, reference)
 
+    async def _may_copy_again(self, job: Job, attempt: OpenAttempt, delayed: CopyDelayedError) -> bool:
+        if attempt.age > self._policy.silence.total_seconds():
+            return False
+        if delayed.suspect is None:
+            return True
+        suspect_for = await queries.returned_for(self._db, job.lease.media_id, OUTPUT_SUSPECT)
+        return suspect_for is None or suspect_for < self._policy.limits.fetched_again_for
+
     async def _store(self, job: Job, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
         keys = ObjectKeys(job.lease.media_id, job.created_at, attempt.number)
-        files = await self._ingest.copy_all(offer.provider, succeeded.outputs, keys, offer.card.output_types)
+        files = await self._ingest.copy_all(offer, succeeded.outputs, keys, job.owner_id)
         cost = attempt_cost(offer.card, succeeded)
         warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
         await complete(self._db, Completion(job.lease, attempt.id, files, cost, warnings))

@@ -28,9 +28,10 @@ from app.jobs.execution.failures import as_json
 from app.jobs.execution.job import OpenAttempt, open_attempt
 from app.jobs.execution.reconciliation import MARGIN, find_purchase
 from app.jobs.inputs.references import file_places
+from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import counters, recording
 from app.jobs.notices import outputs_left_out
-from app.jobs.outputs.ingest import LONGEST_COPY, CopyDelayedError, ObjectKeys, OutputIngest
+from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
 from app.jobs.transitions import late_attempts
@@ -46,8 +47,8 @@ AT_ONCE: Final = 50
 """Attempts that one process checks at the same time."""
 PAUSE: Final = timedelta(seconds=5)
 """Between two checks of one attempt."""
-LONGEST_CHECK: Final = LONGEST_COPY + 300.0
-"""Seconds after which a check is cut off; it leaves time for the copy of a result."""
+MORE_THAN_A_COPY: Final = 300.0
+"""Seconds after which a check is cut off, besides those that the copy of a result may take."""
 MOST_UNFINISHED_CHECKS: Final = 2
 """Checks in a row of a poison suspect that may fail to finish; then it is abandoned, as it kills the workers."""
 
@@ -94,7 +95,7 @@ class LateResults:
             await self._abandon(attempt)
             return
         try:
-            async with asyncio.timeout(LONGEST_CHECK):
+            async with asyncio.timeout(self._policy.limits.longest_copy + MORE_THAN_A_COPY):
                 with tracing.span("follow up purchase", media_id=str(row.id), model=row.model):
                     await self._follow_up(row, attempt)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is a next check
@@ -166,11 +167,13 @@ class LateResults:
             return
         keys = ObjectKeys(row.id, row.created_at, attempt.number)
         try:
-            files = await self._ingest.copy_all(offer.provider, succeeded.outputs, keys, offer.card.output_types)
-        except CopyDelayedError:
+            files = await self._ingest.copy_all(offer, succeeded.outputs, keys, None)
+        except CopyDelayedError as error:
+            if error.suspect is not None and row.ended_for > self._policy.limits.fetched_again_for:
+                await self._fail(row, attempt, with_next_step(error.suspect))
             return
         except ProviderError as error:
-            await self._fail(row, attempt, error)
+            await self._fail(row, attempt, with_next_step(error))
             return
         warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
         if await late_attempts.store(self._db, LateResult(attempt.id, row.id, files, cost, warnings)):

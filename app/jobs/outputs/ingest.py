@@ -1,21 +1,23 @@
 """One output on its way from the provider into our store, chunk by chunk.
 
-1. The first bytes show type and pixel size; what is not accepted ends here, nothing is written.
-2. The stream passes through sha256 and the size limit into the store.
-3. The last bytes show whether it is complete; if not, the write is undone.
-4. Video and sound are probed (`probe.py`), if possible.
+1. A place: how many are copied at the same time, and in which order (`places.py`).
+2. The first bytes show type and pixel size; what is not accepted ends here, nothing is written.
+3. The stream passes through sha256 and the limits of size and speed (`received.py`) into the store.
+4. The last bytes show whether it is complete; if not, the write is undone.
+5. Video and sound are probed (`probe.py`), if possible.
+What may have been damaged on its way is fetched again at once: the same bytes again are what the provider has. If they
+differ, or nothing arrives, it is fetched again later.
 The object is written before its row in the database: a crash in between leaves an object under a key that the next
 worker writes again.
 """
 
 import asyncio
 import codecs
-import hashlib
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -24,25 +26,39 @@ import structlog
 from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
 from app.core.ids import new_id
 from app.core.telemetry import tracing
+from app.jobs.outputs.places import FairPlaces, Party
 from app.jobs.outputs.probe import OutputProbe
+from app.jobs.outputs.received import ReceivedOutput
 from app.jobs.policies import OutputLimits
 from app.jobs.transitions.completion import StoredFile
 from app.media_generator import adapter_calls
-from app.media_generator.errors import BusyError, GenerationFailedError, NotReachedError, OutputError
-from app.media_generator.media_generator_model import MediaGeneratorModel, Output
+from app.media_generator.errors import (
+    BusyError,
+    GenerationFailedError,
+    NotReachedError,
+    OutputError,
+    ProviderError,
+    SuspectOutputError,
+)
+from app.media_generator.media_generator_model import Output
+from app.media_generator.registry import Offer
 from app.storage.store import Store, StoreError
 
 log = structlog.get_logger(__name__)
 
-
-COPIES_AT_ONCE: Final = 16
-"""Outputs that one process copies at the same time; bounds its memory."""
-LONGEST_COPY: Final = 1_800.0
-"""Seconds for one output: a slow one must not hold up others forever."""
+HTML: Final = "text/html"
+_HTML_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+SECOND_FETCH: Final = 0.5
+"""Seconds until an output that seems damaged is fetched once more, to compare."""
 
 
 class CopyDelayedError(Exception):
-    """Provider or store are unavailable now; nothing is lost by trying again later."""
+    """Provider or store are unavailable now, or an output seems damaged; nothing is lost by trying again later."""
+
+    def __init__(self, suspect: SuspectOutputError | None = None) -> None:
+        super().__init__()
+        self.suspect = suspect
+        """What is wrong with what arrived; None: nothing that could be judged has arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +97,32 @@ class OutputIngest:
         self._store = store
         self._limits = limits
         self._prober = OutputProbe(store, limits.max_pixels)
-        self._slots = asyncio.Semaphore(COPIES_AT_ONCE)
+        self._network = FairPlaces(limits.copies)
+        self._here = FairPlaces(limits.copies)
 
     async def copy_all(
-        self, provider: MediaGeneratorModel, outputs: Sequence[Output], keys: ObjectKeys, types: Sequence[str] = ()
+        self, offer: Offer, outputs: Sequence[Output], keys: ObjectKeys, owner_id: UUID | None
     ) -> tuple[StoredFile, ...]:
         """Copy every output of a media item.
 
         Args:
-            provider: The one that made them.
+            offer: The model that made them.
             outputs: As the provider names them.
             keys: Where they are stored.
-            types: What the model's card declares; text is accepted only then.
+            owner_id: Whose they are, for a fair share of the places; None: nobody waits for them.
 
         Raises:
             GenerationFailedError: There is no output.
-            OutputError: The provider's bytes are not accepted, or not complete.
-            CopyDelayedError: Provider or store are unavailable now.
+            OutputError: The provider's bytes are not accepted.
+            CopyDelayedError: Provider or store are unavailable now, or the bytes are not complete.
         """
         if not outputs:
-            raise GenerationFailedError(f"{provider.name} finished without a result")
+            raise GenerationFailedError(f"{offer.provider.name} finished without a result")
         files: list[StoredFile] = []
         for index, output in enumerate(outputs):
             try:
-                async with self._slots, asyncio.timeout(LONGEST_COPY):
-                    with tracing.span("store output", index=index):
-                        target = OutputTarget(keys, index, tuple(types))
-                        file = await copy_output(provider, output, self._store, target, self._limits)
+                target = OutputTarget(keys, index, tuple(offer.card.output_types))
+                file = await self._copy(offer, output, target, owner_id)
             except (StoreError, NotReachedError, BusyError, TimeoutError) as error:
                 log.warning("copy_delayed", index=index, error=repr(error))
                 raise CopyDelayedError from error
@@ -115,85 +130,107 @@ class OutputIngest:
             files.append(await self._prober.probe(file))
         return tuple(files)
 
+    async def _copy(self, offer: Offer, output: Output, target: "OutputTarget", owner_id: UUID | None) -> StoredFile:
+        """Copy one output; what seems damaged is fetched twice."""
+        # What is computed on this machine, or lies in our own store, needs no place of the network's.
+        kept = offer.provider.capabilities.keeps_answers and "://" not in output.location
+        places = self._here if kept or offer.queue == "local" else self._network
+        seen = set[str]()
+        while True:
+            try:
+                # An owner's share is larger: one provider that drips must not stop what the owner has at others.
+                parties = Party(offer.provider.name), Party(owner_id, ratio=5)
+                async with places.place(*parties):
+                    async with asyncio.timeout(self._limits.longest_copy):
+                        with tracing.span("store output", index=target.index):
+                            return await self._copy_once(offer, output, target, seen)
+            except SuspectOutputError as error:
+                log.warning("output_suspect", index=target.index, code=error.code, message=error.message)
+                if error.received is not None and error.received in seen:
+                    raise OutputError(f"{error.message}; the same bytes came twice") from error
+                if seen:
+                    raise CopyDelayedError(error) from error
+                seen.add(error.received or "")
+            await asyncio.sleep(SECOND_FETCH)
 
-async def copy_output(
-    provider: MediaGeneratorModel, output: Output, store: Store, target: OutputTarget, limits: OutputLimits
-) -> StoredFile:
-    """Copy one output into the store.
+    async def _copy_once(
+        self, offer: Offer, output: Output, target: "OutputTarget", seen: Collection[str]
+    ) -> StoredFile:
+        """Copy one output into the store.
 
-    Raises:
-        OutputError: The provider's bytes are not accepted, or not complete.
-        NotReachedError, BusyError: The provider does not answer now.
-        StoreUnavailableError: The store does not.
-    """
-    async with aclosing(adapter_calls.chunks(provider, output)) as chunks:
-        head = [chunk async for chunk in _first(chunks, HEAD_BYTES)]
-        beginning = b"".join(head)
-        kind = _inspect(beginning, target.types, limits)
-        stream = _CheckedStream(kind, beginning, limits.max_bytes)
-        key = target.key(kind.extension)
-        await store.put(key, stream.chunks(head, chunks), kind.content_type)
-    return StoredFile(
-        id=new_id(),
-        index=target.index,
-        key=key,
-        media_type=kind.media_type,
-        bytes=stream.size,
-        width=kind.width,
-        height=kind.height,
-        sha256=stream.digest.hexdigest(),
-    )
-
-
-async def _first(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        yield chunk
-        size -= len(chunk)
-        if size <= 0:
-            return
+        Raises:
+            OutputError: The provider's bytes are not accepted, or not complete.
+            NotReachedError, BusyError: The provider does not answer now, or too slowly.
+            StoreUnavailableError: The store does not.
+        """
+        async with aclosing(adapter_calls.chunks(offer.provider, output)) as chunks:
+            received = ReceivedOutput(chunks, self._limits, seen)
+            head = await received.beginning(HEAD_BYTES)
+            try:
+                kind = _inspect(head, target.types, self._limits)
+            except NotMediaError as error:
+                message = f"the provider's result cannot be used: {error}"
+                raise await received.refused(message) from error
+            stream = _CheckedStream(kind, head, received)
+            key = target.key(kind.extension)
+            try:
+                await self._store.put(key, stream.chunks(), kind.content_type)
+            except StoreError:
+                # The store's client may wrap the error of its source.
+                if stream.error is not None:
+                    raise stream.error from None
+                raise
+        return StoredFile(
+            id=new_id(),
+            index=target.index,
+            key=key,
+            media_type=kind.media_type,
+            bytes=received.size,
+            width=kind.width,
+            height=kind.height,
+            sha256=received.sha256,
+        )
 
 
 def _inspect(head: bytes, types: Sequence[str], limits: OutputLimits) -> Kind:
-    try:
-        kind = inspect(head[:HEAD_BYTES], types)
-    except NotMediaError as error:
-        raise OutputError(f"the provider's result cannot be used: {error}") from error
+    kind = inspect(head[:HEAD_BYTES], types)
+    if kind.is_text and HTML not in types and _HTML_PAGE.match(head):
+        raise NotMediaError("it is an HTML page, such as servers send in place of an answer")
     if kind.width and kind.height and kind.width * kind.height > limits.max_pixels:
         raise OutputError(f"the provider's picture is {kind.width}x{kind.height}, more than {limits.max_pixels} pixels")
     return kind
 
 
 class _CheckedStream:
-    """Counts, hashes and checks the bytes that pass through."""
+    """Checks the bytes that pass through for the end that their format defines."""
 
-    def __init__(self, kind: Kind, head: bytes, max_bytes: int) -> None:
+    def __init__(self, kind: Kind, head: bytes, received: ReceivedOutput) -> None:
         self._kind = kind
-        self._max_bytes = max_bytes
+        self._received = received
         self._ending = EndDetector(kind, head)
-        self.digest = hashlib.sha256()
         self._text = codecs.getincrementaldecoder("utf-8")() if kind.is_text else None
+        self._fault = ""
+        self.error: ProviderError | None = None
+        """What ended the stream early."""
 
-    async def chunks(self, head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        for chunk in chain(head):
-            self._check(chunk)
-            yield chunk
-        async for chunk in rest:
-            self._check(chunk)
-            yield chunk
-        if not self._ending.is_complete:
-            raise OutputError(f"the provider's {self._kind.media_type} is cut off after {self.size} bytes")
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """All bytes; an error after the last one if they are not complete."""
+        try:
+            async for chunk in self._received.chunks():
+                self._ending.feed(chunk)
+                if self._text is not None and not self._fault:
+                    self._check_text(self._text, chunk)
+                yield chunk
+            if not self._ending.is_complete:
+                self._fault = f"the provider's {self._kind.media_type} is cut off after {self._received.size} bytes"
+            if self._fault:
+                raise await self._received.refused(self._fault)
+        except ProviderError as error:
+            self.error = error
+            raise
 
-    @property
-    def size(self) -> int:
-        return self._ending.size
-
-    def _check(self, chunk: bytes) -> None:
-        self._ending.feed(chunk)
-        if self.size > self._max_bytes:
-            raise OutputError(f"the provider's result is larger than {self._max_bytes} bytes")
-        self.digest.update(chunk)
-        if self._text is not None:
-            try:
-                self._text.decode(chunk)
-            except UnicodeDecodeError as error:
-                raise OutputError("the provider's result begins as text and is not text throughout") from error
+    def _check_text(self, text: codecs.IncrementalDecoder, chunk: bytes) -> None:
+        try:
+            text.decode(chunk)
+        except UnicodeDecodeError:
+            self._fault = "the provider's result begins as text and is not text throughout"

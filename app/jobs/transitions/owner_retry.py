@@ -17,14 +17,17 @@ from app.jobs.sql import (
 )
 from app.jobs.states import RESUMED, AttemptStatus, MediaEvent
 from app.jobs.transitions.base import Requeued, run
+from app.media_generator.errors import OutputError
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
-# A purchase whose result was not fetched is resumed, also if it was unknown then; other attempts are not followed up.
+# A purchase whose result was not fetched is resumed, also if it was unknown then, or if what was fetched was unusable;
+# other attempts are not followed up.
+_UNUSABLE: Final = f"a.status = '{AttemptStatus.FAILED}' AND a.error->>'code' = '{OutputError.code}'"
 _PURCHASED: Final = f"""(SELECT a.id FROM attempts a
-    WHERE a.media_id = m.id AND a.reference IS NOT NULL AND a.status IN ({OPEN_STATUSES}, '{AttemptStatus.UNKNOWN}')
-        AND {SAME_PROVIDER}
-    ORDER BY a.status = '{AttemptStatus.UNKNOWN}', a.number DESC LIMIT 1)"""
+    WHERE a.media_id = m.id AND a.reference IS NOT NULL
+        AND (a.status IN ({OPEN_STATUSES}, '{AttemptStatus.UNKNOWN}') OR ({_UNUSABLE})) AND {SAME_PROVIDER}
+    ORDER BY a.status = '{AttemptStatus.FAILED}', a.status = '{AttemptStatus.UNKNOWN}', a.number DESC LIMIT 1)"""
 _RETRY_REQUESTED: Final = f"""
 WITH moved AS (
     UPDATE media m SET {

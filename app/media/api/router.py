@@ -217,7 +217,10 @@ async def media(request: Request, media_id: UUID) -> Response:
     summary="Retry a failed media item",
 )
 async def retry(request: Request, media_id: UUID) -> Response:
-    """Starts a new attempt. After `outcome_unknown` it may be charged a second time."""
+    """Starts a new attempt. After `outcome_unknown` or `output_gone` it may be charged a second time.
+
+    After `output_invalid` the result that was bought is fetched again, without another purchase.
+    """
     dependencies = media_dependencies(request)
     row = await service.retry_media(dependencies.services, DEFAULT_OWNER_ID, media_id)
     headers = {"location": _status_path(request, row.job_id)}

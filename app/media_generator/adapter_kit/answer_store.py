@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from app.media_generator.accounts import RawAnswers
-from app.media_generator.errors import AnswerLostError, NotReachedError, OutputError
+from app.media_generator.adapter_kit.id_reader import IdReader
+from app.media_generator.errors import AnswerLostError, NotReachedError, OutputGoneError
 
 
 class AnswerTooLongError(AnswerLostError):
@@ -32,14 +33,19 @@ class AnswerStore:
         self._optional_vault = vault
         self._most_bytes = most_bytes
 
-    async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
+    async def keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes], *, external_id: str | None = None) -> str:
         """Store an answer and return its name. Errors raised by `chunks` pass through unchanged.
 
+        Args:
+            attempt_id: Whose answer it is.
+            chunks: The answer.
+            external_id: The `id` that it must have, unless it has none; None: any.
+
         Raises:
-            AnswerLostError: It is incomplete, or cannot be stored.
+            AnswerLostError: It is incomplete, about another purchase, or cannot be stored.
         """
         try:
-            return await self._vault.keep(attempt_id, self._checked_complete(chunks))
+            return await self._vault.keep(attempt_id, self._checked_complete(chunks, external_id))
         except OSError as error:
             message = f"{self._provider} answered, but the answer could not be stored: {error}"
             raise AnswerLostError(message) from error
@@ -68,7 +74,7 @@ class AnswerStore:
         """An answer, chunk by chunk.
 
         Raises:
-            OutputError: It is no longer stored.
+            OutputGoneError: It is no longer stored.
             NotReachedError: The store cannot be read at the moment.
         """
         with self._translated_errors():
@@ -90,23 +96,26 @@ class AnswerStore:
             raise RuntimeError(f"{self._provider} can execute jobs only in a process with a vault")
         return self._optional_vault
 
-    async def _checked_complete(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _checked_complete(self, chunks: AsyncIterator[bytes], external_id: str | None) -> AsyncIterator[bytes]:
         """The chunks, checked: an incomplete JSON object is an error even if the connection ended normally."""
-        size, end = 0, b""
+        size, end, reader = 0, b"", IdReader()
         async for chunk in chunks:
             yield chunk
+            reader.feed(chunk)
             size += len(chunk)
             end = chunk.rstrip()[-1:] or end
             if size > self._most_bytes:
                 raise AnswerTooLongError(f"the answer of {self._provider} is longer than {self._most_bytes} bytes")
         if end != b"}":
             raise AnswerLostError(f"the answer of {self._provider} is cut off after {size} bytes")
+        if None not in {external_id, reader.found} and reader.found != external_id:
+            raise AnswerLostError(f"{self._provider} answered about another purchase, {reader.found!r}")
 
     @contextmanager
     def _translated_errors(self) -> Generator[None]:
         try:
             yield
         except FileNotFoundError as error:
-            raise OutputError(f"the answer of {self._provider} is no longer stored") from error
+            raise OutputGoneError(f"the answer of {self._provider} is no longer stored") from error
         except OSError as error:
             raise NotReachedError(f"the answer of {self._provider} cannot be read at the moment: {error}") from error

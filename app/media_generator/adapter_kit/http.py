@@ -12,14 +12,17 @@ from urllib.parse import urljoin
 
 from app.core import clock
 from app.core.http_client.protocol import Answer, Http, NotSentError, OutgoingError, RefusedAddressError, Request
+from app.media_generator.adapter_kit.promised_hashes import PromisedHashes
 from app.media_generator.errors import (
     AnswerLostError,
     BusyError,
     CreditError,
     InputRefusedError,
+    MissingOutputError,
     ModelGoneError,
     NotReachedError,
     OutputError,
+    OutputGoneError,
     ProviderError,
     UnauthorizedError,
 )
@@ -117,21 +120,27 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 
 
 async def download(http: Http, request: Request, *, provider: str) -> AsyncGenerator[bytes]:
-    """The bytes of an output, chunk by chunk; redirects are followed.
+    """The bytes of an output, chunk by chunk; redirects are followed, each on a connection of its own.
 
     Only the request's own host gets its headers and may have a private address; redirects elsewhere go through the
-    address guard.
+    address guard. A body that is shorter than its Content-Length, or that differs from a hash in its headers, is an
+    error after its last chunk.
 
     Raises:
         NotReachedError, BusyError: Fetch it again later.
+        SuspectOutputError: It is missing or damaged now; a second fetch may bring it.
         OutputError: It is permanently gone, or its address is not allowed.
     """
+    request = replace(request, keep_alive=False)
     for _ in range(MAX_REDIRECTS + 1):
         try:
             async with http.stream(request) as answer:
                 if answer.status == HTTPStatus.OK:
+                    promised = PromisedHashes(answer.headers)
                     async for chunk in answer.chunks:
+                        promised.feed(chunk)
                         yield chunk
+                    promised.check(provider)
                     return
                 if answer.status not in _REDIRECTS:
                     raise _download_refusal(provider, answer.status, answer.headers)
@@ -150,4 +159,6 @@ def _download_refusal(provider: str, status: int, headers: Mapping[str, str]) ->
         return BusyError(f"{provider} answered {status} for a result", retry_after=retry_after(headers))
     if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return NotReachedError(f"{provider} answered {status} for a result")
-    return OutputError(f"{provider} answered {status} for a result: it is gone, or access is denied")
+    if status == HTTPStatus.GONE:
+        return OutputGoneError(f"{provider} no longer has the result")
+    return MissingOutputError(f"{provider} answered {status} for a result: it is gone, or access is denied")

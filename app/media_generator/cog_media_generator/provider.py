@@ -213,7 +213,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         """See the base class."""
         if is_url(output.location):
             ours = urlsplit(output.location)[:2] == urlsplit(self._server.base)[:2]
-            request = Request(method="GET", url=output.location, keep_alive=True, guarded=not ours)
+            request = Request(method="GET", url=output.location, guarded=not ours)
             async for chunk in download(self._http, request, provider=self.name):
                 yield chunk
             return
@@ -265,7 +265,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     async def _keep(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> str:
         try:
-            return await self._answers.keep(attempt_id, chunks)
+            return await self._answers.keep(attempt_id, chunks, external_id=str(attempt_id))
         except AnswerTooLongError as error:
             # It would be too long on every retry.
             failed = json.dumps({"status": "failed", "error": error.message}).encode()

@@ -73,5 +73,6 @@ class CogServer:
             raise NotReachedError(f"/openapi.json of {self._name} cannot be read: {error}") from error
 
     async def _ask(self, method: str, path: str) -> Answer:
-        request = Request(method=method, url=f"{self.base}{path}", keep_alive=True, guarded=False)
+        # Nothing in these answers says which request they belong to, so each has a connection of its own.
+        request = Request(method=method, url=f"{self.base}{path}", guarded=False)
         return await ask(self._http, request, provider=self._name)

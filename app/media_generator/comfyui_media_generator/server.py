@@ -70,6 +70,8 @@ class Server:
     async def history(self, external_id: str) -> dict[str, Any] | None:
         """The history entry of a finished job; None: it is not finished, or unknown."""
         found = await self._get(f"/history/{quote(external_id, safe='')}")
+        if found and external_id not in found:
+            raise NotReachedError(f"{self._name} answered about another job")
         return found.get(external_id)
 
     async def recent_history(self) -> dict[str, Any]:
@@ -79,6 +81,8 @@ class Server:
     async def queue_entry(self, job_id: str) -> QueueEntry | None:
         """The queue entry of a job, by its id or the attempt's; None: it is neither waiting nor running."""
         queue = await self._get("/queue")
+        if not {"queue_running", "queue_pending"} <= queue.keys():
+            raise NotReachedError(f"{self._name} did not answer with its queue")
         for item in queue["queue_running"]:
             if job_id in _ids(item):
                 return QueueEntry(str(item[1]), None)
@@ -143,7 +147,7 @@ class Server:
         content_type: str = "application/json",
         spending: bool = False,
     ) -> Answer:
-        request = self._request(method, path, body, content_type=content_type, keep_alive=not spending)
+        request = self._request(method, path, body, content_type=content_type)
         try:
             return await self._http.send(request)
         except OutgoingError as error:
@@ -156,8 +160,8 @@ class Server:
         body: bytes | None = None,
         *,
         content_type: str = "application/json",
-        keep_alive: bool = True,
     ) -> Request:
+        # Never on a kept connection: that a job is in no list cannot be told from the list of another call.
         return Request(
             method=method,
             url=self._base + path,
@@ -165,7 +169,6 @@ class Server:
             body=body,
             timeout=self._timeout,
             most_bytes=MAX_ANSWER_BYTES,
-            keep_alive=keep_alive,
             guarded=False,  # the operator configured the address
         )
 

@@ -1,12 +1,17 @@
-"""Builds parts of the queue's URLs."""
+"""Builds and reads parts of the queue's URLs."""
 
+import re
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from app.core.http_client.protocol import Answer
+from app.media_generator.adapter_kit.purchase_calls import member
 from app.media_generator.media_generator_model import Submission
 
 _NAMESPACES: Final = frozenset({"comfy", "workflows"})
 """Prefixes of model names that precede the owner."""
+_IN_URL: Final = re.compile(r"/requests/([^/?#]+)")
+_NAMED: Final = (member("request_id"), member("response_url"))
 
 
 def app_of(model: str) -> str:
@@ -21,3 +26,10 @@ def webhook(submission: Submission) -> str:
         return ""
     address = f"{submission.callback_url}?model={quote(submission.model, safe='')}"
     return f"?fal_webhook={quote(address, safe='')}"
+
+
+def request_of(answer: Answer) -> str | None:
+    """The request that a status is about, by its id or the URL of its result; None: it does not say."""
+    request_id, url = (read(answer) for read in _NAMED)
+    found = _IN_URL.search(url or "")
+    return request_id or (unquote(found[1]) if found is not None else None)

@@ -21,15 +21,17 @@ from app.core.http_client.protocol import Answer, OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings, ProviderSetup
 from app.media_generator.adapter_kit.http import ask, download, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.purchase_calls import ask_about
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.errors import (
     AnswerLostError,
     GenerationFailedError,
     NotReachedError,
     OutputError,
+    OutputGoneError,
 )
 from app.media_generator.fal_media_generator import errors, results, signature
-from app.media_generator.fal_media_generator.addresses import app_of, webhook
+from app.media_generator.fal_media_generator.addresses import app_of, request_of, webhook
 from app.media_generator.fal_media_generator.storage import Storage
 from app.media_generator.media_generator_model import (
     CancelAnswer,
@@ -149,7 +151,8 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
 
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class."""
-        answer = await self._ask("GET", reference, "/status?logs=1")
+        # Only statuses name their request; all other answers need connections of their own.
+        answer = await self._ask("GET", reference, "/status?logs=1", keep_alive=True)
         if answer.status not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
             raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
         try:
@@ -168,7 +171,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         """See the base class."""
         ours = urlsplit(output.location)[:2] == urlsplit(self._base_url)[:2]
         headers = self._headers if ours else {}
-        request = Request(method="GET", url=output.location, headers=headers, keep_alive=True, guarded=not ours)
+        request = Request(method="GET", url=output.location, headers=headers, guarded=not ours)
         async for chunk in download(self._http, request, provider=self.name):
             yield chunk
 
@@ -193,9 +196,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
 
     async def callback_keys(self) -> Sequence[str]:
         """See the base class."""
-        request = Request(
-            method="GET", url=self._settings.jwks_url, keep_alive=True, guarded=False, timeout=self._settings.timeout
-        )
+        request = Request(method="GET", url=self._settings.jwks_url, guarded=False, timeout=self._settings.timeout)
         answer = await ask(self._http, request, provider=self.name)
         if answer.status != HTTPStatus.OK:
             raise NotReachedError(f"{self.name} answered {answer.status} to the request for its keys")
@@ -216,11 +217,11 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             return None
         return Reference(queued.request_id, {"model": model})
 
-    async def _ask(self, method: str, reference: Reference, what: str) -> Answer:
+    async def _ask(self, method: str, reference: Reference, what: str, *, keep_alive: bool = False) -> Answer:
         """Call an endpoint of a purchase.
 
         Raises:
-            NotReachedError: There is no answer.
+            NotReachedError: There is no answer, or it is about another purchase.
         """
         app = quote(app_of(reference.data["model"]))
         request = Request(
@@ -229,10 +230,12 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             headers=self._headers,
             timeout=self._settings.timeout,
             most_bytes=MAX_RESULT_BYTES,
-            keep_alive=True,
+            keep_alive=keep_alive,
             guarded=False,
         )
-        return await ask(self._http, request, provider=self.name)
+        if not keep_alive:
+            return await ask(self._http, request, provider=self.name)
+        return await ask_about(reference.external_id, self._http, request, provider=self.name, subject=request_of)
 
     async def _result(self, reference: Reference, now: _Status, log: str | None) -> Outcome:
         answer = await self._ask("GET", reference, "")
@@ -263,7 +266,7 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         if from_model or now.error or now.error_type:
             return Failed(errors.failure(self.name, error if error.text else now))
         if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-            return Failed(OutputError(f"{self.name} no longer has the result"))
+            return Failed(OutputGoneError(f"{self.name} no longer has the result"))
         raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
 
     def _body(self, submission: Submission) -> dict[str, Any]:

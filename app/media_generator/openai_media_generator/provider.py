@@ -193,9 +193,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
     def _fetched(self, url: str) -> AsyncGenerator[bytes]:
         """Download a picture; the server's own URLs may be private and may require the key."""
         ours = urlsplit(url)[:2] == urlsplit(self._base_url)[:2]
-        request = Request(
-            method="GET", url=url, headers=self._headers if ours else {}, keep_alive=True, guarded=not ours
-        )
+        request = Request(method="GET", url=url, headers=self._headers if ours else {}, guarded=not ours)
         return download(self._http, request, provider=self.name)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from app.core.http_client.protocol import Answer, Http, OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings
 from app.media_generator.adapter_kit.http import REFUSALS, from_answer, from_outgoing
 from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.purchase_calls import ask_about
 from app.media_generator.errors import BusyError, NotReachedError, ProviderError
 from app.media_generator.replicate_media_generator.wire import wait_in_text
 
@@ -49,6 +51,16 @@ class Api:
         """Whether a URL belongs to this API, so that the token may be sent."""
         return urlsplit(url)[:2] == urlsplit(self.base)[:2]
 
+    async def about(self, prediction_id: str, method: str, what: str = "") -> Answer:
+        """Make a call about one prediction, whose answer is about it.
+
+        Raises:
+            ProviderError: There is no answer, or it is not a success.
+        """
+        request = self._request(method, f"{self.base}/predictions/{prediction_id}{what}", None, None)
+        answer = await ask_about(prediction_id, self._http, replace(request, keep_alive=True), provider=self._name)
+        return self._checked(answer, spending=False)
+
     async def call(
         self,
         method: str,
@@ -76,25 +88,32 @@ class Api:
         *,
         spending: bool = False,
     ) -> Answer:
-        """Make a call; a billable one is sent once, on its own connection.
+        """Make a call on a connection of its own; a billable one is sent once.
 
         Raises:
             ProviderError: There is no answer, or it is not a success.
         """
-        request = Request(
-            method=method,
-            url=url,
-            headers={**self.authorization, **(headers or {})},
-            body=body,
-            timeout=self._settings.submit_seconds if spending else self._settings.answer_seconds,
-            most_bytes=MAX_ANSWER_BYTES,
-            keep_alive=not spending,
-            guarded=False,
-        )
+        request = self._request(method, url, body, headers)
+        if spending:
+            request = replace(request, timeout=self._settings.submit_seconds)
         try:
             answer = await self._http.send(request)
         except OutgoingError as error:
             raise from_outgoing(self._name, error, spending=spending) from error
+        return self._checked(answer, spending=spending)
+
+    def _request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None) -> Request:
+        return Request(
+            method=method,
+            url=url,
+            headers={**self.authorization, **(headers or {})},
+            body=body,
+            timeout=self._settings.answer_seconds,
+            most_bytes=MAX_ANSWER_BYTES,
+            guarded=False,
+        )
+
+    def _checked(self, answer: Answer, *, spending: bool) -> Answer:
         if answer.status >= 300:  # noqa: PLR2004 - not a success
             raise self._refusal(answer, spending=spending)
         return answer

@@ -115,8 +115,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
         """See the base class; a prediction that was running is billed for that time."""
-        answer = await self._api.call("POST", f"/predictions/{reference.external_id}/cancel")
-        prediction = _prediction(answer)
+        prediction = _prediction(await self._api.about(reference.external_id, "POST", "/cancel"))
         if prediction.status in CANCELED:
             return CancelAnswer.CANCELED
         return CancelAnswer.REQUESTED if prediction.status in UNFINISHED else CancelAnswer.TOO_LATE
@@ -151,7 +150,6 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             url=output.location,
             headers=self._api.authorization if ours else {},
             timeout=self._settings.answer_seconds,
-            keep_alive=True,
             guarded=not ours,
         )
         async for chunk in download(self._http, request, provider=self.name):
@@ -217,7 +215,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         raise AnswerLostError("its list of predictions is too long to search")
 
     async def _get(self, reference: Reference) -> Prediction:
-        return _prediction(await self._api.call("GET", f"/predictions/{reference.external_id}"))
+        return _prediction(await self._api.about(reference.external_id, "GET"))
 
 
 def _reference(prediction: Prediction) -> Reference:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from app.media_generator.adapter_kit.cog_outputs import failure, files, progress
-from app.media_generator.errors import GenerationFailedError, OutputError
+from app.media_generator.errors import GenerationFailedError, OutputGoneError
 from app.media_generator.media_generator_model import (
     Canceled,
     Failed,
@@ -55,7 +55,7 @@ class Prediction(msgspec.Struct):
         if self.status != "succeeded":
             return Failed(GenerationFailedError(failure(self.error, self.status)))
         if self.data_removed:
-            return Failed(OutputError("Replicate has deleted the result: it keeps results for an hour"))
+            return Failed(OutputGoneError("Replicate has deleted the result: it keeps results for an hour"))
         outputs = tuple(Output(location) for location in files(self.output))
         return Succeeded(outputs, units=_units(self.metrics or {}, len(outputs)), log=log)
 

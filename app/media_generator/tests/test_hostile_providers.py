@@ -90,11 +90,9 @@ class StallingDownload(DummyMediaGeneratorModel):
             yield b"x"
 
 
-async def test_stalling_download_is_cut_off_and_repeated(client, working, monkeypatch):
-    monkeypatch.setattr("app.jobs.outputs.ingest.LONGEST_COPY", 2.0)
-    monkeypatch.setattr("app.jobs.outputs.ingest.COPIES_AT_ONCE", 1)
+async def test_stalling_download_is_cut_off_and_repeated(client, working):
     provider = StallingDownload()
-    await working(provider)
+    await working(provider, output_copy_seconds=2.0, output_copies=1)
 
     done = await client.until(await client.faulty())
 

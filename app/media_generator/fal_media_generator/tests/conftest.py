@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.core.http_client.client import HttpClient
 from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
+from fleek.testing import open_http
 from tests.providers.aimock import Aimock
 from tests.providers.fal import PROMPT, SOUND, VIDEO, AimockHttp, picture
 from tests.providers.server import Server, respond_with
@@ -13,9 +13,8 @@ from tests.providers.server import Server, respond_with
 
 @pytest.fixture
 async def http():
-    outgoing = HttpClient(allow_private_addresses=True)
-    yield outgoing
-    await outgoing.close()
+    async with open_http() as outgoing:
+        yield outgoing
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from app.media_generator.errors import (
     GenerationFailedError,
     NotReachedError,
     OutputError,
+    OutputGoneError,
     Sent,
 )
 from app.media_generator.fal_media_generator.results import files, progress
@@ -95,7 +96,7 @@ async def test_unreadable_result_is_polled_again(provider, server, page):
         (422, "odd", GenerationFailedError),
         (400, "odd", GenerationFailedError),
         (500, [{"msg": "out of memory", "type": "internal_server_error"}], GenerationFailedError),
-        (404, "gone", OutputError),
+        (404, "gone", OutputGoneError),
     ],
 )
 async def test_failure_in_the_result_is_reported_as_sent(provider, server, status, detail, kind):
