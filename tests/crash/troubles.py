@@ -1,0 +1,139 @@
+"""The troubles of a campaign, by name: each can be left out, so that what one of them breaks can be told from the rest."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+TIME_SCALE: Final = 1 / 20
+"""What the product and its providers call a minute lasts three seconds in a campaign; see `pace.py`."""
+CLOCK_OFF: Final = 120.0
+"""Seconds by which a provider's clock is off at most."""
+LONG_WAIT: Final = 360.0
+"""Seconds of Retry-After that no window of a look-up outlasts."""
+
+SUBMITS: Final[Mapping[str, float]] = {
+    "ok": 22,
+    "busy": 2,
+    "slow": 3,
+    "accept_then_drop": 3,
+    "accept_then_500": 1,
+    "accept_then_silence": 1,
+    "fail_late": 2,
+    "accept_then_503": 3,
+    "accept_then_garbage": 2,
+    "not_accepted_503": 1,
+    "not_accepted_drop": 3,
+    "long_wait": 2,
+}
+"""How a submission is treated, and how often each is drawn; the first seven are the everyday troubles."""
+EVERYDAY: Final = 7
+OUTPUTS: Final = ("output_cut", "output_html", "output_drips")
+"""How an output arrives the first time or two; afterwards it is whole."""
+CALLBACKS: Final = ("callback_lost", "callback_twice", "callback_late", "callback_replayed")
+ANSWERS: Final = ("answers_twice", "answers_garbage", "answers_503")
+"""What may happen to any answer that costs nothing."""
+OTHERS: Final = ("others_entries", "clock_off")
+"""Of a provider's list."""
+ORDERS: Final = ("equal_inputs",)
+WORKERS: Final = ("full_stdout", "closed_stdout", "stopped")
+"""Not of the provider: of the process that does the work."""
+
+ALL: Final = (*list(SUBMITS)[EVERYDAY:], *OUTPUTS, *CALLBACKS, *ANSWERS, *OTHERS, *ORDERS, *WORKERS)
+
+OUTPUT_SHARE: Final = 0.25
+CALLBACK_SHARE: Final = 0.6
+ANSWER_SHARE: Final = 0.2
+OTHERS_SHARE: Final = 0.3
+"""How often each of these groups is drawn."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of one submission."""
+
+    mode: str
+    delay: float
+    """Seconds until there is a result."""
+    accept_after: float
+    size: int
+    """Bytes of its picture."""
+    output: str = ""
+    """One of OUTPUTS; empty: it arrives whole."""
+    output_times: int = 1
+    """How often it does not."""
+    callback: str = ""
+    """One of CALLBACKS; empty: it comes once and at once."""
+
+    @classmethod
+    def planned(cls, plan: Mapping[str, Any]) -> "Fate":
+        """As the input of an order says."""
+        return cls(**{name: plan[name] for name in ("mode", "delay", "accept_after", "size", "output", "output_times")})
+
+
+@dataclass
+class Draw:
+    """Draws from those troubles that are wanted; counts what it has drawn."""
+
+    wanted: frozenset[str]
+    seed: str
+    longest: float = 3.0
+    """Seconds until there is a result, at most."""
+    drawn: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)
+
+    def among(self, names: Sequence[str], share: float) -> str:
+        """One of these if it is wanted; empty: none."""
+        if self._chance.random() >= share:
+            return ""
+        name = self._chance.choice(list(names))
+        return self._count(name) if name in self.wanted else ""
+
+    def mode(self) -> str:
+        """How a submission is treated."""
+        modes = {name: weight for name, weight in SUBMITS.items() if name not in ALL or name in self.wanted}
+        return self._count(self._chance.choices(list(modes), list(modes.values()))[0])
+
+    def fate(self) -> Fate:
+        """What becomes of the next submission."""
+        return Fate(
+            self.mode(),
+            delay=round(self._chance.uniform(0, self.longest), 2),
+            # Up to half a second longer than the adapter waits: the purchase comes after its caller has gone.
+            accept_after=round(self._chance.uniform(0.5, 2.5), 2),
+            size=self._chance.choice([2_000, 60_000, 200_000]),
+            output=self.among(OUTPUTS, OUTPUT_SHARE),
+            output_times=self._chance.randint(1, 2),
+            callback=self.among(CALLBACKS, CALLBACK_SHARE),
+        )
+
+    def uniform(self, least: float, most: float) -> float:
+        return self._chance.uniform(least, most)
+
+    def choice(self, among: Sequence[Any]) -> Any:
+        return self._chance.choice(among)
+
+    def clock_offset(self) -> float:
+        """Seconds that a provider's clock is ahead, in the time of a campaign."""
+        most = CLOCK_OFF * TIME_SCALE
+        return self._chance.uniform(-most, most) if "clock_off" in self.wanted else 0.0
+
+    def _count(self, name: str) -> str:
+        self.drawn[name] += 1
+        return name
+
+
+def chosen(only: Iterable[str], without: Iterable[str]) -> frozenset[str]:
+    """The troubles of a campaign.
+
+    Raises:
+        ValueError: There is no such trouble.
+    """
+    only, without = list(only), list(without)
+    unknown = {*only, *without} - {*ALL}
+    if unknown:
+        raise ValueError(f"no such trouble: {', '.join(sorted(unknown))}; there are: {', '.join(ALL)}")
+    return frozenset(only or ALL) - frozenset(without)
