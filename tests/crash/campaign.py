@@ -35,6 +35,8 @@ LEASES_STOPPED: Final = 3.0
 """How many leases that takes at most."""
 BROKEN_OUTPUT_SHARE: Final = 0.15
 """The share of workers whose output goes nowhere."""
+OUTPUT_LOST: Final = 120
+"""With what status Python ends when it cannot write out the last of its output."""
 EQUAL_SHARE: Final = 0.4
 """The share of orders that ask for exactly what the one before asks for."""
 STALL_SECONDS: Final = 120.0
@@ -170,7 +172,8 @@ class Campaign:
         """A place for a worker: whoever dies there is replaced at once."""
         while self._deaths < self.plan.deaths:
             point = self._chance.choice(WORKER_POINTS) if self._chance.random() < AT_A_POINT else None
-            worker = self.fleet.start_worker(point, after=self._chance.choice([1, 1, 1, 2, 3]), **self._output())
+            output = self._output()
+            worker = self.fleet.start_worker(point, after=self._chance.choice([1, 1, 1, 2, 3]), **output)
             await until(lambda worker=worker: worker.poll() is not None or worker.pid in self._registered)
             alone = self._chance.expovariate(1 / LIFETIME) if point is None else LONGEST_WAIT_AT_A_POINT
             await until(lambda worker=worker: worker.poll() is not None, seconds=alone)
@@ -180,7 +183,7 @@ class Campaign:
             if stopping:
                 worker.request_stop()
                 await until(lambda worker=worker: worker.poll() is not None, seconds=self._chance.random())
-            self._bury(worker, point, stopping=stopping)
+            self._bury(worker, point, stopping=stopping, ends={0, OUTPUT_LOST} if output else {0})
 
     def _output(self) -> dict[str, str]:
         """Where a worker's output goes."""
@@ -199,14 +202,14 @@ class Campaign:
         self.kills["worker, stopped and continued"] += 1
         await until(lambda: worker.poll() is not None, seconds=self._chance.expovariate(1 / LIFETIME))
 
-    def _bury(self, worker: ManagedProcess, point: str | None, *, stopping: bool) -> None:
+    def _bury(self, worker: ManagedProcess, point: str | None, *, stopping: bool, ends: set[int]) -> None:
         status = worker.poll()
         if status is None:
             kill(worker)
             self._count("worker, while it stopped" if stopping else "worker, at a random moment")
         elif status == -signal.SIGKILL and point is not None:
             self._count(f"worker, at {point}")
-        elif stopping and status == 0:
+        elif stopping and status in ends:
             self.stopped += 1
         else:
             self.oddities.append(f"a worker ended by itself with status {status}: {worker.log_tail(40)}")

@@ -1,4 +1,4 @@
-"""Faults put back into the running product, to see that a campaign catches them: a harness that cannot would prove nothing.
+"""Faults put back into the running product, to see that a campaign catches them: one that cannot would prove nothing.
 
 `python -m tests.crash --mutation NAME` runs a campaign in which every process of the fleet has the fault;
 `python -m tests.crash.mutations` runs one for each and fails if one is not caught.

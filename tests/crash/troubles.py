@@ -1,4 +1,4 @@
-"""The troubles of a campaign, by name: each can be left out, so that what one of them breaks can be told from the rest."""
+"""The troubles of a campaign, by name: each can be left out, so that what one breaks can be told from the rest."""
 
 import random
 from collections import Counter
@@ -119,7 +119,8 @@ class Draw:
     def clock_offset(self) -> float:
         """Seconds that a provider's clock is ahead, in the time of a campaign."""
         most = CLOCK_OFF * TIME_SCALE
-        return self._chance.uniform(-most, most) if "clock_off" in self.wanted else 0.0
+        off = random.Random(f"clock of {self.seed}")
+        return off.choice([-1, 1]) * off.uniform(most / 2, most) if "clock_off" in self.wanted else 0.0
 
     def _count(self, name: str) -> str:
         self.drawn[name] += 1

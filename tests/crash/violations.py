@@ -117,12 +117,15 @@ def _of(found: Found, media: Row) -> Iterator[tuple[str, str]]:
         yield "stuck", f"it is {end_of(media)}; {_named(found, media)}"
         return
     bought = found.purchases_of[media["id"]]
-    yield from _bought_twice(bought)
-    yield from _wrong_files(found, media)
-    yield from _thrown_away(found, media, bought)
-    yield from _wrong_end(found, media, bought)
-    for attempt in found.attempts_of[media["id"]]:
-        yield from _wrong_attempt(found, attempt)
+    causes = [
+        *_bought_twice(bought),
+        *_wrong_files(found, media),
+        *_thrown_away(found, media, bought),
+        *(told for attempt in found.attempts_of[media["id"]] for told in _wrong_attempt(found, attempt)),
+    ]
+    yield from causes
+    if not causes:
+        yield from _wrong_end(found, media, bought)
     succeeded = sum(one["status"] == "SUCCEEDED" for one in found.attempts_of[media["id"]])
     if succeeded != len(media["files"] or ()):
         yield "inconsistent", f"{succeeded} attempts succeeded, {len(media['files'] or ())} files"

@@ -122,7 +122,7 @@ class Answer:
         """
         found = json.loads(await self.read())
         if not isinstance(found, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is no object")  # noqa: TRY004 - as what cannot be read at all
         return found
 
 
