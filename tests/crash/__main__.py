@@ -131,6 +131,8 @@ def _print_table(campaign: Campaign, verdict: Verdict, books: dict[str, Any], en
         "troubles drawn by providers": sum(books["troubles"].values()),
         **{f"  {name}": count for name, count in sorted(books["troubles"].items())},
         "their clock is ahead by": f"{books['clock_offset']:.1f} s",
+        "unknown, as nobody can say": sum(verdict.unknown.values()),
+        **{f"  {why}": count for why, count in sorted(verdict.unknown.items())},
         **verdict.counts,
         "oddities of the harness": len(campaign.oddities),
         "media that a worker died with": len(took),
@@ -142,7 +144,7 @@ def _print_table(campaign: Campaign, verdict: Verdict, books: dict[str, Any], en
         "duration": f"{now - campaign.begun:.0f} s, of which {now - ended:.0f} s to finish",
     }
     for name, value in rows.items():
-        print(f"{name:<40}{value}")
+        print(f"{name:<60}{value}")
     for oddity in campaign.oddities[:STORIES]:
         print(oddity)
 

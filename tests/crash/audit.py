@@ -21,7 +21,7 @@ import httpx2
 
 from app.embedded.process import ManagedProcess
 from tests.crash.fleet import LOOK_SECONDS, PATIENCE_SECONDS, DatabaseAwayError, Fleet, until
-from tests.crash.violations import FINAL, KINDS, Found, Row, Violation, end_of, violations
+from tests.crash.violations import FINAL, KINDS, Found, Row, Violation, end_of, violations, why_unknown
 
 NOT_FINAL: Final = "SELECT id FROM media WHERE status NOT IN ('COMPLETED', 'ERROR', 'CANCELED')"
 AT_WORK: Final = """SELECT m.id, m.status, m.number_of_tries, m.next_run, a.status AS attempt
@@ -71,6 +71,8 @@ class Verdict:
     by_mode: Counter[str]
     """What was bought, by how the provider treated it."""
     violations: list[Violation]
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Why nobody could say what became of a purchase, where that is so."""
     recoveries: list[timedelta] = field(default_factory=list)
     """Of all media that a worker died with, from the quickest to the slowest."""
     slowest: str | None = None
@@ -100,6 +102,7 @@ class Verdict:
             "bought": self.bought,
             "by_mode": self.by_mode,
             "counts": self.counts,
+            "unknown": self.unknown,
             "violations": [one.as_json() for one in self.violations],
             "recoveries": [one.total_seconds() for one in self.recoveries],
         }
@@ -146,14 +149,16 @@ async def audit(fleet: Fleet, accepted: Iterable[str], *, prefix: str = "", samp
     recoveries = await fleet.fetch_surely(RECOVERIES, FINAL)
     completed = [one for one in media if one["status"] == "COMPLETED"]
     fetched = completed if sample is None else random.sample(completed, min(sample, len(completed)))
-    found = violations(Found(media, attempts, purchases), accepted)
+    found = Found(media, attempts, purchases)
+    unknown = [why_unknown(found, one) for one in media if one["code"] == "outcome_unknown"]
     ours = [one for one in purchases if one["attempt_id"]]
     return Verdict(
         accepted=len({*accepted}),
         ends=Counter(map(end_of, media)),
         bought=len(ours),
         by_mode=Counter(" ".join(filter(None, (one["provider"], one["mode"], one["output"]))) for one in ours),
-        violations=[*found, *await _unlike_their_rows(fleet, fetched)],
+        unknown=Counter(filter(None, unknown)),
+        violations=[*violations(found, accepted), *await _unlike_their_rows(fleet, fetched)],
         recoveries=[one["took"] for one in recoveries],
         slowest=str(recoveries[-1]["media_id"]) if recoveries else None,
     )

@@ -17,7 +17,7 @@ from app.embedded.engines import Engines
 from app.embedded.process import ManagedProcess
 from tests.crash.audit import Verdict, audit, rest
 from tests.crash.fleet import DatabaseAwayError, Fleet, eventually, kill, pace, until
-from tests.crash.orders import ALL_MODELS, Order, ask, change_mind, mixed
+from tests.crash.orders import ALL_MODELS, Order, ask, change_mind, mixed, retry
 from tests.crash.outages import away
 from tests.crash.points import API_POINTS, POINTS
 from tests.crash.troubles import ALL, TIME_SCALE
@@ -35,6 +35,11 @@ LEASES_STOPPED: Final = 3.0
 """How many leases that takes at most."""
 BROKEN_OUTPUT_SHARE: Final = 0.15
 """The share of workers whose output goes nowhere."""
+HOW_IT_ENDED: Final = """SELECT error->>'code' FROM media
+    WHERE id::text = $1 AND status IN ('COMPLETED', 'ERROR', 'CANCELED')"""
+RETRIED_WITHIN: Final = 30.0
+RETRY_LOOK_SECONDS: Final = 1.0
+"""How long the end of a job is waited for that its owner would retry, and between two looks at it."""
 OUTPUT_LOST: Final = 120
 """With what status Python ends when it cannot write out the last of its output."""
 EQUAL_SHARE: Final = 0.4
@@ -82,6 +87,8 @@ class Plan:
             "REPLICATE_API_TOKEN": TOKEN,
             "REPLICATE_SUBMIT_SECONDS": "2",
             "REPLICATE_ANSWER_SECONDS": "5",
+            "FAL_KEY": "id:secret",
+            "FAL_TIMEOUT": "2",
         }
 
 
@@ -255,6 +262,18 @@ class Campaign:
         if order.cancel_after is not None:
             await asyncio.sleep(order.cancel_after)
             await change_mind(self.fleet, media["id"])
+        elif order.retries:
+            await self._retry_what_failed(media["id"])
+
+    async def _retry_what_failed(self, media_id: str) -> None:
+        """Ask once more for what the provider itself reports as failed, and nothing else."""
+        with contextlib.suppress(AssertionError):
+            ((code,),) = await eventually(
+                lambda: self.fleet.fetch(HOW_IT_ENDED, media_id), seconds=RETRIED_WITHIN, pause=RETRY_LOOK_SECONDS
+            )
+            if code == "generation_failed":
+                await retry(self.fleet, media_id)
+                self.kills["job, retried by its owner"] += 1
 
     async def _break(self) -> None:
         """Break the rest of the system now and then, one thing at a time."""

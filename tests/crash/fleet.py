@@ -106,6 +106,8 @@ class Fleet:
             "CATALOGUE_FILE": str(CATALOGUE),
             "CALLBACK_URL": api,
             "REPLICATE_BASE_URL": f"{simulator_url}/v1",
+            "FAL_BASE_URL": f"{simulator_url}/queue",
+            "FAL_JWKS_URL": f"{simulator_url}/queue/keys",
             **pace(),
             **engines,
             "SIMULATOR_URL": simulator_url,
@@ -262,7 +264,11 @@ async def until(true: Callable[[], object], *, seconds: float = math.inf) -> boo
 
 
 async def eventually(
-    look: Callable[[], Awaitable[Any]], good: Callable[[Any], Any] = bool, *, seconds: float = PATIENCE_SECONDS
+    look: Callable[[], Awaitable[Any]],
+    good: Callable[[Any], Any] = bool,
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    pause: float = LOOK_SECONDS,
 ) -> Any:
     """What `look` answers, once it is `good`."""
     deadline = time.monotonic() + seconds
@@ -273,4 +279,4 @@ async def eventually(
             if good(seen):
                 return seen
         assert time.monotonic() < deadline, f"never came true in {seconds:.0f} s; last seen: {seen}"
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(pause)

@@ -16,11 +16,13 @@ ASK_AGAIN_SECONDS: Final = 0.1
 LISTED: Final = "replicate/black-forest-labs/flux-schnell"
 OWN_MODELS: Final[Mapping[str, float]] = {"sim/image": 12, "blind/image": 6, "route/image": 2}
 """How often each is asked for."""
-ALL_MODELS: Final[Mapping[str, float]] = {**OWN_MODELS, LISTED: 18, "route/listed": 4}
-"""Those of a campaign: half of the orders go to the product's own adapter of a provider that finds by its list."""
+ALL_MODELS: Final[Mapping[str, float]] = {**OWN_MODELS, LISTED: 18, "route/listed": 4, "fal/fal-ai/flux/schnell": 6}
+"""Those of a campaign: most orders go to the product's own adapters, above all of a provider that finds by its list."""
 
 ASK: Final = "/media/generate"
 RARELY: Final = 0.06
+RETRIED_SHARE: Final = 0.5
+"""Of orders, should they fail."""
 
 End = tuple[str, str | None]
 """A final status, and the code of its error."""
@@ -43,6 +45,8 @@ class Order:
     """Seconds it may take."""
     cancel_after: float | None = None
     """Seconds until its owner has changed his mind."""
+    retries: bool = False
+    """Its owner asks again if the provider reports that it failed."""
     key: str = ""
     """Unique: the request's Idempotency-Key; empty: the prompt, which then is."""
 
@@ -100,6 +104,7 @@ def mixed(
         priority=chance.randrange(10),
         deadline=round(chance.uniform(1, 6), 2) if chance.random() < rarely else None,
         cancel_after=round(chance.uniform(0, longest), 2) if chance.random() < rarely else None,
+        retries=chance.random() < RETRIED_SHARE,
     )
 
 
@@ -111,6 +116,11 @@ async def ask(fleet: Fleet, order: Order) -> dict[str, Any]:
 async def change_mind(fleet: Fleet, media_id: str) -> None:
     """Cancel until there is an answer; it may be too late."""
     await _insist(fleet, f"/media/{media_id}/cancel", {200, 202, 409})
+
+
+async def retry(fleet: Fleet, media_id: str) -> None:
+    """Ask once more for what has failed."""
+    await _insist(fleet, f"/media/{media_id}/retry", {200, 202, 409})
 
 
 async def _insist(fleet: Fleet, path: str, good: set[int], **request: Any) -> dict[str, Any]:

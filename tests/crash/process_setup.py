@@ -19,7 +19,10 @@ WINDOWS: Final = (
     "app.jobs.execution.late_results:PAUSE",
 )
 """Constants in seconds or as timedeltas that are long for a campaign."""
-ADAPTERS: Final = ("app.media_generator.replicate_media_generator.provider:ReplicateMediaGeneratorModel",)
+ADAPTERS: Final = (
+    "app.media_generator.replicate_media_generator.provider:ReplicateMediaGeneratorModel",
+    "app.media_generator.fal_media_generator.provider:FalMediaGeneratorModel",
+)
 """Whose `submit_timeout` is."""
 
 

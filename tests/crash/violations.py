@@ -156,13 +156,13 @@ def _thrown_away(found: Found, media: Row, bought: Sequence[Purchase]) -> Iterat
         return
     for one in bought:
         attempt = found.attempts_by_id.get(one["attempt_id"])
-        if one["state"] != "done" or (attempt is not None and not can_say(found, attempt, NEVER)):
+        if one["state"] != "done" or (attempt is not None and silence(found, attempt, NEVER)):
             continue
         yield "thrown away", f"{_bought(one)} is done, and the media is {end_of(media)}: {media['message']}"
 
 
 def _wrong_end(found: Found, media: Row, bought: Sequence[Purchase]) -> Iterator[tuple[str, str]]:
-    code, attempts = media["code"], found.attempts_of[media["id"]]
+    code = media["code"]
     if media["status"] == "COMPLETED":
         if len(media["files"] or ()) != 1:
             yield "inconsistent", f"it is COMPLETED with files {media['files']}"
@@ -172,8 +172,7 @@ def _wrong_end(found: Found, media: Row, bought: Sequence[Purchase]) -> Iterator
             yield "wrong end", "it is CANCELED, and nobody wanted that"
         return
     if code == "outcome_unknown":
-        last = max(attempts, key=lambda one: one["number"], default=None)
-        if last is None or can_say(found, last, last["finished_at"] or NEVER):
+        if not why_unknown(found, media):
             yield "unknown without need", f"{_named(found, media)}; {media['message']}"
         return
     reasons = {
@@ -182,6 +181,12 @@ def _wrong_end(found: Found, media: Row, bought: Sequence[Purchase]) -> Iterator
     }
     if not reasons.get(code):
         yield "wrong end", f"it is {end_of(media)}: {media['message']}; {_named(found, media)}"
+
+
+def why_unknown(found: Found, media: Row) -> str:
+    """Why nobody could say what became of the last attempt of a media item; empty: somebody could."""
+    last = max(found.attempts_of[media["id"]], key=lambda one: one["number"], default=None)
+    return "" if last is None else silence(found, last, last["finished_at"] or NEVER)
 
 
 def _wrong_attempt(found: Found, attempt: Row) -> Iterator[tuple[str, str]]:
@@ -211,8 +216,8 @@ def _unaccounted(found: Found) -> list[Violation]:
     ]
 
 
-def can_say(found: Found, attempt: Row, at: datetime) -> bool:
-    """Whether an attempt's provider could say at that time what became of it.
+def silence(found: Found, attempt: Row, at: datetime) -> str:
+    """Why an attempt's provider could not say at that time what became of it; empty: it could.
 
     Args:
         found: Everything.
@@ -221,22 +226,27 @@ def can_say(found: Found, attempt: Row, at: datetime) -> bool:
     """
     provider = attempt["model"].partition("/")[0]
     if provider == "blind":
-        return False
+        return "blind: it cannot be asked"
     if provider == "sim":
-        media = found.media_by_id[attempt["media_id"]]
-        return bool(msgspec.json.decode(media["input"]).get("findable", True))
+        given = msgspec.json.decode(found.media_by_id[attempt["media_id"]]["input"])
+        return "" if given.get("findable", True) else "sim: it answers that nobody can say"
     own = found.bought_by.get(attempt["id"])
     if own is not None and own["told_at"] is not None and datetime.fromtimestamp(own["told_at"], UTC) < at:
-        return True
+        return ""
+    if provider == "fal":
+        return "fal: it cannot be asked, and has not called back"
     candidates = [one for one in found.purchases if _may_be(found, attempt, one, at)]
-    if own is None:
-        return not candidates
-    return candidates == [own] and not any(_is_rival(found, attempt, one, at) for one in found.attempts)
+    others = [one for one in candidates if one is not own]
+    rivals = [one for one in found.attempts if _is_rival(found, attempt, one, at)]
+    # What was not bought is only hidden by what looks like it; what was, also by those that may have bought it.
+    if others or (own is not None and rivals):
+        return "replicate: equal inputs, not all of them accounted for"
+    return ""
 
 
 def _may_be(found: Found, attempt: Row, one: Purchase, at: datetime) -> bool:
     """Whether a purchase looks as if it were this attempt's, to somebody who has only the list."""
-    if one["provider"] != "replicate" or one["source"] == "web":
+    if one["provider"] != attempt["model"].partition("/")[0] or one["source"] == "web":
         return False
     bought_at = datetime.fromtimestamp(one["bought_at"], UTC)
     if not attempt["created_at"] - BEFORE <= bought_at <= attempt["created_at"] + AFTER:

@@ -10,8 +10,10 @@ import socket
 
 from aiohttp import web
 
-from tests.crash.simulator import own, replicate
+from tests.crash.simulator import own
 from tests.crash.simulator.books import Books
+from tests.crash.simulator.fal import Fal
+from tests.crash.simulator.replicate import Replicate
 from tests.crash.troubles import Draw
 
 
@@ -24,7 +26,10 @@ def make_app(draw: Draw) -> web.Application:
     app = web.Application(client_max_size=10**8)
     app[own.BOOKS] = Books(draw)
     app.add_routes([*own.routes(), web.get("/stats", stats)])
-    replicate.install(app)
+    books = app[own.BOOKS]
+    replicate, fal = Replicate(books), Fal(books)
+    app.middlewares.append(replicate.guard)
+    app.add_routes([*replicate.routes(), *fal.routes()])
     return app
 
 

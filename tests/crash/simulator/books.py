@@ -107,8 +107,6 @@ class Books:
         self.calls: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         """How often, by what was refused."""
-        self.addresses: list[str] = []
-        """Every callback address that was ever given, also by creates that were refused."""
         self._numbers = itertools.count(1)
 
     def buy(self, provider: str, **what: Any) -> Purchase:

@@ -47,8 +47,9 @@ def say_again(request: web.Request, response: web.Response, *, after: float) -> 
     transport = request.transport
     if transport is None or not isinstance(response.body, bytes):
         return
-    head = f"HTTP/1.1 {response.status} {response.reason}\r\nContent-Type: application/json\r\n"
-    raw = f"{head}Content-Length: {len(response.body)}\r\n\r\n".encode() + response.body
+    given = {**response.headers, "Content-Length": str(len(response.body))}
+    lines = [f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {value}" for name, value in given.items())]
+    raw = "\r\n".join([*lines, "", ""]).encode() + response.body
 
     def send() -> None:
         if not transport.is_closing():
