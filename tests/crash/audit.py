@@ -24,13 +24,13 @@ from tests.crash.fleet import LOOK_SECONDS, PATIENCE_SECONDS, DatabaseAwayError,
 from tests.crash.violations import FINAL, KINDS, Found, Row, Violation, end_of, violations, why_unknown
 
 NOT_FINAL: Final = "SELECT id FROM media WHERE status NOT IN ('COMPLETED', 'ERROR', 'CANCELED')"
-AT_WORK: Final = """SELECT m.id, m.status, m.number_of_tries, m.next_run, a.status AS attempt
-FROM media m LEFT JOIN attempts a ON a.media_id = m.id AND a.status = 'SUBMITTED'
-WHERE starts_with(m.prompt, $1) AND (m.status NOT IN ('COMPLETED', 'ERROR', 'CANCELED') OR a.id IS NOT NULL)
-ORDER BY m.id"""
-LOOKED_AT: Final = """SELECT a.id, a.status, a.external_id FROM attempts a JOIN media m ON m.id = a.media_id
-WHERE starts_with(m.prompt, $1) AND a.look_at IS NOT NULL AND a.model NOT LIKE 'blind/%' ORDER BY a.id"""
-"""Attempts that are followed up although their media has ended, where that may lead anywhere."""
+AT_WORK: Final = f"""SELECT m.id, m.status, m.number_of_tries, m.next_run FROM media m
+WHERE starts_with(m.prompt, $1) AND m.id IN ({NOT_FINAL}) ORDER BY m.id"""
+FOLLOWED: Final = """SELECT a.id, a.status, a.external_id, a.look_at IS NOT NULL AS is_followed
+FROM attempts a JOIN media m ON m.id = a.media_id
+WHERE starts_with(m.prompt, $1) AND m.status IN ('COMPLETED', 'ERROR', 'CANCELED') AND (a.status = 'SUBMITTED'
+    OR $2 AND a.look_at IS NOT NULL AND a.model NOT LIKE 'blind/%') ORDER BY a.id"""
+"""Attempts that are open although their media has ended; with `$2` also those whose purchase is looked up."""
 
 MEDIA: Final = """SELECT m.id::text AS id, m.prompt, m.model, m.status, m.input::text AS input,
     m.error->>'code' AS code, m.error->>'message' AS message, m.metadata->>'key' AS key,
@@ -115,18 +115,19 @@ async def rest(fleet: Fleet, *, prefix: str = "", seconds: float = PATIENCE_SECO
         fleet: It works on them.
         prefix: Of the prompts that matter.
         seconds: How long at most nothing may change.
-        aftercare: Wait also for those that look up what was unknown when its media ended.
+        aftercare: Wait also for those that look up what was unknown when its media ended; for what has ended only as
+            long as that may still change anything.
     """
     seen, since = None, time.monotonic()
     while True:
         with contextlib.suppress(DatabaseAwayError):
             working = await fleet.fetch(AT_WORK, prefix)
-            followed = await fleet.fetch(LOOKED_AT, prefix) if aftercare else []
+            followed = await fleet.fetch(FOLLOWED, prefix, aftercare)
             if not working and not followed:
                 return
             if (working, followed) != seen:
                 seen, since = (working, followed), time.monotonic()
-            if time.monotonic() - since > (seconds if working else min(seconds, QUIET_SECONDS)):
+            if time.monotonic() - since > (seconds if working or not aftercare else QUIET_SECONDS):
                 return
         if time.monotonic() - since > max(seconds, PATIENCE_SECONDS):
             return

@@ -201,12 +201,12 @@ class Campaign:
 
     async def _suspend(self, worker: ManagedProcess) -> None:
         """Stop a worker for up to three leases, and let it live on for a moment."""
-        if worker.poll() is not None:
-            return
-        os.kill(worker.pid, signal.SIGSTOP)
-        await asyncio.sleep(self._chance.uniform(0, LEASES_STOPPED * float(pace()["LEASE_SECONDS"])))
-        os.kill(worker.pid, signal.SIGCONT)
-        self.kills["worker, stopped and continued"] += 1
+        # It may die at its point at this very moment.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGSTOP)
+            await asyncio.sleep(self._chance.uniform(0, LEASES_STOPPED * float(pace()["LEASE_SECONDS"])))
+            os.kill(worker.pid, signal.SIGCONT)
+            self.kills["worker, stopped and continued"] += 1
         await until(lambda: worker.poll() is not None, seconds=self._chance.expovariate(1 / LIFETIME))
 
     def _bury(self, worker: ManagedProcess, point: str | None, *, stopping: bool, ends: set[int]) -> None:

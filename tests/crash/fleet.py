@@ -249,7 +249,8 @@ class Fleet:
 def kill(process: ManagedProcess) -> None:
     """End it without a warning, and wait until it is gone."""
     if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
     process.stop()
 
 

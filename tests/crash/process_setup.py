@@ -10,6 +10,8 @@ from datetime import timedelta
 from pkgutil import resolve_name
 from typing import Any, Final
 
+from celery.signals import worker_ready
+
 from tests.crash import mutations, points
 
 WINDOWS: Final = (
@@ -32,7 +34,9 @@ def arrange(environment: Mapping[str, str]) -> None:
         scale_time(float(scale))
     if (name := environment.get("CRASH_MUTATION")) is not None:
         mutations.MUTATIONS[name].put_back()
-    break_stdout(environment.get("CRASH_STDOUT", ""))
+    if (how := environment.get("CRASH_STDOUT")) is not None:
+        # Not before Celery has printed its banner: without that it does not begin.
+        worker_ready.connect(lambda **_: break_stdout(how), weak=False)
     points.arm(environment)
 
 
@@ -59,10 +63,8 @@ def break_stdout(how: str) -> None:
     """Let whatever is printed or logged from here on fail.
 
     Args:
-        how: `full_stdout`: there is no space; `closed_stdout`: nobody reads the pipe; empty: it is well.
+        how: `full_stdout`: there is no space; `closed_stdout`: nobody reads the pipe.
     """
-    if not how:
-        return
     if how == "full_stdout":
         broken = os.open("/dev/full", os.O_WRONLY)
     else:
