@@ -22,8 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 from app.core.database.migrations import ROOT
 from app.embedded.engines import Engines
@@ -80,6 +83,8 @@ async def _run(given: argparse.Namespace, engines: Engines, folder: Path) -> int
     if given.mutation is not None:
         environment["CRASH_MUTATION"] = given.mutation
     _prepare(environment)
+    if given.mutation is not None:
+        await _take_out(environment["DATABASE_URL"], MUTATIONS[given.mutation].sql)
     print(f"seed {plan.seed}: {plan.jobs} jobs, {plan.deaths} kills, {plan.workers} workers at a time", flush=True)
     async with Fleet(environment, folder, simulator=plan.simulator) as fleet:
         campaign = Campaign(fleet, plan, engines)
@@ -102,6 +107,15 @@ def _prepare(environment: dict[str, str]) -> None:
         subprocess.run(
             [sys.executable, "-m", *module], cwd=ROOT, env={"PATH": os.environ["PATH"], **environment}, check=True
         )
+
+
+async def _take_out(dsn: str, statements: Sequence[str]) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 async def _tell(campaign: Campaign) -> None:

@@ -7,7 +7,9 @@
 # ruff: noqa: T201 - what it found is what it prints
 
 import argparse
+import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,8 @@ class Mutation:
     """Those that bring it to light, beside the everyday ones."""
     caught_as: frozenset[str]
     """Kinds of violations, one of which must be found."""
+    sql: Sequence[str] = ()
+    """What is taken out of the migrated database first."""
 
 
 def _patch(place: str, wrap: Callable[[Any], Any]) -> None:
@@ -39,6 +43,12 @@ def _patch(place: str, wrap: Callable[[Any], Any]) -> None:
     owner, _, name = place.rpartition(".") if ":" in place and "." in place.partition(":")[2] else place.rpartition(":")
     found = resolve_name(owner)
     setattr(found, name, wrap(getattr(found, name)))
+
+
+def _patch_if_there(place: str, wrap: Callable[[Any], Any]) -> None:
+    """The same for what came with the remedy: without it, the fault is there as it is."""
+    with contextlib.suppress(AttributeError, ImportError):
+        _patch(place, wrap)
 
 
 def media_time() -> None:
@@ -76,18 +86,79 @@ def busy_means_not_sent() -> None:
         _patch(f"{place}:from_answer", from_answer)
 
 
+def answers_mixed() -> None:
+    """Kept connections are reused whatever has arrived on them, and an answer may be about anything."""
+    client = resolve_name("app.core.http_client.client")
+    client.KeptConnector = resolve_name("aiohttp").TCPConnector
+
+    def ask_about(_real: Any) -> Any:
+        ask = resolve_name("app.media_generator.adapter_kit.http").ask
+
+        async def asked(_external_id: str, http: Any, request: Any, *, provider: str, subject: Any = None) -> Any:
+            return await ask(http, replace(request, keep_alive=True), provider=provider)
+
+        return asked
+
+    for name in ("adapter_kit.purchase_calls", "replicate_media_generator.provider", "fal_media_generator.provider"):
+        _patch_if_there(f"app.media_generator.{name}:ask_about", ask_about)
+
+
+def shared_purchases() -> None:
+    """Any number of attempts may adopt the same purchase, also a failed one, and callbacks bind wherever they come."""
+
+    async def none_are_taken(*_args: Any) -> set[str]:
+        return set()
+
+    attempt = resolve_name("app.jobs.transitions.attempt")
+    attempt._PURCHASE = re.sub(r" AND NOT EXISTS .*?\n(?=RETURNING)", "\n", attempt._PURCHASE, flags=re.DOTALL)
+    _patch_if_there("app.jobs.queries:taken_purchases", lambda _: none_are_taken)
+
+
+def truncated_is_final() -> None:
+    """What arrives damaged once is not fetched again."""
+
+    def may_copy_again(real: Any) -> Any:
+        @wraps(real)
+        async def wrapped(self: Any, job: Any, attempt: Any, delayed: Any) -> bool:
+            return delayed.suspect is None and await real(self, job, attempt, delayed)
+
+        return wrapped
+
+    _patch_if_there("app.jobs.execution.executor:JobExecutor._may_copy_again", may_copy_again)
+
+
+BOUGHT_AGAIN: Final = frozenset({"bought twice", "booked as not sent"})
 MUTATIONS: Final[dict[str, Mutation]] = {
     "media_time": Mutation(
         "a look-up begins at the time of the media (point 1)",
         media_time,
-        ("long_wait", "not_accepted_drop"),
-        frozenset({"bought twice", "booked as not sent"}),
+        ("long_wait", "webhook_untold", "callback_lost"),
+        BOUGHT_AGAIN,
+    ),
+    "answers_mixed": Mutation(
+        "a second answer on a kept connection becomes the next one's (point 2)",
+        answers_mixed,
+        ("answers_twice",),
+        frozenset({"wrong file", "thrown away", "wrong end"}),
+    ),
+    "shared_purchases": Mutation(
+        "a purchase may have several owners (point 3)",
+        shared_purchases,
+        ("equal_inputs", "webhook_untold", "callback_lost", "not_accepted_drop"),
+        frozenset({"wrong purchase", "wrong file"}),
+        sql=("DROP INDEX IF EXISTS uq_attempts_purchase",),
     ),
     "503_not_sent": Mutation(
         "503 counts as not sent (point 4)",
         busy_means_not_sent,
-        ("accept_then_503",),
-        frozenset({"bought twice", "booked as not sent"}),
+        ("accept_then_503", "callback_lost"),
+        BOUGHT_AGAIN,
+    ),
+    "truncated_is_final": Mutation(
+        "a truncated download is final (point 5)",
+        truncated_is_final,
+        ("output_cut", "output_html"),
+        frozenset({"thrown away"}),
     ),
 }
 

@@ -4,6 +4,7 @@ The product knows nothing of it: its constants and functions are replaced from o
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +22,9 @@ WINDOWS: Final = (
     "app.jobs.execution.late_results:PAUSE",
 )
 """Constants in seconds or as timedeltas that are long for a campaign."""
+STATEMENTS: Final = ("app.jobs.transitions.attempt:_PURCHASE",)
+"""SQL in which intervals of minutes are."""
+MINUTES: Final = re.compile(r"interval '(\d+) minutes'")
 ADAPTERS: Final = (
     "app.media_generator.replicate_media_generator.provider:ReplicateMediaGeneratorModel",
     "app.media_generator.fal_media_generator.provider:FalMediaGeneratorModel",
@@ -46,6 +50,13 @@ def scale_time(scale: float) -> None:
         module, constant = name.split(":")
         owner = resolve_name(module)
         setattr(owner, constant, _scaled(getattr(owner, constant), scale))
+    for name in STATEMENTS:
+        module, constant = name.split(":")
+        owner = resolve_name(module)
+        shortened = MINUTES.sub(
+            lambda found: f"interval '{int(found[1]) * 60 * scale} seconds'", getattr(owner, constant)
+        )
+        setattr(owner, constant, shortened)
     for name in ADAPTERS:
         adapter = resolve_name(name)
         limit = adapter.capabilities.submit_timeout

@@ -22,11 +22,13 @@ def an_attempt(media, *, number=1, status="UNKNOWN", sent="UNKNOWN", external_id
     return {**names, **times, "status": status, "sent": sent, "external_id": external_id, "prompt": media["prompt"]}
 
 
-def a_purchase(attempt, *, source="api", state="done", told_at=None, after=0.5, media="a lighthouse", name="r1"):
+def a_purchase(
+    attempt, *, source="api", state="done", told_at=None, tells=False, after=0.5, media="a lighthouse", name="r1"
+):
     bought_at = (NOW + timedelta(seconds=after)).timestamp()
     truth = {"id": name, "attempt_id": attempt and attempt["id"], "media": media, "sha256": f"bytes of {name}"}
     how = {"mode": "accept_then_drop", "output": "", "callback": "", "provider": "replicate", "source": source}
-    return {**truth, **how, "bought_at": bought_at, "state": state, "told_at": told_at}
+    return {**truth, **how, "bought_at": bought_at, "state": state, "told_at": told_at, "tells_webhook": tells}
 
 
 def test_a_purchase_that_looks_like_no_other_can_be_found():
@@ -78,6 +80,15 @@ def test_whoever_was_called_back_in_time_knew():
     attempt = an_attempt(media)
     called_back = a_purchase(attempt, told_at=(NOW + timedelta(seconds=1)).timestamp())
     found = Found([media, other], [attempt, an_attempt(other)], [called_back])
+
+    assert why_unknown(found, media) == ""
+
+
+@pytest.mark.parametrize("bought", [True, False])
+def test_a_list_that_tells_callback_addresses_tells_equal_orders_apart(bought):
+    media, other = a_media("m1"), a_media("m2")
+    attempt, rival = an_attempt(media), an_attempt(other)
+    found = Found([media, other], [attempt, rival], [a_purchase(attempt if bought else rival, tells=True)])
 
     assert why_unknown(found, media) == ""
 

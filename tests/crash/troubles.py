@@ -34,8 +34,8 @@ OUTPUTS: Final = ("output_cut", "output_html", "output_drips")
 CALLBACKS: Final = ("callback_lost", "callback_twice", "callback_late", "callback_replayed")
 ANSWERS: Final = ("answers_twice", "answers_garbage", "answers_503")
 """What may happen to any answer that costs nothing."""
-OTHERS: Final = ("others_entries", "clock_off")
-"""Of a provider's list."""
+OTHERS: Final = ("others_entries", "clock_off", "webhook_untold")
+"""Of a provider's list: whose it also is, when, and that an entry does not tell the callback URL that it came with."""
 ORDERS: Final = ("equal_inputs",)
 WORKERS: Final = ("full_stdout", "closed_stdout", "stopped")
 """Not of the provider: of the process that does the work."""
@@ -46,6 +46,7 @@ OUTPUT_SHARE: Final = 0.25
 CALLBACK_SHARE: Final = 0.6
 ANSWER_SHARE: Final = 0.2
 OTHERS_SHARE: Final = 0.3
+UNTOLD_SHARE: Final = 0.6
 """How often each of these groups is drawn."""
 
 
@@ -65,6 +66,8 @@ class Fate:
     """How often it does not."""
     callback: str = ""
     """One of CALLBACKS; empty: it comes once and at once."""
+    tells_webhook: bool = True
+    """Whether it tells the callback URL with which it was bought, where its provider does such a thing."""
 
     @classmethod
     def planned(cls, plan: Mapping[str, Any]) -> "Fate":
@@ -108,6 +111,7 @@ class Draw:
             output=self.among(OUTPUTS, OUTPUT_SHARE),
             output_times=self._chance.randint(1, 2),
             callback=self.among(CALLBACKS, CALLBACK_SHARE),
+            tells_webhook=not self.among(("webhook_untold",), UNTOLD_SHARE),
         )
 
     def uniform(self, least: float, most: float) -> float:

@@ -235,6 +235,10 @@ def silence(found: Found, attempt: Row, at: datetime) -> str:
         return ""
     if provider == "fal":
         return "fal: it cannot be asked, and has not called back"
+    if own is not None and own["tells_webhook"]:
+        return ""
+    if own is not None and own["state"] in {"failed", "canceled"}:
+        return "replicate: it has failed, and cannot be told from what failed for others"
     candidates = [one for one in found.purchases if _may_be(found, attempt, one, at)]
     others = [one for one in candidates if one is not own]
     rivals = [one for one in found.attempts if _is_rival(found, attempt, one, at)]
@@ -247,6 +251,8 @@ def silence(found: Found, attempt: Row, at: datetime) -> str:
 def _may_be(found: Found, attempt: Row, one: Purchase, at: datetime) -> bool:
     """Whether a purchase looks as if it were this attempt's, to somebody who has only the list."""
     if one["provider"] != attempt["model"].partition("/")[0] or one["source"] == "web":
+        return False
+    if one["tells_webhook"] and one["attempt_id"] != attempt["id"]:
         return False
     bought_at = datetime.fromtimestamp(one["bought_at"], UTC)
     if not attempt["created_at"] - BEFORE <= bought_at <= attempt["created_at"] + AFTER:

@@ -87,6 +87,7 @@ class Purchase:
             "mode": self.fate.mode,
             "output": self.fate.output,
             "callback": self.fate.callback,
+            "tells_webhook": bool(self.callback_url) and self.fate.tells_webhook,
             "input": self.given,
             "source": self.source,
             "bought_at": self.bought_at,

@@ -106,8 +106,10 @@ class Replicate(Service):
             "logs": "",
             "error": "it failed, as drawn" if state == FAILED else None,
             "status": STATUS[state],
-            "created_at": self._created(bought).isoformat().replace("+00:00", "Z"),
+            "created_at": self._at(bought.bought_at),
+            "completed_at": None if state == RUNNING else self._at(bought.bought_at + bought.fate.delay),
             "data_removed": False,
+            **({"webhook": bought.callback_url} if bought.callback_url and bought.fate.tells_webhook else {}),
             "source": bought.source,
             "metrics": {"predict_time": 1.25} if state == DONE else {},
             "urls": {"get": base, "cancel": f"{base}/cancel"},
@@ -132,6 +134,10 @@ class Replicate(Service):
 
     def _created(self, bought: Purchase) -> datetime:
         return datetime.fromtimestamp(bought.bought_at + self.books.clock_offset, UTC)
+
+    def _at(self, seconds: float) -> str:
+        """A time as its API writes it, by its own clock."""
+        return datetime.fromtimestamp(seconds + self.books.clock_offset, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _at(given: str | None) -> datetime | None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import re
 import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
@@ -106,7 +107,8 @@ class Service:
         await asyncio.sleep(fate.delay + 0.01 + (LATE_SECONDS if fate.callback == "callback_late" else 0))
         others = [one for one in self._addresses[-NEIGHBOURS:] if one != bought.callback_url]
         if fate.callback == "callback_replayed" and others:
-            await self._call(self.draw.choice(others), bought, origin)
+            url = self.draw.choice(others)
+            await self._call(url if self.draw.choice([True, False]) else without_secret(url), bought, origin)
         for _ in range(2 if fate.callback == "callback_twice" else 1):
             status = await self._call(bought.callback_url, bought, origin)
             bought.told.append(status)
@@ -127,6 +129,11 @@ class Service:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def without_secret(url: str) -> str:
+    """A callback address as somebody would guess it who has seen only ids."""
+    return re.sub(r"(/media/callbacks/[^/]+/[0-9a-f-]{36})/[^?]+", r"\1", url)
 
 
 def origin_of(request: web.Request) -> str:
