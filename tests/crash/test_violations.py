@@ -22,13 +22,12 @@ def an_attempt(media, *, number=1, status="UNKNOWN", sent="UNKNOWN", external_id
     return {**names, **times, "status": status, "sent": sent, "external_id": external_id, "prompt": media["prompt"]}
 
 
-def a_purchase(
-    attempt, *, source="api", state="done", told_at=None, tells=False, after=0.5, media="a lighthouse", name="r1"
-):
+def a_purchase(attempt, *, after=0.5, media="a lighthouse", name="r1", **how):
     bought_at = (NOW + timedelta(seconds=after)).timestamp()
     truth = {"id": name, "attempt_id": attempt and attempt["id"], "media": media, "sha256": f"bytes of {name}"}
-    how = {"mode": "accept_then_drop", "output": "", "callback": "", "provider": "replicate", "source": source}
-    return {**truth, **how, "bought_at": bought_at, "state": state, "told_at": told_at, "tells_webhook": tells}
+    mode = {"mode": "accept_then_drop", "output": "", "callback": "", "provider": "replicate", "source": "api"}
+    told = {"state": "done", "told_at": None, "tells_webhook": False}
+    return {**truth, **mode, "bought_at": bought_at, **told, **how}
 
 
 def test_a_purchase_that_looks_like_no_other_can_be_found():
@@ -88,7 +87,7 @@ def test_whoever_was_called_back_in_time_knew():
 def test_a_list_that_tells_callback_addresses_tells_equal_orders_apart(bought):
     media, other = a_media("m1"), a_media("m2")
     attempt, rival = an_attempt(media), an_attempt(other)
-    found = Found([media, other], [attempt, rival], [a_purchase(attempt if bought else rival, tells=True)])
+    found = Found([media, other], [attempt, rival], [a_purchase(attempt if bought else rival, tells_webhook=True)])
 
     assert why_unknown(found, media) == ""
 

@@ -235,17 +235,19 @@ def silence(found: Found, attempt: Row, at: datetime) -> str:
         return ""
     if provider == "fal":
         return "fal: it cannot be asked, and has not called back"
+    return _silence_of_a_list(found, attempt, own, at)
+
+
+def _silence_of_a_list(found: Found, attempt: Row, own: Purchase | None, at: datetime) -> str:
+    """The same for a provider that has only a list of what was bought."""
     if own is not None and own["tells_webhook"]:
         return ""
     if own is not None and own["state"] in {"failed", "canceled"}:
         return "replicate: it has failed, and cannot be told from what failed for others"
-    candidates = [one for one in found.purchases if _may_be(found, attempt, one, at)]
-    others = [one for one in candidates if one is not own]
+    others = [one for one in found.purchases if one is not own and _may_be(found, attempt, one, at)]
     rivals = [one for one in found.attempts if _is_rival(found, attempt, one, at)]
     # What was not bought is only hidden by what looks like it; what was, also by those that may have bought it.
-    if others or (own is not None and rivals):
-        return "replicate: equal inputs, not all of them accounted for"
-    return ""
+    return "replicate: equal inputs, not all of them accounted for" if others or (own and rivals) else ""
 
 
 def _may_be(found: Found, attempt: Row, one: Purchase, at: datetime) -> bool:
