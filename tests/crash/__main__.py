@@ -34,7 +34,7 @@ from tests.crash.audit import NOT_FINAL, Verdict, story
 from tests.crash.campaign import Campaign, Plan
 from tests.crash.fleet import Fleet
 from tests.crash.mutations import MUTATIONS
-from tests.crash.troubles import ALL, chosen
+from tests.crash.troubles import ALL, SUBMITS, chosen
 
 STORIES = 5
 """Culprits whose whole history is printed."""
@@ -66,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="of every choice")
     parser.add_argument("--only", action="append", default=[], choices=ALL, help="a trouble; all others are left out")
     parser.add_argument("--without", action="append", default=[], choices=ALL, help="a trouble that is left out")
+    parser.add_argument("--often", action="append", default=[], choices=SUBMITS, help="a treatment that is frequent")
     parser.add_argument("--mutation", choices=MUTATIONS, help="a fault that is put back into the product")
     parser.add_argument("--report", type=Path, help="where everything that was found is written, as JSON")
     parser.add_argument("--keep", action="store_true", help="leave logs and data behind")
@@ -74,7 +75,8 @@ def _arguments() -> argparse.Namespace:
 
 def _plan(given: argparse.Namespace) -> Plan:
     troubles = chosen(given.only, given.without)
-    return Plan(jobs=given.jobs, deaths=given.kills, workers=given.workers, seed=given.seed, troubles=troubles)
+    how = {"troubles": troubles, "often": frozenset(given.often)}
+    return Plan(jobs=given.jobs, deaths=given.kills, workers=given.workers, seed=given.seed, **how)
 
 
 async def _run(given: argparse.Namespace, engines: Engines, folder: Path) -> int:

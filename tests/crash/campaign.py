@@ -71,12 +71,15 @@ class Plan:
     seed: int
     longest_delay: float = 3.0
     troubles: frozenset[str] = frozenset(ALL)
+    often: frozenset[str] = frozenset()
+    """How submissions are treated most of the time."""
     models: Mapping[str, float] = field(default_factory=lambda: ALL_MODELS)
 
     @property
     def simulator(self) -> Sequence[str]:
         """The options of the simulator."""
-        return ("--seed", str(self.seed), "--troubles", ",".join(sorted(self.troubles)))
+        names = ("--troubles", ",".join(sorted(self.troubles)), "--often", ",".join(sorted(self.often)))
+        return ("--seed", str(self.seed), *names)
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -34,6 +34,8 @@ class Mutation:
     """Those that bring it to light, beside the everyday ones."""
     caught_as: frozenset[str]
     """Kinds of violations, one of which must be found."""
+    often: Sequence[str] = ()
+    """How submissions are treated most of the time."""
     sql: Sequence[str] = ()
     """What is taken out of the migrated database first."""
 
@@ -49,6 +51,18 @@ def _patch_if_there(place: str, wrap: Callable[[Any], Any]) -> None:
     """The same for what came with the remedy: without it, the fault is there as it is."""
     with contextlib.suppress(AttributeError, ImportError):
         _patch(place, wrap)
+
+
+def _patch_everywhere(place: str, wrap: Callable[[Any], Any]) -> None:
+    """The same for a function of the adapter kit, which adapters import by its name."""
+    with contextlib.suppress(AttributeError, ImportError):
+        real = resolve_name(place)
+        for adapter in ("replicate_media_generator", "fal_media_generator"):
+            resolve_name(f"app.media_generator.{adapter}.provider")
+        fault, name = wrap(real), place.partition(":")[2]
+        for module in list(sys.modules.values()):
+            if getattr(module, name, None) is real:
+                setattr(module, name, fault)
 
 
 def media_time() -> None:
@@ -78,12 +92,7 @@ def busy_means_not_sent() -> None:
 
         return wrapped
 
-    for place in (
-        "app.media_generator.adapter_kit.http",
-        "app.media_generator.replicate_media_generator.api",
-        "app.media_generator.fal_media_generator.errors",
-    ):
-        _patch(f"{place}:from_answer", from_answer)
+    _patch_everywhere("app.media_generator.adapter_kit.http:from_answer", from_answer)
 
 
 def answers_mixed() -> None:
@@ -99,8 +108,7 @@ def answers_mixed() -> None:
 
         return asked
 
-    for name in ("adapter_kit.purchase_calls", "replicate_media_generator.provider", "fal_media_generator.provider"):
-        _patch_if_there(f"app.media_generator.{name}:ask_about", ask_about)
+    _patch_everywhere("app.media_generator.adapter_kit.purchase_calls:ask_about", ask_about)
 
 
 def shared_purchases() -> None:
@@ -134,6 +142,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         media_time,
         ("long_wait", "webhook_untold", "callback_lost"),
         BOUGHT_AGAIN,
+        often=("long_wait", "accept_then_drop"),
     ),
     "answers_mixed": Mutation(
         "a second answer on a kept connection becomes the next one's (point 2)",
@@ -146,6 +155,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         shared_purchases,
         ("equal_inputs", "webhook_untold", "callback_lost", "not_accepted_drop"),
         frozenset({"wrong purchase", "wrong file"}),
+        often=("accept_then_drop", "not_accepted_drop"),
         sql=("DROP INDEX IF EXISTS uq_attempts_purchase",),
     ),
     "503_not_sent": Mutation(
@@ -153,6 +163,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         busy_means_not_sent,
         ("accept_then_503", "callback_lost"),
         BOUGHT_AGAIN,
+        often=("accept_then_503",),
     ),
     "truncated_is_final": Mutation(
         "a truncated download is final (point 5)",
@@ -181,7 +192,7 @@ def _is_caught(name: str, given: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory(prefix="fleek-mutation-") as folder:
         report = Path(folder, "report.json")
         options = [f"--{option}={getattr(given, option)}" for option in ("jobs", "kills", "seed")]
-        only = [f"--only={trouble}" for trouble in mutation.troubles]
+        only = [f"--only={one}" for one in mutation.troubles] + [f"--often={one}" for one in mutation.often]
         command = [sys.executable, "-m", "tests.crash", f"--mutation={name}", f"--report={report}", *options, *only]
         ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         if not report.exists():

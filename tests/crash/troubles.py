@@ -46,6 +46,7 @@ OUTPUT_SHARE: Final = 0.25
 CALLBACK_SHARE: Final = 0.6
 ANSWER_SHARE: Final = 0.2
 OTHERS_SHARE: Final = 0.3
+OFTEN: Final = 8
 UNTOLD_SHARE: Final = 0.6
 """How often each of these groups is drawn."""
 
@@ -83,6 +84,8 @@ class Draw:
     seed: str
     longest: float = 3.0
     """Seconds until there is a result, at most."""
+    often: frozenset[str] = frozenset()
+    """Those of SUBMITS that are drawn OFTEN times as often."""
     drawn: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -90,14 +93,18 @@ class Draw:
 
     def among(self, names: Sequence[str], share: float) -> str:
         """One of these if it is wanted; empty: none."""
-        if self._chance.random() >= share:
-            return ""
-        name = self._chance.choice(list(names))
-        return self._count(name) if name in self.wanted else ""
+        wanted = [name for name in names if name in self.wanted]
+        # Drawn in any case, so that a seed gives the same with more and with fewer troubles as far as it can.
+        happens, which = self._chance.random() < share, self._chance.random()
+        return self._count(wanted[int(which * len(wanted))]) if happens and wanted else ""
 
     def mode(self) -> str:
         """How a submission is treated."""
-        modes = {name: weight for name, weight in SUBMITS.items() if name not in ALL or name in self.wanted}
+        modes = {
+            name: weight * (OFTEN if name in self.often else 1)
+            for name, weight in SUBMITS.items()
+            if name not in ALL or name in self.wanted
+        }
         return self._count(self._chance.choices(list(modes), list(modes.values()))[0])
 
     def fate(self) -> Fate:

@@ -45,8 +45,10 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="a socket to listen on; without it, a port that is free")
     parser.add_argument("--seed", default="0", help="of everything that is drawn")
     parser.add_argument("--troubles", default="", help="what may be drawn, with commas between")
+    parser.add_argument("--often", default="", help="which of these often")
     given = parser.parse_args()
-    draw = Draw(frozenset(filter(None, given.troubles.split(","))), given.seed)
+    wanted, often = (frozenset(filter(None, names.split(","))) for names in (given.troubles, given.often))
+    draw = Draw(wanted, given.seed, often=often)
     fd = given.fd
     with socket.socket(fileno=fd) if fd is not None else socket.create_server(("127.0.0.1", 0)) as listening:
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)  # noqa: T201 - where it is found
