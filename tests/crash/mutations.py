@@ -178,9 +178,10 @@ def main() -> int:
     """Run a campaign for each; 0: all are caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.mutations", description=__doc__)
     parser.add_argument("names", nargs="*", default=list(MUTATIONS), help="mutations; none: all of them")
-    parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-control", action="store_true", help="do not run the same campaigns without the fault")
     given = parser.parse_args()
     missed = [name for name in given.names if not _is_caught(name, given)]
     print("all are caught" if not missed else f"not caught: {', '.join(missed)}")
@@ -188,20 +189,30 @@ def main() -> int:
 
 
 def _is_caught(name: str, given: argparse.Namespace) -> bool:
+    """Whether the violations of a fault are found with it, and not without it."""
+    mutation = MUTATIONS[name]
+    found = {True: _violations(name, given, is_there=True)}
+    if not given.no_control:
+        found[False] = _violations(name, given, is_there=False)
+    caught = all(bool(mutation.caught_as & {*counts}) == is_there for is_there, counts in found.items())
+    control = f", without it {found[False]}" if False in found else ""
+    print(f"{name}: {'caught' if caught else 'NOT caught'} ({mutation.what}): {found[True]}{control}", flush=True)
+    return caught
+
+
+def _violations(name: str, given: argparse.Namespace, *, is_there: bool) -> dict[str, int]:
+    """How many a campaign finds, by kind, without those of which there are none."""
     mutation = MUTATIONS[name]
     with tempfile.TemporaryDirectory(prefix="fleek-mutation-") as folder:
         report = Path(folder, "report.json")
         options = [f"--{option}={getattr(given, option)}" for option in ("jobs", "kills", "seed")]
-        only = [f"--only={one}" for one in mutation.troubles] + [f"--often={one}" for one in mutation.often]
-        command = [sys.executable, "-m", "tests.crash", f"--mutation={name}", f"--report={report}", *options, *only]
+        options += [f"--only={one}" for one in mutation.troubles] + [f"--often={one}" for one in mutation.often]
+        options += [f"--mutation={name}"] if is_there else []
+        command = [sys.executable, "-m", "tests.crash", f"--report={report}", *options]
         ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         if not report.exists():
-            print(ended.stdout, ended.stderr, sep="\n")
-            return False
-        counts = {kind: times for kind, times in json.loads(report.read_text())["counts"].items() if times}
-    caught = bool(mutation.caught_as & {*counts})
-    print(f"{name}: {'caught' if caught else 'NOT caught'} ({mutation.what}): {counts}", flush=True)
-    return caught
+            raise RuntimeError(f"the campaign made no report: {ended.stdout}{ended.stderr}")
+        return {kind: times for kind, times in json.loads(report.read_text())["counts"].items() if times}
 
 
 if __name__ == "__main__":
