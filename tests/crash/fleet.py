@@ -188,7 +188,7 @@ class Fleet:
         try:
             async with asyncio.timeout(LOOK_TAKES_AT_MOST):
                 return await self._looks.fetch(query, *arguments)
-        except (asyncpg.SyntaxOrAccessError, asyncpg.DataError):
+        except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
             raise
         except Exception as error:
             # asyncpg has many: InternalClientError is none of its own base classes.
