@@ -34,7 +34,7 @@ from tests.crash.audit import NOT_FINAL, Verdict, story
 from tests.crash.campaign import Campaign, Plan
 from tests.crash.fleet import Fleet
 from tests.crash.mutations import MUTATIONS
-from tests.crash.troubles import ALL, SUBMITS, chosen
+from tests.crash.troubles import ALL, BEYOND, SUBMITS, chosen
 
 STORIES = 5
 """Culprits whose whole history is printed."""
@@ -60,12 +60,13 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
+    names = (*ALL, *BEYOND)
     parser.add_argument("--jobs", type=int, default=1000, help="media to ask for")
     parser.add_argument("--kills", type=int, default=1000, help="workers to kill")
     parser.add_argument("--workers", type=int, default=4, help="workers at a time")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="of every choice")
-    parser.add_argument("--only", action="append", default=[], choices=ALL, help="a trouble; all others are left out")
-    parser.add_argument("--without", action="append", default=[], choices=ALL, help="a trouble that is left out")
+    parser.add_argument("--only", action="append", default=[], choices=names, help="a trouble; all others are left out")
+    parser.add_argument("--without", action="append", default=[], choices=names, help="a trouble that is left out")
     parser.add_argument("--often", action="append", default=[], choices=SUBMITS, help="a treatment that is frequent")
     parser.add_argument("--mutation", choices=MUTATIONS, help="a fault that is put back into the product")
     parser.add_argument("--report", type=Path, help="where everything that was found is written, as JSON")

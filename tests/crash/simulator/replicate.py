@@ -26,6 +26,7 @@ class Replicate(Service):
     """Its API."""
 
     provider = "replicate"
+    tells_webhooks = True
 
     def routes(self) -> list[web.RouteDef]:
         return [

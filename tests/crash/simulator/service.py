@@ -30,6 +30,8 @@ class Service:
     """
 
     provider: str
+    tells_webhooks = False
+    """Whether what it says of a purchase may hold the callback address that it came with."""
 
     def __init__(self, books: Books) -> None:
         self.books = books
@@ -106,9 +108,11 @@ class Service:
             return
         await asyncio.sleep(fate.delay + 0.01 + (LATE_SECONDS if fate.callback == "callback_late" else 0))
         others = [one for one in self._addresses[-NEIGHBOURS:] if one != bought.callback_url]
-        if fate.callback == "callback_replayed" and others:
+        if fate.callback in {"callback_replayed", "callback_crossed"} and others:
             url = self.draw.choice(others)
-            await self._call(url if self.draw.choice([True, False]) else without_secret(url), bought, origin)
+            says_for_which = self.tells_webhooks and fate.tells_webhook
+            with_secret = fate.callback == "callback_crossed" or (says_for_which and self.draw.choice([True, False]))
+            await self._call(url if with_secret else without_secret(url), bought, origin)
         for _ in range(2 if fate.callback == "callback_twice" else 1):
             status = await self._call(bought.callback_url, bought, origin)
             bought.told.append(status)
