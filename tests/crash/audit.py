@@ -1,9 +1,4 @@
-"""The audit: the database, the provider's books and the bucket, held against each other.
-
-- lost: accepted (answered with 202), and not in the database;
-- stuck: in the database, and not final when the patience was over;
-- bought twice: a media item for which the provider was paid more than once, by the provider's own count;
-- faults: whatever else does not agree.
+"""The audit: the database, the providers' books and the bucket, held against each other; see `violations.py`.
 
 Recovery, by the database's clock, from `media_history` alone: from the last time that a worker claimed a media item and
 then died with it (the `claimed` before its last `returned` with the reason `worker_gone`) to its final state. So it
@@ -11,35 +6,38 @@ holds what that worker still did, the silence that its lease allows, the next wo
 """
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-import asyncpg
-import msgspec
+import httpx2
 
 from app.embedded.process import ManagedProcess
-from tests.crash.fleet import LOOK_SECONDS, PATIENCE_SECONDS, Fleet, until
-from tests.crash.orders import CANCELED, DEADLINE, HELD, may_end
+from tests.crash.fleet import LOOK_SECONDS, PATIENCE_SECONDS, DatabaseAwayError, Fleet, until
+from tests.crash.violations import FINAL, KINDS, Found, Row, Violation, end_of, violations, why_unknown
 
-Row = asyncpg.Record
-Books = Mapping[str, list[dict[str, Any]]]
-
-FINAL: Final = ("COMPLETED", "ERROR", "CANCELED")
 NOT_FINAL: Final = "SELECT id FROM media WHERE status NOT IN ('COMPLETED', 'ERROR', 'CANCELED')"
-AT_WORK: Final = """SELECT m.id FROM media m LEFT JOIN attempts a ON a.media_id = m.id AND a.status = 'SUBMITTED'
-WHERE starts_with(m.prompt, $1) AND (m.status NOT IN ('COMPLETED', 'ERROR', 'CANCELED') OR a.id IS NOT NULL)"""
+AT_WORK: Final = f"""SELECT m.id, m.status, m.number_of_tries, m.next_run FROM media m
+WHERE starts_with(m.prompt, $1) AND m.id IN ({NOT_FINAL}) ORDER BY m.id"""
+FOLLOWED: Final = """SELECT a.id, a.status, a.external_id, a.look_at IS NOT NULL AS is_followed
+FROM attempts a JOIN media m ON m.id = a.media_id
+WHERE starts_with(m.prompt, $1) AND m.status IN ('COMPLETED', 'ERROR', 'CANCELED') AND (a.status = 'SUBMITTED'
+    OR $2 AND a.look_at IS NOT NULL AND a.model NOT LIKE 'blind/%') ORDER BY a.id"""
+"""Attempts that are open although their media has ended; with `$2` also those whose purchase is looked up."""
 
-MEDIA: Final = """SELECT m.id, m.prompt, m.model, m.status, m.input::text AS input, m.error->>'code' AS code,
-    m.deadline IS NOT NULL AS has_deadline, (m.metadata->>'is_canceled')::boolean AS is_canceled,
+MEDIA: Final = """SELECT m.id::text AS id, m.prompt, m.model, m.status, m.input::text AS input,
+    m.error->>'code' AS code, m.error->>'message' AS message, m.metadata->>'key' AS key,
+    m.deadline IS NOT NULL AS has_deadline, coalesce((m.metadata->>'is_canceled')::boolean, false) AS is_canceled,
     (SELECT array_agg(f.sha256) FROM files f WHERE f.media_id = m.id) AS files FROM media m"""
-ATTEMPTS: Final = """SELECT a.id::text AS id, a.number, a.status, a.sent, a.external_id, m.prompt
+ATTEMPTS: Final = """SELECT a.id::text AS id, a.media_id::text AS media_id, a.number, a.status, a.model, a.sent,
+    a.external_id, a.created_at, a.submitted_at, a.finished_at, m.prompt
     FROM attempts a JOIN media m ON m.id = a.media_id"""
 RECOVERIES: Final = """
 WITH lost AS (
@@ -53,10 +51,13 @@ WITH lost AS (
 )
 SELECT c.media_id, o.at - c.at AS took FROM claimed c JOIN over o USING (media_id) ORDER BY took"""
 STORY: Final = """SELECT h.at, h.event, h.status, h.worker_id, h.detail::text AS detail
-    FROM media_history h WHERE h.media_id = $1 ORDER BY h.id"""
+    FROM media_history h WHERE h.media_id::text = $1 ORDER BY h.id"""
 TRIES: Final = """
-SELECT id, number, status, sent, external_id, created_at, submitted_at, finished_at, error::text AS error
-    FROM attempts WHERE media_id = $1 ORDER BY number"""
+SELECT id, number, status, model, sent, external_id, created_at, submitted_at, finished_at, error::text AS error
+    FROM attempts WHERE media_id::text = $1 ORDER BY number"""
+QUIET_SECONDS: Final = 15.0
+"""Without a change, after which those that follow up what has ended will find nothing more."""
+FETCHED_AT_ONCE: Final = 8
 
 
 @dataclass
@@ -66,12 +67,12 @@ class Verdict:
     accepted: int
     ends: Counter[str]
     """Final states, ERROR with its code."""
-    lost: list[str]
-    stuck: list[str]
     bought: int
-    bought_twice: list[str]
-    """Prompts."""
-    faults: list[str]
+    by_mode: Counter[str]
+    """What was bought, by how the provider treated it."""
+    violations: list[Violation]
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Why nobody could say what became of a purchase, where that is so."""
     recoveries: list[timedelta] = field(default_factory=list)
     """Of all media that a worker died with, from the quickest to the slowest."""
     slowest: str | None = None
@@ -80,74 +81,99 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """Whether the promise was kept."""
-        return not (self.lost or self.stuck or self.bought_twice or self.faults)
+        return not self.violations
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Violations by kind, also of those kinds of which there are none."""
+        times = Counter(one.kind for one in self.violations)
+        return {kind: times[kind] for kind in KINDS}
 
     @property
     def culprits(self) -> list[str]:
         """What is wrong, in words."""
-        named = {"lost": self.lost, "stuck": self.stuck, "bought twice": self.bought_twice, "fault": self.faults}
-        return [f"{what}: {one}" for what, found in named.items() for one in found]
+        return [str(one) for one in self.violations]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a report."""
+        return {
+            "accepted": self.accepted,
+            "ends": self.ends,
+            "bought": self.bought,
+            "by_mode": self.by_mode,
+            "counts": self.counts,
+            "unknown": self.unknown,
+            "violations": [one.as_json() for one in self.violations],
+            "recoveries": [one.total_seconds() for one in self.recoveries],
+        }
 
 
-async def rest(fleet: Fleet, *, prefix: str = "", seconds: float = PATIENCE_SECONDS) -> None:
+async def rest(fleet: Fleet, *, prefix: str = "", seconds: float = PATIENCE_SECONDS, aftercare: bool = False) -> None:
     """Wait until every media is final and every purchase fetched or over; what is not, the audit finds.
 
     Args:
         fleet: It works on them.
         prefix: Of the prompts that matter.
-        seconds: How long at most.
+        seconds: How long at most nothing may change.
+        aftercare: Wait also for those that look up what was unknown when its media ended; for what has ended only as
+            long as that may still change anything.
     """
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and await fleet.fetch(AT_WORK, prefix):  # noqa: ASYNC110 - others work on them
+    seen, since = None, time.monotonic()
+    while True:
+        with contextlib.suppress(DatabaseAwayError):
+            working = await fleet.fetch(AT_WORK, prefix)
+            followed = await fleet.fetch(FOLLOWED, prefix, aftercare)
+            if not working and not followed:
+                return
+            if (working, followed) != seen:
+                seen, since = (working, followed), time.monotonic()
+            if time.monotonic() - since > (seconds if working or not aftercare else QUIET_SECONDS):
+                return
+        if time.monotonic() - since > max(seconds, PATIENCE_SECONDS):
+            return
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def audit(fleet: Fleet, accepted: Iterable[str], *, prefix: str = "", sample: int = 20) -> Verdict:
+async def audit(fleet: Fleet, accepted: Iterable[str], *, prefix: str = "", sample: int | None = 20) -> Verdict:
     """Look at everything the fleet has done; call it when no worker has anything left to do.
 
     Args:
         fleet: Its API answers, and its database.
         accepted: The ids of the media that clients were promised.
         prefix: Of the prompts that matter.
-        sample: Of how many completed media the file is fetched, as a client would.
+        sample: Of how many completed media the file is fetched, as a client would; None: of all.
     """
-    everything = await fleet.books()
-    books = {"purchases": [one for one in everything["purchases"] if one["media"].startswith(prefix)]}
+    purchases = [one for one in (await fleet.books())["purchases"] if one["media"].startswith(prefix)]
     media, attempts = [
-        await fleet.fetch(f"{query} WHERE starts_with(prompt, $1)", prefix) for query in (MEDIA, ATTEMPTS)
+        await fleet.fetch_surely(f"{query} WHERE starts_with(m.prompt, $1)", prefix) for query in (MEDIA, ATTEMPTS)
     ]
-    recoveries = await fleet.fetch(RECOVERIES, FINAL)
-    promised, known = set(accepted), {str(one["id"]) for one in media}
-    paid = Counter(one["media"] for one in books["purchases"])
+    recoveries = await fleet.fetch_surely(RECOVERIES, FINAL)
     completed = [one for one in media if one["status"] == "COMPLETED"]
-    fetched = random.sample(completed, min(sample, len(completed)))
+    fetched = completed if sample is None else random.sample(completed, min(sample, len(completed)))
+    found = Found(media, attempts, purchases)
+    unknown = [why_unknown(found, one) for one in media if one["code"] == "outcome_unknown"]
+    ours = [one for one in purchases if one["attempt_id"]]
     return Verdict(
-        accepted=len(promised),
-        ends=Counter(_end(one) for one in media),
-        lost=sorted(promised - known),
-        stuck=[f"{one['prompt']} is {_end(one)}" for one in media if one["status"] not in FINAL],
-        bought=len(books["purchases"]),
-        bought_twice=[prompt for prompt, times in paid.items() if times > 1],
-        faults=[
-            *(fault for one in media for fault in _ended_wrongly(one, paid[one["prompt"]])),
-            *_doubled(media),
-            *_unaccounted(attempts, books),
-            *_mixed_up(media, attempts, books),
-            *[fault for one in fetched if (fault := await _not_there(fleet, one))],
-        ],
+        accepted=len({*accepted}),
+        ends=Counter(map(end_of, media)),
+        bought=len(ours),
+        by_mode=Counter(" ".join(filter(None, (one["provider"], one["mode"], one["output"]))) for one in ours),
+        unknown=Counter(filter(None, unknown)),
+        violations=[*violations(found, accepted), *await _unlike_their_rows(fleet, fetched)],
         recoveries=[one["took"] for one in recoveries],
         slowest=str(recoveries[-1]["media_id"]) if recoveries else None,
     )
 
 
-async def story(fleet: Fleet, prompt: str) -> str:
-    """All that is written down about the media of a prompt."""
-    lines = [f"-- {prompt}"]
-    for media in await fleet.fetch(f"{MEDIA} WHERE m.prompt = $1 OR m.id::text = $1", prompt):
+async def story(fleet: Fleet, name: str) -> str:
+    """All that is written down about the media of a prompt, or of an id."""
+    lines = [f"-- {name}"]
+    books = await fleet.books()
+    for media in await fleet.fetch_surely(f"{MEDIA} WHERE m.prompt = $1 OR m.id::text = $1", name):
         lines.append(str(dict(media)))
         for query in (STORY, TRIES):
-            lines += [" ".join(str(value) for value in row.values()) for row in await fleet.fetch(query, media["id"])]
-        books = await fleet.books()
+            rows = await fleet.fetch_surely(query, media["id"])
+            lines += [" ".join(str(value) for value in row.values()) for row in rows]
         lines += [f"bought: {one}" for one in books["purchases"] if one["media"] == media["prompt"]]
     return "\n".join(lines)
 
@@ -170,74 +196,24 @@ async def died(fleet: Fleet, process: ManagedProcess, point: str, *prompts: str)
     raise AssertionError("\n".join([f"{what}: {process.pid}, which was to die at {point}", *told, fleet.logs()]))
 
 
-def _end(media: Row) -> str:
-    return f"{media['status']} {media['code']}" if media["code"] else media["status"]
+async def _unlike_their_rows(fleet: Fleet, completed: Iterable[Row]) -> list[Violation]:
+    """Media whose file, fetched as a client would, has other bytes than are written down, or is not there."""
+    at_once = asyncio.Semaphore(FETCHED_AT_ONCE)
 
+    async def fetch(media: Row) -> Violation | None:
+        async with at_once:
+            told = await _not_there(fleet, media)
+        return None if told is None else Violation("inconsistent", media["id"], media["prompt"], told)
 
-def _ended_wrongly(media: Row, paid: int) -> list[str]:
-    """What is wrong with how one media ended, given how often it was paid."""
-    if media["status"] not in FINAL:
-        return []
-    faults: list[str] = []
-    end, plan = (media["status"], media["code"]), msgspec.json.decode(media["input"])
-    terms = {name: media[name] for name in ("has_deadline", "is_canceled")}
-    if end not in may_end(media["model"], plan, **terms):
-        faults.append(f"{media['prompt']} may not end as {_end(media)}: {media['model']} {media['input']}")
-    if paid == 0 and end not in {HELD, DEADLINE, CANCELED}:
-        faults.append(f"{media['prompt']} is {_end(media)} and was never bought")
-    if media["status"] == "COMPLETED" and len(media["files"] or ()) != 1:
-        faults.append(f"{media['prompt']} is COMPLETED with files {media['files']}")
-    return faults
-
-
-def _doubled(media: Iterable[Row]) -> list[str]:
-    """Requests that were written down twice, although they came under one key."""
-    times = Counter(one["prompt"] for one in media)
-    return [f"{prompt} is {count} media" for prompt, count in times.items() if count > 1]
-
-
-def _unaccounted(attempts: Iterable[Row], books: Books) -> list[str]:
-    """Purchases that our attempts do not tell of, and the other way round."""
-    ours = {one["id"]: one for one in attempts}
-    theirs = {one["attempt_id"]: one for one in books["purchases"]}
-    faults = [
-        f"{one['prompt']}: attempt {one['number']} names a purchase that the provider does not know"
-        for one in ours.values()
-        if one["external_id"] is not None and one["id"] not in theirs
-    ]
-    for attempt_id, bought in theirs.items():
-        one = ours.get(attempt_id)
-        if one is None or one["prompt"] != bought["media"]:
-            faults.append(f"{bought['media']}: {bought['id']} was bought for an attempt that is not written down")
-        elif one["sent"] == "NO":
-            faults.append(f"{bought['media']}: attempt {one['number']} is said to have cost nothing")
-        elif one["external_id"] not in {None, bought["id"]}:
-            faults.append(f"{bought['media']}: {bought['id']} is written down as {one['external_id']}")
-    return faults
-
-
-def _mixed_up(media: Iterable[Row], attempts: Iterable[Row], books: Books) -> list[str]:
-    """Media whose status, attempts and bytes do not belong together."""
-    succeeded = Counter(one["prompt"] for one in attempts if one["status"] == "SUCCEEDED")
-    submitted = Counter(one["prompt"] for one in attempts if one["status"] == "SUBMITTED")
-    sums = {one["media"]: one["sha256"] for one in books["purchases"]}
-    faults: list[str] = []
-    for one in media:
-        # Without being COMPLETED, too: what was paid and came too late is kept.
-        files = one["files"] or []
-        if succeeded[one["prompt"]] != len(files):
-            faults.append(f"{one['prompt']}: {succeeded[one['prompt']]} attempts succeeded, {len(files)} files")
-        if submitted[one["prompt"]] and one["status"] in FINAL:
-            faults.append(f"{one['prompt']}: what was paid for is not fetched")
-        if files and files != [sums.get(one["prompt"])]:
-            faults.append(f"{one['prompt']} has other bytes than the provider made for it")
-    return faults
+    return [one for one in await asyncio.gather(*map(fetch, completed)) if one is not None]
 
 
 async def _not_there(fleet: Fleet, media: Row) -> str | None:
-    """What is wrong with the file of a completed media, fetched as a client would."""
-    answer = await fleet.web.get(f"/media/content/{media['id']}?index=0", follow_redirects=True)
+    try:
+        answer = await fleet.web.get(f"/media/content/{media['id']}?index=0", follow_redirects=True)
+    except httpx2.TransportError as error:
+        return f"its file cannot be fetched: {error!r}"
     if answer.status_code != 200:
-        return f"{media['prompt']}: its file answers {answer.status_code}"
+        return f"its file answers {answer.status_code}"
     same = hashlib.sha256(answer.content).hexdigest() in (media["files"] or ())
-    return None if same else f"{media['prompt']}: its file has other bytes than are written down"
+    return None if same else "its file has other bytes than are written down"

@@ -17,13 +17,13 @@ def new_fleet(engines, base_settings, template, tmp_path_factory):
     """A fleet of one's own: simulator and API at work; workers are the test's affair."""
 
     @asynccontextmanager
-    async def make(**changes):
+    async def make(*, simulator=(), **changes):
         name = f"crash_{next(_numbers)}"
         await on_server(base_settings, f"CREATE DATABASE {name} TEMPLATE {template}")
         environment = {**engines.environment(), "DATABASE_URL": dsn_of(base_settings, name), "BUCKET_NAME": BUCKET}
         environment |= changes
         try:
-            async with Fleet(environment, tmp_path_factory.mktemp(name), fork_server()) as running:
+            async with Fleet(environment, tmp_path_factory.mktemp(name), fork_server(), simulator=simulator) as running:
                 yield running
         finally:
             await on_server(base_settings, f"DROP DATABASE {name} WITH (FORCE)")

@@ -4,6 +4,7 @@ The engines are somebody else's. Everything started here is ended here, by pid, 
 """
 
 import asyncio
+import contextlib
 import itertools
 import math
 import os
@@ -29,8 +30,13 @@ PATIENCE_SECONDS: Final = 100.0
 REQUEST_SECONDS: Final = 10.0
 TICK: Final = 0.05
 LOOKS_AT_ONCE: Final = 4
+LOOK_TAKES_AT_MOST: Final = 60.0
 LOOK_SECONDS: Final = 0.1
 """Between two looks at the database, which is slower to ask."""
+
+
+class DatabaseAwayError(Exception):
+    """The database gave no answer."""
 
 
 def pace() -> dict[str, str]:
@@ -69,13 +75,21 @@ class ForkedProcess(ManagedProcess):
 class Fleet:
     """An async context manager; the simulator and the API run as long as it does."""
 
-    def __init__(self, engines: Mapping[str, str], folder: Path, fork_server: ForkServer | None = None) -> None:
+    def __init__(
+        self,
+        engines: Mapping[str, str],
+        folder: Path,
+        fork_server: ForkServer | None = None,
+        *,
+        simulator: Sequence[str] = (),
+    ) -> None:
         """Choose where; nothing runs yet.
 
         Args:
             engines: The variables that lead to migrated engines with a bucket, with BUCKET_NAME.
             folder: For logs.
             fork_server: Who starts the processes; None: they are started as an operator does.
+            simulator: Its options: which troubles it draws.
         """
         self._folder = folder
         self._fork_server = fork_server
@@ -83,7 +97,7 @@ class Fleet:
         self._stack = AsyncExitStack()
         self._sockets = [listening_socket(backlog=512) for _ in range(2)]
         # Bound by us for as long as the fleet lives: what is killed comes back at the same address.
-        simulator, api = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in self._sockets)
+        simulator_url, api = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in self._sockets)
         self.dsn = engines["DATABASE_URL"]
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -91,13 +105,17 @@ class Fleet:
             "PYTHONPATH": str(PLUGIN),
             "CATALOGUE_FILE": str(CATALOGUE),
             "CALLBACK_URL": api,
+            "REPLICATE_BASE_URL": f"{simulator_url}/v1",
+            "FAL_BASE_URL": f"{simulator_url}/queue",
+            "FAL_JWKS_URL": f"{simulator_url}/queue/keys",
             **pace(),
             **engines,
-            "SIMULATOR_URL": simulator,
+            "SIMULATOR_URL": simulator_url,
             "PUBLIC_URL": api,
         }
         self.web = httpx2.AsyncClient(base_url=api, timeout=REQUEST_SECONDS)
-        self._simulator_url = simulator
+        self._simulator_url = simulator_url
+        self._simulator_options = tuple(simulator)
         self.api: ManagedProcess | None = None
         self.workers: list[ManagedProcess] = []
 
@@ -111,7 +129,8 @@ class Fleet:
             stack.callback(self._looks.terminate)
             stack.callback(self._end_all)
             number = self._sockets[0].fileno()
-            self._simulator = self._run("tests.crash.simulator", "--fd", str(number), inherited=[number])
+            options = ("--fd", str(number), *self._simulator_options)
+            self._simulator = self._run("tests.crash.simulator", *options, inherited=[number])
             self.start_api()
             await eventually(self.answers)
             self._stack = stack.pop_all()
@@ -161,8 +180,36 @@ class Fleet:
         return (await self.web.get(f"{self._simulator_url}/stats", timeout=60)).json()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Rows from the database; connections that an outage has broken are left behind."""
-        return await self._looks.fetch(query, *arguments)
+        """Rows from the database; connections that an outage has broken are left behind.
+
+        Raises:
+            DatabaseAwayError: It gives none now, whatever the driver says of that.
+        """
+        try:
+            async with asyncio.timeout(LOOK_TAKES_AT_MOST):
+                return await self._looks.fetch(query, *arguments)
+        except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+            raise
+        except Exception as error:
+            # asyncpg has many: InternalClientError is none of its own base classes.
+            raise DatabaseAwayError(repr(error)) from error
+
+    async def fetch_surely(
+        self, query: str, *arguments: Any, seconds: float = PATIENCE_SECONDS
+    ) -> list[asyncpg.Record]:
+        """The same, as soon as the database is there.
+
+        Raises:
+            DatabaseAwayError: It has been away for that long.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return await self.fetch(query, *arguments)
+            except DatabaseAwayError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def registered(self) -> set[int]:
         """The pids of the workers that are at work; those of the dead stay until they are buried."""
@@ -175,7 +222,11 @@ class Fleet:
         return "\n".join(texts)
 
     def _run(
-        self, module: str, *arguments: str, inherited: list[int] | None = None, changes: Mapping[str, str] | None = None
+        self,
+        module: str,
+        *arguments: str,
+        inherited: list[int] | None = None,
+        changes: Mapping[str, str] | None = None,
     ) -> ManagedProcess:
         command = Command(
             argv=[sys.executable, "-m", module, *arguments],
@@ -198,7 +249,8 @@ class Fleet:
 def kill(process: ManagedProcess) -> None:
     """End it without a warning, and wait until it is gone."""
     if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
     process.stop()
 
 
@@ -213,11 +265,19 @@ async def until(true: Callable[[], object], *, seconds: float = math.inf) -> boo
 
 
 async def eventually(
-    look: Callable[[], Awaitable[Any]], good: Callable[[Any], Any] = bool, *, seconds: float = PATIENCE_SECONDS
+    look: Callable[[], Awaitable[Any]],
+    good: Callable[[Any], Any] = bool,
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    pause: float = LOOK_SECONDS,
 ) -> Any:
     """What `look` answers, once it is `good`."""
     deadline = time.monotonic() + seconds
-    while not good(seen := await look()):
+    seen: Any = "nothing"
+    while True:
+        with contextlib.suppress(DatabaseAwayError):
+            seen = await look()
+            if good(seen):
+                return seen
         assert time.monotonic() < deadline, f"never came true in {seconds:.0f} s; last seen: {seen}"
-        await asyncio.sleep(LOOK_SECONDS)
-    return seen
+        await asyncio.sleep(pause)

@@ -1,10 +1,10 @@
-"""The product's API, with a place to die in: `uvicorn tests.crash.fleet_api:app`."""
+"""The product's API, as a process of the fleet: `uvicorn tests.crash.fleet_api:app`."""
 
 import os
 
 from app.main import app
-from tests.crash import points
+from tests.crash import process_setup
 
 __all__ = ["app"]
 
-points.arm(os.environ)
+process_setup.arrange(os.environ)

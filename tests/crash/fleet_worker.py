@@ -1,10 +1,10 @@
-"""The product's Celery application, with a place to die in: `celery -A tests.crash.fleet_worker worker`."""
+"""The product's Celery application, as a process of the fleet: `celery -A tests.crash.fleet_worker worker`."""
 
 import os
 
 from app.tasks.celery import app
-from tests.crash import points
+from tests.crash import process_setup
 
 __all__ = ["app"]
 
-points.arm(os.environ)
+process_setup.arrange(os.environ)

@@ -1,4 +1,4 @@
-"""What the fleet is asked for: media whose prompts no two share, with whatever trouble their provider makes."""
+"""What the fleet is asked for: media with whatever trouble their provider makes, some of them equal to others."""
 
 import asyncio
 import random
@@ -9,24 +9,20 @@ from typing import Any, Final
 import httpx2
 
 from tests.crash.fleet import Fleet
+from tests.crash.troubles import OUTPUT_SHARE, OUTPUTS, Draw
 
-TROUBLE: Final[Mapping[str, float]] = {
-    "ok": 12,
-    "slow": 2,
-    "busy": 2,
-    "accept_then_drop": 1,
-    "accept_then_500": 1,
-    "accept_then_silence": 1,
-    "fail_late": 1,
-}
-"""Modes of the simulator, and how often each is asked for."""
 ASK_AGAIN_SECONDS: Final = 0.1
 
-MODELS: Final[Mapping[str, float]] = {"sim/image": 12, "blind/image": 6, "route/image": 2}
-"""And how often each is."""
+LISTED: Final = "replicate/black-forest-labs/flux-schnell"
+OWN_MODELS: Final[Mapping[str, float]] = {"sim/image": 12, "blind/image": 6, "route/image": 2}
+"""How often each is asked for."""
+ALL_MODELS: Final[Mapping[str, float]] = {**OWN_MODELS, LISTED: 18, "route/listed": 4, "fal/fal-ai/flux/schnell": 6}
+"""Those of a campaign: most orders go to the product's own adapters, above all of a provider that finds by its list."""
 
 ASK: Final = "/media/generate"
 RARELY: Final = 0.06
+RETRIED_SHARE: Final = 0.5
+"""Of orders, should they fail."""
 
 End = tuple[str, str | None]
 """A final status, and the code of its error."""
@@ -42,7 +38,6 @@ class Order:
     """One request."""
 
     prompt: str
-    """Unique: the simulator counts by it, and it is the request's Idempotency-Key."""
     model: str = "sim/image"
     input: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 5
@@ -50,6 +45,10 @@ class Order:
     """Seconds it may take."""
     cancel_after: float | None = None
     """Seconds until its owner has changed his mind."""
+    retries: bool = False
+    """Its owner asks again if the provider reports that it failed."""
+    key: str = ""
+    """Unique: the request's Idempotency-Key; empty: the prompt, which then is."""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -60,12 +59,20 @@ class Order:
             "input": dict(self.input),
             "priority": self.priority,
             "deadline_seconds": self.deadline,
-            "metadata": {"is_canceled": self.cancel_after is not None},
+            "metadata": {"is_canceled": self.cancel_after is not None, "key": self.key or self.prompt},
         }
-        return {"json": body, "headers": {"Idempotency-Key": self.prompt}}
+        return {"json": body, "headers": {"Idempotency-Key": self.key or self.prompt}}
 
 
-def mixed(prompt: str, chance: random.Random, *, longest: float = 3.0, rarely: float = RARELY) -> Order:
+def mixed(
+    prompt: str,
+    chance: random.Random,
+    *,
+    longest: float = 3.0,
+    rarely: float = RARELY,
+    models: Mapping[str, float] = OWN_MODELS,
+    troubles: frozenset[str] = frozenset(),
+) -> Order:
     """An order with trouble by chance; most of it at a provider that can be asked afterwards.
 
     Args:
@@ -73,40 +80,32 @@ def mixed(prompt: str, chance: random.Random, *, longest: float = 3.0, rarely: f
         chance: Decides.
         longest: Seconds until there is a result, at most.
         rarely: The share of orders that get a deadline, and of those that are canceled.
+        models: And how often each is asked for.
+        troubles: Those that may happen beside the everyday ones.
     """
-    (mode,) = chance.choices(list(TROUBLE), list(TROUBLE.values()))
-    (model,) = chance.choices(list(MODELS), list(MODELS.values()))
+    (model,) = chance.choices(list(models), list(models.values()))
+    draw = Draw(troubles, str(chance.random()), longest)
+    fate = draw.fate()
     given = {
-        "mode": mode,
-        "delay": round(chance.uniform(0, longest), 2),
-        # Up to half a second longer than the adapter waits: the purchase comes after its caller has gone.
-        "accept_after": round(chance.uniform(0.5, 2.5), 2),
+        "mode": fate.mode,
+        "delay": fate.delay,
+        "accept_after": fate.accept_after,
         "findable": chance.random() < 0.9,
         "stoppable": chance.random() < 0.5,
-        "size": chance.choice([2_000, 60_000, 200_000]),
+        "size": fate.size,
+        "output": draw.among(OUTPUTS, OUTPUT_SHARE),
+        "output_times": fate.output_times,
     }
     return Order(
         prompt,
         model,
-        given,
+        # The input of a real model has no place for what its provider is to do: that is drawn there.
+        given if model in OWN_MODELS else {},
         priority=chance.randrange(10),
         deadline=round(chance.uniform(1, 6), 2) if chance.random() < rarely else None,
         cancel_after=round(chance.uniform(0, longest), 2) if chance.random() < rarely else None,
+        retries=chance.random() < RETRIED_SHARE,
     )
-
-
-def may_end(model: str, plan: Mapping[str, Any], *, has_deadline: bool, is_canceled: bool) -> set[End]:
-    """How a media item may end when workers die at any moment: nothing that was lost is guessed."""
-    ends: set[End] = {FAILED if plan["mode"] == "fail_late" else COMPLETED}
-    if has_deadline:
-        ends.add(DEADLINE)
-    if is_canceled:
-        ends.add(CANCELED)
-    if model.startswith("sim/") and plan["findable"]:
-        return ends
-    # Whoever cannot ask never learns of a purchase whose answer was lost.
-    never = {COMPLETED} if plan["mode"].startswith("accept_then_") else set[End]()
-    return {*ends, HELD} - never
 
 
 async def ask(fleet: Fleet, order: Order) -> dict[str, Any]:
@@ -117,6 +116,11 @@ async def ask(fleet: Fleet, order: Order) -> dict[str, Any]:
 async def change_mind(fleet: Fleet, media_id: str) -> None:
     """Cancel until there is an answer; it may be too late."""
     await _insist(fleet, f"/media/{media_id}/cancel", {200, 202, 409})
+
+
+async def retry(fleet: Fleet, media_id: str) -> None:
+    """Ask once more for what has failed."""
+    await _insist(fleet, f"/media/{media_id}/retry", {200, 202, 409})
 
 
 async def _insist(fleet: Fleet, path: str, good: set[int], **request: Any) -> dict[str, Any]:

@@ -161,7 +161,7 @@ async def _finish(fleet, asked):
     assert verdict.holds, "\n".join(verdict.culprits)
     books = await fleet.books()
     found = {}
-    for media in await fleet.fetch("SELECT id, prompt, status, error->>'code' AS code FROM media"):
+    for media in await fleet.fetch("SELECT id::text AS id, prompt, status, error->>'code' AS code FROM media"):
         found[media["prompt"]] = Aftermath(
             end=(media["status"], media["code"]),
             bought=sum(one["media"] == media["prompt"] for one in books["purchases"]),

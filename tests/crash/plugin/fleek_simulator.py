@@ -49,12 +49,18 @@ MODES: Final = (
     "ok",
     "accept_then_drop",
     "accept_then_500",
+    "accept_then_503",
+    "accept_then_garbage",
     "accept_then_silence",
+    "not_accepted_503",
+    "not_accepted_drop",
     "slow",
     "busy",
+    "long_wait",
     "refused",
     "fail_late",
 )
+OUTPUTS: Final = ("", "output_cut", "output_html", "output_drips")
 
 IMAGE: Final = ModelCard(
     name="image",
@@ -72,6 +78,8 @@ IMAGE: Final = ModelCard(
             "accept_after": {"type": "number", "minimum": 0, "maximum": 2.9, "default": 1.5},
             "busy_times": {"type": "integer", "minimum": 0, "maximum": 10, "default": 1},
             "size": {"type": "integer", "minimum": 1000, "maximum": 30_000_000, "default": 60_000},
+            "output": {"enum": list(OUTPUTS), "default": ""},
+            "output_times": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1},
         },
     },
     example={"mode": "ok", "delay": 0.2},
@@ -91,8 +99,31 @@ class Answer:
     async def read(self) -> bytes:
         return await self.body.readexactly(int(self.headers["content-length"]))
 
-    async def json(self) -> Any:
-        return json.loads(await self.read())
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece; without a length it ends with the connection."""
+        length = self.headers.get("content-length")
+        left = CHUNK_BYTES if length is None else int(length)
+        while left:
+            # For each chunk: how long the whole takes depends on the store as well.
+            async with asyncio.timeout(ANSWER_SECONDS):
+                chunk = await self.body.read(min(left, CHUNK_BYTES))
+            if not chunk and length is not None:
+                raise EOFError(f"{left} bytes are missing")
+            if not chunk:
+                return
+            left -= len(chunk) if length is not None else 0
+            yield chunk
+
+    async def json(self) -> dict[str, Any]:
+        """The object that it holds.
+
+        Raises:
+            ValueError: It holds none.
+        """
+        found = json.loads(await self.read())
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")  # noqa: TRY004 - as what cannot be read at all
+        return found
 
 
 @asynccontextmanager
@@ -144,7 +175,7 @@ class SimulatorMediaGeneratorModel(MediaGeneratorModel):
         try:
             async with asyncio.timeout(SUBMIT_SECONDS), _asked("POST", "/submit", _order(submission)) as answer:
                 found = await answer.json()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise AnswerLostError(f"the simulator did not answer: {type(error).__name__}") from error
         if answer.status == 429:
             pause = timedelta(seconds=int(answer.headers["retry-after"]))
@@ -153,10 +184,14 @@ class SimulatorMediaGeneratorModel(MediaGeneratorModel):
             raise AnswerLostError(f"the simulator answered {answer.status}")
         if answer.status >= 400:
             raise InputRefusedError(f"the simulator answered {answer.status}")
+        if "id" not in found:
+            raise AnswerLostError("the simulator took something and did not say what")
         return _reference(found)
 
     async def poll(self, reference: Reference) -> Outcome:
         found = await _told("GET", f"/poll/{reference.external_id}")
+        if found.get("id", reference.external_id) != reference.external_id:
+            raise NotReachedError("the simulator answered about something else")
         match found.get("state"):
             case "running":
                 return Running(wait=POLL_AGAIN)
@@ -173,12 +208,7 @@ class SimulatorMediaGeneratorModel(MediaGeneratorModel):
             async with _asked("GET", f"/output/{output.location}") as answer:
                 if answer.status != 200:
                     raise OutputError(f"the simulator answered {answer.status}")
-                left = int(answer.headers["content-length"])
-                while left:
-                    # For each chunk: how long the whole takes depends on the store as well.
-                    async with asyncio.timeout(ANSWER_SECONDS):
-                        chunk = await answer.body.readexactly(min(left, CHUNK_BYTES))
-                    left -= len(chunk)
+                async for chunk in answer.chunks():
                     yield chunk
         except (OSError, EOFError) as error:
             raise NotReachedError(f"the simulator's result broke off: {type(error).__name__}") from error
@@ -205,8 +235,8 @@ async def _told(method: str, path: str, content: Any = None) -> dict[str, Any]:
     """A question that costs nothing, and may be asked again."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS), _asked(method, path, content) as answer:
-            found: dict[str, Any] = await answer.json()
-    except (OSError, EOFError) as error:
+            found = await answer.json()
+    except (OSError, EOFError, ValueError) as error:
         raise NotReachedError(f"the simulator did not answer: {type(error).__name__}") from error
     if answer.status >= 500:
         raise NotReachedError(f"the simulator answered {answer.status}")
