@@ -1,19 +1,26 @@
 """What a media item's owner is told besides its status: what holds it up (`waiting_for`), and `warnings`."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 
 class DelayCode(StrEnum):
-    """What holds a media item up while it is PROCESSING."""
+    """What holds a media item up once a worker has claimed it; some are also reasons in its history."""
 
     OUTCOME_LOOKUP = "outcome_lookup"
     """The provider's answer was lost: it is asked whether it has the request."""
     PROVIDER_UNREACHABLE = "provider_unreachable"
     """The provider has the request, and does not answer now."""
     COPY_DELAYED = "copy_delayed"
-    """The result waits for a place among those that are copied, or could not be copied yet."""
+    """The result waits for others to be copied, or could not be copied yet."""
+    OUTPUT_SUSPECT = "output_suspect"
+    """What arrived of the result seems damaged."""
+    INPUTS_DELAYED = "inputs_delayed"
+    """A file of the input cannot be fetched or passed on now."""
+    MODEL_MISSING = "model_missing_here"
+    """The worker that claimed it does not have its model."""
 
 
 class WarningCode(StrEnum):
@@ -21,6 +28,21 @@ class WarningCode(StrEnum):
 
     OUTPUTS_LEFT_OUT = "outputs_left_out"
     """The provider returned more outputs than are kept."""
+
+
+WAITS_FOR_OTHERS: Final = "its result is there, and waits until others are copied"
+_RETURNED: Final = {
+    DelayCode.COPY_DELAYED: "its result could not be copied yet; it is tried again",
+    DelayCode.OUTPUT_SUSPECT: "its result arrived damaged; it is fetched again",
+    DelayCode.INPUTS_DELAYED: "a file of its input cannot be fetched or passed on now; it is tried again",
+    DelayCode.MODEL_MISSING: "a worker does not have its model; another one may",
+}
+
+
+def returned(reason: str) -> str | None:
+    """Why a media item is back in its queue, as it is stored; None: its owner need not know."""
+    message = next((text for code, text in _RETURNED.items() if code == reason), None)
+    return None if message is None else delay(DelayCode(reason), message)
 
 
 def delay(code: DelayCode, message: str) -> str:

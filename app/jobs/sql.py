@@ -56,7 +56,8 @@ def set_status(event: MediaEvent, *changes: str) -> str:
     target = TRANSITIONS[event].target
     ending = ("completed_at = now()", "cancel_asked = false") if target in FINAL else ()
     release = () if target is MediaStatus.PROCESSING else ("worker_id = NULL",)
-    return ", ".join((f"status = '{target}'", "updated_at = now()", "waits_for = NULL", *ending, *release, *changes))
+    delay = () if any(change.startswith("waits_for") for change in changes) else ("waits_for = NULL",)
+    return ", ".join((f"status = '{target}'", "updated_at = now()", *delay, *ending, *release, *changes))
 
 
 RETURNING_MOVED: Final = "RETURNING m.id, m.owner_id, m.webhook"

@@ -34,11 +34,11 @@ from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputsDelayedError
 from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import recording
-from app.jobs.notices import outputs_left_out
+from app.jobs.notices import WAITS_FOR_OTHERS, DelayCode, delay, outputs_left_out
 from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, MoneySpent
-from app.jobs.transitions.attempt import AlreadyPurchasedError
+from app.jobs.transitions.attempt import AlreadyPurchasedError, Delay, report_delays
 from app.jobs.transitions.cancellation import CancelOutcome, cancel, refuse_cancel
 from app.jobs.transitions.completion import Completion, complete
 from app.media_generator import adapter_calls
@@ -63,9 +63,6 @@ from app.media_generator.registry import Offer, Registry, UnknownModelError
 
 log = structlog.get_logger(__name__)
 
-COPY_DELAYED: Final = "copy_delayed"
-OUTPUT_SUSPECT: Final = "output_suspect"
-"""Why a job is returned to the queue with a purchase that has finished: the reasons in its history."""
 MOST_DEFECTS: Final = 5
 """Polls in a row that an adapter may fail at for no reason that it gives."""
 SHORTEST_WAIT: Final = 0.1
@@ -126,7 +123,7 @@ class JobExecutor:
         except InputsDelayedError as error:
             log.info("inputs_delayed", error=str(error))
             pause = max(self._policy.retry.backoff(job.claims), error.wait or timedelta(0))
-            raise JobMustWaitError("inputs_delayed", pause) from error
+            raise JobMustWaitError(DelayCode.INPUTS_DELAYED, pause) from error
         except AlreadyPurchasedError as error:
             raise JobMustWaitError("already_purchased", timedelta(0)) from error
         if attempt is None or attempt.reference is None:
@@ -142,7 +139,7 @@ class JobExecutor:
             # During a rolling update another worker may have it; a job that may be paid waits for one that does.
             pause = self._policy.retry.backoff(job.claims)
             if job.attempt is not None or job.claims < self._policy.retry.max_tries:
-                raise JobMustWaitError("model_missing_here", pause) from None
+                raise JobMustWaitError(DelayCode.MODEL_MISSING, pause) from None
             error = ModelGoneError(f"this worker has no model {job.model!r}; is its plug-in installed?")
             await self._failures.handle(job, None, error)
             return None
@@ -176,7 +173,7 @@ class JobExecutor:
         except CopyDelayedError as error:
             if await self._may_copy_again(job, attempt, error):
                 # The claims so far count as attempts: nothing is submitted again.
-                reason = COPY_DELAYED if error.suspect is None else OUTPUT_SUSPECT
+                reason = DelayCode.COPY_DELAYED if error.suspect is None else DelayCode.OUTPUT_SUSPECT
                 raise JobMustWaitError(reason, self._policy.retry.backoff(job.claims)) from error
             gone = error.suspect or OutputError(f"the result of {provider.name} could not be fetched in time")
             await self._failures.handle(job, attempt, with_next_step(gone))
@@ -188,12 +185,15 @@ class JobExecutor:
             return False
         if delayed.suspect is None:
             return True
-        suspect_for = await queries.returned_for(self._db, job.lease.media_id, OUTPUT_SUSPECT)
+        suspect_for = await queries.returned_for(self._db, job.lease.media_id, DelayCode.OUTPUT_SUSPECT)
         return suspect_for is None or suspect_for < self._policy.limits.fetched_again_for
 
     async def _store(self, job: Job, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
         keys = ObjectKeys(job.lease.media_id, job.created_at, attempt.number)
-        files = await self._ingest.copy_all(offer, succeeded.outputs, keys, job.owner_id)
+        waits = Delay(job.lease, delay(DelayCode.COPY_DELAYED, WAITS_FOR_OTHERS))
+        files = await self._ingest.copy_all(
+            offer, succeeded.outputs, keys, job.owner_id, on_wait=lambda: report_delays(self._db, waits)
+        )
         cost = attempt_cost(offer.card, succeeded)
         warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
         await complete(self._db, Completion(job.lease, attempt.id, files, cost, warnings))

@@ -14,7 +14,7 @@ worker writes again.
 import asyncio
 import codecs
 import re
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,7 +101,12 @@ class OutputIngest:
         self._here = FairPlaces(limits.copies)
 
     async def copy_all(
-        self, offer: Offer, outputs: Sequence[Output], keys: ObjectKeys, owner_id: UUID | None
+        self,
+        offer: Offer,
+        outputs: Sequence[Output],
+        keys: ObjectKeys,
+        owner_id: UUID | None,
+        on_wait: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[StoredFile, ...]:
         """Copy every output of a media item.
 
@@ -110,6 +115,7 @@ class OutputIngest:
             outputs: As the provider names them.
             keys: Where they are stored.
             owner_id: Whose they are, for a fair share of the places; None: nobody waits for them.
+            on_wait: Called where an output has to wait for others to be copied.
 
         Raises:
             GenerationFailedError: There is no output.
@@ -122,7 +128,7 @@ class OutputIngest:
         for index, output in enumerate(outputs):
             try:
                 target = OutputTarget(keys, index, tuple(offer.card.output_types))
-                file = await self._copy(offer, output, target, owner_id)
+                file = await self._copy(offer, output, target, owner_id, on_wait)
             except (StoreError, NotReachedError, BusyError, TimeoutError) as error:
                 log.warning("copy_delayed", index=index, error=repr(error))
                 raise CopyDelayedError from error
@@ -130,7 +136,14 @@ class OutputIngest:
             files.append(await self._prober.probe(file))
         return tuple(files)
 
-    async def _copy(self, offer: Offer, output: Output, target: "OutputTarget", owner_id: UUID | None) -> StoredFile:
+    async def _copy(
+        self,
+        offer: Offer,
+        output: Output,
+        target: "OutputTarget",
+        owner_id: UUID | None,
+        on_wait: Callable[[], Awaitable[None]] | None,
+    ) -> StoredFile:
         """Copy one output; what seems damaged is fetched twice."""
         # What is computed on this machine, or lies in our own store, needs no place of the network's.
         kept = offer.provider.capabilities.keeps_answers and "://" not in output.location
@@ -140,7 +153,7 @@ class OutputIngest:
             try:
                 # An owner's share is larger: one provider that drips must not stop what the owner has at others.
                 parties = Party(offer.provider.name), Party(owner_id, ratio=5)
-                async with places.place(*parties):
+                async with places.place(*parties, on_wait=on_wait):
                     async with asyncio.timeout(self._limits.longest_copy):
                         with tracing.span("store output", index=target.index):
                             return await self._copy_once(offer, output, target, seen)

@@ -7,7 +7,7 @@ Copies end after a while (`pace.py`), so a place is never held for good.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -37,12 +37,21 @@ class FairPlaces:
         self._numbers = count()
 
     @asynccontextmanager
-    async def place(self, *parties: Party) -> AsyncGenerator[None]:
-        """Hold a place for these parties, such as a provider's account and an owner; waits until it is their turn."""
+    async def place(
+        self, *parties: Party, on_wait: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncGenerator[None]:
+        """Hold a place for these parties, such as a provider's account and an owner; waits until it is their turn.
+
+        Args:
+            *parties: Who holds it.
+            on_wait: Called if no place is free at once.
+        """
         ticket = (next(self._numbers), asyncio.get_running_loop().create_future())
         self._waiting.setdefault(parties, deque()).append(ticket)
         try:
             self._admit()
+            if on_wait is not None and not ticket[1].done():
+                await on_wait()
             await ticket[1]
             yield
         finally:

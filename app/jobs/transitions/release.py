@@ -35,6 +35,7 @@ WITH moved AS (
 _RETURN_HELD: Final = _release(
     "(m.id, m.fence) IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))",
     "next_run = CASE WHEN $4::interval > interval '0' THEN now() + $4::interval ELSE m.next_run END",
+    "waits_for = $5::jsonb",
 )
 _RETURN_FORGOTTEN: Final = _release("m.worker_id = $2 AND NOT m.id = ANY($3::uuid[])")
 
@@ -74,10 +75,20 @@ WITH moved AS (
 {SELECT_CHANGED}, queue FROM moved"""
 
 
-async def return_held(db: DatabasePool, leases: Sequence[Lease], *, reason: str, delay: timedelta) -> Sequence[bool]:
-    """Return media to the queue: the open attempt is resumed by the next worker, after `delay`."""
+async def return_held(
+    db: DatabasePool, leases: Sequence[Lease], *, reason: str, delay: timedelta, waits_for: str | None = None
+) -> Sequence[bool]:
+    """Return media to the queue: the open attempt is resumed by the next worker.
+
+    Args:
+        db: The database.
+        leases: On the media.
+        reason: For their history.
+        delay: From when on.
+        waits_for: What their owners read of it: JSON text with `code` and `message`.
+    """
     ids, tokens = [lease.media_id for lease in leases], [lease.fencing_token for lease in leases]
-    return applied(await run(db, Requeued, _RETURN_HELD, reason, ids, tokens, delay), leases)
+    return applied(await run(db, Requeued, _RETURN_HELD, reason, ids, tokens, delay, waits_for), leases)
 
 
 async def return_broken(db: DatabasePool, lease: Lease, error: str) -> bool:

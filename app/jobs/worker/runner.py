@@ -20,7 +20,7 @@ from app.core.database.pool import RETRYABLE, DatabasePool
 from app.core.ids import new_id
 from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import metrics, tracing
-from app.jobs import queries
+from app.jobs import notices, queries
 from app.jobs.callbacks.listener import CallbackListener
 from app.jobs.execution.executor import JobExecutor, JobMustWaitError
 from app.jobs.execution.fallback import RouteFallback
@@ -234,7 +234,10 @@ class Runner:
             with tracing.span("generate media", link=job.trace, **about):
                 await self._run_within_deadline(job)
         except JobMustWaitError as error:
-            await keep_going(release.return_held(self._db, [job.lease], reason=error.reason, delay=error.delay))
+            waits_for = notices.returned(error.reason)
+            await keep_going(
+                release.return_held(self._db, [job.lease], reason=error.reason, delay=error.delay, waits_for=waits_for)
+            )
         except LeaseLostError:
             log.info("lease_lost")
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
