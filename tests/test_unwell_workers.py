@@ -134,11 +134,10 @@ def test_what_has_an_explanation_raises_no_alarm(watched):
         now[0] += 100  # the machine slept, or the process was stopped
 
 
-@pytest.mark.parametrize("shift", [-400, 400])
-async def test_a_worker_whose_clock_is_off_says_so_and_signs_rightly(client, settings, tmp_path, shift):
+async def test_a_worker_whose_clock_is_off_says_so_and_signs_rightly(client, settings, tmp_path):
     async with Receiver() as receiver:
         webhook = await register(client, receiver.url, events=["media.completed"])
-        program = ("tests.shifted_clock", str(shift), *CELERY)
+        program = ("tests.shifted_clock", "-400", *CELERY)
         with odd_worker(settings, tmp_path / "odd.log", *program, ALLOW_PRIVATE_ADDRESSES="true") as odd:
             media = await client.until(await client.faulty())
             (got, *_) = await eventually(lambda: asyncio.sleep(0, receiver.got))
@@ -148,7 +147,7 @@ async def test_a_worker_whose_clock_is_off_says_so_and_signs_rightly(client, set
     assert abs(int(got.headers["webhook-timestamp"]) - time.time()) < 60
     assert Webhook(webhook["secret"]).verify(got.body, got.headers)
     assert '"clock_off"' in odd.output
-    assert "clock" in seen["workers"]["detail"]
+    assert "400 s behind" in seen["workers"]["detail"]
     assert seen["clock"]["ok"]
 
 
