@@ -18,6 +18,7 @@ changes nothing. A purchase whose media ends before it is followed up by `late_r
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final
@@ -190,10 +191,11 @@ class JobExecutor:
 
     async def _store(self, job: Job, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
         keys = ObjectKeys(job.lease.media_id, job.created_at, attempt.number)
-        waits = Delay(job.lease, delay(DelayCode.COPY_DELAYED, WAITS_FOR_OTHERS))
-        files = await self._ingest.copy_all(
-            offer, succeeded.outputs, keys, job.owner_id, on_wait=lambda: report_delays(self._db, waits)
-        )
+
+        def report_wait() -> Awaitable[None]:
+            return report_delays(self._db, Delay(job.lease, delay(DelayCode.COPY_DELAYED, WAITS_FOR_OTHERS)))
+
+        files = await self._ingest.copy_all(offer, succeeded.outputs, keys, job.owner_id, report_wait)
         cost = attempt_cost(offer.card, succeeded)
         warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
         await complete(self._db, Completion(job.lease, attempt.id, files, cost, warnings))

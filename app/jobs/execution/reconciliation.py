@@ -140,7 +140,10 @@ class _Window:
             return False
         if not self._waits or age >= self._longest:
             return True
-        return self._since is not None and clock.seconds() - self._since >= self._seconds
+        # One look-up that failed decides nothing: what was answered before may have come too early to be believed.
+        if self._since is None or (self._asks and not found.answered):
+            return False
+        return clock.seconds() - self._since >= self._seconds
 
 
 async def find_purchase(

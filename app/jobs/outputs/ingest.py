@@ -5,8 +5,8 @@
 3. The stream passes through sha256 and the limits of size and speed (`received.py`) into the store.
 4. The last bytes show whether it is complete; if not, the write is undone.
 5. Video and sound are probed (`probe.py`), if possible.
-What may have been damaged on its way is fetched again at once: the same bytes again are what the provider has. If they
-differ, or nothing arrives, it is fetched again later.
+What may have been damaged on its way is fetched again at once, and then later. Only a file that arrived complete and is
+cut off in itself, twice with the same bytes, is what the provider has.
 The object is written before its row in the database: a crash in between leaves an object under a key that the next
 worker writes again.
 """
@@ -34,7 +34,6 @@ from app.jobs.transitions.completion import StoredFile
 from app.media_generator import adapter_calls
 from app.media_generator.errors import (
     BusyError,
-    GenerationFailedError,
     NotReachedError,
     OutputError,
     ProviderError,
@@ -118,12 +117,14 @@ class OutputIngest:
             on_wait: Called where an output has to wait for others to be copied.
 
         Raises:
-            GenerationFailedError: There is no output.
-            OutputError: The provider's bytes are not accepted.
-            CopyDelayedError: Provider or store are unavailable now, or the bytes are not complete.
+            OutputError: The provider's bytes are not accepted, or its stored answer has none.
+            CopyDelayedError: Provider or store are unavailable now, or what arrived seems damaged.
         """
         if not outputs:
-            raise GenerationFailedError(f"{offer.provider.name} finished without a result")
+            nothing = SuspectOutputError(f"{offer.provider.name} finished without a result")
+            if offer.provider.capabilities.keeps_answers:
+                raise nothing
+            raise CopyDelayedError(nothing)
         files: list[StoredFile] = []
         for index, output in enumerate(outputs):
             try:
@@ -183,7 +184,8 @@ class OutputIngest:
                 kind = _inspect(head, target.types, self._limits)
             except NotMediaError as error:
                 message = f"the provider's result cannot be used: {error}"
-                raise await received.refused(message) from error
+                # An error page is the same each time, until the result is there again.
+                raise SuspectOutputError(message) from error
             stream = _CheckedStream(kind, head, received)
             key = target.key(kind.extension)
             try:
@@ -237,7 +239,7 @@ class _CheckedStream:
             if not self._ending.is_complete:
                 self._fault = f"the provider's {self._kind.media_type} is cut off after {self._received.size} bytes"
             if self._fault:
-                raise await self._received.refused(self._fault)
+                raise self._received.refused(self._fault)
         except ProviderError as error:
             self.error = error
             raise

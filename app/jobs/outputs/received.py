@@ -10,8 +10,6 @@ from app.media_generator.errors import NotReachedError, OutputError, SuspectOutp
 
 WINDOW: Final = 20.0
 """Seconds of waiting for the provider over which the speed is averaged."""
-MOST_COMPARED: Final = 1024 * 1024
-"""Bytes that are read of something that is no media, to compare it with the next fetch."""
 
 
 class ReceivedOutput:
@@ -55,11 +53,8 @@ class ReceivedOutput:
         while (chunk := await self._next()) is not None:
             yield chunk
 
-    async def refused(self, message: str) -> SuspectOutputError:
-        """The error for bytes that cannot be used, which tells them apart from those of the next fetch."""
-        first = self.size
-        while self.size - first < MOST_COMPARED and await self._next() is not None:
-            pass
+    def refused(self, message: str) -> SuspectOutputError:
+        """The error for bytes that arrived complete and cannot be used, to be compared with those of the next fetch."""
         error = SuspectOutputError(message)
         error.received = self.sha256
         return error
@@ -75,9 +70,10 @@ class ReceivedOutput:
         try:
             chunk = await anext(self._source, None)
         except SuspectOutputError as error:
-            error.received = self.sha256 if self.size else None
-            if isinstance(error, UnconfirmedOutputError) and error.received in self._seen:
-                return None
+            if isinstance(error, UnconfirmedOutputError):
+                error.received = self.sha256
+                if error.received in self._seen:
+                    return None
             raise
         if chunk is None:
             return None

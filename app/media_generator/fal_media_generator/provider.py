@@ -25,7 +25,6 @@ from app.media_generator.adapter_kit.purchase_calls import ask_about
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.errors import (
     AnswerLostError,
-    GenerationFailedError,
     NotReachedError,
     OutputError,
     OutputGoneError,
@@ -250,9 +249,9 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         except UNREADABLE as error:
             # A proxy may have answered instead.
             raise NotReachedError(f"the result of {self.name} cannot be read: {error}") from error
+        if not isinstance(result, dict):
+            raise NotReachedError(f"{self.name} answered with something that is no result")
         found = tuple(Output(url) for url in results.files(result))
-        if not found:
-            return Failed(GenerationFailedError(f"{self.name} finished without a file"))
         return Succeeded(found, units=self._units(reference, answer.headers), log=log)
 
     def _no_result(self, answer: Answer, now: _Status) -> Outcome:
