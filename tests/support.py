@@ -47,6 +47,7 @@ def make_settings(engines: Engines, **changes: Any) -> Settings:
         "access_log": False,
         "claim_interval_seconds": 0.1,
         "retry_base_seconds": 0.05,
+        "output_retry_seconds": 0.3,
         "retry_max_seconds": 0.2,
         "shutdown_seconds": 3,
         "reconcile_seconds": 0.3,

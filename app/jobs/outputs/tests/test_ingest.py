@@ -24,7 +24,7 @@ LARGE = png_of_about(12_000_000)
 
 
 @pytest.mark.parametrize(("wrong", "message"), [("text", "no picture"), ("truncated", "cut off")])
-async def test_output_that_is_no_complete_picture_twice_fails_the_media(product, wrong, message):
+async def test_output_that_stays_no_complete_picture_fails_the_media(product, wrong, message):
     done = await product.until(await product.faulty(wrong_bytes=wrong))
 
     assert (done["status"], done["error"]["code"], done["files"]) == ("ERROR", "output_invalid", [])
@@ -109,7 +109,7 @@ async def test_bad_download_is_not_a_bad_purchase(client, working, first):
 
 async def test_error_pages_that_differ_are_fetched_again_later(client, working):
     provider = ErrorPages(7)
-    await working(provider)
+    await working(provider, output_retry_seconds=60)
 
     media = await client.faulty()
     done = await client.until(media)
@@ -153,6 +153,33 @@ async def test_retry_after_the_result_is_gone_says_so_and_the_next_one_buys(clie
     await client.api.post(f"/media/{media['id']}/retry")
     done = await client.until(media, "COMPLETED")
     assert (done["number_of_tries"], provider.bought) == (2, 2)
+
+
+async def test_error_page_that_comes_several_times_loses_nothing(client, working):
+    page = b"<html>502 Bad Gateway</html>"
+    provider = Fetches(page, page, page, PICTURE)
+    await working(provider, output_retry_seconds=60)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], provider.bought, provider.fetched) == ("COMPLETED", 1, 4)
+
+
+async def test_result_without_outputs_is_asked_for_again(client, working):
+    class Empty(Fetches):
+        polls = 0
+
+        async def poll(self, reference):
+            self.polls += 1
+            outcome = await super().poll(reference)
+            return Succeeded(()) if self.polls == 1 else outcome
+
+    provider = Empty(PICTURE)
+    await working(provider, output_retry_seconds=60)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], provider.bought, provider.polls) == ("COMPLETED", 1, 2)
 
 
 async def test_missing_output_is_fetched_for_a_while(client, working):

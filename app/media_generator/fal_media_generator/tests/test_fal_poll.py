@@ -120,15 +120,24 @@ async def test_failure_is_final_only_if_the_queue_or_model_reports_it(provider, 
         await provider.poll(reference_to())
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"seed": 1}', b'"text"'])
-async def test_result_without_files_is_a_failure(provider, server, body):
+@pytest.mark.parametrize("body", [b"{}", b'{"seed": 1}'])
+async def test_result_without_files_is_left_to_the_engine_which_asks_again(provider, server, body):
     finish_request(server, {})
     server.answers["/fal-ai/flux/requests/req-1"] = respond_with(body)
 
     outcome = await provider.poll(reference_to())
 
-    assert isinstance(outcome, Failed)
-    assert outcome.error.sent is Sent.YES
+    assert isinstance(outcome, Succeeded)
+    assert outcome.outputs == ()
+
+
+@pytest.mark.parametrize("body", [b'"text"', b"17", b"null", b"[]"])
+async def test_answer_that_is_no_result_settles_nothing(provider, server, body):
+    finish_request(server, {})
+    server.answers["/fal-ai/flux/requests/req-1"] = respond_with(body)
+
+    with pytest.raises(NotReachedError):
+        await provider.poll(reference_to())
 
 
 async def test_request_canceled_by_the_queue_is_canceled(provider, server):
