@@ -7,7 +7,6 @@
 # ruff: noqa: T201 - what it found is what it prints
 
 import argparse
-import contextlib
 import json
 import re
 import subprocess
@@ -47,22 +46,15 @@ def _patch(place: str, wrap: Callable[[Any], Any]) -> None:
     setattr(found, name, wrap(getattr(found, name)))
 
 
-def _patch_if_there(place: str, wrap: Callable[[Any], Any]) -> None:
-    """The same for what came with the remedy: without it, the fault is there as it is."""
-    with contextlib.suppress(AttributeError, ImportError):
-        _patch(place, wrap)
-
-
 def _patch_everywhere(place: str, wrap: Callable[[Any], Any]) -> None:
     """The same for a function of the adapter kit, which adapters import by its name."""
-    with contextlib.suppress(AttributeError, ImportError):
-        real = resolve_name(place)
-        for adapter in ("replicate_media_generator", "fal_media_generator"):
-            resolve_name(f"app.media_generator.{adapter}.provider")
-        fault, name = wrap(real), place.partition(":")[2]
-        for module in list(sys.modules.values()):
-            if getattr(module, name, None) is real:
-                setattr(module, name, fault)
+    real = resolve_name(place)
+    for adapter in ("replicate_media_generator", "fal_media_generator"):
+        resolve_name(f"app.media_generator.{adapter}.provider")
+    fault, name = wrap(real), place.partition(":")[2]
+    for module in list(sys.modules.values()):
+        if getattr(module, name, None) is real:
+            setattr(module, name, fault)
 
 
 def media_time() -> None:
@@ -119,7 +111,7 @@ def shared_purchases() -> None:
 
     attempt = resolve_name("app.jobs.transitions.attempt")
     attempt._PURCHASE = re.sub(r" AND NOT EXISTS .*?\n(?=RETURNING)", "\n", attempt._PURCHASE, flags=re.DOTALL)
-    _patch_if_there("app.jobs.queries:taken_purchases", lambda _: none_are_taken)
+    _patch("app.jobs.queries:taken_purchases", lambda _: none_are_taken)
 
 
 def truncated_is_final() -> None:
@@ -132,7 +124,7 @@ def truncated_is_final() -> None:
 
         return wrapped
 
-    _patch_if_there("app.jobs.execution.executor:JobExecutor._may_copy_again", may_copy_again)
+    _patch("app.jobs.execution.executor:JobExecutor._may_copy_again", may_copy_again)
 
 
 BOUGHT_AGAIN: Final = frozenset({"bought twice", "booked as not sent"})
