@@ -1,0 +1,1 @@
+"""Where each file format keeps XMP and C2PA, walked over as a stream."""

@@ -1,0 +1,130 @@
+"""ISO base media files (MP4, MOV, M4A, AVIF, HEIC): a `uuid` box at the end; C2PA in one of its own, or in `jumb`.
+
+Nothing is inserted before media data, because tables of other boxes hold offsets from the file's beginning. `mfra` stays
+last: it is found from the end. A file whose last box has no size has no place, since that box takes whatever follows.
+Source: ISO/IEC 14496-12, sections 4.2, 8.8.9; XMP specification part 3, section 1.2.7; C2PA specification, annex A.5.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Final
+
+from app.provenance import xmp
+from app.provenance.containers.chunks import u32
+from app.provenance.errors import DamagedError, NoRoomError
+from app.provenance.window import C2pa, Edit, Slot, Walk, Window, Xmp
+
+XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+C2PA_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_MEDIA: Final = frozenset({b"mdat", b"moof", b"moov", b"meta", b"idat", b"sidx"})
+_HEADER: Final = 8
+_UUID_HEADER: Final = 24
+_LARGE_HEADER: Final = 16
+_LARGEST_MOVIE: Final = 512 * 1024
+"""Bytes of a `moov` box that are searched for XMP of its own."""
+
+
+@dataclass(slots=True)
+class _State:
+    behind_xmp: bool = False
+    """Whether media data follows the packet."""
+    complete: bool = False
+
+
+def is_bmff(head: bytes) -> bool:
+    """Whether a file begins as one."""
+    return head[4:8] in {b"ftyp", b"moov", b"wide", b"styp"} or (head[4:8] in {b"mdat", b"free"} and u32(head) in {0, 1, 8})
+
+
+def walk(window: Window) -> Walk:
+    """See the module."""
+    state = _State()
+    place, mfra, found, described = 0, None, False, False
+    while True:
+        head = yield from window.some(place, 1)
+        if not head:
+            break
+        size, name, header = yield from _box(window, place)
+        if size == 0:
+            raise DamagedError("its last box has no size")
+        if name == b"uuid":
+            for part in _uuid(window, place, size, header, state):
+                found = found or isinstance(part, Xmp)
+                yield part
+        state.behind_xmp = state.behind_xmp or (found and name in _MEDIA)
+        described = described or name in {b"moov", b"meta"}
+        if name in {b"moov", b"meta"}:
+            yield from _check_movie(window, place, size)
+        mfra = place if name == b"mfra" else None
+        place += size
+        # mfra is held, since the mark is inserted before it.
+        window.release(place if mfra is None else mfra)
+    state.complete = True
+    if not described:
+        raise DamagedError("it has no description of what is in it")
+    slot = place if mfra is None else mfra
+    yield from _whole(window, place)
+    yield Slot(slot, lambda packet: [Edit(slot, 0, _boxed(packet))])
+
+
+def _box(window: Window, place: int) -> Generator[None, None, tuple[int, bytes, int]]:
+    """Size, name and size of the header."""
+    head = yield from window.at(place, _HEADER)
+    size, name, header = u32(head), head[4:], _HEADER
+    if size == 1:
+        size = int.from_bytes((yield from window.at(place + _HEADER, 8)))
+        header = _LARGE_HEADER
+    if size and size < header:
+        raise DamagedError("it has a box that is none")
+    return size, name, header
+
+
+def _whole(window: Window, place: int) -> Generator[None, None, None]:
+    if (yield from window.size()) != place:
+        raise DamagedError("it is cut off")
+
+
+def _uuid(window: Window, place: int, size: int, header: int, state: _State) -> Walk:
+    if size < header + 16:
+        raise DamagedError("it has a box that is none")
+    kind = yield from window.at(place + header, 16)
+    if kind == C2PA_UUID:
+        yield C2pa(place)
+    if kind != XMP_UUID:
+        return
+    if size > xmp.LARGEST:
+        raise DamagedError(f"its XMP has more than {xmp.LARGEST} bytes")
+    whole = yield from window.at(place, size)
+    data = whole[header + 16 :]
+
+    def resize(new: bytes) -> list[Edit]:
+        if state.behind_xmp or not state.complete:
+            raise NoRoomError("its XMP stands before media data that would be moved")
+        if header != _HEADER:
+            raise NoRoomError("its XMP has an unusual size")
+        return [Edit(place, size, _boxed(new))]
+
+    yield Xmp(place, data, resize, lambda _: [Edit(place, size, b"")])
+
+
+def _check_movie(window: Window, place: int, size: int) -> Walk:
+    """Look for metadata within the description: XMP of QuickTime's kind, which cannot grow, and C2PA."""
+    if size > _LARGEST_MOVIE:
+        return
+    data = yield from window.at(place, size)
+    start = data.find(b"<?xpacket begin") if b"XMP_" in data else -1
+    end = data.find(b"<?xpacket end", start)
+    if 0 <= start < end:
+        yield Xmp(place, data[start : data.find(b">", end) + 1], _fixed, _kept)
+
+
+def _fixed(_: bytes) -> list[Edit]:
+    raise NoRoomError("its XMP stands within the description of the media, which must not move")
+
+
+def _kept(_: str) -> list[Edit]:
+    return []
+
+
+def _boxed(packet: bytes) -> bytes:
+    return (_UUID_HEADER + len(packet)).to_bytes(4) + b"uuid" + XMP_UUID + packet

@@ -1,0 +1,99 @@
+"""GIF: an application extension before the end; C2PA in one of its own.
+
+Source: GIF89a specification; XMP specification part 3, section 1.1.2.
+"""
+
+from collections.abc import Generator
+from typing import Final
+
+from app.provenance import xmp
+from app.provenance.containers.chunks import swapped
+from app.provenance.errors import DamagedError
+from app.provenance.window import C2pa, Edit, Slot, Walk, Window, Xmp
+
+SIGNATURES: Final = (b"GIF87a", b"GIF89a")
+_APPLICATION: Final = b"\x21\xff\x0b"
+_XMP: Final = _APPLICATION + b"XMP DataXMP"
+_C2PA: Final = _APPLICATION + b"C2PA_GIF"
+_TRAILER: Final = b"\x01" + bytes(range(0xFF, -1, -1)) + b"\x00"
+"""Behind the packet: wherever a reader that counts blocks comes from, it ends here."""
+_READ: Final = 64 * 1024
+_IMAGE, _EXTENSION, _END = 0x2C, 0x21, 0x3B
+
+
+def walk(window: Window) -> Walk:
+    """See the module."""
+    screen = yield from window.at(0, 13)
+    place = 13 + _table(screen[10])
+    window.release(place)
+    while True:
+        kind = (yield from window.at(place, 1))[0]
+        if kind == _END:
+            break
+        if kind == _IMAGE:
+            head = yield from window.at(place, 10)
+            place = yield from _blocks(window, place + 10 + _table(head[9]) + 1)
+        elif kind == _EXTENSION:
+            head = yield from window.at(place, 3)
+            begin = yield from window.some(place, len(_XMP))
+            if head == _APPLICATION and begin == _XMP:
+                packet = yield from _packet(window, place + len(_XMP))
+                yield _xmp(place, packet)
+                place += len(_XMP) + len(packet) + len(_TRAILER)
+            else:
+                if head == _APPLICATION and (yield from window.at(place, len(_C2PA))) == _C2PA:
+                    yield C2pa(place)
+                place = yield from _blocks(window, place + 2)
+        else:
+            raise DamagedError("it has a block that is none")
+        window.release(place)
+    yield Slot(place, lambda packet: [Edit(place, 0, _XMP + packet + _TRAILER)])
+
+
+def _table(flags: int) -> int:
+    """Bytes of a colour table."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _blocks(window: Window, place: int) -> Generator[None, None, int]:
+    """Where the blocks that begin here end."""
+    while True:
+        window.release(place)
+        data = yield from window.some(place, _READ)
+        if not data:
+            raise DamagedError("it is cut off")
+        at = 0
+        while at < len(data):
+            # Nearly all blocks are full ones: count them without a loop.
+            lengths = data[at::256]
+            full = len(lengths) - len(lengths.lstrip(b"\xff"))
+            at += 256 * full
+            if at < len(data):
+                if data[at] == 0:
+                    return place + at + 1
+                at += 1 + data[at]
+        place += at
+
+
+def _packet(window: Window, place: int) -> Generator[None, None, bytes]:
+    size = 1024
+    while True:
+        data = yield from window.some(place, size)
+        end = data.find(_TRAILER)
+        if end >= 0:
+            return data[:end]
+        if len(data) > xmp.LARGEST:
+            raise DamagedError(f"its XMP has more than {xmp.LARGEST} bytes")
+        # One byte more is asked for, which waits for it or finds the file's end.
+        yield from window.at(place + len(data), 1)
+        size = 2 * xmp.LARGEST
+
+
+def _xmp(place: int, packet: bytes) -> Xmp:
+    whole = len(_XMP) + len(packet) + len(_TRAILER)
+    return Xmp(
+        place,
+        packet,
+        resize=lambda data: swapped(place + len(_XMP), packet, data),
+        delete=lambda _: [Edit(place, whole, b"")],
+    )

@@ -1,0 +1,206 @@
+"""RIFF: WebP (chunk `XMP `, last) and WAV (chunk `_PMX`, before the samples); C2PA in `C2PA`.
+
+A simple WebP picture gets the header that metadata needs (`VP8X`); the mark notes it, so that its removal takes it out
+again. Sizes stand at the beginning, so everything is decided there: where chunks follow the picture, they are waited for.
+Source: WebP container specification (RFC 9649, section 2.7); XMP specification part 3, sections 1.2.5 and 1.1.9.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from app.provenance import xmp
+from app.provenance.containers.chunks import SMALLEST_MANIFEST
+from app.provenance.errors import DamagedError, NoRoomError
+from app.provenance.mark import find_written
+from app.provenance.window import C2pa, Edit, Hold, Part, Slot, Walk, Window, Xmp
+
+SIGNATURE: Final = b"RIFF"
+_HEADER: Final = 12
+_ADDED: Final = "VP8X"
+_FLAGGED: Final = "flag"
+_VP8X: Final = b"VP8X\x0a\x00\x00\x00"
+_VP8X_SIZE: Final = 18
+_XMP_FLAG, _ALPHA_FLAG = 0x04, 0x10
+_UNKNOWN: Final = frozenset({0, 0x7FFF_FFFF, 0xFFFF_FFFF})
+"""Placeholders that encoders of sound write when they do not know the size yet."""
+_LARGEST: Final = 0xFFFF_FFFF
+_TAIL: Final = 8 * 1024
+
+
+@dataclass(slots=True)
+class _File:
+    size: int
+    """As declared, without the first eight bytes; 0: unknown."""
+    form: bytes
+    first: bytes
+    """The first chunk's name."""
+    flags: int = 0
+    """Of VP8X."""
+
+    @property
+    def end(self) -> int:
+        return self.size + 8
+
+
+def walk(window: Window) -> Walk:
+    """See the module."""
+    head = yield from window.at(0, _HEADER + 8)
+    file = _File(int.from_bytes(head[4:8], "little"), head[8:12], head[12:16])
+    yield Hold(4)
+    if file.form == b"WEBP":
+        yield from _webp(window, file)
+    elif file.form == b"WAVE":
+        yield from _wav(window, file)
+    else:
+        raise DamagedError("it is a RIFF file of another form")
+
+
+def _webp(window: Window, file: _File) -> Walk:
+    if file.size % 2:
+        raise DamagedError("its size is odd")
+    alpha, canvas = yield from _canvas(window, file)
+    yield from _cut_off(window, file)
+    found = False
+    place = _HEADER
+    while place < file.end:
+        head = yield from window.at(place, 8)
+        size, name = int.from_bytes(head[4:], "little"), head[:4]
+        behind = place + 8 + size + size % 2
+        if behind > file.end:
+            raise DamagedError("a chunk of it ends behind its end")
+        if name == b"C2PA":
+            yield C2pa(place)
+        if name == b"XMP ":
+            yield (yield from _xmp(window, file, place, size))
+            found = True
+        place = behind
+        window.release(place)
+    if found:
+        return
+    if file.first == b"VP8X" and file.flags & _XMP_FLAG:
+        raise DamagedError("it lacks the XMP that it announces")
+    if file.first == b"VP8X":
+        flag = bytes([file.flags | _XMP_FLAG])
+        yield Slot(4, lambda packet: [*_appended(file, b"XMP ", packet, 0), Edit(20, 1, flag)], _FLAGGED)
+    else:
+        extended = _VP8X + bytes([_XMP_FLAG | alpha, 0, 0, 0]) + canvas
+        yield Slot(
+            4, lambda packet: [*_appended(file, b"XMP ", packet, _VP8X_SIZE), Edit(_HEADER, 0, extended)], _ADDED
+        )
+
+
+def _canvas(window: Window, file: _File) -> Generator[None, None, tuple[int, bytes]]:
+    """The flag for transparency, and width and height less one, three bytes each, of a simple picture."""
+    data = yield from window.at(_HEADER + 8, 10)
+    if file.first == b"VP8X":
+        file.flags = data[0]
+        return 0, b""
+    if file.first == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
+        width, height, alpha = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little"), 0
+        width, height = width & 0x3FFF, height & 0x3FFF
+    elif file.first == b"VP8L" and data[0] == 0x2F:  # noqa: PLR2004 - its signature
+        bits = int.from_bytes(data[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        alpha = _ALPHA_FLAG if bits >> 28 & 1 else 0
+    else:
+        raise DamagedError("it begins with a chunk that is no picture")
+    if not width or not height:
+        raise DamagedError("it has no size")
+    return alpha, (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+
+
+def _appended(file: _File, name: bytes, packet: bytes, more: int) -> list[Edit]:
+    chunk = name + len(packet).to_bytes(4, "little") + packet
+    return [*_grown(file, len(chunk) + more), Edit(file.end, 0, chunk)]
+
+
+def _grown(file: _File, count: int) -> list[Edit]:
+    if not file.size:
+        return []
+    if file.size + count > _LARGEST:
+        raise NoRoomError("it is as large as its format allows")
+    return [Edit(4, 4, (file.size + count).to_bytes(4, "little"))]
+
+
+def _xmp(window: Window, file: _File, place: int, size: int) -> Generator[None, None, Part]:
+    if size > xmp.LARGEST:
+        raise DamagedError(f"its XMP has more than {xmp.LARGEST} bytes")
+    data = yield from window.at(place + 8, size)
+
+    def resize(new: bytes) -> list[Edit]:
+        count = len(new) - size
+        if count % 2:
+            raise NoRoomError("its XMP would need padding")
+        length = Edit(place + 4, 4, len(new).to_bytes(4, "little"))
+        return [*_grown(file, count), length, *_spliced(place + 8, data, new)]
+
+    return Xmp(place, data, resize, lambda restore: list(_removed(file, place, 8 + size + size % 2, restore)))
+
+
+def _spliced(place: int, old: bytes, new: bytes) -> Iterator[Edit]:
+    yield Edit(place, len(old), new)
+
+
+def _removed(file: _File, place: int, size: int, restore: str) -> Iterator[Edit]:
+    """The chunk itself, the file's size, and the header or the flag that came with it."""
+    added = _VP8X_SIZE if restore == _ADDED and file.first == b"VP8X" else 0
+    yield from _grown(file, -size - added)
+    yield Edit(place, size, b"")
+    if added:
+        yield Edit(_HEADER, added, b"")
+    elif restore == _FLAGGED and file.first == b"VP8X":
+        yield Edit(20, 1, bytes([file.flags & ~_XMP_FLAG]))
+
+
+def _cut_off(window: Window, file: _File) -> Walk:
+    """A mark of ours at the very end of a file that was cut off behind its beginning, where its size stands."""
+    size = window.total
+    if size is None or size >= file.end:
+        return
+    begin = max(size - _TAIL, 0)
+    tail = yield from window.at(begin, size - begin)
+    at = tail.rfind(b"XMP ")
+    packet = tail[at + 8 :]
+    written = find_written(packet) if at >= 0 else None
+    if written is not None and written.alone and int.from_bytes(tail[at + 4 : at + 8], "little") == len(packet):
+        place = begin + at
+        remove: Callable[[str], list[Edit]] = lambda restore: list(_removed(file, place, 8 + len(packet), restore))  # noqa: E731
+        yield Xmp(place, packet, _refuse, remove)
+    raise DamagedError("it is cut off")
+
+
+def _refuse(_: bytes) -> list[Edit]:
+    raise NoRoomError("it is cut off")
+
+
+def _wav(window: Window, file: _File) -> Walk:
+    if file.size in _UNKNOWN:
+        file.size = 0
+    elif file.size % 2:
+        raise DamagedError("its size is odd")
+    place = _HEADER
+    slot = 0
+    while not file.size or place < file.end:
+        head = yield from window.at(place, 8)
+        size, name = int.from_bytes(head[4:], "little"), head[:4]
+        if name == b"C2PA":
+            yield C2pa(place)
+        if name == b"_PMX":
+            yield (yield from _xmp(window, file, place, size))
+        if name == b"data":
+            slot = place
+            # Whether something of importance follows the samples is seen from the sizes.
+            behind = place + 8 + size + size % 2
+            if not file.size or file.end - behind <= SMALLEST_MANIFEST:
+                break
+        place += 8 + size + size % 2
+        window.release(place)
+    if slot:
+        yield Slot(slot, lambda packet: [*_grown(file, 8 + len(packet)), Edit(slot, 0, _pmx(packet))])
+    else:
+        raise DamagedError("it has no samples")
+
+
+def _pmx(packet: bytes) -> bytes:
+    return b"_PMX" + len(packet).to_bytes(4, "little") + packet
