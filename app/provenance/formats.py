@@ -56,7 +56,7 @@ FORMATS: Final = (
     Format(
         "GIF",
         ("image/gif",),
-        "application extension `XMP DataXMP`, the last one",
+        "application extension `XMP DataXMP` before the first picture",
         "application extension `C2PA_GIF`",
         lambda head: head.startswith(gif.SIGNATURES),
         gif.walk,

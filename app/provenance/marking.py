@@ -167,8 +167,9 @@ class _Findings:
             try:
                 properties = xmp.read(part.data)
             except DamagedError as error:
-                known = b"DigitalSourceType" in part.data
-                return _Decision(Outcome.ALREADY_MARKED if known else Outcome.NOT_SAFE, str(error))
+                if b"DigitalSourceType" in part.data:
+                    return _Decision(Outcome.ALREADY_MARKED)
+                return _Decision(Outcome.NOT_SAFE, str(error))
             if properties.source_types:
                 return _Decision(Outcome.ALREADY_MARKED)
             self._packets.append((part, properties))
@@ -194,9 +195,7 @@ class _Findings:
         return _Decision(outcome, "", tuple(edits))
 
 
-def _decided(
-    window: StreamWindow, walk: Callable[[Window], Walk], mark: Mark
-) -> Generator[None, None, _Decision]:
+def _decided(window: StreamWindow, walk: Callable[[Window], Walk], mark: Mark) -> Generator[None, None, _Decision]:
     findings = _Findings(mark)
     try:
         try:

@@ -198,18 +198,19 @@ class StreamWindow:
 
     def size(self) -> Generator[None, None, int]:
         """As `Window.size`."""
-        while not self._closed:
-            if self.end + 1 - self.free > self._hold:
-                raise TooFarError(f"it has more than {self._hold} bytes, and has to be held as a whole")
+        while self.end - self.free <= self._hold and not self._closed:
             self.wanted = self.end + 1
             yield
+        if self.end - self.free > self._hold:
+            raise TooFarError(f"it has more than {self._hold} bytes, and has to be held as a whole")
         return self.end
 
     def _arrived(self, offset: int, length: int) -> Generator[None, None, None]:
         self._looks.count()
+        if offset + length - self.free > self._hold:
+            # Whether or not it has arrived: what is decided must not depend on chunks.
+            raise TooFarError(f"what matters lies more than {self._hold} bytes behind")
         while self.end < offset + length and not self._closed:
-            if offset + length - self.free > self._hold:
-                raise TooFarError(f"what matters lies more than {self._hold} bytes behind")
             self.wanted = offset + length
             yield
 

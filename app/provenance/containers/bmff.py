@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.provenance import xmp
-from app.provenance.containers.chunks import u32
+from app.provenance.containers.chunks import noted, u32
+from app.provenance.containers.heif import Extent, xmp_extent
 from app.provenance.errors import DamagedError, NoRoomError
-from app.provenance.window import C2pa, Edit, Slot, Walk, Window, Xmp
+from app.provenance.window import C2pa, Edit, Hold, Slot, Walk, Window, Xmp
 
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 C2PA_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
@@ -20,26 +21,30 @@ _MEDIA: Final = frozenset({b"mdat", b"moof", b"moov", b"meta", b"idat", b"sidx"}
 _HEADER: Final = 8
 _UUID_HEADER: Final = 24
 _LARGE_HEADER: Final = 16
-_LARGEST_MOVIE: Final = 512 * 1024
-"""Bytes of a `moov` box that are searched for XMP of its own."""
+_LARGEST_DESCRIPTION: Final = 512 * 1024
+"""Bytes of a `moov` or `meta` box that are searched for XMP of its own."""
 
 
 @dataclass(slots=True)
 class _State:
     behind_xmp: bool = False
     """Whether media data follows the packet."""
-    complete: bool = False
+    size: int = 0
+    """Of the whole file; 0: not known yet."""
 
 
 def is_bmff(head: bytes) -> bool:
     """Whether a file begins as one."""
-    return head[4:8] in {b"ftyp", b"moov", b"wide", b"styp"} or (head[4:8] in {b"mdat", b"free"} and u32(head) in {0, 1, 8})
+    return head[4:8] in {b"ftyp", b"moov", b"wide", b"styp"} or (
+        head[4:8] in {b"mdat", b"free"} and u32(head) in {0, 1, 8}
+    )
 
 
 def walk(window: Window) -> Walk:
     """See the module."""
     state = _State()
     place, mfra, found, described = 0, None, False, False
+    item: Extent | None = None
     while True:
         head = yield from window.some(place, 1)
         if not head:
@@ -53,13 +58,20 @@ def walk(window: Window) -> Walk:
                 yield part
         state.behind_xmp = state.behind_xmp or (found and name in _MEDIA)
         described = described or name in {b"moov", b"meta"}
-        if name in {b"moov", b"meta"}:
+        if name == b"moov":
             yield from _check_movie(window, place, size)
+        elif name == b"meta" and size <= _LARGEST_DESCRIPTION:
+            item = xmp_extent((yield from window.at(place, size)), place)
+            if item is not None:
+                yield Hold(item.offset_at)
+        elif name == b"mdat" and item is not None and place < item.offset < place + size:
+            yield (yield from _item(window, item, state))
+            found = True
         mfra = place if name == b"mfra" else None
         place += size
         # mfra is held, since the mark is inserted before it.
         window.release(place if mfra is None else mfra)
-    state.complete = True
+    state.size = place
     if not described:
         raise DamagedError("it has no description of what is in it")
     slot = place if mfra is None else mfra
@@ -98,7 +110,7 @@ def _uuid(window: Window, place: int, size: int, header: int, state: _State) -> 
     data = whole[header + 16 :]
 
     def resize(new: bytes) -> list[Edit]:
-        if state.behind_xmp or not state.complete:
+        if state.behind_xmp or not state.size:
             raise NoRoomError("its XMP stands before media data that would be moved")
         if header != _HEADER:
             raise NoRoomError("its XMP has an unusual size")
@@ -107,9 +119,39 @@ def _uuid(window: Window, place: int, size: int, header: int, state: _State) -> 
     yield Xmp(place, data, resize, lambda _: [Edit(place, size, b"")])
 
 
+def _item(window: Window, item: Extent, state: _State) -> Generator[None, None, Xmp]:
+    """A picture's XMP; longer, it is appended, and the list of items names that place."""
+    if item.length > xmp.LARGEST:
+        raise DamagedError(f"its XMP has more than {xmp.LARGEST} bytes")
+    window.release(item.offset)
+    data = yield from window.at(item.offset, item.length)
+
+    def moved(offset: int, length: int) -> list[Edit]:
+        if offset >= 1 << (8 * item.offset_width) or length >= 1 << (8 * item.length_width):
+            raise NoRoomError("its list of items cannot name that place")
+        return [
+            Edit(item.offset_at, item.offset_width, offset.to_bytes(item.offset_width)),
+            Edit(item.length_at, item.length_width, length.to_bytes(item.length_width)),
+        ]
+
+    def resize(new: bytes) -> list[Edit]:
+        if not state.size:
+            raise NoRoomError("its end is too far behind")
+        box = (_HEADER + len(new)).to_bytes(4) + b"mdat" + new
+        return [*moved(state.size + _HEADER, len(new)), Edit(state.size, 0, box)]
+
+    def undo(restore: str) -> list[Edit]:
+        offset, length = noted(restore, "item", 2)
+        if item.offset + item.length != window.total:
+            raise NoRoomError("something was appended behind the mark")
+        return [*moved(offset, length), Edit(item.offset - _HEADER, _HEADER + item.length, b"")]
+
+    return Xmp(item.offset_at, data, resize, _kept, f"item:{item.offset},{item.length}", undo)
+
+
 def _check_movie(window: Window, place: int, size: int) -> Walk:
     """Look for metadata within the description: XMP of QuickTime's kind, which cannot grow, and C2PA."""
-    if size > _LARGEST_MOVIE:
+    if size > _LARGEST_DESCRIPTION:
         return
     data = yield from window.at(place, size)
     start = data.find(b"<?xpacket begin") if b"XMP_" in data else -1

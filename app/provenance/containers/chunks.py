@@ -1,7 +1,8 @@
-"""What several formats share: integers and the inverse of an edit."""
+"""What several formats share: integers, small edits, and what a mark notes."""
 
 from typing import Final
 
+from app.provenance.errors import NoRoomError
 from app.provenance.window import Edit
 
 SMALLEST_MANIFEST: Final = 1024
@@ -29,3 +30,16 @@ def swapped(start: int, old: bytes, new: bytes) -> list[Edit]:
     while end < min(len(old), len(new)) - begin and old[-1 - end] == new[-1 - end]:
         end += 1
     return [Edit(start + begin, len(old) - begin - end, new[begin : len(new) - end])]
+
+
+def noted(restore: str, kind: str, count: int) -> list[int]:
+    """The numbers that a mark notes for its removal, such as `ifd:8,1234`.
+
+    Raises:
+        NoRoomError: It does not.
+    """
+    name, _, rest = restore.partition(":")
+    numbers = [int(part) for part in rest.split(",") if part.isdecimal()]
+    if name != kind or len(numbers) != count:
+        raise NoRoomError("the mark does not tell how it was before")
+    return numbers

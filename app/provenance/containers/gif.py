@@ -1,4 +1,4 @@
-"""GIF: an application extension before the end; C2PA in one of its own.
+"""GIF: an application extension before the first picture; C2PA in one of its own.
 
 Source: GIF89a specification; XMP specification part 3, section 1.1.2.
 """
@@ -19,6 +19,8 @@ _TRAILER: Final = b"\x01" + bytes(range(0xFF, -1, -1)) + b"\x00"
 """Behind the packet: wherever a reader that counts blocks comes from, it ends here."""
 _READ: Final = 64 * 1024
 _IMAGE, _EXTENSION, _END = 0x2C, 0x21, 0x3B
+_BEFORE: Final = frozenset({0xFE, 0xFF})
+"""Extensions that precede the slot: comments, and those of applications, such as the number of loops."""
 
 
 def walk(window: Window) -> Walk:
@@ -26,8 +28,12 @@ def walk(window: Window) -> Walk:
     screen = yield from window.at(0, 13)
     place = 13 + _table(screen[10])
     window.release(place)
+    leading = True
     while True:
-        kind = (yield from window.at(place, 1))[0]
+        kind, label = yield from window.at(place, 2) if leading else _first(window, place)
+        if leading and (kind != _EXTENSION or label not in _BEFORE):
+            leading = False
+            yield _slot(place)
         if kind == _END:
             break
         if kind == _IMAGE:
@@ -35,19 +41,27 @@ def walk(window: Window) -> Walk:
             place = yield from _blocks(window, place + 10 + _table(head[9]) + 1)
         elif kind == _EXTENSION:
             head = yield from window.at(place, 3)
-            begin = yield from window.some(place, len(_XMP))
-            if head == _APPLICATION and begin == _XMP:
+            name = (yield from window.at(place, len(_XMP))) if head == _APPLICATION else b""
+            if name == _XMP:
                 packet = yield from _packet(window, place + len(_XMP))
                 yield _xmp(place, packet)
                 place += len(_XMP) + len(packet) + len(_TRAILER)
             else:
-                if head == _APPLICATION and (yield from window.at(place, len(_C2PA))) == _C2PA:
+                if name.startswith(_C2PA):
                     yield C2pa(place)
                 place = yield from _blocks(window, place + 2)
         else:
             raise DamagedError("it has a block that is none")
         window.release(place)
-    yield Slot(place, lambda packet: [Edit(place, 0, _XMP + packet + _TRAILER)])
+
+
+def _slot(place: int) -> Slot:
+    return Slot(place, lambda packet: [Edit(place, 0, _XMP + packet + _TRAILER)])
+
+
+def _first(window: Window, place: int) -> Generator[None, None, bytes]:
+    """The next byte, and one that does not count."""
+    return (yield from window.at(place, 1)) + b"\x00"
 
 
 def _table(flags: int) -> int:

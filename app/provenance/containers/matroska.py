@@ -18,7 +18,9 @@ from app.provenance.window import AT_END, Edit, Hold, Slot, Walk, Window, Xmp
 SIGNATURE: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _SEEK_HEAD, _TAGS = 0x1853_8067, 0x114D_9B74, 0x1254_C367
 _CLUSTER, _VOID, _CRC = 0x1F43_B675, 0xEC, 0xBF
-_TOP_LEVEL: Final = frozenset({_SEEK_HEAD, _TAGS, _CLUSTER, 0x1549_A966, 0x1654_AE6B, 0x1C53_BB6B, 0x1043_A770, 0x1941_A469})
+_TOP_LEVEL: Final = frozenset(
+    {_SEEK_HEAD, _TAGS, _CLUSTER, 0x1549_A966, 0x1654_AE6B, 0x1C53_BB6B, 0x1043_A770, 0x1941_A469}
+)
 _LONGEST_HEADER: Final = 12
 _LARGEST_SEEK_HEAD: Final = 400
 _ENTRY: Final = 21
@@ -82,6 +84,8 @@ def walk(window: Window) -> Walk:
         else:
             raise DamagedError("it has an element without a size")
         window.release(place)
+    if segment.size is not None:
+        yield from window.at(segment.end - 1, 1)
     if not slot:
         raise DamagedError("it has no cluster")
 

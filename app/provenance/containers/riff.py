@@ -22,6 +22,7 @@ _FLAGGED: Final = "flag"
 _VP8X: Final = b"VP8X\x0a\x00\x00\x00"
 _VP8X_SIZE: Final = 18
 _XMP_FLAG, _ALPHA_FLAG = 0x04, 0x10
+_PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
 _UNKNOWN: Final = frozenset({0, 0x7FFF_FFFF, 0xFFFF_FFFF})
 """Placeholders that encoders of sound write when they do not know the size yet."""
 _LARGEST: Final = 0xFFFF_FFFF
@@ -75,19 +76,24 @@ def _webp(window: Window, file: _File) -> Walk:
             yield (yield from _xmp(window, file, place, size))
             found = True
         place = behind
+        if name in _PICTURES and not file.flags & _XMP_FLAG and file.end - place <= SMALLEST_MANIFEST:
+            # Whether something of importance follows is seen from the sizes.
+            yield _webp_slot(file, alpha, canvas)
         window.release(place)
+    yield from window.at(file.end - 1, 1)
     if found:
         return
     if file.first == b"VP8X" and file.flags & _XMP_FLAG:
         raise DamagedError("it lacks the XMP that it announces")
+    yield _webp_slot(file, alpha, canvas)
+
+
+def _webp_slot(file: _File, alpha: int, canvas: bytes) -> Slot:
     if file.first == b"VP8X":
         flag = bytes([file.flags | _XMP_FLAG])
-        yield Slot(4, lambda packet: [*_appended(file, b"XMP ", packet, 0), Edit(20, 1, flag)], _FLAGGED)
-    else:
-        extended = _VP8X + bytes([_XMP_FLAG | alpha, 0, 0, 0]) + canvas
-        yield Slot(
-            4, lambda packet: [*_appended(file, b"XMP ", packet, _VP8X_SIZE), Edit(_HEADER, 0, extended)], _ADDED
-        )
+        return Slot(4, lambda packet: [*_appended(file, packet, 0), Edit(20, 1, flag)], _FLAGGED)
+    extended = _VP8X + bytes([_XMP_FLAG | alpha, 0, 0, 0]) + canvas
+    return Slot(4, lambda packet: [*_appended(file, packet, _VP8X_SIZE), Edit(_HEADER, 0, extended)], _ADDED)
 
 
 def _canvas(window: Window, file: _File) -> Generator[None, None, tuple[int, bytes]]:
@@ -110,8 +116,8 @@ def _canvas(window: Window, file: _File) -> Generator[None, None, tuple[int, byt
     return alpha, (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
 
 
-def _appended(file: _File, name: bytes, packet: bytes, more: int) -> list[Edit]:
-    chunk = name + len(packet).to_bytes(4, "little") + packet
+def _appended(file: _File, packet: bytes, more: int) -> list[Edit]:
+    chunk = b"XMP " + len(packet).to_bytes(4, "little") + packet
     return [*_grown(file, len(chunk) + more), Edit(file.end, 0, chunk)]
 
 
@@ -180,7 +186,7 @@ def _wav(window: Window, file: _File) -> Walk:
     elif file.size % 2:
         raise DamagedError("its size is odd")
     place = _HEADER
-    slot = 0
+    slot: Slot | None = None
     while not file.size or place < file.end:
         head = yield from window.at(place, 8)
         size, name = int.from_bytes(head[4:], "little"), head[:4]
@@ -189,17 +195,22 @@ def _wav(window: Window, file: _File) -> Walk:
         if name == b"_PMX":
             yield (yield from _xmp(window, file, place, size))
         if name == b"data":
-            slot = place
-            # Whether something of importance follows the samples is seen from the sizes.
-            behind = place + 8 + size + size % 2
-            if not file.size or file.end - behind <= SMALLEST_MANIFEST:
+            slot = _wav_slot(file, place)
+            if not file.size:
                 break
+            if file.end - (place + 8 + size + size % 2) <= SMALLEST_MANIFEST:
+                yield slot
         place += 8 + size + size % 2
         window.release(place)
-    if slot:
-        yield Slot(slot, lambda packet: [*_grown(file, 8 + len(packet)), Edit(slot, 0, _pmx(packet))])
-    else:
+    if slot is None:
         raise DamagedError("it has no samples")
+    if file.size:
+        yield from window.at(file.end - 1, 1)
+    yield slot
+
+
+def _wav_slot(file: _File, place: int) -> Slot:
+    return Slot(place, lambda packet: [*_grown(file, 8 + len(packet)), Edit(place, 0, _pmx(packet))])
 
 
 def _pmx(packet: bytes) -> bytes:

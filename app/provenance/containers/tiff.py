@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from app.provenance import xmp
+from app.provenance.containers.chunks import noted
 from app.provenance.errors import DamagedError, NoRoomError
 from app.provenance.window import C2pa, Edit, Hold, Slot, Walk, Window, Xmp
 
@@ -129,13 +130,13 @@ def _xmp(window: Window, layout: _Layout, place: int, entry: bytes) -> Generator
         return [Edit(place + 4, numbers, named), Edit(size, 0, bytes(size % 2) + new)]
 
     def delete(restore: str) -> list[Edit]:
-        directory, old_size = _noted(restore, "ifd", 2)
+        directory, old_size = noted(restore, "ifd", 2)
         _check_last(offset + length, size, old_size)
         pointer = Edit(layout.pointer, layout.word, layout.bytes_of(directory, layout.word))
         return [pointer, Edit(old_size, size - old_size, b"")]
 
     def undo(restore: str) -> list[Edit]:
-        old_offset, old_length, old_size = _noted(restore, "xmp", 3)
+        old_offset, old_length, old_size = noted(restore, "xmp", 3)
         _check_last(offset + length, size, old_size)
         named = layout.bytes_of(old_length, layout.word) + layout.bytes_of(old_offset, layout.word)
         return [Edit(place + 4, numbers, named), Edit(old_size, size - old_size, b"")]
@@ -146,11 +147,3 @@ def _xmp(window: Window, layout: _Layout, place: int, entry: bytes) -> Generator
 def _check_last(end: int, size: int, old_size: int) -> None:
     if end != size or old_size >= size:
         raise NoRoomError("something was appended behind the mark")
-
-
-def _noted(restore: str, kind: str, count: int) -> list[int]:
-    name, _, rest = restore.partition(":")
-    numbers = [int(part) for part in rest.split(",") if part.isdecimal()]
-    if name != kind or len(numbers) != count:
-        raise NoRoomError("the mark does not tell how it was before")
-    return numbers

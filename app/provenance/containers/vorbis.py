@@ -75,12 +75,7 @@ class _Comments:
             length = (len(_KEY) + len(packet)).to_bytes(4, "little")
             return data[:begin] + length + data[begin + 4 : begin + 8] + packet + data[end:]
         count = int.from_bytes(data[self.count_at : self.count_at + 4], "little") - 1
-        return (
-            data[: self.count_at]
-            + count.to_bytes(4, "little")
-            + data[self.count_at + 4 : begin]
-            + data[end:]
-        )
+        return data[: self.count_at] + count.to_bytes(4, "little") + data[self.count_at + 4 : begin] + data[end:]
 
 
 def _comment(packet: bytes) -> bytes:

@@ -1,0 +1,90 @@
+"""What programs and libraries that are not ours find in a file and make of it."""
+
+import io
+import json
+import shutil
+import subprocess
+
+from PIL import Image, ImageSequence
+
+from tests.marked_files import HAS_AV
+
+PILLOW_READS = {"png", "jpeg", "webp", "gif", "tiff"}
+"""Formats whose XMP Pillow reads; for AVIF it knows the XMP of an item only."""
+EXIV2_READS = {"png", "jpeg", "webp", "tiff"}
+FFPROBE_READS = {"mp4", "mov", "m4a", "avif", "webm", "mkv", "mp3", "flac", "vorbis", "opus"}
+EXIFTOOL_READS = {
+    "png",
+    "jpeg",
+    "webp",
+    "gif",
+    "tiff",
+    "avif",
+    "mp4",
+    "mov",
+    "m4a",
+    "mp3",
+    "wav",
+    "flac",
+    "vorbis",
+    "opus",
+}
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).stdout
+
+
+def by_pillow(path):
+    with Image.open(path) as image:
+        image.load()
+        name, place = image.info.get("extension", (b"", 0))
+        if name == b"XMP DataXMP":  # of a GIF it tells only where it is
+            return path.read_bytes()[place : place + 2_000]
+        found = image.info.get("xmp", b"")
+        return found if isinstance(found, bytes) else found.encode()
+
+
+def by_exiftool(path):
+    fields = json.loads(run("exiftool", "-json", "-a", "-n", path))[0]
+    return json.dumps([fields.get(name) for name in ("DigitalSourceType", "MediaId", "Model", "Xmp")]).encode()
+
+
+def by_exiv2(path):
+    return run("exiv2", "-px", path)
+
+
+def by_ffprobe(path):
+    entries = "format_tags:stream_tags"
+    return run("ffprobe", "-v", "error", "-export_xmp", "1", "-show_entries", entries, path)
+
+
+READERS = {
+    "Pillow": (by_pillow, PILLOW_READS, True),
+    "exiftool": (by_exiftool, EXIFTOOL_READS, shutil.which("exiftool") is not None),
+    "exiv2": (by_exiv2, EXIV2_READS, shutil.which("exiv2") is not None),
+    "ffprobe": (by_ffprobe, FFPROBE_READS, shutil.which("ffprobe") is not None),
+}
+
+
+def pixels(data):
+    """Every frame of a picture, with its duration."""
+    with Image.open(io.BytesIO(data)) as image:
+        return [
+            (frame.mode, frame.size, frame.info.get("duration"), frame.tobytes())
+            for frame in ImageSequence.Iterator(image)
+        ]
+
+
+def samples(data):
+    """Every frame of a video or sound, as it is decoded, and its time."""
+    assert HAS_AV
+    import av  # noqa: PLC0415 - an extra
+
+    found = []
+    with av.open(io.BytesIO(data)) as container:
+        for stream in container.streams:
+            container.seek(0)
+            for frame in container.decode(stream):
+                found.append((stream.index, frame.pts, frame.to_ndarray().tobytes()))
+    return found
