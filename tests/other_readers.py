@@ -85,6 +85,5 @@ def samples(data):
     with av.open(io.BytesIO(data)) as container:
         for stream in container.streams:
             container.seek(0)
-            for frame in container.decode(stream):
-                found.append((stream.index, frame.pts, frame.to_ndarray().tobytes()))
+            found += [(stream.index, frame.pts, frame.to_ndarray().tobytes()) for frame in container.decode(stream)]
     return found

@@ -1,8 +1,8 @@
 """The mark: which kind of source a file has, which tool and model made it, and which media item it belongs to.
 
-An XMP packet of some 600 bytes, with the property that IPTC defines for this (`Iptc4xmpExt:DigitalSourceType`), the tool
-(`xmp:CreatorTool`) and two properties in a namespace of ours. The prompt is never in it. Where a file has XMP already,
-the same properties are one more `rdf:Description` in it.
+An XMP packet of some 600 bytes, with the property that IPTC defines for this (`Iptc4xmpExt:DigitalSourceType`), the
+tool (`xmp:CreatorTool`) and two properties in a namespace of ours. The prompt is never in it. Where a file has XMP
+already, the same properties are one more `rdf:Description` in it.
 """
 
 import re

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
-from xml.parsers import expat  # noqa: S407 - entities and document types are refused below
+from xml.parsers import expat
 
 from app.provenance.errors import DamagedError, NoRoomError
 from app.provenance.mark import IPTC_EXT, NAMESPACE, NEWSCODES, RDF, XMP_BASIC, Mark, SourceType

@@ -1,8 +1,8 @@
-"""ISO base media files (MP4, MOV, M4A, AVIF, HEIC): a `uuid` box at the end; C2PA in one of its own, or in `jumb`.
+"""ISO base media files (MP4, MOV, M4A, AVIF, HEIC): a `uuid` box at the end; C2PA in one of its own.
 
-Nothing is inserted before media data, because tables of other boxes hold offsets from the file's beginning. `mfra` stays
-last: it is found from the end. A file whose last box has no size has no place, since that box takes whatever follows.
-Source: ISO/IEC 14496-12, sections 4.2, 8.8.9; XMP specification part 3, section 1.2.7; C2PA specification, annex A.5.
+Nothing is inserted before media data, because tables of other boxes hold offsets from the file's beginning. `mfra`
+stays last: it is found from the end. A file whose last box has no size has no place: it takes whatever follows.
+Source: ISO/IEC 14496-12, sections 4.2, 8.8.9; XMP specification part 3; C2PA specification, annex A.
 """
 
 from collections.abc import Generator
@@ -25,10 +25,28 @@ _LARGEST_DESCRIPTION: Final = 512 * 1024
 """Bytes of a `moov` or `meta` box that are searched for XMP of its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Box:
+    place: int
+    size: int
+    name: bytes
+    header: int
+    """Bytes of the header."""
+
+    @property
+    def end(self) -> int:
+        return self.place + self.size
+
+
 @dataclass(slots=True)
 class _State:
+    has_xmp: bool = False
     behind_xmp: bool = False
     """Whether media data follows the packet."""
+    described: bool = False
+    """Whether a box says what is in the file."""
+    item: Extent | None = None
+    """The XMP of a picture."""
     size: int = 0
     """Of the whole file; 0: not known yet."""
 
@@ -43,60 +61,52 @@ def is_bmff(head: bytes) -> bool:
 def walk(window: Window) -> Walk:
     """See the module."""
     state = _State()
-    place, mfra, found, described = 0, None, False, False
-    item: Extent | None = None
-    while True:
-        head = yield from window.some(place, 1)
-        if not head:
-            break
-        size, name, header = yield from _box(window, place)
-        if size == 0:
-            raise DamagedError("its last box has no size")
-        if name == b"uuid":
-            for part in _uuid(window, place, size, header, state):
-                found = found or isinstance(part, Xmp)
-                yield part
-        state.behind_xmp = state.behind_xmp or (found and name in _MEDIA)
-        described = described or name in {b"moov", b"meta"}
-        if name == b"moov":
-            yield from _check_movie(window, place, size)
-        elif name == b"meta" and size <= _LARGEST_DESCRIPTION:
-            item = xmp_extent((yield from window.at(place, size)), place)
-            if item is not None:
-                yield Hold(item.offset_at)
-        elif name == b"mdat" and item is not None and place < item.offset < place + size:
-            yield (yield from _item(window, item, state))
-            found = True
-        mfra = place if name == b"mfra" else None
-        place += size
-        # mfra is held, since the mark is inserted before it.
-        window.release(place if mfra is None else mfra)
+    place = slot = 0
+    while (yield from window.some(place, 1)):
+        box = yield from _box(window, place)
+        for part in _parts(window, box, state):
+            state.has_xmp = state.has_xmp or isinstance(part, Xmp)
+            yield part
+        slot = place if box.name == b"mfra" else box.end
+        place = box.end
+        window.release(slot)
+    if not state.described or (yield from window.size()) != place:
+        raise DamagedError("it is cut off, or has no description of what is in it")
     state.size = place
-    if not described:
-        raise DamagedError("it has no description of what is in it")
-    slot = place if mfra is None else mfra
-    yield from _whole(window, place)
     yield Slot(slot, lambda packet: [Edit(slot, 0, _boxed(packet))])
 
 
-def _box(window: Window, place: int) -> Generator[None, None, tuple[int, bytes, int]]:
-    """Size, name and size of the header."""
+def _parts(window: Window, box: _Box, state: _State) -> Walk:
+    """What a box has of interest."""
+    state.behind_xmp = state.behind_xmp or (state.has_xmp and box.name in _MEDIA)
+    state.described = state.described or box.name in {b"moov", b"meta"}
+    if box.name == b"uuid":
+        yield from _uuid(window, box, state)
+    elif box.name == b"moov":
+        yield from _check_movie(window, box)
+    elif box.name == b"meta" and box.size <= _LARGEST_DESCRIPTION:
+        state.item = xmp_extent((yield from window.at(box.place, box.size)), box.place)
+        if state.item is not None:
+            yield Hold(state.item.offset_at)
+    elif box.name == b"mdat" and state.item is not None and box.place < state.item.offset < box.end:
+        yield (yield from _item(window, state.item, state))
+
+
+def _box(window: Window, place: int) -> Generator[None, None, _Box]:
     head = yield from window.at(place, _HEADER)
     size, name, header = u32(head), head[4:], _HEADER
     if size == 1:
         size = int.from_bytes((yield from window.at(place + _HEADER, 8)))
         header = _LARGE_HEADER
-    if size and size < header:
+    if size == 0:
+        raise DamagedError("its last box has no size")
+    if size < header:
         raise DamagedError("it has a box that is none")
-    return size, name, header
+    return _Box(place, size, name, header)
 
 
-def _whole(window: Window, place: int) -> Generator[None, None, None]:
-    if (yield from window.size()) != place:
-        raise DamagedError("it is cut off")
-
-
-def _uuid(window: Window, place: int, size: int, header: int, state: _State) -> Walk:
+def _uuid(window: Window, box: _Box, state: _State) -> Walk:
+    place, size, header = box.place, box.size, box.header
     if size < header + 16:
         raise DamagedError("it has a box that is none")
     kind = yield from window.at(place + header, 16)
@@ -149,15 +159,15 @@ def _item(window: Window, item: Extent, state: _State) -> Generator[None, None, 
     return Xmp(item.offset_at, data, resize, _kept, f"item:{item.offset},{item.length}", undo)
 
 
-def _check_movie(window: Window, place: int, size: int) -> Walk:
+def _check_movie(window: Window, box: _Box) -> Walk:
     """Look for metadata within the description: XMP of QuickTime's kind, which cannot grow, and C2PA."""
-    if size > _LARGEST_DESCRIPTION:
+    if box.size > _LARGEST_DESCRIPTION:
         return
-    data = yield from window.at(place, size)
+    data = yield from window.at(box.place, box.size)
     start = data.find(b"<?xpacket begin") if b"XMP_" in data else -1
     end = data.find(b"<?xpacket end", start)
     if 0 <= start < end:
-        yield Xmp(place, data[start : data.find(b">", end) + 1], _fixed, _kept)
+        yield Xmp(box.place, data[start : data.find(b">", end) + 1], _fixed, _kept)
 
 
 def _fixed(_: bytes) -> list[Edit]:

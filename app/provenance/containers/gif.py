@@ -1,6 +1,6 @@
 """GIF: an application extension before the first picture; C2PA in one of its own.
 
-Source: GIF89a specification; XMP specification part 3, section 1.1.2.
+Source: GIF89a specification; XMP specification part 3
 """
 
 from collections.abc import Generator

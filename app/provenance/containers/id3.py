@@ -1,9 +1,10 @@
 """MP3: a `PRIV` frame of the owner `XMP` in an ID3v2 tag; C2PA in a `GEOB` frame.
 
 Frames are inserted at the beginning of the tag. A file without a tag gets one, which the mark notes.
-Source: ID3v2.4.0, sections 3.1, 4.27; XMP specification part 3, section 1.2.4.
+Source: ID3v2.4.0, sections 3.1, 4.27; XMP specification part 3
 """
 
+from collections.abc import Generator
 from typing import Final
 
 from app.provenance import xmp
@@ -46,17 +47,28 @@ def walk(window: Window) -> Walk:
         length = u32(frame, 4) if version == 3 else _unsafe(frame[4:8])  # noqa: PLR2004 - ID3v2.3
         if length is None or not frame[:4].isalnum() or place + _HEADER + length > end:
             raise DamagedError("its tag has a frame that is none")
-        begin = yield from window.at(place + _HEADER, min(length, 64))
-        if frame[:4] == b"GEOB" and b"c2pa" in begin:
+        data = yield from _frame_of_interest(window, place, frame, length)
+        if frame[:4] == b"GEOB" and b"c2pa" in data[:64]:
             yield C2pa(place)
-        if frame[:4] == b"PRIV" and begin.startswith(_OWNER):
-            if length > xmp.LARGEST or frame[8:] != b"\x00\x00":
-                raise DamagedError("its XMP is too large, or compressed")
-            data = yield from window.at(place + _HEADER + len(_OWNER), length - len(_OWNER))
-            yield _xmp(place, data, version, size)
+        if frame[:4] == b"PRIV" and data:
+            yield _xmp(place, data[len(_OWNER) :], version, size)
         place += _HEADER + length
         window.release(place)
     yield from window.at(end - 1, 1)
+
+
+def _frame_of_interest(window: Window, place: int, frame: bytes, length: int) -> Generator[None, None, bytes]:
+    """XMP, or the beginning of an object; empty: anything else."""
+    if frame[:4] not in {b"GEOB", b"PRIV"}:
+        return b""
+    begin = yield from window.at(place + _HEADER, min(length, 64))
+    if frame[:4] == b"GEOB":
+        return begin
+    if not begin.startswith(_OWNER):
+        return b""
+    if length > xmp.LARGEST or frame[8:] != b"\x00\x00":
+        raise DamagedError("its XMP is too large, or compressed")
+    return (yield from window.at(place + _HEADER, length))
 
 
 def _xmp(place: int, data: bytes, version: int, size: int) -> Xmp:

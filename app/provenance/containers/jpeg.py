@@ -1,7 +1,7 @@
 """JPEG: an APP1 segment behind those of JFIF and Exif; C2PA in APP11.
 
-Source: ITU-T T.81, section B.1; XMP specification part 3, section 1.1.3; CIPA DC-007 (MPF: pictures that follow the first
-one are found by their distance from its APP2 segment, so nothing may be inserted behind that).
+Source: ITU-T T.81, section B.1; XMP specification part 3; CIPA DC-007 (pictures that follow the first one are found by
+their distance from its APP2 segment, so nothing may be inserted behind that).
 """
 
 from collections.abc import Generator

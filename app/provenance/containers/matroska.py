@@ -1,8 +1,8 @@
 """Matroska and WebM: one more `Tags` element at the end of the segment, with a tag `XMP`.
 
-Everything else keeps its place, because `SeekHead` and `Cues` count from the segment's beginning. If the segment has a
-size, it is corrected at the beginning; if `SeekHead` is followed by unused bytes (`Void`), the tags are entered there, so
-that readers find them without reading everything. The mark notes what these bytes were.
+Everything else keeps its place, because `SeekHead` and `Cues` count from the segment's beginning. If the segment has
+a size, it is corrected at the beginning; if `SeekHead` is followed by unused bytes (`Void`), the tags are entered
+there, so that readers find them without reading everything. The mark notes what these bytes were.
 Source: RFC 8794, section 4; RFC 9559, sections 5 and 6.
 """
 
@@ -18,9 +18,6 @@ from app.provenance.window import AT_END, Edit, Hold, Slot, Walk, Window, Xmp
 SIGNATURE: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _SEEK_HEAD, _TAGS = 0x1853_8067, 0x114D_9B74, 0x1254_C367
 _CLUSTER, _VOID, _CRC = 0x1F43_B675, 0xEC, 0xBF
-_TOP_LEVEL: Final = frozenset(
-    {_SEEK_HEAD, _TAGS, _CLUSTER, 0x1549_A966, 0x1654_AE6B, 0x1C53_BB6B, 0x1043_A770, 0x1941_A469}
-)
 _LONGEST_HEADER: Final = 12
 _LARGEST_SEEK_HEAD: Final = 400
 _ENTRY: Final = 21
@@ -58,36 +55,55 @@ def walk(window: Window) -> Walk:
     segment = yield from _element(window, header.end)
     if segment.identity != _SEGMENT:
         raise DamagedError("it does not begin with a segment")
-    place, seek = segment.body, b""
-    slot = False
-    if window.total is not None and segment.size is not None and window.total < segment.end:
-        yield from _cut_off(window, segment, window.total)
-        raise DamagedError("it is cut off")
-    while segment.size is None or place < segment.end:
-        if segment.size is None and not (yield from window.some(place, 1)):
-            break
+    found = False
+    try:
+        for part in _parts(window, segment):
+            found = found or isinstance(part, Xmp)
+            yield part
+    except DamagedError:
+        if not found:
+            yield from _last(window, segment)
+        raise
+    if not found:
+        yield from _last(window, segment)
+
+
+def _parts(window: Window, segment: _Element) -> Walk:
+    """The children of the segment that are of interest."""
+    place, seek, slot = segment.body, b"", False
+    while (yield from _has_more(window, segment, place)):
         element = yield from _element(window, place)
-        if segment.size is not None and (element.end > segment.end):
-            break
+        if segment.size is not None and element.end > segment.end:
+            raise DamagedError("it has an element that ends behind its end")
         if element.identity == _SEEK_HEAD and place == segment.body:
             seek = yield from _seek_head(window, element)
-        if element.identity == _TAGS and element.size is not None and element.size <= _LARGEST_TAGS:
+        elif element.identity == _TAGS and element.size is not None and element.size <= _LARGEST_TAGS:
             data = yield from window.at(place, element.header + element.size)
             yield from _own(segment, place, data)
-        if element.identity == _CLUSTER and not slot:
+        elif element.identity == _CLUSTER and not slot:
             slot = True
             yield _slot(segment, seek)
-        if element.size is not None:
-            place = element.end
-        elif element.identity == _CLUSTER:
-            place = element.body  # its children come next, as if they were its neighbours
-        else:
-            raise DamagedError("it has an element without a size")
+        place = _behind(element)
         window.release(place)
-    if segment.size is not None:
-        yield from window.at(segment.end - 1, 1)
     if not slot:
         raise DamagedError("it has no cluster")
+    if segment.size is not None:
+        yield from window.at(segment.end - 1, 1)
+
+
+def _has_more(window: Window, segment: _Element, place: int) -> Generator[None, None, bool]:
+    if segment.size is not None:
+        return place < segment.end
+    return bool((yield from window.some(place, 1)))
+
+
+def _behind(element: _Element) -> int:
+    """Where the next element is; the children of a cluster without a size are looked at as if they were neighbours."""
+    if element.size is not None:
+        return element.end
+    if element.identity != _CLUSTER:
+        raise DamagedError("it has an element without a size")
+    return element.body
 
 
 def _element(window: Window, place: int) -> Generator[None, None, _Element]:
@@ -221,10 +237,13 @@ def _refuse(_: bytes) -> list[Edit]:
     raise NoRoomError("its XMP is a tag that is not changed")
 
 
-def _cut_off(window: Window, segment: _Element, size: int) -> Walk:
-    """Tags of ours at the very end of a file that was cut off behind its beginning, where its size stands."""
-    begin = max(size - _TAIL, 0)
-    tail = yield from window.at(begin, size - begin)
+def _last(window: Window, segment: _Element) -> Walk:
+    """Tags of ours where the file ends, or where it says that it ends."""
+    if window.total is None:
+        return
+    end = window.total if segment.size is None else min(window.total, segment.end)
+    begin = max(end - _TAIL, 0)
+    tail = yield from window.at(begin, end - begin)
     at = tail.rfind(_TAGS.to_bytes(4))
     if at >= 0:
         yield from _own(segment, begin + at, tail[at:])

@@ -2,7 +2,7 @@
 
 A packet that is compressed is written again with our properties, and what it was stands behind it in a chunk of its own
 (`flXm`, ancillary and private): no compression could be undone otherwise.
-Source: PNG specification (third edition), section 11; XMP specification part 3, section 1.1.5.
+Source: PNG specification (third edition), section 11; XMP specification part 3
 """
 
 import zlib

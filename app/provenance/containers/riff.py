@@ -1,11 +1,11 @@
 """RIFF: WebP (chunk `XMP `, last) and WAV (chunk `_PMX`, before the samples); C2PA in `C2PA`.
 
-A simple WebP picture gets the header that metadata needs (`VP8X`); the mark notes it, so that its removal takes it out
-again. Sizes stand at the beginning, so everything is decided there: where chunks follow the picture, they are waited for.
-Source: WebP container specification (RFC 9649, section 2.7); XMP specification part 3, sections 1.2.5 and 1.1.9.
+A simple WebP picture gets the header that metadata needs (`VP8X`); the mark notes it, so that its removal takes it
+out again. Sizes stand at the beginning, so all is decided there; chunks that follow the picture are waited for.
+Source: WebP container specification (RFC 9649, section 2.7); XMP specification part 3
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ _FLAGGED: Final = "flag"
 _VP8X: Final = b"VP8X\x0a\x00\x00\x00"
 _VP8X_SIZE: Final = 18
 _XMP_FLAG, _ALPHA_FLAG = 0x04, 0x10
+_XMP_NAMES: Final = {b"WEBP": b"XMP ", b"WAVE": b"_PMX"}
 _PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
 _UNKNOWN: Final = frozenset({0, 0x7FFF_FFFF, 0xFFFF_FFFF})
 """Placeholders that encoders of sound write when they do not know the size yet."""
@@ -43,6 +44,11 @@ class _File:
     def end(self) -> int:
         return self.size + 8
 
+    @property
+    def lacks_xmp(self) -> bool:
+        """Whether a picture does not announce any."""
+        return not (self.first == b"VP8X" and self.flags & _XMP_FLAG)
+
 
 def walk(window: Window) -> Walk:
     """See the module."""
@@ -57,35 +63,65 @@ def walk(window: Window) -> Walk:
         raise DamagedError("it is a RIFF file of another form")
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    place: int
+    name: bytes
+    size: int
+
+    @property
+    def end(self) -> int:
+        """With its padding."""
+        return self.place + 8 + self.size + self.size % 2
+
+
+def _chunk(window: Window, place: int) -> Generator[None, None, _Chunk]:
+    head = yield from window.at(place, 8)
+    return _Chunk(place, head[:4], int.from_bytes(head[4:], "little"))
+
+
+def _metadata(window: Window, file: _File, chunk: _Chunk) -> Walk:
+    if chunk.name == b"C2PA":
+        yield C2pa(chunk.place)
+    elif chunk.name == _XMP_NAMES[file.form]:
+        yield (yield from _xmp(window, file, chunk))
+
+
 def _webp(window: Window, file: _File) -> Walk:
-    if file.size % 2:
-        raise DamagedError("its size is odd")
-    alpha, canvas = yield from _canvas(window, file)
-    yield from _cut_off(window, file)
+    """A mark of ours may be at the end of what is left of a file that was cut off: look there if it is nowhere else."""
     found = False
-    place = _HEADER
+    try:
+        for part in _webp_parts(window, file):
+            found = found or isinstance(part, Xmp)
+            yield part
+    except DamagedError:
+        if not found:
+            yield from _last(window, file)
+        raise
+
+
+def _webp_parts(window: Window, file: _File) -> Walk:
+    alpha, canvas = yield from _canvas(window, file)
+    if file.size % 2 or (window.total is not None and window.total < file.end):
+        raise DamagedError("its size is odd, or it is cut off")
+    found, place = False, _HEADER
     while place < file.end:
-        head = yield from window.at(place, 8)
-        size, name = int.from_bytes(head[4:], "little"), head[:4]
-        behind = place + 8 + size + size % 2
-        if behind > file.end:
+        chunk = yield from _chunk(window, place)
+        if chunk.end > file.end:
             raise DamagedError("a chunk of it ends behind its end")
-        if name == b"C2PA":
-            yield C2pa(place)
-        if name == b"XMP ":
-            yield (yield from _xmp(window, file, place, size))
-            found = True
-        place = behind
-        if name in _PICTURES and not file.flags & _XMP_FLAG and file.end - place <= SMALLEST_MANIFEST:
+        for part in _metadata(window, file, chunk):
+            found = found or isinstance(part, Xmp)
+            yield part
+        place = chunk.end
+        if chunk.name in _PICTURES and file.lacks_xmp and file.end - place <= SMALLEST_MANIFEST:
             # Whether something of importance follows is seen from the sizes.
             yield _webp_slot(file, alpha, canvas)
         window.release(place)
     yield from window.at(file.end - 1, 1)
-    if found:
-        return
-    if file.first == b"VP8X" and file.flags & _XMP_FLAG:
-        raise DamagedError("it lacks the XMP that it announces")
-    yield _webp_slot(file, alpha, canvas)
+    if not found:
+        if not file.lacks_xmp:
+            raise DamagedError("it lacks the XMP that it announces")
+        yield _webp_slot(file, alpha, canvas)
 
 
 def _webp_slot(file: _File, alpha: int, canvas: bytes) -> Slot:
@@ -129,7 +165,8 @@ def _grown(file: _File, count: int) -> list[Edit]:
     return [Edit(4, 4, (file.size + count).to_bytes(4, "little"))]
 
 
-def _xmp(window: Window, file: _File, place: int, size: int) -> Generator[None, None, Part]:
+def _xmp(window: Window, file: _File, chunk: _Chunk) -> Generator[None, None, Part]:
+    place, size = chunk.place, chunk.size
     if size > xmp.LARGEST:
         raise DamagedError(f"its XMP has more than {xmp.LARGEST} bytes")
     data = yield from window.at(place + 8, size)
@@ -141,7 +178,7 @@ def _xmp(window: Window, file: _File, place: int, size: int) -> Generator[None, 
         length = Edit(place + 4, 4, len(new).to_bytes(4, "little"))
         return [*_grown(file, count), length, *_spliced(place + 8, data, new)]
 
-    return Xmp(place, data, resize, lambda restore: list(_removed(file, place, 8 + size + size % 2, restore)))
+    return Xmp(place, data, resize, lambda restore: list(_removed(file, place, chunk.end - place, restore)))
 
 
 def _spliced(place: int, old: bytes, new: bytes) -> Iterator[Edit]:
@@ -159,21 +196,19 @@ def _removed(file: _File, place: int, size: int, restore: str) -> Iterator[Edit]
         yield Edit(20, 1, bytes([file.flags & ~_XMP_FLAG]))
 
 
-def _cut_off(window: Window, file: _File) -> Walk:
-    """A mark of ours at the very end of a file that was cut off behind its beginning, where its size stands."""
-    size = window.total
-    if size is None or size >= file.end:
+def _last(window: Window, file: _File) -> Walk:
+    """A mark of ours where the file ends, or where it says that it ends."""
+    if window.total is None:
         return
-    begin = max(size - _TAIL, 0)
-    tail = yield from window.at(begin, size - begin)
+    end = min(window.total, file.end)
+    begin = max(end - _TAIL, 0)
+    tail = yield from window.at(begin, end - begin)
     at = tail.rfind(b"XMP ")
     packet = tail[at + 8 :]
     written = find_written(packet) if at >= 0 else None
     if written is not None and written.alone and int.from_bytes(tail[at + 4 : at + 8], "little") == len(packet):
         place = begin + at
-        remove: Callable[[str], list[Edit]] = lambda restore: list(_removed(file, place, 8 + len(packet), restore))  # noqa: E731
-        yield Xmp(place, packet, _refuse, remove)
-    raise DamagedError("it is cut off")
+        yield Xmp(place, packet, _refuse, lambda restore: list(_removed(file, place, 8 + len(packet), restore)))
 
 
 def _refuse(_: bytes) -> list[Edit]:
@@ -188,20 +223,21 @@ def _wav(window: Window, file: _File) -> Walk:
     place = _HEADER
     slot: Slot | None = None
     while not file.size or place < file.end:
-        head = yield from window.at(place, 8)
-        size, name = int.from_bytes(head[4:], "little"), head[:4]
-        if name == b"C2PA":
-            yield C2pa(place)
-        if name == b"_PMX":
-            yield (yield from _xmp(window, file, place, size))
-        if name == b"data":
+        chunk = yield from _chunk(window, place)
+        yield from _metadata(window, file, chunk)
+        if chunk.name == b"data":
             slot = _wav_slot(file, place)
             if not file.size:
                 break
-            if file.end - (place + 8 + size + size % 2) <= SMALLEST_MANIFEST:
+            if file.end - chunk.end <= SMALLEST_MANIFEST:
+                # Whether something of importance follows is seen from the sizes.
                 yield slot
-        place += 8 + size + size % 2
+        place = chunk.end
         window.release(place)
+    yield from _wav_end(window, file, slot)
+
+
+def _wav_end(window: Window, file: _File, slot: Slot | None) -> Walk:
     if slot is None:
         raise DamagedError("it has no samples")
     if file.size:

@@ -1,9 +1,9 @@
 """TIFF and BigTIFF: tag 700 in the first directory; C2PA in tag 52545.
 
-A directory cannot grow where it stands: a new one is appended, with the packet, and the header points to it. The header
-comes first, so the whole file is held until then; what is larger than may be held is not marked. The mark notes where the
-old directory is.
-Source: TIFF 6.0, section 2; BigTIFF specification; XMP specification part 3, section 3.1.
+A directory cannot grow where it stands: a new one is appended, with the packet, and the header points to it. The
+header comes first, so the whole file is held until then; what is larger than may be held is not marked. The mark notes
+where the old directory is.
+Source: TIFF 6.0, section 2; BigTIFF specification; XMP specification part 3
 """
 
 from collections.abc import Generator

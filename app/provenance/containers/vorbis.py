@@ -103,7 +103,7 @@ def walk_flac(window: Window) -> Walk:
     """FLAC: the block of comments; one is inserted behind the first block if there is none, which the mark notes."""
     yield Hold(4)
     place, last, parts = 4, False, 0
-    behind_stream = 0
+    behind_stream, only = 0, False
     while not last:
         head = yield from window.at(place, 4)
         kind, length = head[0] & 0x7F, int.from_bytes(head[1:])

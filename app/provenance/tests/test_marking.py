@@ -1,4 +1,4 @@
-"""Files of every format pass through: marked where it is safe, untouched where not, and never more than inserted into."""
+"""Files of every format pass through: marked where it is safe, else untouched, and never more than inserted into."""
 
 import tracemalloc
 from functools import cache
