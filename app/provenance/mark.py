@@ -142,6 +142,8 @@ def _escaped(text: str) -> str:
 
 
 def _written(text: str) -> str:
+    if text.isprintable() and len(text) <= _TEXT_BYTES // 6:
+        return text
     printable = "".join(letter for letter in text if letter.isprintable())
     while len(escape(printable).encode()) > _TEXT_BYTES:
         printable = printable[:-1]

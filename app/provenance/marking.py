@@ -19,7 +19,7 @@ from app.provenance import xmp
 from app.provenance.errors import DamagedError, NoRoomError, ProvenanceError, TooFarError
 from app.provenance.formats import HEAD_BYTES, format_of
 from app.provenance.mark import Mark
-from app.provenance.window import AT_END, HOLD, C2pa, Edit, Part, Slot, StreamWindow, Walk, Window, Xmp
+from app.provenance.window import AT_END, HOLD, C2pa, Edit, Part, Slot, StreamWindow, Walk, Window, Xmp, beginning
 
 LARGEST_GROWTH: Final = 4_096
 """Bytes by which a file may grow."""
@@ -129,17 +129,15 @@ class MarkedStream:
         end = min(end, window.end)
         while self._edits and self._edits[0].start + self._edits[0].removed <= end and self._edits[0].start < end:
             edit = self._edits.pop(0)
-            out += [window.take(edit.start), edit.inserted]
+            out += [*window.take(edit.start), edit.inserted]
             window.take(edit.start + edit.removed)
         if self._edits:
             end = min(end, self._edits[0].start)
-        out.append(window.take(end))
+        out += window.take(end)
         return [one for one in out if one]
 
     def _decide(self, mark: Mark) -> Generator[None, None, None]:
-        head = yield from self._window.some(0, HEAD_BYTES)
-        while len(head) < HEAD_BYTES and (yield from self._window.some(len(head), 1)):
-            head = yield from self._window.some(0, HEAD_BYTES)
+        head = yield from beginning(self._window, HEAD_BYTES)
         kind = format_of(head)
         if kind is None:
             decision = _Decision(Outcome.NO_PLACE, "its format has no place for a mark")

@@ -11,7 +11,7 @@ from app.provenance import xmp
 from app.provenance.errors import DamagedError, ProvenanceError
 from app.provenance.formats import HEAD_BYTES, format_of
 from app.provenance.mark import Mark, find_written
-from app.provenance.window import C2pa, FileWindow, Part, Readable, StreamWindow, Window, Xmp
+from app.provenance.window import C2pa, FileWindow, Part, Readable, StreamWindow, Window, Xmp, beginning
 
 _MOST_PACKETS: Final = 16
 _MOST_PARTS: Final = 10_000
@@ -78,9 +78,7 @@ def marks_in(file: Readable) -> Marks:
 
 
 def _reading(window: Window, found: "_Found") -> Generator[None, None, None]:
-    head = yield from window.some(0, HEAD_BYTES)
-    while len(head) < HEAD_BYTES and (yield from window.some(len(head), 1)):
-        head = yield from window.some(0, HEAD_BYTES)
+    head = yield from beginning(window, HEAD_BYTES)
     kind = format_of(head)
     if kind is None:
         return

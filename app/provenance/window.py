@@ -3,6 +3,7 @@
 A walk is a generator: it asks for bytes with `yield from`, and is stopped wherever they have not arrived yet.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -13,6 +14,7 @@ HOLD: Final = 1024 * 1024
 """Bytes of a stream that are held back at most, until it is decided what happens to them."""
 AT_END: Final = 1 << 63
 """The offset of what is appended to a file whose size is not known yet."""
+_SMALL: Final = 16 * 1024
 _MOST_LOOKS: Final = 300_000
 """Times that a walk may look at bytes; bounds the time for hostile files."""
 
@@ -89,7 +91,7 @@ class Window(Protocol):
         ...
 
     def some(self, offset: int, length: int) -> Generator[None, None, bytes]:
-        """At most so many bytes; none at the end of the file."""
+        """At least one byte and at most so many; none at the end of the file."""
         ...
 
     def size(self) -> Generator[None, None, int]:
@@ -99,6 +101,17 @@ class Window(Protocol):
     def release(self, offset: int) -> None:
         """What lies before will not be looked at again."""
         ...
+
+
+def beginning(window: Window, length: int) -> Generator[None, None, bytes]:
+    """The first bytes of a file: so many, or all there are."""
+    data = b""
+    while len(data) < length:
+        more = yield from window.some(len(data), length - len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 class _Looks:
@@ -118,13 +131,71 @@ class _Looks:
             raise TooFarError("it has more parts than are looked at")
 
 
+class _Pieces:
+    """Chunks as they came, so that what is only handed on is not copied."""
+
+    def __init__(self) -> None:
+        self.start = 0
+        self._chunks: list[bytes] = []
+        self._starts: list[int] = []
+
+    def append(self, chunk: bytes) -> None:
+        """The next bytes; small pieces are put together."""
+        if not chunk:
+            return
+        if self._chunks and len(self._chunks[-1]) + len(chunk) <= _SMALL:
+            self._chunks[-1] += chunk
+            return
+        self._starts.append(self._starts[-1] + len(self._chunks[-1]) if self._chunks else self.start)
+        self._chunks.append(chunk)
+
+    def piece(self, start: int, length: int) -> bytes:
+        """At most so many bytes from here on, without putting chunks together."""
+        at = bisect_right(self._starts, start) - 1
+        begin = start - self._starts[at] if at >= 0 else 0
+        return self._chunks[at][begin : begin + length] if at >= 0 else b""
+
+    def slice(self, start: int, end: int) -> bytes:
+        """These bytes, all of which are held."""
+        if start >= end:
+            return b""
+        at = bisect_right(self._starts, start) - 1
+        begin = start - self._starts[at]
+        first = self._chunks[at][begin : begin + end - start]
+        missing = end - start - len(first)
+        if not missing:
+            return first
+        parts = [first]
+        while missing:
+            at += 1
+            parts.append(self._chunks[at][:missing])
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def take(self, end: int) -> list[bytes]:
+        """Give away what lies before this offset."""
+        if end <= self.start:
+            return []
+        count = bisect_left(self._starts, end)
+        taken = self._chunks[:count]
+        last = self._starts[count - 1]
+        del self._chunks[:count], self._starts[:count]
+        rest = taken[-1][end - last :]
+        if rest:
+            taken[-1] = taken[-1][: end - last]
+            self._chunks.insert(0, rest)
+            self._starts.insert(0, end)
+        self.start = end
+        return taken
+
+
 class StreamWindow:
     """A window over chunks that arrive one after the other."""
 
     def __init__(self, hold: int = HOLD) -> None:
         self._looks = _Looks()
         self._hold = hold
-        self._held = bytearray()
+        self._held = _Pieces()
         self._released = 0
         self._pinned: int | None = None
         self._closed = False
@@ -147,7 +218,7 @@ class StreamWindow:
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes have arrived."""
-        self._held += chunk
+        self._held.append(chunk)
         self.end += len(chunk)
 
     def skip(self, size: int) -> bool:
@@ -156,10 +227,10 @@ class StreamWindow:
 
     def pass_on(self, size: int, before: int) -> bool:
         """Whether the next so many bytes lie before this offset and nothing is held; then they count as arrived."""
-        if self._held or self.end + size > before:
+        if self.start != self.end or self.end + size > before:
             return False
         self.end += size
-        self.start = self.end
+        self.start = self._held.start = self.end
         return True
 
     def close(self) -> None:
@@ -170,15 +241,11 @@ class StreamWindow:
         """Bytes from here on may still change."""
         self._pinned = offset if self._pinned is None else min(self._pinned, offset)
 
-    def take(self, end: int) -> bytes:
+    def take(self, end: int) -> list[bytes]:
         """Hand on what is held up to here."""
-        count = min(end, self.end) - self.start
-        if count <= 0:
-            return b""
-        data = bytes(self._held[:count])
-        del self._held[:count]
-        self.start += count
-        return data
+        taken = self._held.take(min(end, self.end))
+        self.start = self._held.start
+        return taken
 
     def release(self, offset: int) -> None:
         """As `Window.release`."""
@@ -194,7 +261,9 @@ class StreamWindow:
     def some(self, offset: int, length: int) -> Generator[None, None, bytes]:
         """As `Window.some`."""
         yield from self._arrived(offset, 1)
-        return self._slice(offset, length)
+        if offset < self.start:
+            raise DamagedError("its parts overlap")
+        return self._held.piece(offset, length)
 
     def size(self) -> Generator[None, None, int]:
         """As `Window.size`."""
@@ -215,10 +284,9 @@ class StreamWindow:
             yield
 
     def _slice(self, offset: int, length: int) -> bytes:
-        begin = offset - self.start
-        if begin < 0:
+        if offset < self.start:
             raise DamagedError("its parts overlap")
-        return bytes(self._held[begin : begin + length])
+        return self._held.slice(offset, min(offset + length, self.end))
 
 
 class Readable(Protocol):

@@ -90,17 +90,17 @@ def _blocks(window: Window, place: int) -> Generator[None, None, int]:
 
 
 def _packet(window: Window, place: int) -> Generator[None, None, bytes]:
-    size = 1024
-    while True:
-        data = yield from window.some(place, size)
-        end = data.find(_TRAILER)
+    data, seen = bytearray(), 0
+    while len(data) <= xmp.LARGEST:
+        more = yield from window.some(place + len(data), _READ)
+        if not more:
+            raise DamagedError("it is cut off")
+        data += more
+        end = data.find(_TRAILER, seen)
         if end >= 0:
-            return data[:end]
-        if len(data) > xmp.LARGEST:
-            raise DamagedError(f"its XMP has more than {xmp.LARGEST} bytes")
-        # One byte more is asked for, which waits for it or finds the file's end.
-        yield from window.at(place + len(data), 1)
-        size = 2 * xmp.LARGEST
+            return bytes(data[:end])
+        seen = max(len(data) - len(_TRAILER), 0)
+    raise DamagedError(f"its XMP has more than {xmp.LARGEST} bytes")
 
 
 def _xmp(place: int, packet: bytes) -> Xmp:
