@@ -32,6 +32,10 @@ SAYS_SO = FOREIGN.replace(
     b'<e:DigitalSourceType xmlns:e="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
     b"http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture</e:DigitalSourceType><dc:format>",
 )
+ELSEWHERE = FOREIGN.replace(
+    b"<dc:format>",
+    b'<t:provenance xmlns:t="http://purl.org/dc/terms/">https://example.com/a.c2pa</t:provenance><dc:format>',
+)
 MARK = Mark(SourceType.COMPOSITE, "Fleek 1.0", 'acme/"quoted" & <odd>', UUID("0190a000-0000-7000-8000-000000000001"))
 MANIFEST = (
     struct.pack(">I4s", 60, b"jumb") + struct.pack(">I4s", 52, b"jumd") + b"c2pa" + bytes(13) + b"c2pa\x00" + bytes(22)
@@ -202,6 +206,7 @@ add(
     lambda: jpeg_with(saved("JPEG"), jpeg_segment(0xEB, b"JP\x00\x01\x00\x00\x00\x01" + MANIFEST)),
     Outcome.HAS_C2PA,
 )
+add("jpeg manifest elsewhere", lambda: saved("JPEG", xmp=ELSEWHERE), Outcome.HAS_C2PA)
 add("jpeg cut off in its header", lambda: saved("JPEG")[:150], Outcome.NOT_SAFE)
 add("jpeg cut off", lambda: cut(saved("JPEG"), 0.8))
 
@@ -321,6 +326,14 @@ def tiff_with_tag(tag, value):
     return saved("TIFF", tiffinfo=info)
 
 
+def tiff_behind(data, tag):
+    """With a directory of one entry at the end, as signing tools write it."""
+    first = int.from_bytes(data[4:8], "little")
+    follows = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    one = struct.pack("<HHHIII", 1, tag, 7, 4, 0, 0)
+    return data[:follows] + struct.pack("<I", len(data)) + data[follows + 4 :] + one
+
+
 add("tiff", lambda: saved("TIFF"))
 add("tiff big-endian", big_endian_tiff)
 add("tiff compressed", lambda: saved("TIFF", compression="tiff_lzw"))
@@ -329,6 +342,7 @@ add("tiff big", lambda: saved("TIFF", big_tiff=True))
 add("tiff odd size", lambda: saved("TIFF") + b"x")
 add("tiff xmp", lambda: tiff_with_tag(700, FOREIGN), Outcome.COMPLETED)
 add("tiff c2pa", lambda: tiff_with_tag(52545, MANIFEST), Outcome.HAS_C2PA)
+add("tiff c2pa behind", lambda: tiff_behind(saved("TIFF"), 52545), Outcome.HAS_C2PA)
 add("tiff cut off", lambda: big_endian_tiff()[:-20], Outcome.NOT_SAFE)
 
 
@@ -461,6 +475,7 @@ def vorbis():
 
 add("ogg pages", lambda: ogg(b"TITLE=a"))
 add("ogg vorbis", vorbis)
+add("ogg c2pa", lambda: ogg_page([b"\x00c2pa" + MANIFEST], 0, 2) + ogg(b"TITLE=a"), Outcome.HAS_C2PA)
 add("ogg xmp", lambda: ogg(b"XMP=" + FOREIGN), Outcome.COMPLETED)
 add("ogg damaged", lambda: ogg(b"TITLE=a").replace(b"TITLE=a", b"TITLE=b"), Outcome.NOT_SAFE)
 

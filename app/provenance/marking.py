@@ -168,6 +168,8 @@ class _Findings:
                 if b"DigitalSourceType" in part.data:
                     return _Decision(Outcome.ALREADY_MARKED)
                 return _Decision(Outcome.NOT_SAFE, str(error))
+            if properties.manifest:
+                return _Decision(Outcome.HAS_C2PA, "its manifest is kept elsewhere")
             if properties.source_types:
                 return _Decision(Outcome.ALREADY_MARKED)
             self._packets.append((part, properties))

@@ -32,6 +32,8 @@ class Marks:
     """All values of `Iptc4xmpExt:DigitalSourceType`, ours included."""
     c2pa: bool = False
     """Whether there is a C2PA manifest store; not whether it holds."""
+    manifest_url: str = ""
+    """Where XMP says that a C2PA manifest is kept instead; never fetched here."""
     xmp_packets: int = 0
     problem: str = ""
     """Why the file could not be read to its end; empty: it was."""
@@ -104,6 +106,7 @@ class _Found:
         self._exact = False
         self._source_types: list[str] = []
         self._c2pa = False
+        self._manifest = ""
         self._packets = 0
         self._parts = 0
 
@@ -122,6 +125,7 @@ class _Found:
         except DamagedError as error:
             self.problem = str(error)
             return
+        self._manifest = self._manifest or properties.manifest
         self._source_types += properties.source_types[:_MOST_PACKETS]
         if properties.mark is not None:
             self._exact = self._exact or (not self._ours and find_written(data) is not None)
@@ -134,6 +138,7 @@ class _Found:
             self._exact,
             tuple(self._source_types),
             self._c2pa,
+            self._manifest,
             self._packets,
             self.problem,
         )

@@ -24,6 +24,8 @@ class Properties:
     tool: str = ""
     model: str = ""
     media_id: str = ""
+    manifest: str = ""
+    """The address of a C2PA manifest that is kept elsewhere (`dcterms:provenance`)."""
     about: str | None = None
     """The `rdf:about` of the first description."""
     end_of_rdf: int | None = None
@@ -46,6 +48,7 @@ _WANTED: Final = {
     f"{XMP_BASIC}{_SEPARATOR}CreatorTool": "tool",
     f"{NAMESPACE}{_SEPARATOR}Model": "model",
     f"{NAMESPACE}{_SEPARATOR}MediaId": "media_id",
+    f"http://purl.org/dc/terms/{_SEPARATOR}provenance": "manifest",
 }
 _RDF_END: Final = f"{RDF}{_SEPARATOR}RDF"
 _DESCRIPTION: Final = f"{RDF}{_SEPARATOR}Description"

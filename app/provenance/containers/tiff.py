@@ -1,4 +1,4 @@
-"""TIFF and BigTIFF: tag 700 in the first directory; C2PA in tag 52545.
+"""TIFF and BigTIFF: tag 700 in the first directory; C2PA in tag 52545 of any of them.
 
 A directory cannot grow where it stands: a new one is appended, with the packet, and the header points to it. The
 header comes first, so the whole file is held until then; what is larger than may be held is not marked. The mark notes
@@ -19,6 +19,7 @@ SIGNATURES: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _XMP_TAG, _C2PA_TAG = 700, 52545
 _BYTE, _UNDEFINED = 1, 7
 _MOST_ENTRIES: Final = 4096
+_MOST_DIRECTORIES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,29 @@ def walk(window: Window) -> Walk:
     tags = [layout.number(entry[:2]) for entry in entries]
     if tags != sorted(set(tags)):
         raise DamagedError("its directory is not in order")
-    if _C2PA_TAG in tags:
-        yield C2pa(begin)
+    following = body[count * layout.entry :]
+    yield from _manifests(window, layout, tags, layout.number(following))
     if _XMP_TAG in tags:
         at = tags.index(_XMP_TAG)
         yield (yield from _xmp(window, layout, begin + at * layout.entry, entries[at]))
     else:
-        following = body[count * layout.entry :]
         yield Slot(4, _Directory(layout, entries, following, size).insert, f"ifd:{directory},{size}")
+
+
+def _manifests(window: Window, layout: _Layout, tags: list[int], following: int) -> Walk:
+    """The first directory may have a manifest, and each of those that follow it."""
+    for _ in range(_MOST_DIRECTORIES):
+        if _C2PA_TAG in tags:
+            yield C2pa(layout.pointer)
+        if not following:
+            return
+        count = layout.number((yield from window.at(following, layout.counter)))
+        if not 0 < count <= _MOST_ENTRIES:
+            raise DamagedError("it has a directory that is none")
+        body = yield from window.at(following + layout.counter, count * layout.entry + layout.word)
+        tags = [layout.number(body[at : at + 2]) for at in range(0, count * layout.entry, layout.entry)]
+        following = layout.number(body[-layout.word :])
+    raise DamagedError("it has more directories than are looked at")
 
 
 @dataclass(frozen=True, slots=True)

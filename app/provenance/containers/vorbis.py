@@ -17,7 +17,6 @@ OGG: Final = b"OggS"
 _KEY: Final = b"XMP="
 _LAST: Final = 0x80
 _STREAM, _COMMENTS = 0, 4
-_APPLICATION: Final = 2
 _LARGEST_BLOCK: Final = 0xFF_FFFF
 _LARGEST_COMMENTS: Final = 512 * 1024
 _ADDED: Final = "block"
@@ -25,6 +24,9 @@ _ADDED_LAST: Final = "last"
 _PAGE: Final = 27
 _MOST_SEGMENTS: Final = 255
 _CONTINUED: Final = 0x01
+_BEGINS: Final = 0x02
+_C2PA: Final = b"\x00c2pa"
+_MOST_STREAMS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,6 @@ def walk_flac(window: Window) -> Walk:
         last = bool(head[0] & _LAST)
         if (place == len(FLAC)) != (kind == _STREAM):
             raise DamagedError("it does not begin with a description of its stream")
-        if kind == _APPLICATION and b"c2pa" in (yield from window.at(place + 4, min(length, 64))).lower():
-            yield C2pa(place)
         if kind == _COMMENTS:
             yield (yield from _flac_comments(window, place, head, last=last))
             parts += 1
@@ -164,6 +164,7 @@ def walk_ogg(window: Window) -> Walk:
     yield Hold(0)
     first = yield from _page(window, 0)
     body = first[_PAGE + first[26] :]
+    yield from _manifests(window, first)
     if body.startswith(b"OpusHead"):
         prefix = b"OpusTags"
     elif body.startswith(b"\x01vorbis"):
@@ -189,6 +190,18 @@ def walk_ogg(window: Window) -> Walk:
         return [Edit(place, len(page), again[:22] + checksum(again) + again[26:])]
 
     yield _part(place, content[:size], len(prefix), wrap)
+
+
+def _manifests(window: Window, page: bytes) -> Walk:
+    """A stream of its own among those that begin together (C2PA specification 2.3, section A.3.5)."""
+    place = 0
+    for _ in range(_MOST_STREAMS):
+        if not page[5] & _BEGINS:
+            return
+        if page[_PAGE + page[26] :].startswith(_C2PA):
+            yield C2pa(place)
+        place += len(page)
+        page = yield from _page(window, place)
 
 
 def _page(window: Window, place: int) -> Generator[None, None, bytes]:
