@@ -106,21 +106,27 @@ async def cpu_of_copy(store: S3Store, data: bytes, times: int) -> float:
 async def measure(store: S3Store, options: argparse.Namespace) -> list[Row]:
     rows = []
     for name, data in files(options.video).items():
-        pieces, times = chunks(data), max(1, int(8 * MIB / len(data)))
-        await copied(store, data)
-        found: dict[str, list[float]] = {"copy": [], "mark": [], "hash": []}
-        gc.disable()
-        for _ in range(options.rounds):
-            found["copy"].append(await cpu_of_copy(store, data, times))
-            found["mark"].append(cpu_of(lambda: marked(pieces), times) - cpu_of(lambda: passed_on(pieces), times))
-            found["hash"].append(cpu_of(lambda: hashed(pieces), times))
-        gc.enable()
-        copy, mark, digest = (statistics.median(found[kind]) for kind in ("copy", "mark", "hash"))
-        size = len(data) / MIB
-        note = f"{size:.2f} MiB: {1000 * mark:,.0f} us a file, {1000 * mark / size:,.0f} us a MiB; copy {copy:.2f} ms"
-        rows.append(Row(f"{name}: mark", 100 * mark / copy, "% of copy", SHARE, note))
-        rows.append(Row(f"{name}: second sha256", 100 * digest / copy, "% of copy", None, f"{digest:.2f} ms"))
+        rows += await measure_one(store, name, data, options.rounds)
     return rows
+
+
+async def measure_one(store: S3Store, name: str, data: bytes, rounds: int) -> list[Row]:
+    pieces, times = chunks(data), max(1, int(8 * MIB / len(data)))
+    await copied(store, data)
+    found: dict[str, list[float]] = {"copy": [], "mark": [], "hash": []}
+    gc.disable()
+    for _ in range(rounds):
+        found["copy"].append(await cpu_of_copy(store, data, times))
+        found["mark"].append(cpu_of(lambda: marked(pieces), times) - cpu_of(lambda: passed_on(pieces), times))
+        found["hash"].append(cpu_of(lambda: hashed(pieces), times))
+    gc.enable()
+    copy, mark, digest = (statistics.median(found[kind]) for kind in ("copy", "mark", "hash"))
+    size = len(data) / MIB
+    note = f"{size:.2f} MiB: {1000 * mark:,.0f} us a file, {1000 * mark / size:,.0f} us a MiB; copy {copy:.2f} ms"
+    return [
+        Row(f"{name}: mark", 100 * mark / copy, "% of copy", SHARE, note),
+        Row(f"{name}: second sha256", 100 * digest / copy, "% of copy", None, f"{digest:.2f} ms"),
+    ]
 
 
 def main() -> None:

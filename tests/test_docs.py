@@ -23,6 +23,7 @@ NO_SETTINGS = {
     "FILE_ID",  # likewise
     "LIVE_COST_LIMIT",  # of the tests
     "TOO_LATE",  # an outcome
+    "C2PA_GIF",  # an extension of GIF files
 }
 """Words that look like settings."""
 KINDS = {entry.name: entry.load() for group in (PROVIDERS, SERVICES) for entry in entry_points(group=group)}

@@ -327,6 +327,8 @@ class FileWindow:
         """As `Window.some`."""
         yield from ()
         self._looks.count()
+        if offset >= self._size:
+            return b""
         self._file.seek(offset)
         return self._file.read(length)
 

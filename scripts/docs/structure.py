@@ -20,6 +20,7 @@ PURPOSE = {
     "logs": "what was logged about a job",
     "media": "what clients ask for and see",
     "media_generator": "the provider side",
+    "provenance": "what a file says about its origin: marks written, read and taken out",
     "storage": "objects in the bucket, signed URLs",
     "tasks": "Celery, and nothing else knows it",
     "tools": "status, readiness and metrics",

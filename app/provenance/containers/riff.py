@@ -26,6 +26,8 @@ _XMP_NAMES: Final = {b"WEBP": b"XMP ", b"WAVE": b"_PMX"}
 _PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
 _UNKNOWN: Final = frozenset({0, 0x7FFF_FFFF, 0xFFFF_FFFF})
 """Placeholders that encoders of sound write when they do not know the size yet."""
+_LEAST: Final = 22
+"""The size that a picture at least says it has."""
 _LARGEST: Final = 0xFFFF_FFFF
 _TAIL: Final = 8 * 1024
 
@@ -102,8 +104,8 @@ def _webp(window: Window, file: _File) -> Walk:
 
 def _webp_parts(window: Window, file: _File) -> Walk:
     alpha, canvas = yield from _canvas(window, file)
-    if file.size % 2 or (window.total is not None and window.total < file.end):
-        raise DamagedError("its size is odd, or it is cut off")
+    if file.size % 2 or file.size < _LEAST or (window.total is not None and window.total < file.end):
+        raise DamagedError("its size is none, or it is cut off")
     found, place = False, _HEADER
     while place < file.end:
         chunk = yield from _chunk(window, place)

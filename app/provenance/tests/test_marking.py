@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.provenance.formats import FORMATS
+from app.provenance.formats import FORMATS, WITHOUT_PLACE
 from app.provenance.mark import Mark, SourceType
 from app.provenance.marking import LARGEST_GROWTH, MarkedStream, Outcome, marked
 from app.provenance.reading import marks_in, read_marks
 from app.provenance.removal import remove_mark
 from tests.marked_files import AV_SAMPLES, HAS_AV, MARK, MP4, SAMPLES, box, large_png
 from tests.other_readers import READERS, pixels, samples
+from tests.support import ROOT
 
 CHANGED = {Outcome.MARKED, Outcome.COMPLETED}
 EVERY = pytest.mark.parametrize("sample", SAMPLES.values(), ids=lambda sample: sample.name)
@@ -285,3 +286,12 @@ def test_box_after_the_media_is_kept_last():
     data = MP4 + box(b"mdat", b"x") + box(b"mfra", bytes(16))
 
     assert passed(data)[0].endswith(box(b"mfra", bytes(16)))
+
+
+def test_documentation_lists_every_format():
+    page = (ROOT / "docs/how-to/label-ai-media.md").read_text()
+
+    for one in FORMATS:
+        assert f"| {one.names} | {one.place} | {one.c2pa} |".replace("|  |", "| |") in page
+    for name, reason in WITHOUT_PLACE.items():
+        assert f"| {name} | {reason} |" in page
