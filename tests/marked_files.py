@@ -387,7 +387,8 @@ def element(identity, data, width=1):
 def matroska(width=8, *, trailing=b"", size=None, data=b""):
     header = element("1a45dfa3", element("4282", b"webm"))
     cluster = element("e7", b"\x00") + element("a3", b"\x81\x00\x00\x80" + data, 4)
-    body = element("1549a966", element("2ad7b1", b"\x0f\x42\x40")) + element("1f43b675", cluster, 4)
+    index = element("114d9b74", b"") + element("ec", bytes(60))
+    body = index + element("1549a966", element("2ad7b1", b"\x0f\x42\x40")) + element("1f43b675", cluster, 4)
     head = "18538067"
     if size == "unknown":
         return header + bytes.fromhex(head) + b"\xff" + body

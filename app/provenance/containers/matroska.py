@@ -21,6 +21,8 @@ _CLUSTER, _VOID, _CRC = 0x1F43_B675, 0xEC, 0xBF
 _LONGEST_HEADER: Final = 12
 _LARGEST_SEEK_HEAD: Final = 400
 _ENTRY: Final = 21
+_OUR_ENTRY: Final = bytes.fromhex("4dbb9253ab841254c36753ac88")
+"""An entry for tags, up to their position."""
 _WIDEST: Final = 8
 _LARGEST_TAGS: Final = 16 * 1024
 _TAIL: Final = 8 * 1024
@@ -70,25 +72,33 @@ def walk(window: Window) -> Walk:
 
 def _parts(window: Window, segment: _Element) -> Walk:
     """The children of the segment that are of interest."""
-    place, seek, slot = segment.body, b"", False
+    place, seek = segment.body, b""
+    slot: Slot | None = None
     while (yield from _has_more(window, segment, place)):
-        element = yield from _element(window, place)
-        if segment.size is not None and element.end > segment.end:
-            raise DamagedError("it has an element that ends behind its end")
+        element = yield from _child(window, segment, place)
         if element.identity == _SEEK_HEAD and place == segment.body:
             seek = yield from _seek_head(window, element)
         elif element.identity == _TAGS and element.size is not None and element.size <= _LARGEST_TAGS:
             data = yield from window.at(place, element.header + element.size)
             yield from _own(segment, place, data)
-        elif element.identity == _CLUSTER and not slot:
-            slot = True
-            yield _slot(segment, seek)
+        elif element.identity == _CLUSTER and slot is None:
+            slot = _slot(segment, seek)
+            if not _names_a_mark(seek, segment):
+                yield slot
         place = _behind(element)
         window.release(place)
-    if not slot:
+    if slot is None:
         raise DamagedError("it has no cluster")
     if segment.size is not None:
         yield from window.at(segment.end - 1, 1)
+    yield slot
+
+
+def _child(window: Window, segment: _Element, place: int) -> Generator[None, None, _Element]:
+    element = yield from _element(window, place)
+    if segment.size is not None and element.end > segment.end:
+        raise DamagedError("it has an element that ends behind its end")
+    return element
 
 
 def _has_more(window: Window, segment: _Element, place: int) -> Generator[None, None, bool]:
@@ -146,15 +156,24 @@ def _tags(packet: bytes) -> bytes:
 
 
 def _seek_head(window: Window, element: _Element) -> Generator[None, None, bytes]:
-    """It and the unused bytes behind it, as far as an entry needs them; empty: there is no place."""
+    """It and the unused bytes behind it, as far as an entry needs them; only it if there are too few."""
     if element.size is None or element.size > _LARGEST_SEEK_HEAD:
         return b""
     void = yield from _element(window, element.end)
     total = void.end - void.place
-    if void.identity != _VOID or void.size is None or (total != _ENTRY and total < _ENTRY + 2):
-        return b""
     after = min(total, _ENTRY + 1 + _WIDEST)
+    if void.identity != _VOID or void.size is None or (total != _ENTRY and total < _ENTRY + 2):
+        after = 0
     return (yield from window.at(element.place, element.end - element.place + after))
+
+
+def _names_a_mark(seek: bytes, segment: _Element) -> bool:
+    """Whether an entry as we write it names tags at the end, which are not to be seen yet."""
+    at = seek.find(_OUR_ENTRY)
+    if at < 0 or segment.size is None:
+        return False
+    position = int.from_bytes(seek[at + len(_OUR_ENTRY) : at + _ENTRY])
+    return 0 < segment.size - position <= _LARGEST_TAGS
 
 
 def _entered(old: bytes, position: int, total: int) -> bytes | None:
@@ -190,7 +209,8 @@ def _slot(segment: _Element, seek: bytes) -> Slot:
     if segment.size is None:
         return Slot(0, lambda packet: [Edit(AT_END, 0, _tags(packet))], "end")
     size = segment.size
-    entered = _entered(seek, size, _void_total(seek)) if seek else None
+    total = _void_total(seek)
+    entered = _entered(seek, size, total) if total else None
     old_size = (_size(size, segment.width) or b"").hex()
     restore = f"mkv:{old_size},{seek.hex() if entered else ''}"
 
@@ -206,9 +226,11 @@ def _slot(segment: _Element, seek: bytes) -> Slot:
 
 
 def _void_total(seek: bytes) -> int:
-    """Of the unused bytes: their header says it."""
-    width = _width(seek[4], _WIDEST)
+    """Of the unused bytes behind the list of entries: their header says it; 0: there are too few."""
+    width = _width(seek[4], _WIDEST) if seek else 0
     at = 4 + width + (int.from_bytes(seek[4 : 4 + width]) & ((1 << (7 * width)) - 1))
+    if len(seek) <= at:
+        return 0
     more = _width(seek[at + 1], _WIDEST)
     return 1 + more + (int.from_bytes(seek[at + 1 : at + 1 + more]) & ((1 << (7 * more)) - 1))
 
