@@ -52,6 +52,7 @@ FORMATS: Final = (
         "`C2PA`",
         lambda head: head.startswith(riff.SIGNATURE) and head[8:12] == b"WEBP",
         riff.walk,
+        last=True,
     ),
     Format(
         "GIF",

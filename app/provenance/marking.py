@@ -59,7 +59,7 @@ class MarkedStream:
             mark: What is written.
             hold: Bytes that may be held back.
         """
-        self._window = StreamWindow(hold)
+        self._window = StreamWindow(max(hold, HEAD_BYTES))
         self._decision: _Decision | None = None
         self._steps = self._decide(mark)
         self._edits: list[Edit] = []

@@ -12,6 +12,7 @@ from app.provenance.mark import Mark, SourceType
 from app.provenance.marking import LARGEST_GROWTH, MarkedStream, Outcome, marked
 from app.provenance.reading import marks_in, read_marks
 from app.provenance.removal import remove_mark
+from app.provenance.window import HOLD
 from tests.marked_files import AV_SAMPLES, HAS_AV, MARK, MP4, SAMPLES, box, large_png
 from tests.other_readers import READERS, pixels, samples
 from tests.support import ROOT
@@ -32,9 +33,9 @@ def pieces(data, sizes):
     yield data[start:]
 
 
-def passed(data, sizes=()):
+def passed(data, sizes=(), hold=HOLD):
     """The file as it is handed on, and how."""
-    stream = MarkedStream(MARK)
+    stream = MarkedStream(MARK, hold)
     out = [one for piece in pieces(data, sizes) for one in stream.feed(piece)]
     out += stream.close()
     return b"".join(out), stream
@@ -151,6 +152,18 @@ def test_others_read_the_mark(reader, tmp_path):
         assert str(MARK.media_id).encode() in found, sample.name
 
 
+@given(st.sampled_from(SMALL), st.integers(0, 2_000), st.lists(st.integers(0, 300), max_size=20))
+@settings(deadline=None, max_examples=200)
+def test_what_is_decided_early_can_be_taken_out(sample, hold, sizes):
+    """As for a file of many megabytes: little of it is held."""
+    out, stream = passed(sample.data, sizes, hold)
+
+    if stream.outcome in CHANGED:
+        assert without(out) == sample.data
+    else:
+        assert out == sample.data
+
+
 @given(st.sampled_from(SMALL), st.data())
 @settings(deadline=None, max_examples=300)
 def test_damaged_files_lose_nothing(sample, data):
@@ -161,7 +174,7 @@ def test_damaged_files_lose_nothing(sample, data):
             source[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
     source = bytes(source[: data.draw(st.integers(0, len(source))) if data.draw(st.booleans()) else None])
 
-    check_hostile(source)
+    check_hostile(source, data.draw(st.sampled_from([HOLD, 40, 400])))
 
 
 HEADS = [
@@ -205,8 +218,8 @@ def test_hostile_files_lose_nothing(head, parts):
     check_hostile(head + b"".join(parts))
 
 
-def check_hostile(source):
-    out, stream = passed(source)
+def check_hostile(source, hold=HOLD):
+    out, stream = passed(source, hold=hold)
 
     assert len(out) - len(source) <= LARGEST_GROWTH
     if stream.outcome in CHANGED:
