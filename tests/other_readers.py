@@ -13,22 +13,9 @@ PILLOW_READS = {"png", "jpeg", "webp", "gif", "tiff"}
 """Formats whose XMP Pillow reads; for AVIF it knows the XMP of an item only."""
 EXIV2_READS = {"png", "jpeg", "webp", "tiff"}
 FFPROBE_READS = {"mp4", "mov", "m4a", "avif", "webm", "mkv", "mp3", "flac", "vorbis", "opus"}
-EXIFTOOL_READS = {
-    "png",
-    "jpeg",
-    "webp",
-    "gif",
-    "tiff",
-    "avif",
-    "mp4",
-    "mov",
-    "m4a",
-    "mp3",
-    "wav",
-    "flac",
-    "vorbis",
-    "opus",
-}
+EXIFTOOL_FIELDS = ("DigitalSourceType", "MediaId", "Model", "Xmp")
+HAS_EXIFTOOL = shutil.which("exiftool") is not None
+"""It reads all formats."""
 
 
 def run(*command):
@@ -45,9 +32,14 @@ def by_pillow(path):
         return found if isinstance(found, bytes) else found.encode()
 
 
-def by_exiftool(path):
-    fields = json.loads(run("exiftool", "-json", "-a", "-n", path))[0]
-    return json.dumps([fields.get(name) for name in ("DigitalSourceType", "MediaId", "Model", "Xmp")]).encode()
+def all_by_exiftool(folder):
+    """Of each file of a folder, by its name."""
+    wanted = [f"-{name}" for name in EXIFTOOL_FIELDS]
+    found = json.loads(run("exiftool", "-q", "-r", "-json", "-ee", "-n", *wanted, folder))
+    return {
+        fields["SourceFile"].rpartition("/")[2]: json.dumps([fields.get(name) for name in EXIFTOOL_FIELDS]).encode()
+        for fields in found
+    }
 
 
 def by_exiv2(path):
@@ -61,7 +53,6 @@ def by_ffprobe(path):
 
 READERS = {
     "Pillow": (by_pillow, PILLOW_READS, True),
-    "exiftool": (by_exiftool, EXIFTOOL_READS, shutil.which("exiftool") is not None),
     "exiv2": (by_exiv2, EXIV2_READS, shutil.which("exiv2") is not None),
     "ffprobe": (by_ffprobe, FFPROBE_READS, shutil.which("ffprobe") is not None),
 }

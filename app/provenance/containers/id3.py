@@ -1,6 +1,6 @@
 """MP3: a `PRIV` frame of the owner `XMP` in an ID3v2 tag; C2PA in a `GEOB` frame.
 
-Frames are inserted at the beginning of the tag. A file without a tag gets one, which the mark notes.
+Frames are inserted at the beginning of the tag. A file without a tag gets one (ID3v2.3), which the mark notes.
 Source: ID3v2.4.0, sections 3.1, 4.27; XMP specification part 3
 """
 
@@ -33,7 +33,7 @@ def walk(window: Window) -> Walk:
     yield Hold(0)
     head = yield from window.at(0, _HEADER)
     if not head.startswith(SIGNATURE):
-        yield Slot(0, lambda packet: [Edit(0, 0, _tag(_frame(packet, 4)))], _ADDED)
+        yield Slot(0, lambda packet: [Edit(0, 0, _tag(_frame(packet, 3)))], _ADDED)
         return
     version, flags, size = head[3], head[5], _unsafe(head[6:])
     if version not in _VERSIONS or flags or size is None:
@@ -92,7 +92,7 @@ def _sized(size: int, count: int) -> Edit:
 
 
 def _tag(frames: bytes) -> bytes:
-    return SIGNATURE + b"\x04\x00\x00" + _safe(len(frames)) + frames
+    return SIGNATURE + b"\x03\x00\x00" + _safe(len(frames)) + frames
 
 
 def _frame(packet: bytes, version: int) -> bytes:
