@@ -144,7 +144,7 @@ def _escaped(text: str) -> str:
 def _written(text: str) -> str:
     if text.isprintable() and len(text) <= _TEXT_BYTES // 6:
         return text
-    printable = "".join(letter for letter in text if letter.isprintable())
+    printable = "".join(letter for letter in text[:_TEXT_BYTES] if letter.isprintable())
     while len(escape(printable).encode()) > _TEXT_BYTES:
         printable = printable[:-1]
     return printable
