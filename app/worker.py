@@ -124,7 +124,7 @@ def build_runner(runtime: Runtime) -> Runner:
     """The runner of this process; call it in the event loop that will run it."""
     db, registry, settings = runtime.db, runtime.registry, runtime.settings
     policy = _job_policy(settings)
-    ingest = OutputIngest(runtime.store, policy.limits)
+    ingest = OutputIngest(runtime.store, policy.limits, mark_outputs=settings.mark_outputs)
     fallback = RouteFallback(db, registry)
     failures = FailureHandler(db, policy, fallback)
     uploads = runtime.uploads()

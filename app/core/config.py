@@ -154,6 +154,8 @@ class Settings(BaseSettings):
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)
     """The largest picture that is accepted from a provider, in pixels."""
+    mark_outputs: bool = True
+    """Whether outputs get a mark of origin, as the EU's AI Act asks for: how-to/label-ai-media.md."""
     output_copies: int = Field(default=24, ge=1, le=256)
     """Outputs that one worker process copies at the same time; each takes up to 15 MiB of memory. One provider has
     two thirds of these places at most, one owner five sixths."""

@@ -227,7 +227,12 @@ class File(Base):
     """One output in our store."""
 
     __tablename__ = "files"
-    __table_args__ = (UniqueConstraint("media_id", "index"),)
+    __table_args__ = (
+        UniqueConstraint("media_id", "index"),
+        # For strangers who ask whether a file is ours.
+        Index("ix_files_sha256", "sha256"),
+        Index("ix_files_source_sha256", "source_sha256", postgresql_where=text("source_sha256 <> sha256")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"))
@@ -246,7 +251,13 @@ class File(Base):
     poster_key: Mapped[str | None]
     """The key of a video's poster in the bucket; null: there is none."""
     sha256: Mapped[str]
-    """Of the bytes, in hex."""
+    """Of the bytes that are served, in hex."""
+    source_sha256: Mapped[str | None]
+    """Of the bytes that came from the provider, before the mark of origin; null: stored by a release before marks."""
+    provenance: Mapped[dict[str, Any] | None]
+    """What became of the mark, as `ProvenanceOut` shows it; null: marks were off."""
+    warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB())
+    """What its owner should know of this file: entries with `code` and `message`; null: nothing."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 

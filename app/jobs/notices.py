@@ -28,6 +28,8 @@ class WarningCode(StrEnum):
 
     OUTPUTS_LEFT_OUT = "outputs_left_out"
     """The provider returned more outputs than are kept."""
+    NOT_MARKED = "not_marked"
+    """The file is damaged or odd, so no mark of origin was written into it."""
 
 
 WAITS_FOR_OTHERS: Final = "its result is there, and waits until others are copied"
@@ -54,3 +56,9 @@ def outputs_left_out(kept: int, left_out: int) -> str:
     """The warnings of a result of which outputs were left out, as they are stored: JSON text."""
     message = f"the provider returned {kept + left_out} outputs; the first {kept} were kept"
     return msgspec.json.encode([{"code": WarningCode.OUTPUTS_LEFT_OUT, "message": message}]).decode()
+
+
+def not_marked(reason: str) -> str:
+    """The warnings of a file that has no mark of origin, as they are stored: JSON text."""
+    message = f"no mark of origin was written: {reason}"
+    return msgspec.json.encode([{"code": WarningCode.NOT_MARKED, "message": message}]).decode()

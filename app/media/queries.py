@@ -136,7 +136,8 @@ class _Spent(Row, frozen=True):
 _FILES: Final = f"""CASE WHEN m.status IN ({literals(FINAL)}) THEN (
         SELECT json_agg(json_build_object('id', f.id, 'index', f.index, 'media_type', f.media_type,
             'bytes', f.bytes, 'width', f.width, 'height', f.height, 'sha256', f.sha256,
-            'seconds', f.seconds, 'poster', f.poster_key IS NOT NULL) ORDER BY f.index)
+            'seconds', f.seconds, 'poster', f.poster_key IS NOT NULL, 'source_sha256', f.source_sha256,
+            'provenance', f.provenance, 'warnings', coalesce(f.warnings, '[]')) ORDER BY f.index)
         FROM files f WHERE f.media_id = m.id
     ) END AS files"""
 

@@ -64,6 +64,8 @@ class ModelCard:
     version: str | None = None
     local: bool = False
     """It computes on the worker's machine, so it occupies one of the few local slots."""
+    trained: bool = True
+    """A trained model makes its outputs; False: an algorithm that was not trained. The mark of origin says which."""
     time_limit: timedelta | None = None
     """Time limit of a media item whose request sets none; None: no limit."""
     price: Price | None = None

@@ -32,11 +32,12 @@ from app.jobs.execution.failures import FailureHandler
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.execution.progress import ProgressReporter
 from app.jobs.execution.submission import Submitter
+from app.jobs.inputs.references import file_places
 from app.jobs.inputs.staging import InputsDelayedError
 from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import recording
 from app.jobs.notices import WAITS_FOR_OTHERS, DelayCode, delay, outputs_left_out
-from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
+from app.jobs.outputs.ingest import CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, MoneySpent
 from app.jobs.transitions.attempt import AlreadyPurchasedError, Delay, report_delays
@@ -195,7 +196,9 @@ class JobExecutor:
         def report_wait() -> Awaitable[None]:
             return report_delays(self._db, Delay(job.lease, delay(DelayCode.COPY_DELAYED, WAITS_FOR_OTHERS)))
 
-        files = await self._ingest.copy_all(offer, succeeded.outputs, keys, job.owner_id, report_wait)
+        from_files = any(file_places(offer.card.input_schema, job.input))
+        request = CopyRequest(job.owner_id, from_files, report_wait)
+        files = await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
         cost = attempt_cost(offer.card, succeeded)
         warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
         await complete(self._db, Completion(job.lease, attempt.id, files, cost, warnings))

@@ -31,7 +31,7 @@ from app.jobs.inputs.references import file_places
 from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import counters, recording
 from app.jobs.notices import outputs_left_out
-from app.jobs.outputs.ingest import CopyDelayedError, ObjectKeys, OutputIngest
+from app.jobs.outputs.ingest import CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
 from app.jobs.transitions import late_attempts
@@ -167,7 +167,8 @@ class LateResults:
             return
         keys = ObjectKeys(row.id, row.created_at, attempt.number)
         try:
-            files = await self._ingest.copy_all(offer, succeeded.outputs, keys, None)
+            from_files = any(file_places(offer.card.input_schema, msgspec.json.decode(row.input)))
+            files = await self._ingest.copy_all(offer, succeeded.outputs, keys, CopyRequest(None, from_files))
         except CopyDelayedError as error:
             if error.suspect is not None and row.ended_for > self._policy.limits.fetched_again_for:
                 await self._fail(row, attempt, with_next_step(error.suspect))

@@ -2,7 +2,8 @@
 
 1. A place: how many are copied at the same time, and in which order (`places.py`).
 2. The first bytes show type and pixel size; what is not accepted ends here, nothing is written.
-3. The stream passes through sha256 and the limits of size and speed (`received.py`) into the store.
+3. The stream passes through sha256 and the limits of size and speed (`received.py`), gets its mark of origin
+   (`marks.py`), and goes into the store.
 4. The last bytes show whether it is complete; if not, the write is undone.
 5. Video and sound are probed (`probe.py`), if possible.
 What may have been damaged on its way is fetched again at once, and then later. Only a file that arrived complete and is
@@ -16,7 +17,7 @@ import codecs
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -26,6 +27,7 @@ import structlog
 from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
 from app.core.ids import new_id
 from app.core.telemetry import tracing
+from app.jobs.outputs.marks import MarkedOutput, mark_of
 from app.jobs.outputs.places import FairPlaces, Party
 from app.jobs.outputs.probe import OutputProbe
 from app.jobs.outputs.received import ReceivedOutput
@@ -41,6 +43,7 @@ from app.media_generator.errors import (
 )
 from app.media_generator.media_generator_model import Output
 from app.media_generator.registry import Offer
+from app.provenance.mark import Mark
 from app.storage.store import Store, StoreError
 
 log = structlog.get_logger(__name__)
@@ -83,29 +86,46 @@ class OutputTarget:
     index: int
     types: tuple[str, ...] = ()
     """What it may be besides picture, video and sound."""
+    mark: Mark | None = None
+    """What is written into it."""
 
     def key(self, extension: str) -> str:
         """Its key in the bucket."""
         return self.keys.key(self.index, extension)
 
 
+@dataclass(frozen=True, slots=True)
+class CopyRequest:
+    """For whom outputs are copied."""
+
+    owner_id: UUID | None
+    """Whose they are, for a fair share of the places; None: nobody waits for them."""
+    from_files: bool = False
+    """The input named a file, from which they were made."""
+    on_wait: Callable[[], Awaitable[None]] | None = None
+    """Called where an output has to wait for others to be copied."""
+
+
 class OutputIngest:
     """Copies the outputs of one media after the other; one object for all jobs of a process."""
 
-    def __init__(self, store: Store, limits: OutputLimits) -> None:
+    def __init__(self, store: Store, limits: OutputLimits, *, mark_outputs: bool) -> None:
+        """See `OutputIngest`.
+
+        Args:
+            store: Where they are copied to.
+            limits: What is accepted.
+            mark_outputs: Whether each gets a mark of origin.
+        """
         self._store = store
         self._limits = limits
+        self._marks = mark_outputs
         self._prober = OutputProbe(store, limits.max_pixels)
         self._network = FairPlaces(limits.copies)
         self._here = FairPlaces(limits.copies)
 
     async def copy_all(
-        self,
-        offer: Offer,
-        outputs: Sequence[Output],
-        keys: ObjectKeys,
-        owner_id: UUID | None,
-        on_wait: Callable[[], Awaitable[None]] | None = None,
+        self, offer: Offer, outputs: Sequence[Output], keys: ObjectKeys, request: CopyRequest
     ) -> tuple[StoredFile, ...]:
         """Copy every output of a media item.
 
@@ -113,8 +133,7 @@ class OutputIngest:
             offer: The model that made them.
             outputs: As the provider names them.
             keys: Where they are stored.
-            owner_id: Whose they are, for a fair share of the places; None: nobody waits for them.
-            on_wait: Called where an output has to wait for others to be copied.
+            request: For whom.
 
         Raises:
             OutputError: The provider's bytes are not accepted, or its stored answer has none.
@@ -125,26 +144,20 @@ class OutputIngest:
             if offer.provider.capabilities.keeps_answers:
                 raise nothing
             raise CopyDelayedError(nothing)
+        mark = mark_of(offer, keys.media_id, from_files=request.from_files) if self._marks else None
         files: list[StoredFile] = []
         for index, output in enumerate(outputs):
             try:
-                target = OutputTarget(keys, index, tuple(offer.card.output_types))
-                file = await self._copy(offer, output, target, owner_id, on_wait)
+                target = OutputTarget(keys, index, tuple(offer.card.output_types), mark)
+                file = await self._copy(offer, output, target, request)
             except (StoreError, NotReachedError, BusyError, TimeoutError) as error:
                 log.warning("copy_delayed", index=index, error=repr(error))
                 raise CopyDelayedError from error
             log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
-            files.append(await self._prober.probe(file))
+            files.append(await self._prober.probe(file, mark))
         return tuple(files)
 
-    async def _copy(
-        self,
-        offer: Offer,
-        output: Output,
-        target: "OutputTarget",
-        owner_id: UUID | None,
-        on_wait: Callable[[], Awaitable[None]] | None,
-    ) -> StoredFile:
+    async def _copy(self, offer: Offer, output: Output, target: OutputTarget, request: CopyRequest) -> StoredFile:
         """Copy one output; what seems damaged is fetched twice."""
         # What is computed on this machine, or lies in our own store, needs no place of the network's.
         kept = offer.provider.capabilities.keeps_answers and "://" not in output.location
@@ -153,8 +166,8 @@ class OutputIngest:
         while True:
             try:
                 # An owner's share is larger: one provider that drips must not stop what the owner has at others.
-                parties = Party(offer.provider.name), Party(owner_id, ratio=5)
-                async with places.place(*parties, on_wait=on_wait):
+                parties = Party(offer.provider.name), Party(request.owner_id, ratio=5)
+                async with places.place(*parties, on_wait=request.on_wait):
                     async with asyncio.timeout(self._limits.longest_copy):
                         with tracing.span("store output", index=target.index):
                             return await self._copy_once(offer, output, target, seen)
@@ -167,9 +180,7 @@ class OutputIngest:
                 seen.add(error.received or "")
             await asyncio.sleep(SECOND_FETCH)
 
-    async def _copy_once(
-        self, offer: Offer, output: Output, target: "OutputTarget", seen: Collection[str]
-    ) -> StoredFile:
+    async def _copy_once(self, offer: Offer, output: Output, target: OutputTarget, seen: Collection[str]) -> StoredFile:
         """Copy one output into the store.
 
         Raises:
@@ -187,15 +198,17 @@ class OutputIngest:
                 # An error page is the same each time, until the result is there again.
                 raise SuspectOutputError(message) from error
             stream = _CheckedStream(kind, head, received)
+            marking = None if target.mark is None else MarkedOutput(target.mark)
+            content = stream.chunks() if marking is None else marking.chunks(stream.chunks())
             key = target.key(kind.extension)
             try:
-                await self._store.put(key, stream.chunks(), kind.content_type)
+                await self._store.put(key, content, kind.content_type)
             except StoreError:
                 # The store's client may wrap the error of its source.
                 if stream.error is not None:
                     raise stream.error from None
                 raise
-        return StoredFile(
+        file = StoredFile(
             id=new_id(),
             index=target.index,
             key=key,
@@ -204,7 +217,9 @@ class OutputIngest:
             width=kind.width,
             height=kind.height,
             sha256=received.sha256,
+            source_sha256=received.sha256,
         )
+        return file if marking is None else replace(file, **asdict(marking.recorded()))
 
 
 def _inspect(head: bytes, types: Sequence[str], limits: OutputLimits) -> Kind:

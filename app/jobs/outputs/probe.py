@@ -19,7 +19,9 @@ from typing import Final
 import msgspec
 import structlog
 
+from app.jobs.outputs.marks import marked_bytes
 from app.jobs.transitions.completion import StoredFile
+from app.provenance.mark import Mark
 from app.storage.store import Store
 
 log = structlog.get_logger(__name__)
@@ -68,19 +70,19 @@ class OutputProbe:
         # Threads wait for the processes, because not every event loop can start any.
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe")
 
-    async def probe(self, file: StoredFile) -> StoredFile:
-        """The same file with what the probe found; a poster is stored beside it."""
+    async def probe(self, file: StoredFile, mark: Mark | None = None) -> StoredFile:
+        """The same file with what the probe found; a poster with the same mark is stored beside it."""
         kind = FORMATS.get(file.media_type)
         if kind is None or not AVAILABLE:
             return file
         try:
             async with self._slots:
-                return await self._probe_file(file, kind)
+                return await self._probe_file(file, kind, mark)
         except Exception as error:  # noqa: BLE001 - whatever it is, the file itself is in the store
             log.warning("not_probed", key=file.key, error=repr(error)[:500])
             return file
 
-    async def _probe_file(self, file: StoredFile, kind: str) -> StoredFile:
+    async def _probe_file(self, file: StoredFile, kind: str, mark: Mark | None) -> StoredFile:
         with tempfile.TemporaryDirectory(prefix="fleek-probe-") as name:
             folder = Path(name)
             async with asyncio.timeout(LONGEST_READ):
@@ -91,7 +93,8 @@ class OutputProbe:
             key = f"{file.key.rpartition('.')[0]}-poster.jpg" if poster.exists() else None
             if key is not None:
                 picture = await asyncio.to_thread(poster.read_bytes)
-                await self._store.put(key, _one_chunk(picture), POSTER_TYPE)
+                content = picture if mark is None else marked_bytes(picture, mark)
+                await self._store.put(key, _one_chunk(content), POSTER_TYPE)
         return replace(file, width=probed.width, height=probed.height, seconds=probed.seconds, poster_key=key)
 
     async def _fetch(self, key: str, path: Path) -> None:

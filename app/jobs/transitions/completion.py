@@ -40,6 +40,12 @@ class StoredFile:
     """Of a video or sound; None: neither, or not probed."""
     poster_key: str | None = None
     """Where the poster of a video is in the bucket."""
+    source_sha256: str | None = None
+    """Of what came from the provider, before the mark of origin; None: stored by a release before marks."""
+    provenance: str | None = None
+    """What became of the mark: JSON text, as `ProvenanceOut` shows it; None: marks were off."""
+    warnings: str | None = None
+    """What its owner should know of this file: JSON text, a list of entries with `code` and `message`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,11 @@ class Completion:
     """What its owner should know: JSON text, a list of entries with `code` and `message`."""
 
 
+FILE_COLUMNS: Final = """id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key,
+        source_sha256, provenance, warnings"""
+FILE_VALUES: Final = """f.id, f.media_id, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds,
+        f.poster_key, f.source_sha256, f.provenance::jsonb, f.warnings::jsonb"""
+"""The same of `f`, whose columns are those of `file_arrays`: JSON comes as text."""
 _TOO_LATE: Final = cancel_answer(CancelAnswer.TOO_LATE, f"'{MoneySpent.YES}'::text")
 _COMPLETE: Final = f"""
 WITH item AS (
@@ -73,10 +84,10 @@ WITH item AS (
     UPDATE attempts a SET look_at = NULL FROM moved
     WHERE a.media_id = moved.id AND a.id IS DISTINCT FROM moved.attempt_id AND a.look_at IS NOT NULL
 ), stored AS (
-    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
-    SELECT f.* FROM unnest($9::uuid[], $10::uuid[], $11::int[], $12::text[], $13::text[], $14::bigint[],
-        $15::int[], $16::int[], $17::text[], $18::float8[], $19::text[])
-        AS f (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
+    INSERT INTO files ({FILE_COLUMNS})
+    SELECT {FILE_VALUES} FROM unnest($9::uuid[], $10::uuid[], $11::int[], $12::text[], $13::text[], $14::bigint[],
+        $15::int[], $16::int[], $17::text[], $18::float8[], $19::text[], $20::text[], $21::text[], $22::text[])
+        AS f ({FILE_COLUMNS})
     JOIN moved ON moved.id = f.media_id
 ), {record_event(MediaEvent.COMPLETED)}
 {SELECT_CHANGED} FROM moved"""
@@ -94,6 +105,9 @@ def file_arrays(files: Sequence[StoredFile]) -> tuple[list[Any], ...]:
         [f.sha256 for f in files],
         [f.seconds for f in files],
         [f.poster_key for f in files],
+        [f.source_sha256 for f in files],
+        [f.provenance for f in files],
+        [f.warnings for f in files],
     )
 
 

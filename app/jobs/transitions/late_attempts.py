@@ -17,7 +17,7 @@ from app.jobs.billing import UNKNOWN_COST, AttemptCost, cost_columns
 from app.jobs.sql import COST_COLUMNS, ENDED_WITHOUT_RESULT, OPEN_STATUSES, literals, set_cost, verdict_holds
 from app.jobs.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
 from app.jobs.transitions.base import Changed, announce, grouped
-from app.jobs.transitions.completion import StoredFile, file_arrays
+from app.jobs.transitions.completion import FILE_COLUMNS, FILE_VALUES, StoredFile, file_arrays
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
@@ -140,11 +140,10 @@ WITH ended AS MATERIALIZED (
     UPDATE media m SET updated_at = now(), warnings = coalesce($17::jsonb, m.warnings)
     FROM closed WHERE m.id = closed.id
 ), stored AS (
-    INSERT INTO files (id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
-    SELECT f.id, $2, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds, f.poster_key
-    FROM closed, unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::bigint[], $12::int[], $13::int[],
-        $14::text[], $15::float8[], $16::text[])
-        AS f (id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key)
+    INSERT INTO files ({FILE_COLUMNS})
+    SELECT {FILE_VALUES} FROM closed, unnest($7::uuid[], $18::uuid[], $8::int[], $9::text[], $10::text[], $11::bigint[],
+        $12::int[], $13::int[], $14::text[], $15::float8[], $16::text[], $19::text[], $20::text[], $21::text[])
+        AS f ({FILE_COLUMNS})
 ), noted AS (
     INSERT INTO media_history (media_id, owner_id, event, status)
     SELECT id, owner_id, '{MediaEvent.LATE_STORED}', status FROM closed
@@ -206,6 +205,7 @@ async def abandon(db: DatabasePool, attempt_id: UUID, *, purchased: bool) -> Non
 
 async def store(db: DatabasePool, late: LateResult) -> bool:
     """Keep the files of a media item that has ended; False: its owner has retried it."""
+    arrays = file_arrays(late.files)
     rows = await db.fetch_as(
         Changed,
         _STORE,
@@ -213,8 +213,10 @@ async def store(db: DatabasePool, late: LateResult) -> bool:
         late.media_id,
         *(late.cost.cost, late.cost.currency, late.cost.basis, late.cost.units),
         [f.id for f in late.files],
-        *file_arrays(late.files),
+        *arrays[:9],
         late.warnings,
+        [late.media_id] * len(late.files),
+        *arrays[9:],
     )
     announce(db, rows)
     return bool(rows)

@@ -16,6 +16,8 @@ from app.jobs.states import (
     OnUnknown,
 )
 from app.media_generator.costs import CostBasis
+from app.provenance.mark import SourceType
+from app.provenance.marking import Outcome
 from app.webhooks.event_types import EventType
 
 MAX_DEADLINE_SECONDS: Final = 30 * 86_400
@@ -141,6 +143,25 @@ class ErrorOut(BaseModel):
     message: str
 
 
+class WarningOut(BaseModel):
+    """What to know of a result."""
+
+    code: WarningCode
+    message: str
+
+
+class ProvenanceOut(BaseModel):
+    """The mark of origin of a file; see how-to/label-ai-media.md."""
+
+    mark: Outcome = Field(
+        description="`marked` and `completed` (it had XMP already) were written; `already_marked`, `has_c2pa`, "
+        "`no_place` (in its format) and `not_safe` (damaged or odd) are as they came."
+    )
+    source_type: SourceType | None = Field(description="What was written; null: nothing.")
+    c2pa: bool = Field(description="Whether it has a C2PA manifest of its provider.")
+    reason: str | None = Field(description="Why nothing was written, or what to know besides.")
+
+
 class FileOut(BaseModel):
     """A stored output file."""
 
@@ -152,6 +173,12 @@ class FileOut(BaseModel):
     height: int | None = Field(description="In pixels; null: neither image nor video, or not known.")
     seconds: float | None = Field(description="Duration of a video or sound; null: neither, or not known.")
     sha256: str = Field(description="Of the bytes, in hex.")
+    source_sha256: str | None = Field(
+        description="Of the bytes as they came from the provider, before the mark of origin was written; null: stored "
+        "before there were marks."
+    )
+    provenance: ProvenanceOut | None = Field(description="Its mark of origin; null: marks were switched off.")
+    warnings: list[WarningOut] = Field(description="What to know of this file, such as that it could not be marked.")
     url: str = Field(description="The permanent URL of the file.")
     poster_url: str | None = Field(description="The permanent URL of a video's still image; null: there is none.")
 
@@ -177,13 +204,6 @@ class CancelState(BaseModel):
     money_spent: MoneySpent = Field(
         description="Whether it has cost money; `maybe`: the provider did not say, or said it only in part."
     )
-
-
-class WarningOut(BaseModel):
-    """What to know of a result."""
-
-    code: WarningCode
-    message: str
 
 
 class WaitingFor(BaseModel):

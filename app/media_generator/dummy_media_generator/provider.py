@@ -39,6 +39,7 @@ PAINTER: Final = ModelCard(
     title="Procedural painter",
     description="Paints a picture for a prompt by arithmetic alone: the same prompt and seed give the same pixels.",
     output_types=("image/png", "image/webp", "image/jpeg"),
+    trained=False,
     input_schema={
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
@@ -92,6 +93,7 @@ FAULTY: Final = ModelCard(
     title="Failures on demand",
     description="Returns a grey picture, after the failures that its input requests.",
     output_types=("image/png",),
+    trained=False,
     input_schema=plans.SCHEMA,
     example={"delay": 2, "fail_times": 1, "fail_with": "busy"},
     version="1",

@@ -1,0 +1,76 @@
+"""The mark of origin that an output gets on its way into the store; how it is written is in `app/provenance/`.
+
+It is inserted while the bytes pass. What came is hashed before, what is stored after; the mark can be taken out again.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from app.jobs import notices
+from app.media_generator.registry import Offer
+from app.provenance.mark import Mark, SourceType
+from app.provenance.marking import MarkedStream, Outcome, marked
+
+TOOL: Final = f"Fleek {version('fleek')}"
+
+
+def mark_of(offer: Offer, media_id: UUID, *, from_files: bool) -> Mark:
+    """The mark of the outputs of one media item; `from_files`: its input named a file."""
+    if not offer.card.trained:
+        source = SourceType.ALGORITHMIC
+    else:
+        source = SourceType.COMPOSITE if from_files else SourceType.TRAINED
+    return Mark(source, TOOL, offer.full_name, media_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """What is recorded of a file's mark."""
+
+    sha256: str
+    """Of what is stored, in hex."""
+    bytes: int
+    provenance: str
+    """JSON text, as `ProvenanceOut` shows it."""
+    warnings: str | None
+    """JSON text, a list of entries with `code` and `message`; None: there are none."""
+
+
+class MarkedOutput:
+    """One output on its way: what is handed on is counted and hashed."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+        self._stream = MarkedStream(mark)
+        self._digest = hashlib.sha256()
+
+    async def chunks(self, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The output with its mark."""
+        async for chunk in marked(source, self._stream):
+            self._digest.update(chunk)
+            yield chunk
+
+    def recorded(self) -> Marking:
+        """What became of it, once `chunks` has ended."""
+        stream = self._stream
+        written = stream.outcome in {Outcome.MARKED, Outcome.COMPLETED}
+        provenance = {
+            "mark": stream.outcome,
+            "source_type": self._mark.source_type if written else None,
+            "c2pa": stream.outcome is Outcome.HAS_C2PA,
+            "reason": stream.reason or None,
+        }
+        warnings = notices.not_marked(stream.reason) if stream.outcome is Outcome.NOT_SAFE else None
+        return Marking(self._digest.hexdigest(), stream.size, msgspec.json.encode(provenance).decode(), warnings)
+
+
+def marked_bytes(content: bytes, mark: Mark) -> bytes:
+    """A small file with its mark, such as a poster."""
+    stream = MarkedStream(mark)
+    return b"".join([*stream.feed(content), *stream.close()])
