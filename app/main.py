@@ -32,6 +32,7 @@ from app.media.api import (
     estimate_router,
     events_router,
     models_router,
+    provenance_router,
     router,
     timeline_router,
     webhook_docs,
@@ -40,6 +41,7 @@ from app.media.api.dependencies import MediaDependencies
 from app.media.events.batched_reads import BatchedReads
 from app.media.events.payloads import Payloads
 from app.media.events.subscriptions import Subscriptions
+from app.media.provenance import ProvenanceCheck
 from app.media_generator.registry import Registry
 from app.runtime import open_runtime
 from app.tasks.bell import CeleryBell
@@ -108,7 +110,13 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                 callbacks = CallbackReceiver(runtime.db, runtime.registry, ChangeChannel(runtime.cache, CALLBACKS))
                 services = runtime.media_services(waker)
                 app.state.media = MediaDependencies(
-                    services, chosen.public_url, subscriptions, reads, callbacks, chosen.max_output_bytes
+                    services,
+                    chosen.public_url,
+                    subscriptions,
+                    reads,
+                    callbacks,
+                    chosen.max_output_bytes,
+                    ProvenanceCheck(runtime.db),
                 )
                 runtime.changes.batch_seconds = REQUEST_BATCH_SECONDS
                 runtime.db.on_change = _change_publisher(runtime.changes, waker)
@@ -144,7 +152,15 @@ def _application(chosen: Settings, lifespan: Lifespan[FastAPI]) -> FleekApp:
 
 
 def _add_routes(app: FastAPI, chosen: Settings, hosts: AllowedHosts) -> None:
-    media = (callback_router, router, estimate_router, events_router, timeline_router, models_router)
+    media = (
+        callback_router,
+        router,
+        estimate_router,
+        events_router,
+        timeline_router,
+        provenance_router,
+        models_router,
+    )
     for part in (*media, uploads_router, webhooks_router, tools_router):
         app.include_router(part.router)
     routes = [

@@ -48,6 +48,8 @@ def make_settings(engines: Engines, **changes: Any) -> Settings:
         "claim_interval_seconds": 0.1,
         "retry_base_seconds": 0.05,
         "output_retry_seconds": 0.3,
+        # Most tests compare files with what came; those of marks switch them on.
+        "mark_outputs": False,
         "retry_max_seconds": 0.2,
         "shutdown_seconds": 3,
         "reconcile_seconds": 0.3,

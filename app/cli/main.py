@@ -19,6 +19,7 @@ from app.cli.models import commands as models_commands
 from app.cli.new_provider.new_provider_command import new_provider
 from app.cli.operator_runtime import INTERRUPTED
 from app.cli.prepare import command as prepare_command
+from app.cli.provenance import provenance
 from app.cli.running_instance import DATA
 from app.cli.up.command import Options, run
 
@@ -125,6 +126,7 @@ def worker(
 
 app.command()(listen)
 app.command()(new_provider)
+app.command()(provenance)
 
 
 def main() -> None:

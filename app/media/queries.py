@@ -1,6 +1,6 @@
 """Reads of media for their owners, one statement for each function. Nothing here changes a row."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, Self
@@ -124,6 +124,13 @@ class _FirstRequest(MediaRow, frozen=True, kw_only=True):
     """Of the request."""
 
 
+class KnownFile(Row, frozen=True):
+    """A file on record, as a stranger may know it."""
+
+    media_id: UUID
+    index: int
+
+
 class _Changed(Row, frozen=True):
     id: UUID
     updated_at: datetime
@@ -182,6 +189,10 @@ FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 _HISTORY: Final = f"""SELECT {HistoryRow.columns()} FROM media_history
 WHERE media_id = $1 AND id > $2 ORDER BY id LIMIT $3"""
 
+_BY_HASH: Final = """SELECT f.media_id, f.index FROM files f
+WHERE f.sha256 = ANY($1::text[]) OR (f.source_sha256 = ANY($1::text[]) AND f.source_sha256 <> f.sha256)
+ORDER BY f.created_at LIMIT 1"""
+
 _ATTEMPTS: Final = f"SELECT {AttemptRow.columns()} FROM attempts WHERE media_id = $1 ORDER BY number"
 
 
@@ -208,6 +219,11 @@ async def job(db: DatabasePool, job_id: UUID, owner_id: UUID) -> JobRow | None:
 async def media_by_ids(db: DatabasePool, media_ids: Sequence[UUID]) -> list[MediaRow]:
     """These media, complete, in any order, of any owner."""
     return await db.fetch_as(MediaRow, _BY_IDS, media_ids)
+
+
+async def file_by_hash(db: DatabasePool, hashes: Collection[str]) -> KnownFile | None:
+    """The first file on record with one of these hashes, of what is served or of what came; None: there is none."""
+    return await db.fetchrow_as(KnownFile, _BY_HASH, list(hashes))
 
 
 async def list_media(

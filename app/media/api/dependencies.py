@@ -9,6 +9,7 @@ from app.media.api.response_cache import ResponseCache
 from app.media.context import MediaServices
 from app.media.events.batched_reads import BatchedReads
 from app.media.events.subscriptions import Subscriptions
+from app.media.provenance import ProvenanceCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class MediaDependencies:
     reads: BatchedReads
     callbacks: CallbackReceiver
     max_output_bytes: int
-    """The largest file a provider may upload."""
+    """The largest file a provider may upload, or a stranger may have checked."""
+    provenance: ProvenanceCheck
     responses: ResponseCache = field(default_factory=ResponseCache)
 
 

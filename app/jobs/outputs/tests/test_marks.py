@@ -1,0 +1,186 @@
+"""Outputs get a mark of origin on their way into the store: read back, reversible, and told in the API."""
+
+import hashlib
+from io import BytesIO
+from zlib import crc32
+
+import pytest
+from PIL import Image
+
+from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
+from app.media_generator.registry import Registry
+from app.provenance.mark import SourceType
+from app.provenance.reading import read_marks
+from app.provenance.removal import remove_mark
+from fleek.providers import ModelCard, Output, Running, Succeeded
+from tests.support import eventually
+
+
+def picture(kind="PNG", **options):
+    made = BytesIO()
+    Image.effect_mandelbrot((96, 64), (-2, -1, 1, 1), 40).convert("RGB").save(made, kind, **options)
+    return made.getvalue()
+
+
+def with_c2pa(png):
+    """A PNG with a chunk as C2PA manifests have, behind its header."""
+    body = b"caBX" + b"a manifest store"
+    return png[:33] + len(body[4:]).to_bytes(4) + body + crc32(body).to_bytes(4) + png[33:]
+
+
+CARD = ModelCard(
+    name="model",
+    title="A trained model",
+    description="",
+    output_types=("image/png", "image/jpeg", "image/webp", "image/gif"),
+    input_schema={
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"image": {"type": "string", "format": "uri"}},
+    },
+    example={},
+)
+
+
+class Delivers(DummyMediaGeneratorModel):
+    """Delivers these bytes."""
+
+    def __init__(self, *contents):
+        super().__init__()
+        self.contents = contents
+
+    def models(self):
+        return (*super().models(), CARD)
+
+    async def poll(self, reference):
+        return Succeeded(tuple(Output(str(index)) for index in range(len(self.contents))))
+
+    async def open(self, output):
+        yield self.contents[int(output.location)]
+
+
+async def stored(client, media):
+    """The files of a media item as clients get them: description and bytes."""
+    return [(file, (await client.api.get(file["url"], follow_redirects=True)).content) for file in media["files"]]
+
+
+@pytest.fixture
+def registry():
+    return Registry([Delivers()])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+async def test_output_is_marked_and_only_inserted(client, working, runtime, kind):
+    source = picture(kind)
+    await working(Delivers(source), mark_outputs=True)
+
+    done = await client.until(await client.generate(model="dummy/model"))
+
+    (file,) = done["files"]
+    content = b"".join([chunk async for chunk in runtime.store.get(await key_of(runtime.db, file))])
+    (mark,) = read_marks([content]).ours
+    assert (mark.source_type, mark.model, str(mark.media_id)) == (SourceType.TRAINED, "dummy/model", done["id"])
+    assert b"".join(remove_mark([content])) == source
+    assert file["sha256"] == hashlib.sha256(content).hexdigest()
+    assert file["source_sha256"] == hashlib.sha256(source).hexdigest()
+    assert file["bytes"] == len(content)
+    assert file["provenance"] == {
+        "mark": "marked",
+        "source_type": "trainedAlgorithmicMedia",
+        "c2pa": False,
+        "reason": None,
+    }
+    assert file["warnings"] == []
+    with Image.open(BytesIO(content)) as marked, Image.open(BytesIO(source)) as came:
+        assert marked.tobytes() == came.tobytes()
+
+
+async def key_of(db, file):
+    (row,) = await db.fetch("SELECT key FROM files WHERE sha256 = $1", file["sha256"])
+    return row["key"]
+
+
+async def test_what_the_painter_made_is_not_said_to_be_of_a_trained_model(client, working):
+    await working(DummyMediaGeneratorModel(), mark_outputs=True)
+
+    done = await client.until(await client.generate(model="dummy/painter", input={"width": 64, "height": 64}))
+
+    assert done["files"][0]["provenance"]["source_type"] == "algorithmicMedia"
+
+
+async def test_file_with_a_c2pa_manifest_stays_as_it_came(client, working):
+    source = with_c2pa(picture())
+    await working(Delivers(source), mark_outputs=True)
+
+    done = await client.until(await client.generate(model="dummy/model"))
+
+    (file,) = done["files"]
+    assert (file["provenance"]["mark"], file["provenance"]["c2pa"]) == ("has_c2pa", True)
+    assert file["sha256"] == file["source_sha256"] == hashlib.sha256(source).hexdigest()
+
+
+async def test_marks_can_be_switched_off(client, working):
+    source = picture()
+    await working(Delivers(source), mark_outputs=False)
+
+    done = await client.until(await client.generate(model="dummy/model"))
+
+    (file,) = done["files"]
+    assert (file["provenance"], file["sha256"]) == (None, hashlib.sha256(source).hexdigest())
+
+
+async def test_provenance_of_a_media_item_names_both_hashes(client, working):
+    await working(Delivers(picture(), picture("JPEG")), mark_outputs=True)
+    done = await client.until(await client.generate(model="dummy/model"))
+
+    answer = (await client.api.get(f"/media/{done['id']}/provenance")).json()
+
+    assert (answer["media_id"], answer["model"]) == (done["id"], "dummy/model")
+    assert [one["sha256"] for one in answer["files"]] == [file["sha256"] for file in done["files"]]
+    assert all(one["source_sha256"] != one["sha256"] for one in answer["files"])
+
+
+async def test_check_knows_a_file_by_either_hash_and_says_whether_its_mark_holds(client, working, runtime):
+    source = picture()
+    await working(Delivers(source), mark_outputs=True)
+    done = await client.until(await client.generate(model="dummy/model"))
+    key = await key_of(runtime.db, done["files"][0])
+    content = b"".join([chunk async for chunk in runtime.store.get(key)])
+
+    async def check(data):
+        return (await client.api.post("/provenance/check", content=data)).json()
+
+    served, came = await check(content), await check(source)
+    another = await check(picture("JPEG"))
+    changed = await check(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+
+    assert (served["is_ours"], served["media_id"], served["marks"][0]["holds"]) == (True, done["id"], True)
+    assert (came["is_ours"], came["media_id"], came["marks"]) == (True, done["id"], [])
+    assert (another["is_ours"], another["media_id"], another["marks"]) == (False, None, [])
+    assert (changed["is_ours"], changed["marks"][0]["holds"]) == (False, False)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n" + b"\xff" * 500, bytes(100_000)])
+async def test_check_answers_for_any_bytes(client, content):
+    answer = await client.api.post("/provenance/check", content=content)
+
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["is_ours"], answer.json()["bytes"]) == (False, len(content))
+
+
+async def test_late_result_is_marked_too(client, db, working):
+    class Slow(Delivers):
+        ready = False
+
+        async def poll(self, reference):
+            return await super().poll(reference) if self.ready else Running()
+
+    provider = Slow(picture())
+    await working(provider, mark_outputs=True)
+    media = await client.generate(model="dummy/model", deadline_seconds=1)
+    await client.until(media, "ERROR")
+    provider.ready = True
+
+    late = await eventually(lambda: client.media(media), lambda seen: seen["files"])
+
+    assert late["files"][0]["provenance"]["mark"] == "marked"
