@@ -196,7 +196,9 @@ class JobExecutor:
         def report_wait() -> Awaitable[None]:
             return report_delays(self._db, Delay(job.lease, delay(DelayCode.COPY_DELAYED, WAITS_FOR_OTHERS)))
 
-        from_files = any(file_places(offer.card.input_schema, job.input))
+        def from_files() -> bool:
+            return any(file_places(offer.card.input_schema, job.input))
+
         request = CopyRequest(job.owner_id, from_files, report_wait)
         files = await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
         cost = attempt_cost(offer.card, succeeded)

@@ -166,8 +166,11 @@ class LateResults:
             await self._end(row, AttemptOutcome(attempt.id, AttemptStatus.SUCCEEDED, "YES", cost=cost))
             return
         keys = ObjectKeys(row.id, row.created_at, attempt.number)
+
+        def from_files() -> bool:
+            return any(file_places(offer.card.input_schema, msgspec.json.decode(row.input)))
+
         try:
-            from_files = any(file_places(offer.card.input_schema, msgspec.json.decode(row.input)))
             files = await self._ingest.copy_all(offer, succeeded.outputs, keys, CopyRequest(None, from_files))
         except CopyDelayedError as error:
             if error.suspect is not None and row.ended_for > self._policy.limits.fetched_again_for:

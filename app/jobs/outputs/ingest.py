@@ -100,8 +100,8 @@ class CopyRequest:
 
     owner_id: UUID | None
     """Whose they are, for a fair share of the places; None: nobody waits for them."""
-    from_files: bool = False
-    """The input named a file, from which they were made."""
+    from_files: Callable[[], bool]
+    """Whether the input named a file, from which they were made; asked for their mark of origin."""
     on_wait: Callable[[], Awaitable[None]] | None = None
     """Called where an output has to wait for others to be copied."""
 
@@ -144,7 +144,7 @@ class OutputIngest:
             if offer.provider.capabilities.keeps_answers:
                 raise nothing
             raise CopyDelayedError(nothing)
-        mark = mark_of(offer, keys.media_id, from_files=request.from_files) if self._marks else None
+        mark = mark_of(offer, keys.media_id, from_files=request.from_files()) if self._marks else None
         files: list[StoredFile] = []
         for index, output in enumerate(outputs):
             try:
