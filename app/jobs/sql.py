@@ -90,6 +90,12 @@ HOLDS_LEASE: Final = f"m.fence = item.fence AND m.status = '{MediaStatus.PROCESS
 """Whether the lease in `item` on the media `m` is still valid."""
 COST_COLUMNS: Final = "cost, currency, cost_basis, units"
 """The columns of `item` that say what an attempt cost, in the order of `billing.cost_columns`."""
+FILE_COLUMNS: Final = """id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key,
+        source_sha256, provenance, warnings"""
+"""The columns of `files` in the order of `completion.file_arrays`, after `id` and `media_id`."""
+FILE_VALUES: Final = """f.id, f.media_id, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds,
+        f.poster_key, f.source_sha256, f.provenance::jsonb, f.warnings::jsonb"""
+"""The same of `f`, whose columns are those of `file_arrays`: JSON comes as text."""
 ITEM_COST: Final = ", ".join(f"item.{column}" for column in COST_COLUMNS.split(", "))
 
 

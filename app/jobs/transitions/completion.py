@@ -9,6 +9,8 @@ from app.core.database.pool import DatabasePool
 from app.jobs.billing import UNKNOWN_COST, AttemptCost, cost_columns
 from app.jobs.sql import (
     COST_COLUMNS,
+    FILE_COLUMNS,
+    FILE_VALUES,
     HOLDS_LEASE,
     ITEM_COST,
     RETURNING_MOVED,
@@ -61,11 +63,6 @@ class Completion:
     """What its owner should know: JSON text, a list of entries with `code` and `message`."""
 
 
-FILE_COLUMNS: Final = """id, media_id, index, key, media_type, bytes, width, height, sha256, seconds, poster_key,
-        source_sha256, provenance, warnings"""
-FILE_VALUES: Final = """f.id, f.media_id, f.index, f.key, f.media_type, f.bytes, f.width, f.height, f.sha256, f.seconds,
-        f.poster_key, f.source_sha256, f.provenance::jsonb, f.warnings::jsonb"""
-"""The same of `f`, whose columns are those of `file_arrays`: JSON comes as text."""
 _TOO_LATE: Final = cancel_answer(CancelAnswer.TOO_LATE, f"'{MoneySpent.YES}'::text")
 _COMPLETE: Final = f"""
 WITH item AS (

@@ -14,10 +14,19 @@ from uuid import UUID
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
 from app.jobs.billing import UNKNOWN_COST, AttemptCost, cost_columns
-from app.jobs.sql import COST_COLUMNS, ENDED_WITHOUT_RESULT, OPEN_STATUSES, literals, set_cost, verdict_holds
+from app.jobs.sql import (
+    COST_COLUMNS,
+    ENDED_WITHOUT_RESULT,
+    FILE_COLUMNS,
+    FILE_VALUES,
+    OPEN_STATUSES,
+    literals,
+    set_cost,
+    verdict_holds,
+)
 from app.jobs.states import OPEN_ATTEMPT, SUSPECT_FROM, AttemptStatus, MediaEvent
 from app.jobs.transitions.base import Changed, announce, grouped
-from app.jobs.transitions.completion import FILE_COLUMNS, FILE_VALUES, StoredFile, file_arrays
+from app.jobs.transitions.completion import StoredFile, file_arrays
 
 # ruff: noqa: S608 - the statements are put together from constants; values are always arguments
 
