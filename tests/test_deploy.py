@@ -309,7 +309,7 @@ def test_the_settings_of_the_units_serve_in_production():
 
 
 def test_whatever_is_in_the_same_network_may_call_the_api_by_its_name():
-    (given,) = re.findall(r"ALLOWED_HOSTS: \$\{ALLOWED_HOSTS:-(.*)\}", (ROOT / "docker-compose.yml").read_text())
+    (given,) = re.findall(r"^ALLOWED_HOSTS=(.*)$", (ROOT / ".env").read_text(), re.MULTILINE)
     (unit_name,) = unit(QUADLET / "fleek-api.container")["Container"]["ContainerName"]
     in_cluster = [f"fleek-api{more}" for more in ("", ".fleek", ".fleek.svc", ".fleek.svc.cluster.local")]
     names = {

@@ -175,9 +175,12 @@ class Settings(BaseSettings):
     @field_validator("backend_cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        if isinstance(value, str):
-            return [origin.strip().rstrip("/") for origin in value.strip("[]").split(",") if origin.strip()]
-        return value
+        if not isinstance(value, str):
+            return value
+        origins = [origin.strip().rstrip("/") for origin in value.strip("[]").split(",") if origin.strip()]
+        if not all(re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+", origin) for origin in origins):
+            raise ValueError("must be origins with scheme and without path, such as https://app.example.com")
+        return origins
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -8,6 +8,7 @@
 - A body that arrives too slowly: see `timed_body.py`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -90,13 +91,9 @@ class RequestGuard:
         # Every browser sends it; probes that speak HTTP/1.0 may not.
         host = fields.get(b"host", b"localhost")
         if not self._accepts_host(host):
-            shown = host.decode("latin-1")[:200]
-            detail = f"this API is not {shown!r}: use the host of PUBLIC_URL, or add this one to ALLOWED_HOSTS"
-            return ForeignHostError(detail)
+            return ForeignHostError(_foreign(host))
         if scope["method"] not in SAFE_METHODS and not self._is_of_our_own(host, fields):
-            shown = fields.get(b"origin", b"another site").decode("latin-1")[:200]
-            detail = f"a page of {shown} must not change anything here: add its origin to BACKEND_CORS_ORIGINS"
-            return CrossSiteRequestError(detail)
+            return CrossSiteRequestError(_cross_site(fields.get(b"origin")))
         return None
 
     def _is_of_our_own(self, host: bytes, fields: Fields) -> bool:
@@ -112,6 +109,30 @@ class RequestGuard:
         # ended TLS, so the scheme tells nothing.
         assert origin is not None  # noqa: S101 - or both were missing
         return origin.lower() == self._public_origin or origin.lower().partition(b"://")[2] == host.lower()
+
+
+def _foreign(host: bytes) -> str:
+    name = host.decode("latin-1")[:200]
+    named = re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(:[0-9]*)?", name)
+    if named is None:
+        return f"the Host header {name!r} is no name: send the host of PUBLIC_URL"
+    return (
+        f"this API is not {name!r}: use the host of PUBLIC_URL, or let the operator add {named[1].lower()} to the "
+        "setting ALLOWED_HOSTS and restart the API"
+    )
+
+
+def _cross_site(origin: bytes | None) -> str:
+    if origin is None or b"://" not in origin:
+        return (
+            "a page of another site, which does not say which, must not change anything here; programs leave out the "
+            "headers Origin and Sec-Fetch-Site"
+        )
+    shown = origin.decode("latin-1")[:200]
+    return (
+        f"a page of {shown} must not change anything here, unless the operator adds {shown} to the setting "
+        "BACKEND_CORS_ORIGINS and restarts the API"
+    )
 
 
 def _origin_of(url: str) -> bytes:
