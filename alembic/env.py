@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 from alembic import context
 from sqlalchemy import Connection, pool, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.core.load_settings import settings_or_exit
@@ -13,6 +14,9 @@ from app.tables import TABLES
 
 LOCK_TIMEOUT = "5s"
 """A migration that waited longer for a table lock would block every query queued behind it."""
+ATTEMPTS = 5
+WORTH_REPEATING = {"40P01", "55P03"}
+"""A deadlock with a running worker, and a lock that was not free in time."""
 
 
 def run(connection: Connection) -> None:
@@ -40,8 +44,16 @@ async def run_online() -> None:
     engine = create_async_engine(
         "postgresql+asyncpg://", poolclass=pool.NullPool, connect_args={"async_creator_fn": connect, **nameless}
     )
-    async with engine.connect() as connection:
-        await connection.run_sync(run)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(run)
+            break
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in WORTH_REPEATING or attempt == ATTEMPTS:
+                raise
+            # Everything was rolled back; the statement of a worker was in the way.
+            await asyncio.sleep(attempt)
     await engine.dispose()
 
 

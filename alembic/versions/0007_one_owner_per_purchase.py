@@ -20,6 +20,9 @@ UPDATE attempts a SET external_id = NULL FROM (
 
 
 def upgrade() -> None:
+    # First, as workers lock a media item before its attempts.
+    op.add_column("media", sa.Column("waits_for", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+    op.add_column("media", sa.Column("warnings", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.execute("LOCK TABLE attempts IN SHARE ROW EXCLUSIVE MODE")
     op.execute(KEEP_ONE)
     op.create_index(
@@ -29,8 +32,6 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("external_id IS NOT NULL"),
     )
-    op.add_column("media", sa.Column("waits_for", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
-    op.add_column("media", sa.Column("warnings", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
 
 
 def downgrade() -> None:

@@ -42,7 +42,8 @@ _ESCAPES: Final = re.compile(
     r"""|\\(["'/\\])|&(amp|lt|gt|quot|apos);"""
 )
 _NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
-_PARTLY_MASKED: Final = re.compile(r"([\w.+/=:-]*?)(?:\*{2,}|\u2022{2,}|\.{3,}|\u2026)([\w+/=:-]*)")
+_MASKED_MIDDLE: Final = re.compile(r"\*{2,}|\u2022{2,}|\.{3,}|\u2026")
+_RUN: Final = re.compile(r"[\w.+/=:-]*")
 _IN_URLS: Final = (
     (re.compile(r"(?i)(x-amz-(?:signature|credential|security-token)(?:=|%3D))[^&\s\"'<>\\]+"), rf"\1{MASK}"),
     (re.compile(r"(://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"), rf"\1{MASK}"),
@@ -83,7 +84,7 @@ class Redactor:
         if spans := self._spans(text):
             text = _masked(text, spans)
         if "**" in text or "..." in text or "\u2026" in text or "\u2022" in text:
-            text = _PARTLY_MASKED.sub(self._without_ends, text)
+            text = self._without_ends(text)
         return text
 
     def _spans(self, text: str, escaping: int = 0) -> list[tuple[int, int]]:
@@ -104,14 +105,33 @@ class Redactor:
                 if text[start : start + size] in parts:
                     yield start, start + size
 
-    def _without_ends(self, match: re.Match[str]) -> str:
-        """Nothing of a secret whose middle somebody else has masked."""
-        start, end = match.groups()
-        for secret in self._secrets if start or end else ():
-            head, tail = _common_start(start, secret), _common_end(end, secret)
+    def _without_ends(self, text: str) -> str:
+        """The text with nothing of a secret whose middle somebody else has masked; in time that grows with its length.
+
+        Only what lies within the length of a secret beside such a middle is looked at.
+        """
+        reach, pieces, until = max(map(len, self._secrets)), list[str](), 0
+        for middle in _MASKED_MIDDLE.finditer(text):
+            if middle.start() < until:
+                continue
+            before = text[max(until, middle.start() - reach) : middle.start()]
+            run = _RUN.match(text, middle.end(), middle.end() + reach)
+            after = "" if run is None else run[0]
+            if (shown := self._shown_ends(before, after)) is not None:
+                head, tail = shown
+                pieces += [text[until : middle.start() - head], MASK]
+                until = middle.end() + tail
+        return "".join([*pieces, text[until:]])
+
+    def _shown_ends(self, before: str, after: str) -> tuple[int, int] | None:
+        """How much of the start and of the end of a secret stands there; None: of none so much that it matters."""
+        for secret in self._secrets:
+            if secret[:_SHOWN_AT_BOTH_ENDS] not in before and secret[-_SHOWN_AT_BOTH_ENDS:] not in after:
+                continue
+            head, tail = _common_start(before, secret), _common_end(after, secret)
             if max(head, tail) >= _SHOWN_AT_ONE_END or min(head, tail) >= _SHOWN_AT_BOTH_ENDS:
-                return f"{start[: len(start) - head]}{MASK}{end[tail:]}"
-        return match[0]
+                return head, tail
+        return None
 
 
 def _parts_of(secret: str) -> Iterator[str]:

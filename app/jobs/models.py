@@ -165,7 +165,7 @@ class Attempt(Base):
     """`provider/name` as it was submitted."""
     model_version: Mapped[str | None]
     input_hash: Mapped[str]
-    """SHA-256 of prompt and input, in hex: what was submitted."""
+    """SHA-256 in hex of what was submitted, as far as the provider can tell requests apart."""
     external_id: Mapped[str | None]
     """The provider's id of it, which belongs to this attempt alone; null: not known yet."""
     reference: Mapped[dict[str, Any] | None]

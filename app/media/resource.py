@@ -10,7 +10,7 @@ import msgspec
 from app.core.pagination import encode_cursor
 from app.jobs.queries import MOST_AHEAD
 from app.jobs.scheduling.queue_position import Waiting
-from app.jobs.states import CancelAnswer, MediaStatus, Rendition
+from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
 from app.jobs.transitions.request import ClientColumns
 from app.media.queries import JobRow, MediaRow
 
@@ -106,7 +106,8 @@ def media_resource(row: MediaRow, public_url: str, waiting: Waiting | None = Non
 
 
 def _waiting_fields(row: MediaRow | JobRow, waiting: Waiting | None) -> dict[str, Any]:
-    if row.waits_for is not None:
+    # A worker of the release before, which knows no delays, leaves them on media that have ended.
+    if row.waits_for is not None and row.status not in FINAL:
         return {"queue_position": None, "waiting_for": _raw(row.waits_for)}
     if waiting is None:
         return _NOT_WAITING

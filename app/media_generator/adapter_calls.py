@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from app.media_generator.errors import (
     OutputError,
     ProviderDefectError,
     ProviderError,
+    RefusedError,
     Sent,
     UnauthorizedError,
     VoidError,
@@ -53,6 +55,10 @@ UPLOAD_TIMEOUT: Final = timedelta(minutes=10)
 """Time limit for an input file."""
 MAX_OUTPUTS: Final = 256
 """Per purchase, whatever the provider reports: each output is an object in the store and a row."""
+MAX_LOG_CHARS: Final = 16_000
+"""Characters of a provider's log that are looked at, from its end."""
+LONGEST_POLL_INTERVAL: Final = timedelta(hours=1)
+"""Longest time for which a provider may ask not to be polled."""
 REFUSED_POLL_INTERVAL: Final = timedelta(seconds=10)
 """Between two polls while the provider rejects our credentials: purchases are not lost with a key."""
 
@@ -150,6 +156,10 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
         return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message)
+    except RefusedError as error:
+        # A proxy may have answered instead, so it says nothing about the purchase.
+        log.warning("poll_refused", error=error.message)
+        return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message, refused=True)
     except ProviderError as error:
         return _checked_outcome(Failed(error))
     except TimeoutError:
@@ -233,6 +243,17 @@ def estimate(offer: Offer, given: Mapping[str, Any]) -> Decimal | None:
         return None
 
 
+def likeness(offer: Offer, prompt: str, given: Mapping[str, Any]) -> str:
+    """SHA-256 in hex, equal for requests that the provider cannot tell apart."""
+    try:
+        seen = offer.provider.likeness(offer.card, prompt, given)
+        encoded = msgspec.json.encode(seen, order="deterministic")
+    except Exception:
+        log.exception("provider_defect", provider=offer.provider.name)
+        encoded = msgspec.json.encode([offer.card.name, prompt, given], order="deterministic")
+    return sha256(encoded).hexdigest()
+
+
 def _adapter_bug(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
     log.error("provider_defect", provider=provider.name, exc_info=error)
     return ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
@@ -282,7 +303,8 @@ def _checked_outcome(outcome: Any) -> Outcome:
         return outcome if final else Failed(GenerationFailedError(error.message))
     if isinstance(outcome, Running):
         progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
-        return Running(progress, outcome.wait, _log_text(outcome.log))
+        wait = None if outcome.wait is None else min(outcome.wait, LONGEST_POLL_INTERVAL)
+        return Running(progress, wait, _log_text(outcome.log))
     if isinstance(outcome, Canceled):
         return replace(outcome, cost=_cost(outcome.cost))
     if isinstance(outcome, Succeeded):
@@ -297,7 +319,7 @@ def _checked_outcome(outcome: Any) -> Outcome:
 
 def _log_text(log_text: Any) -> str | None:
     """The provider's log; anything but text is dropped, so that it cannot cost the result."""
-    return redacted(log_text) if isinstance(log_text, str) else None
+    return redacted(log_text[-MAX_LOG_CHARS:]) if isinstance(log_text, str) else None
 
 
 def _cost(reported: Any) -> Decimal | None:

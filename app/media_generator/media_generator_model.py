@@ -138,6 +138,8 @@ class Running:
     """The provider's log so far, or the end of it."""
     not_reached: str | None = None
     """Why its state is not known now; set by the engine."""
+    refused: bool = False
+    """The provider refused to tell it; set by the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,13 @@ class MediaGeneratorModel(ABC):
         """
         card = next(card for card in self.models() if card.name == model)
         return {**defaults(card.input_schema), **given}
+
+    def likeness(self, card: ModelCard, prompt: str, given: Mapping[str, Json]) -> Json:
+        """What the provider sees of a request: equal where it cannot tell two apart. For `find` with `Candidates`.
+
+        Override it where requests that differ here look alike there, such as two cards of one model.
+        """
+        return [card.name, prompt, dict(given)]
 
     def estimate(self, card: ModelCard, given: Mapping[str, Json]) -> Decimal | None:
         """The expected cost of a complete input, in the price's currency; None: unknown."""

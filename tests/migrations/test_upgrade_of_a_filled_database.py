@@ -262,7 +262,7 @@ RETRIED = {
     "input refused": ("COMPLETED", ["FAILED", "SUCCEEDED"]),
     "generation failed": ("COMPLETED", ["FAILED", "SUCCEEDED"]),
     "retries exhausted": ("ERROR", ["FAILED"] * 6),
-    "invalid output": ("ERROR", ["FAILED", "FAILED"]),
+    "invalid output": ("ERROR", ["FAILED"]),
     "outcome unknown, held": ("COMPLETED", ["UNKNOWN", "SUCCEEDED"]),
     "outcome unknown, failed": ("COMPLETED", ["UNKNOWN", "SUCCEEDED"]),
     "deadline, stopped at the provider": ("ERROR", ["CANCELED", "CANCELED"]),

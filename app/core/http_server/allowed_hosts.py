@@ -36,7 +36,7 @@ class AllowedHosts:
 
     def add(self, urls: Iterable[str]) -> None:
         """Accept the hosts of these addresses, too."""
-        self._names |= {name.rstrip(".") for url in urls if (name := urlsplit(url).hostname)}
+        self._names |= {_as_sent(name.rstrip(".")) for url in urls if (name := urlsplit(url).hostname)}
         self._remembered.cache_clear()
 
     def accepts(self, host: bytes) -> bool:
@@ -49,6 +49,14 @@ class AllowedHosts:
             return False
         name = found[1].rstrip(".")
         return self._any or name in self._names or name.endswith(self._suffixes) or _is_address(name)
+
+
+def _as_sent(name: str) -> str:
+    """A name as clients send it: one with an umlaut in its ASCII form."""
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return name
 
 
 def _is_address(name: str) -> bool:

@@ -89,7 +89,7 @@ class RequestGuard:
         if len(fields) != len(headers) and (repeated := _repeated(headers)) is not None:
             return AmbiguousHeaderError(f"the header {repeated} appears several times; send it once")
         # Every browser sends it; probes that speak HTTP/1.0 may not.
-        host = fields.get(b"host", b"localhost")
+        host = fields.get(b"host") or b"localhost"
         if not self._accepts_host(host):
             return ForeignHostError(_foreign(host))
         if scope["method"] not in SAFE_METHODS and not self._is_of_our_own(host, fields):

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import string
+import sys
 import time
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from pathlib import Path
@@ -134,3 +135,25 @@ def test_it_costs_microseconds_for_each_line():
         redactor.text(line)
 
     assert (time.process_time() - started) / 200 < 0.0005
+
+
+def test_long_text_with_masked_middles_takes_time_in_proportion_to_its_length():
+    known = Redactor(["a-secret-of-somebody-1234"])
+
+    def steps(size):
+        counted = 0
+
+        def count(_frame, _event, _argument):
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count)
+        try:
+            known.text("a" * size + "..." + "b" * size + "***" * size)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    text = "\u4e00" * 200_000 + "..." + "x" * 200_000
+    assert known.text(text) == text  # minutes, if each place were tried for each length
+    assert steps(4_000) < 3 * steps(2_000)

@@ -25,6 +25,7 @@ from typing import Final
 
 import structlog
 
+from app.core import clock
 from app.core.database.pool import DatabasePool
 from app.jobs import queries
 from app.jobs.billing import attempt_cost, reported_cost
@@ -213,7 +214,8 @@ class JobExecutor:
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
     ) -> Succeeded:
         """Poll until the provider has finished; between polls nothing is held but this coroutine."""
-        stop_sent, defects = False, 0
+        stop_sent, defects, refused_since = False, 0, None
+        tolerated = self._policy.limits.fetched_again_for.total_seconds()
         calls_back = self._policy.callback_base_of(provider) is not None
         wait, longest = CALLBACK_WAITS if calls_back else (SHORTEST_WAIT, LONGEST_WAIT)
         progress = ProgressReporter(self._db, job.lease)
@@ -227,6 +229,9 @@ class JobExecutor:
             if not isinstance(outcome, Running):
                 progress.report_end(outcome)
                 return _result(outcome, provider)
+            refused_since = (refused_since or clock.seconds()) if outcome.refused else None
+            if refused_since is not None and clock.seconds() - refused_since >= tolerated:
+                raise OutputError(f"{provider.name} does not say what became of it: {outcome.not_reached}")
             left = self._policy.silence.total_seconds() - attempt.age
             if left <= 0:
                 raise SilentError(f"{provider.name} did not finish within {self._policy.silence}")

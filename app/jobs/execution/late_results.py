@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from app.core import clock
 from app.core.database.pool import DatabasePool
 from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import tracing
@@ -63,6 +64,8 @@ class LateResults:
         self._ingest = ingest
         self._callback_urls = CallbackUrls(db, policy)
         self._checks = dict[UUID, asyncio.Task[None]]()
+        self._suspect_since = dict[UUID, float]()
+        """By attempt: when its output first arrived damaged, by this process's `clock`."""
 
     async def adopt(self) -> None:
         """Follow up attempts that were overlooked when their media ended."""
@@ -105,6 +108,7 @@ class LateResults:
             await self._abandon(attempt)
 
     async def _abandon(self, attempt: OpenAttempt) -> None:
+        self._suspect_since.pop(attempt.id, None)
         await late_attempts.abandon(self._db, attempt.id, purchased=attempt.reference is not None)
 
     async def _follow_up(self, row: LateAttempt, attempt: OpenAttempt) -> None:
@@ -173,7 +177,7 @@ class LateResults:
         try:
             files = await self._ingest.copy_all(offer, succeeded.outputs, keys, CopyRequest(None, from_files))
         except CopyDelayedError as error:
-            if error.suspect is not None and row.ended_for > self._policy.limits.fetched_again_for:
+            if error.suspect is not None and self._is_suspect_for_long(attempt.id):
                 await self._fail(row, attempt, with_next_step(error.suspect))
             return
         except ProviderError as error:
@@ -188,10 +192,16 @@ class LateResults:
             if attempt.reference is not None:
                 await adapter_calls.settled(offer.provider, attempt.reference)
 
+    def _is_suspect_for_long(self, attempt_id: UUID) -> bool:
+        """Whether its output has been fetched damaged for as long as that may last; counted anew by each process."""
+        since = self._suspect_since.setdefault(attempt_id, clock.seconds())
+        return clock.seconds() - since >= self._policy.limits.fetched_again_for.total_seconds()
+
     async def _fail(self, row: LateAttempt, attempt: OpenAttempt, error: ProviderError) -> None:
         outcome = AttemptOutcome(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error))
         await self._end(row, outcome, code=error.code)
 
     async def _end(self, row: LateAttempt, outcome: AttemptOutcome, *, code: str = "") -> None:
+        self._suspect_since.pop(outcome.attempt_id, None)
         await late_attempts.close(self._db, outcome)
         recording.attempt_ended(row.model, outcome.status, code=code, cost=outcome.cost.dollars)

@@ -208,5 +208,9 @@ async def _record(
         log.warning("purchase_not_recorded", external_id=reference.external_id, reason=recorded)
         whose = "belongs to another attempt" if recorded is PurchaseRecord.TAKEN else "may be another attempt's"
         return LookUp(reason=f"{reference.external_id} of {offer.provider.name} {whose}")
+    if recorded is PurchaseRecord.SETTLED:
+        # Somebody else has recorded what became of it: that counts, not what was found here.
+        known = read_reference(await queries.purchase_of(db, attempt.id))
+        return LookUp(purchase=known, reason="what became of it is on record already")
     log.info("attempt_submitted", external_id=reference.external_id)
     return LookUp(purchase=reference)

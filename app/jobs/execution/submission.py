@@ -7,23 +7,22 @@ leaves an intent open, and then it is looked up at the provider before anything 
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
-import msgspec
 import structlog
 
 from app.core import clock
 from app.core.database.pool import RETRYABLE, DatabasePool
 from app.core.ids import new_id
 from app.core.telemetry import tracing
+from app.jobs import queries
 from app.jobs.callbacks.urls import CallbackUrls
 from app.jobs.execution.failures import TRIPS_CIRCUIT, FailureHandler
-from app.jobs.execution.job import Job, OpenAttempt
+from app.jobs.execution.job import Job, OpenAttempt, read_reference
 from app.jobs.execution.reconciliation import Reconciler
 from app.jobs.inputs.staging import InputsDelayedError, InputStaging
 from app.jobs.notices import DelayCode, delay
@@ -170,6 +169,9 @@ class Submitter:
         if recorded is PurchaseRecord.TAKEN:
             named = f"{offer.provider.name} answered with {reference.external_id}, which belongs to another attempt"
             raise _UnansweredError(attempt, AnswerLostError(named))
+        if recorded is PurchaseRecord.SETTLED:
+            # Such as by a callback that was quicker.
+            reference = read_reference(await queries.purchase_of(self._db, attempt.id)) or reference
         log.info("attempt_submitted", external_id=reference.external_id)
         if job.terms.trial:
             with contextlib.suppress(*RETRYABLE):
@@ -191,13 +193,12 @@ class Submitter:
     async def _intend(self, job: Job, offer: Offer) -> OpenAttempt:
         attempt_id = new_id()
         intended_at = clock.seconds()
-        submitted = msgspec.json.encode([job.prompt, job.input], order="deterministic")
         intent = Intent(
             job.lease,
             attempt_id,
             offer.full_name,
             offer.card.version,
-            hashlib.sha256(submitted).hexdigest(),
+            adapter_calls.likeness(offer, job.prompt, job.input),
             adapter_calls.estimate(offer, job.input),
             offer.card.price.currency if offer.card.price is not None else "USD",
         )

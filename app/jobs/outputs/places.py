@@ -55,7 +55,7 @@ class FairPlaces:
             await ticket[1]
             yield
         finally:
-            if ticket[1].cancelled():
+            if ticket[1].cancelled() or not ticket[1].done():
                 self._withdraw(parties, ticket)
             else:
                 self._free += 1

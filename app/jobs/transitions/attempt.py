@@ -46,6 +46,7 @@ class Intent:
     model: str
     model_version: str | None
     input_hash: str
+    """Equal for requests that the provider cannot tell apart: `MediaGeneratorModel.likeness`."""
     estimate: Decimal | None = None
     """The expected cost, in `currency`; None: unknown."""
     currency: str = "USD"
@@ -115,7 +116,8 @@ class _AttemptId(Row, frozen=True):
 
 class _Refused(Row, frozen=True):
     id: UUID
-    reason: PurchaseRecord
+    reason: str
+    """A PurchaseRecord."""
 
 
 _INTEND: Final = f"""
@@ -175,7 +177,8 @@ _TAKEN: Final = f"""EXISTS (SELECT FROM attempts o
     WHERE {PROVIDER_OF.format("o")} = {PROVIDER_OF.format("a")} AND o.external_id = t.external_id AND o.id <> a.id)"""
 # Whoever made it committed its intent before, so it is seen here if it is not recorded yet.
 _CONTESTED: Final = f"""EXISTS (SELECT FROM attempts o
-    WHERE o.id <> a.id AND o.input_hash = a.input_hash AND o.model = a.model AND o.reference IS NULL
+    WHERE o.id <> a.id AND o.input_hash = a.input_hash AND {PROVIDER_OF.format("o")} = {PROVIDER_OF.format("a")}
+        AND o.reference IS NULL
         AND (o.status IN ({OPEN_STATUSES}) OR o.status = '{AttemptStatus.UNKNOWN}')
         AND o.created_at BETWEEN a.created_at - interval '{LIKENESS_MINUTES} minutes'
             AND a.created_at + interval '{LIKENESS_MINUTES} minutes')"""
@@ -204,7 +207,7 @@ async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> S
     A fact, so it is not fenced: a worker that lost its lease may write it too. If another attempt begins, or gets this
     purchase, at this very moment the statement is repeated, and then sees it.
     """
-    if len({p.external_id for p in purchases}) < len(purchases):
+    if min(len({p.external_id for p in purchases}), len({p.attempt_id for p in purchases})) < len(purchases):
         # Two rows of one statement do not see each other.
         return [(await record_purchases.many(db, [purchase]))[0] for purchase in purchases]
     values = zip(*((p.attempt_id, p.external_id, p.reference, p.proven) for p in purchases), strict=True)
@@ -213,7 +216,9 @@ async def record_purchases(db: DatabasePool, purchases: Sequence[Purchase]) -> S
     refused = [p for p in purchases if p.attempt_id not in results]
     if refused:
         ids, external_ids = [p.attempt_id for p in refused], [p.external_id for p in refused]
-        results |= {row.id: row.reason for row in await db.fetch_as(_Refused, _WHY_REFUSED, ids, external_ids)}
+        results |= {
+            row.id: PurchaseRecord(row.reason) for row in await db.fetch_as(_Refused, _WHY_REFUSED, ids, external_ids)
+        }
     return [results.get(p.attempt_id, PurchaseRecord.SETTLED) for p in purchases]
 
 

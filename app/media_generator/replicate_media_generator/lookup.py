@@ -38,6 +38,8 @@ class SubmittedPrediction:
     model: str
     version: str | None
     input: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    """Of the model's input, which Replicate may fill in."""
     earliest: datetime
     latest: datetime
     """Window of its creation time, if it was created."""
@@ -49,7 +51,7 @@ class SubmittedPrediction:
             return Reference(proven[0].id)
         fits = {one.id: (self._fit(one), one) for one in listed if self._may_be(one)}
         same = [one for fit, one in fits.values() if fit is Fit.SAME and not _ended_badly(one)]
-        doubts = {one.id: doubt for fit, one in fits.values() if (doubt := _doubt(fit, one, any_same=bool(same)))}
+        doubts = {one.id: doubt for fit, one in fits.values() if (doubt := self._doubt(fit, one, any_same=bool(same)))}
         if not same and not doubts:
             return None
         alike = tuple(Reference(one.id) for one in same if one.id not in doubts)
@@ -57,6 +59,26 @@ class SubmittedPrediction:
 
     def _fit(self, one: Prediction) -> Fit:
         return _fit(self.input, one.input or {})
+
+    def _doubt(self, fit: Fit, one: Prediction, *, any_same: bool) -> str:
+        """Why it cannot be told whether a prediction is the one; empty: there is no doubt."""
+        if one.data_removed:
+            return "its input was deleted, as after an hour"
+        if fit is Fit.SAME and _ended_badly(one):
+            return f"its status is {one.status!r}, so it is not adopted"
+        if fit is Fit.SAME and (more := self._more(one)):
+            return f"it has {more!r}, which was not submitted"
+        if fit is Fit.EXCEPT_FILES and not any_same:
+            return "its files cannot be compared"
+        return ""
+
+    def _more(self, one: Prediction) -> str | None:
+        """A parameter that was not submitted, and is no default; None: there is none."""
+        given = (one.input or {}).items()
+        return next((name for name, value in given if self._is_more(name, value)), None)
+
+    def _is_more(self, name: str, value: Any) -> bool:
+        return name not in self.input and value is not None and value != self.defaults.get(name)
 
     def _may_be(self, one: Prediction) -> bool:
         # One with a callback URL of another attempt, or of somebody else, is not ours.
@@ -74,17 +96,6 @@ class SubmittedPrediction:
 
 def _ended_badly(one: Prediction) -> bool:
     return one.status == "failed" or one.status in CANCELED
-
-
-def _doubt(fit: Fit, one: Prediction, *, any_same: bool) -> str:
-    """Why it cannot be told whether a prediction is the one; empty: there is no doubt."""
-    if one.data_removed:
-        return "its input was deleted, as after an hour"
-    if fit is Fit.SAME and _ended_badly(one):
-        return f"its status is {one.status!r}, so it is not adopted"
-    if fit is Fit.EXCEPT_FILES and not any_same:
-        return "its files cannot be compared"
-    return ""
 
 
 def _fit(submitted: Any, listed: Any) -> Fit:

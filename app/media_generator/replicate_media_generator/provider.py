@@ -5,7 +5,7 @@ the list of predictions is searched; a prediction counts only if it is the only 
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, Self
@@ -34,7 +34,7 @@ from app.media_generator.media_generator_model import (
     Reference,
     Submission,
 )
-from app.media_generator.model_card import ModelCard
+from app.media_generator.model_card import ModelCard, defaults
 from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
 from app.media_generator.replicate_media_generator.lookup import SubmittedPrediction
 from app.media_generator.replicate_media_generator.wire import CANCELED, UNFINISHED, Prediction
@@ -128,6 +128,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             card.name.partition(":")[0],
             None if card.version is None else card.version.rpartition(":")[2],
             self._input(card, submission),
+            defaults(card.input_schema),
             earliest=since - SKEW,
             # `submit` ends within its time limit; the prediction may be created a little later.
             latest=since + 2 * self.capabilities.submit_timeout + SKEW,
@@ -136,6 +137,10 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             return submitted.find(await self._listed(submitted))
         except AnswerLostError as error:
             raise AnswerLostError(f"{self.name}: {error.message}") from error
+
+    def likeness(self, card: ModelCard, prompt: str, given: Mapping[str, Any]) -> Any:
+        """See the base class; a tag of the name stands for a version, which may be the same as another card's."""
+        return [card.name.partition(":")[0], self._named_input(card, prompt, given)]
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
@@ -196,8 +201,12 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
 
     def _input(self, card: ModelCard, submission: Submission) -> dict[str, Any]:
         """The model's input, with the prompt under the name in `options.prompt`; null: without the prompt."""
-        prompt = card.options.get("prompt", "prompt")
-        return {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
+        return self._named_input(card, submission.prompt, submission.input)
+
+    @staticmethod
+    def _named_input(card: ModelCard, prompt: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        name = card.options.get("prompt", "prompt")
+        return {**({} if name is None else {name: prompt}), **given}
 
     async def _listed(self, submitted: SubmittedPrediction) -> list[Prediction]:
         """All predictions of that time window."""

@@ -123,3 +123,24 @@ def test_places_are_never_lost_nor_exceeded(steps, number):
         await copies.close()
 
     asyncio.run(walk())
+
+
+async def test_copy_that_is_cancelled_while_its_wait_is_reported_takes_no_place():
+    places, gate = FairPlaces(1), asyncio.Event()
+
+    async def hold(party, on_wait=None):
+        async with places.place(Party(party), on_wait=on_wait):
+            await gate.wait()
+
+    first = asyncio.create_task(hold("a"))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(hold("b", asyncio.Event().wait))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    last = asyncio.create_task(hold("c"))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, last)
+
+    assert (places._free, places._waiting, +places._held) == (1, {}, {})
