@@ -1,5 +1,6 @@
 """Where a file comes from: the marks of a media item's files, and the check of any file."""
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -85,7 +86,7 @@ async def of_media(request: Request, media_id: UUID) -> Response:
     """The mark of origin of each file, and both hashes: evidence for whoever has to show that outputs are marked."""
     dependencies = media_dependencies(request)
     row = await service.media(dependencies.services, DEFAULT_OWNER_ID, media_id)
-    files = [] if row.files is None else msgspec.json.decode(row.files)
+    files: list[Any] = [] if row.files is None else msgspec.json.decode(row.files)
     found = [FileProvenanceOut.model_validate(file) for file in files]
     return _json(MediaProvenanceOut(media_id=row.id, model=row.model, files=found))
 
