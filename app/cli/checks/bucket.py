@@ -5,22 +5,27 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Final
 
 import typer
 
-from app.cli.console import without_passwords
+from app.cli.console import say, without_passwords
 from app.cli.errors import FAILURE
 from app.cli.group import show_help
-from app.cli.operator_runtime import effective_settings
+from app.cli.operator_runtime import effective_settings, with_runtime
 from app.cli.tables import CheckResult, checks_as_json, show_checks, show_json
 from app.core.config import Settings
 from app.core.ids import new_id
+from app.jobs.outputs.mark_stored import MarkCounts, StoredFileMarker
+from app.runtime import Runtime
 from app.storage.s3 import S3Store
 from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
 
-app = typer.Typer(name="store", help="Check the bucket.", callback=show_help, invoke_without_command=True)
+app = typer.Typer(
+    name="store", help="Check the bucket, mark what is in it.", callback=show_help, invoke_without_command=True
+)
 
 PROBE: Final = b"fleek store check"
 LIFETIME: Final = timedelta(minutes=1)
@@ -53,6 +58,33 @@ def check(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     else:
         show_checks(checks)
     raise typer.Exit(0 if healthy else FAILURE)
+
+
+@app.command()
+def mark(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Write the mark of origin into files that were stored without one; see docs/how-to/label-ai-media.md.
+
+    It can be stopped and run again at any time. The exit status is 1 if a file could not be read or written.
+    """
+
+    def report(counts: MarkCounts) -> None:
+        if not json:
+            say(_counted(counts))
+
+    async def run(runtime: Runtime) -> MarkCounts:
+        untrained = frozenset(offer.full_name for offer in runtime.registry.offers() if not offer.card.trained)
+        return await StoredFileMarker(runtime.db, runtime.store, untrained).mark_all(report)
+
+    counts = with_runtime(run)
+    if json:
+        show_json(asdict(counts))
+    else:
+        say(f"done: {_counted(counts)}")
+    raise typer.Exit(FAILURE if counts.failed else 0)
+
+
+def _counted(counts: MarkCounts) -> str:
+    return f"{counts.marked} marked, {counts.left_as_they_are} left as they are, {counts.failed} failed"
 
 
 async def _probe(settings: Settings) -> list[CheckResult]:

@@ -7,11 +7,13 @@ from zlib import crc32
 import pytest
 from PIL import Image
 
+from app.jobs.outputs.mark_stored import StoredFileMarker
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.provenance.mark import SourceType
 from app.provenance.reading import read_marks
 from app.provenance.removal import remove_mark
+from app.storage.store import StoreUnavailableError
 from fleek.providers import ModelCard, Output, Running, Succeeded
 from tests.support import eventually
 
@@ -184,3 +186,63 @@ async def test_late_result_is_marked_too(client, db, working):
     late = await eventually(lambda: client.media(media), lambda seen: seen["files"])
 
     assert late["files"][0]["provenance"]["mark"] == "marked"
+
+
+async def unmarked_media(client, working, *contents):
+    await working(Delivers(*contents), mark_outputs=False)
+    return await client.until(await client.generate(model="dummy/model"))
+
+
+async def mark_all(runtime):
+    return await StoredFileMarker(runtime.db, runtime.store, frozenset()).mark_all(lambda _: None)
+
+
+async def test_stored_files_are_marked_afterwards_and_once(client, working, runtime):
+    source, manifest = picture(), with_c2pa(picture())
+    media = await unmarked_media(client, working, source, manifest)
+
+    first, again = await mark_all(runtime), await mark_all(runtime)
+
+    assert (first.marked, first.left_as_they_are, first.failed) == (1, 1, 0)
+    assert (again.marked, again.left_as_they_are, again.failed) == (0, 0, 0)
+    marked, kept = (await client.media(media))["files"]
+    content = b"".join([chunk async for chunk in runtime.store.get(await key_of(runtime.db, marked))])
+    assert b"".join(remove_mark([content])) == source
+    assert (marked["sha256"], marked["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert marked["source_sha256"] == hashlib.sha256(source).hexdigest()
+    assert (kept["provenance"]["mark"], kept["sha256"]) == ("has_c2pa", hashlib.sha256(manifest).hexdigest())
+    assert (await client.media(media))["updated_at"] > media["updated_at"]
+
+
+async def test_marking_that_died_before_it_was_recorded_is_recorded_by_the_next_run(
+    client, working, runtime, monkeypatch
+):
+    source = picture()
+    media = await unmarked_media(client, working, source)
+
+    async def dies(*_arguments):
+        raise StoreUnavailableError("as if it were killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.jobs.outputs.mark_stored.record_mark", dies)
+        assert (await mark_all(runtime)).failed == 1
+    counts = await mark_all(runtime)
+
+    (file,) = (await client.media(media))["files"]
+    assert (counts.marked, counts.failed) == (1, 0)
+    assert (file["provenance"]["mark"], file["source_sha256"]) == ("marked", hashlib.sha256(source).hexdigest())
+
+
+async def test_object_that_is_not_the_one_on_record_is_left_alone(client, working, runtime):
+    media = await unmarked_media(client, working, picture())
+    key = await key_of(runtime.db, media["files"][0])
+    other = picture("JPEG")
+
+    async def chunks():
+        yield other
+
+    await runtime.store.put(key, chunks(), "image/png")
+    counts = await mark_all(runtime)
+
+    assert (counts.marked, counts.failed) == (0, 1)
+    assert b"".join([chunk async for chunk in runtime.store.get(key)]) == other
