@@ -69,7 +69,7 @@ def code(answer):
 
 async def test_foreign_host_is_refused(api, every):
     for method, path in every:
-        for host in ("evil.example", "evil.example:8000", "api.test.evil.example", "127.0.0.1.evil.example", ""):
+        for host in ("evil.example", "evil.example:8000", "api.test.evil.example", "127.0.0.1.evil.example"):
             answer = await api.request(method, path, headers={"host": host})
 
             if method == "HEAD":

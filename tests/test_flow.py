@@ -37,7 +37,7 @@ async def test_walk_of_a_job_is_documented_and_short(client, working):
             await client.until(await client.generate(**PICTURE))
 
     _compare("job", walk.hops)
-    assert len(walk.hops) <= 74
+    assert len(walk.hops) <= 75
     assert len({hop.file for hop in walk.hops}) <= 21
 
 

@@ -15,7 +15,7 @@ from typing import IO, Final
 from uuid import UUID
 
 from app.core.database.pool import DatabasePool
-from app.core.errors import UnavailableError
+from app.core.errors import InvalidInputError, UnavailableError
 from app.media import queries
 from app.media.queries import KnownFile
 from app.provenance.reading import Marks, marks_in
@@ -81,6 +81,7 @@ class ProvenanceCheck:
 
         Raises:
             ChecksBusyError: Too many are being checked.
+        InvalidInputError: It is empty.
         """
         if self._running >= AT_ONCE:
             busy = f"{AT_ONCE} files are being checked; try again in a few seconds"
@@ -90,6 +91,8 @@ class ProvenanceCheck:
             with TemporaryFile(prefix="fleek-check-") as file:
                 async for chunk in chunks():
                     await asyncio.to_thread(file.write, chunk)
+                if file.tell() == 0:
+                    raise InvalidInputError("the body is empty; send the file as it is")
                 origin = await asyncio.to_thread(origin_of, file)
         finally:
             self._running -= 1

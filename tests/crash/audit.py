@@ -20,6 +20,7 @@ from typing import Any, Final
 import httpx2
 
 from app.embedded.process import ManagedProcess
+from app.provenance.removal import remove_mark
 from tests.crash.fleet import LOOK_SECONDS, PATIENCE_SECONDS, DatabaseAwayError, Fleet, until
 from tests.crash.violations import FINAL, KINDS, Found, Row, Violation, end_of, violations, why_unknown
 
@@ -35,7 +36,8 @@ WHERE starts_with(m.prompt, $1) AND m.status IN ('COMPLETED', 'ERROR', 'CANCELED
 MEDIA: Final = """SELECT m.id::text AS id, m.prompt, m.model, m.status, m.input::text AS input,
     m.error->>'code' AS code, m.error->>'message' AS message, m.metadata->>'key' AS key,
     m.deadline IS NOT NULL AS has_deadline, coalesce((m.metadata->>'is_canceled')::boolean, false) AS is_canceled,
-    (SELECT array_agg(f.sha256) FROM files f WHERE f.media_id = m.id) AS files FROM media m"""
+    (SELECT array_agg(f.source_sha256) FROM files f WHERE f.media_id = m.id) AS files,
+    (SELECT array_agg(f.sha256) FROM files f WHERE f.media_id = m.id) AS served FROM media m"""
 ATTEMPTS: Final = """SELECT a.id::text AS id, a.media_id::text AS media_id, a.number, a.status, a.model, a.sent,
     a.external_id, a.created_at, a.submitted_at, a.finished_at, m.prompt
     FROM attempts a JOIN media m ON m.id = a.media_id"""
@@ -215,5 +217,7 @@ async def _not_there(fleet: Fleet, media: Row) -> str | None:
         return f"its file cannot be fetched: {error!r}"
     if answer.status_code != 200:
         return f"its file answers {answer.status_code}"
-    same = hashlib.sha256(answer.content).hexdigest() in (media["files"] or ())
-    return None if same else "its file has other bytes than are written down"
+    if hashlib.sha256(answer.content).hexdigest() not in (media["served"] or ()):
+        return "its file has other bytes than are written down"
+    source = hashlib.sha256(b"".join(remove_mark([answer.content]))).hexdigest()
+    return None if source in media["files"] else "its file without the mark is not what came from the provider"

@@ -158,8 +158,11 @@ async def _spoil(fleet, provider, store, media):
     for statement, name in (
         ("DELETE FROM media WHERE id::text = $1", "lost"),
         ("UPDATE media SET status = 'IN_QUEUE' WHERE id::text = $1", "stuck"),
-        ("UPDATE files SET sha256 = repeat('0', 64) WHERE media_id::text = $1", "bytes"),
-        (f"UPDATE files SET sha256 = ({OF_WELL.format('f.sha256')}) WHERE media_id::text = $1", "stranger"),
+        ("UPDATE files SET source_sha256 = repeat('0', 64) WHERE media_id::text = $1", "bytes"),
+        (
+            f"UPDATE files SET source_sha256 = ({OF_WELL.format('f.source_sha256')}) WHERE media_id::text = $1",
+            "stranger",
+        ),
         ("UPDATE attempts SET status = 'SUBMITTED' WHERE media_id::text = $1", "left"),
         ("UPDATE attempts SET sent = 'NO' WHERE media_id::text = $1", "free"),
         (f"UPDATE attempts SET external_id = ({OF_WELL.format('a.external_id')}) WHERE media_id::text = $1", "other"),

@@ -15,7 +15,7 @@ from fleek.providers import AnswerLostError, AnswerPendingError, Failed, OutputE
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.replicate_gateway import DOCUMENT
 from tests.providers.server import Server, respond_with, truncated_response
-from tests.support import attempts_of, pieces
+from tests.support import attempts_of, eventually, pieces
 
 GOOD = json.dumps({"status": "succeeded", "output": ["data:text/plain;base64,aGVsbG8="]}).encode()
 
@@ -25,12 +25,19 @@ def account(url, http, vault, **variables):
     return CogMediaGeneratorModel.open_account(ProviderSetup(Account("cog", settings), http, (), vault))
 
 
+async def until_idle(provider):
+    """The test before may have left its only slot to a prediction that nobody waits for."""
+    await eventually(provider._server.health, lambda health: health.status == "READY")
+
+
 class TestCog(ProviderContract):
     @pytest.fixture
     async def provider(self, cog_address, vault):
         async with open_http() as http, Server() as self.failing:
             self.http, self.vault = http, vault
-            yield account(cog_address, http, vault)
+            provider = account(cog_address, http, vault)
+            await until_idle(provider)
+            yield provider
 
     # Only the server knows which input its model accepts.
     test_schemas_are_valid_and_accept_their_example = None
@@ -63,6 +70,9 @@ class TestCog(ProviderContract):
 class TestCogWithCallbacks(TestCog):
     """The same server with callbacks: answers arrive only through `take_answer`, as in the API."""
 
+    # One slot: it submits a second time while the first is running, which is refused as busy.
+    test_answer_about_another_purchase_settles_nothing = None
+
     @pytest.fixture
     async def provider(self, cog_address, vault):
         async with open_http() as http, Server() as self.failing, Server() as self.api:
@@ -70,6 +80,7 @@ class TestCogWithCallbacks(TestCog):
             provider = account(cog_address, http, vault, callback_url=self.api.url)
             self.api.answers["/"] = self.forward_to(provider)
             self.failing.answers["/health-check"] = respond_with(b'{"status": "READY"}')
+            await until_idle(provider)
             yield provider
 
     def forward_to(self, provider):
