@@ -167,6 +167,26 @@ async def test_owner_reads_that_the_provider_does_not_answer(client, provider, w
     assert (done["status"], done["waiting_for"]) == ("COMPLETED", None)
 
 
+class Doubts(ListingProvider):
+    """Cannot tell whether what it lists is the one."""
+
+    async def find(self, submission, since):
+        found = await super().find(submission, since)
+        return found and Candidates((), found.alike, "its input is hidden")
+
+
+async def test_purchase_that_may_be_the_one_is_neither_adopted_nor_made_again(client, working):
+    provider = Doubts()
+    provider.loses = {"a"}
+    await working(provider, reconcile_seconds=0.1)
+
+    done = await client.until(await requested(client, "a"))
+
+    assert (done["error"]["code"], provider.submit_calls) == ("outcome_unknown", 1)
+    assert "its input is hidden" in done["error"]["message"]
+    assert (await attempts_of(client, done))[0]["external_id"] is None
+
+
 async def test_purchases_that_cannot_be_told_apart_stay_unknown(client, provider, working):
     provider.loses = {"a"}
     stranger = Reference("of another program", {})

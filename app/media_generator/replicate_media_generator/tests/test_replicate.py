@@ -267,6 +267,29 @@ async def test_find_ignores_predictions_that_ended_before_the_intent(gateway, pr
     assert await provider.find(new_submission(), intended) is None
 
 
+async def test_find_is_in_doubt_about_what_has_more_than_was_submitted(gateway, provider):
+    started = datetime.now(UTC)
+    reference = await provider.submit(new_submission(count=1))
+
+    found = await provider.find(new_submission(), started)
+    gateway.predictions[reference.external_id]["input"] |= {"count": None, "width": 64}  # nothing, and a default
+    same = await provider.find(new_submission(), started)
+
+    assert (found.alike, found.doubtful) == ((), (reference,))
+    assert "'count'" in found.why
+    assert same == Candidates((reference,))
+
+
+def test_requests_look_alike_where_replicate_sees_no_difference(provider):
+    unprompted = replace(PAINTER, options={"prompt": None})
+    tagged = replace(PAINTER, name=f"{PAINTER.name}:tag")
+
+    assert provider.likeness(unprompted, "a cat", {}) == provider.likeness(unprompted, "a dog", {})
+    assert provider.likeness(tagged, "a cat", {}) == provider.likeness(PAINTER, "a cat", {})
+    assert provider.likeness(PAINTER, "a cat", {}) != provider.likeness(PAINTER, "a dog", {})
+    assert provider.likeness(PAINTER, "a cat", {"width": 1}) != provider.likeness(PAINTER, "a cat", {})
+
+
 async def test_find_believes_the_callback_url_where_it_is_told(gateway, provider):
     started, submission = datetime.now(UTC), new_submission()
     ours, others = await provider.submit(submission), await provider.submit(new_submission())
