@@ -138,6 +138,26 @@ async def test_outage_of_the_provider_does_not_use_up_the_time_for_looking(clien
     assert provider.find_calls == 5
 
 
+class GarbledThenDown(ListingProvider):
+    """Its first look-up says nothing of use; then it cannot be asked until long after the time for looking."""
+
+    async def find(self, submission, since):
+        if self.find_calls == 0:
+            self.find_calls += 1
+            raise AnswerLostError("the list cannot be read")
+        return await super().find(submission, since)
+
+
+async def test_look_up_that_failed_is_never_the_one_that_decides(client, working):
+    provider = GarbledThenDown()
+    provider.loses, provider.unreachable_finds = {"a"}, 4
+    await working(provider, reconcile_seconds=0.1)
+
+    done = await client.until(await requested(client, "a"))
+
+    assert (done["status"], provider.submit_calls, provider.find_calls) == ("COMPLETED", 1, 6)
+
+
 async def test_owner_reads_that_a_lost_answer_is_being_looked_up(client, provider, working):
     provider.loses, provider.unreachable_finds = {"a"}, 10**6
     media = await requested(client, "a")

@@ -1,6 +1,8 @@
 """Outputs get a mark of origin on their way into the store: read back, reversible, and told in the API."""
 
 import hashlib
+from base64 import b64encode
+from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from uuid import UUID
@@ -9,15 +11,18 @@ from zlib import crc32
 import pytest
 from PIL import Image
 
+from app.core.ids import new_id
 from app.jobs.outputs.mark_stored import StoredFileMarker
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
-from app.provenance.mark import SourceType
+from app.provenance.mark import Mark, SourceType
+from app.provenance.marking import MarkedStream
 from app.provenance.reading import read_marks
 from app.provenance.removal import remove_mark
 from app.storage.store import StoreUnavailableError
 from fleek.providers import ModelCard, Output, Running, Succeeded
-from tests.support import eventually
+from tests.sample_media import MP4
+from tests.support import Client, eventually
 
 
 def picture(kind="PNG", **options):
@@ -162,6 +167,41 @@ async def test_check_knows_a_file_by_either_hash_and_says_whether_its_mark_holds
     assert (came["is_ours"], came["media_id"], came["marks"]) == (True, done["id"], [])
     assert (another["is_ours"], another["media_id"], another["marks"]) == (False, None, [])
     assert (changed["is_ours"], changed["marks"][0]["holds"]) == (False, False)
+
+
+async def test_mark_that_names_another_media_item_does_not_hold(client, working):
+    stream = MarkedStream(Mark(SourceType.TRAINED, "Fleek 0", "dummy/model", new_id()))
+    copied = b"".join([*stream.feed(picture()), *stream.close()])
+    await working(Delivers(copied), mark_outputs=True)
+    done = await client.until(await client.generate(model="dummy/model"))
+
+    answer = (await client.api.post("/provenance/check", content=copied)).json()
+
+    assert done["files"][0]["provenance"]["mark"] == "already_marked"
+    assert (answer["is_ours"], answer["media_id"]) == (True, done["id"])
+    assert [mark["holds"] for mark in answer["marks"]] == [False]
+
+
+async def test_result_of_a_picture_that_went_in_is_a_composite(api_of, working):
+    provider = Delivers(picture())
+    provider.capabilities = replace(provider.capabilities, data_uri_bytes=1_000_000)
+    await working(provider, mark_outputs=True)
+    given = f"data:image/png;base64,{b64encode(picture()).decode()}"
+    client = Client(await api_of(Registry([provider])))
+    done = await client.until(await client.generate(model="dummy/model", input={"image": given}))
+
+    assert done["files"][0]["provenance"]["source_type"] == "compositeWithTrainedAlgorithmicMedia"
+
+
+async def test_poster_of_a_video_is_marked_too(client, working, runtime):
+    pytest.importorskip("av")
+    await working(Delivers(MP4), mark_outputs=True)
+    done = await client.until(await client.generate(model="dummy/model"))
+
+    (row,) = await runtime.db.fetch("SELECT poster_key FROM files")
+    poster = b"".join([chunk async for chunk in runtime.store.get(row["poster_key"])])
+
+    assert [str(mark.media_id) for mark in read_marks([poster]).ours] == [done["id"]]
 
 
 async def test_check_of_nothing_is_refused(client):
