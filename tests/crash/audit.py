@@ -35,7 +35,8 @@ WHERE starts_with(m.prompt, $1) AND m.status IN ('COMPLETED', 'ERROR', 'CANCELED
 
 MEDIA: Final = """SELECT m.id::text AS id, m.prompt, m.model, m.status, m.input::text AS input,
     m.error->>'code' AS code, m.error->>'message' AS message, m.metadata->>'key' AS key,
-    m.deadline IS NOT NULL AS has_deadline, coalesce((m.metadata->>'is_canceled')::boolean, false) AS is_canceled,
+    m.completed_at AS ended_at, m.deadline IS NOT NULL AS has_deadline,
+    coalesce((m.metadata->>'is_canceled')::boolean, false) AS is_canceled,
     (SELECT array_agg(f.source_sha256) FROM files f WHERE f.media_id = m.id) AS files,
     (SELECT array_agg(f.sha256) FROM files f WHERE f.media_id = m.id) AS served FROM media m"""
 ATTEMPTS: Final = """SELECT a.id::text AS id, a.media_id::text AS media_id, a.number, a.status, a.model, a.sent,

@@ -12,7 +12,8 @@ LISTED = "replicate/black-forest-labs/flux-schnell"
 
 def a_media(name, *, model=LISTED, prompt="a lighthouse", code="outcome_unknown", status="ERROR", given="{}", files=()):
     row = {"id": name, "prompt": prompt, "model": model, "status": status, "code": code, "message": "", "input": given}
-    return {**row, "key": name, "has_deadline": False, "is_canceled": False, "files": list(files)}
+    over = {"has_deadline": False, "is_canceled": False, "ended_at": NOW + timedelta(seconds=5)}
+    return {**row, **over, "key": name, "files": list(files)}
 
 
 def an_attempt(media, *, number=1, status="UNKNOWN", sent="UNKNOWN", external_id=None, after=0.0, known=None):
@@ -72,6 +73,26 @@ def test_an_equal_order_of_another_time_hides_nothing():
     found = Found([media, other], [attempt, earlier], [a_purchase(earlier, after=long_ago)])
 
     assert why_unknown(found, media) == ""
+
+
+@pytest.mark.parametrize(("seconds", "is_hidden"), [(1, False), (4, True), (60, True)])
+def test_what_became_known_after_the_last_look_was_not_known(seconds, is_hidden):
+    media, other = a_media("m1"), a_media("m2", status="COMPLETED", code=None, files=["bytes of r2"])
+    # Aftercare has closed the attempt long after its media had ended.
+    attempt = {**an_attempt(media), "finished_at": NOW + timedelta(seconds=90)}
+    known = NOW + timedelta(seconds=seconds)
+    rival = an_attempt(other, status="SUCCEEDED", sent=None, external_id="r2", known=known)
+    found = Found([media, other], [attempt, rival], [a_purchase(rival, name="r2")])
+
+    assert bool(why_unknown(found, media)) == is_hidden
+
+
+def test_whoever_was_called_back_after_its_media_had_ended_did_not_know():
+    media = a_media("m1", model="fal/fal-ai/flux")
+    attempt = {**an_attempt(media), "finished_at": NOW + timedelta(seconds=90)}
+    late = a_purchase(attempt, told_at=(NOW + timedelta(seconds=30)).timestamp())
+
+    assert "has not called back" in why_unknown(Found([media], [attempt], [late]), media)
 
 
 def test_whoever_was_called_back_in_time_knew():

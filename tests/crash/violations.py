@@ -42,6 +42,8 @@ KINDS: Final = (
 BEFORE: Final = timedelta(seconds=2 * CLOCK_OFF * TIME_SCALE)
 AFTER: Final = timedelta(seconds=(2 * CLOCK_OFF + 120) * TIME_SCALE)
 """Around an attempt: what an equal purchase of that time is, nobody can tell who has only a list."""
+LAST_LOOK: Final = timedelta(seconds=2)
+"""Between the last look-up of a purchase and the commit of what was decided by it; what is learned then is too late."""
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -186,7 +188,10 @@ def _wrong_end(found: Found, media: Row, bought: Sequence[Purchase]) -> Iterator
 def why_unknown(found: Found, media: Row) -> str:
     """Why nobody could say what became of the last attempt of a media item; empty: somebody could."""
     last = max(found.attempts_of[media["id"]], key=lambda one: one["number"], default=None)
-    return "" if last is None else silence(found, last, last["finished_at"] or NEVER)
+    if last is None:
+        return ""
+    # What was settled after the media had ended, by its aftercare, was not known when it was decided.
+    return silence(found, last, min(last["finished_at"] or NEVER, media["ended_at"] or NEVER))
 
 
 def _wrong_attempt(found: Found, attempt: Row) -> Iterator[tuple[str, str]]:
@@ -244,8 +249,9 @@ def _silence_of_a_list(found: Found, attempt: Row, own: Purchase | None, at: dat
         return ""
     if own is not None and own["state"] in {"failed", "canceled"}:
         return "replicate: it has failed, and cannot be told from what failed for others"
-    others = [one for one in found.purchases if one is not own and _may_be(found, attempt, one, at)]
-    rivals = [one for one in found.attempts if _is_rival(found, attempt, one, at)]
+    looked = at if at == NEVER else at - LAST_LOOK
+    others = [one for one in found.purchases if one is not own and _may_be(found, attempt, one, looked)]
+    rivals = [one for one in found.attempts if _is_rival(found, attempt, one, looked)]
     # What was not bought is only hidden by what looks like it; what was, also by those that may have bought it.
     return "replicate: equal inputs, not all of them accounted for" if others or (own and rivals) else ""
 
