@@ -76,6 +76,7 @@ class Runtime:
             receivers=Receivers(self.db, allow_private=self.settings.allow_private_addresses),
             uploads=uploads,
             inputs=InputValidator(self.db, uploads, allow_private=self.settings.allow_private_addresses),
+            answers=StoredRawAnswers(self.store),
             default_model=self.settings.default_model,
             key_lifetime=timedelta(days=self.settings.idempotency_days),
         )

@@ -11,6 +11,7 @@ from app.core.database.pool import Change, ChangeListener
 from app.core.http_client.addresses import refusal
 from app.core.http_client.protocol import NoCalls
 from app.jobs.callbacks.listener import CallbackListener
+from app.jobs.execution.answer_keeper import AnswerKeeper
 from app.jobs.execution.executor import JobExecutor
 from app.jobs.execution.failures import FailureHandler
 from app.jobs.execution.fallback import RouteFallback
@@ -25,6 +26,7 @@ from app.jobs.worker.slots import WorkerSettings
 from app.jobs.worker.troubles import Troubles
 from app.media.events.payloads import Event, Payloads
 from app.runtime import Runtime
+from app.storage.raw_answers import StoredRawAnswers
 from app.webhooks.delivery import Deliverer, DeliverySettings
 from app.webhooks.delivery_queries import ClaimedDelivery
 
@@ -126,7 +128,8 @@ def build_runner(runtime: Runtime) -> Runner:
     policy = _job_policy(settings)
     ingest = OutputIngest(runtime.store, policy.limits, mark_outputs=settings.mark_outputs)
     fallback = RouteFallback(db, registry)
-    failures = FailureHandler(db, policy, fallback)
+    answers = AnswerKeeper(db, StoredRawAnswers(runtime.store))
+    failures = FailureHandler(db, policy, fallback, answers)
     uploads = runtime.uploads()
     inputs = InputStaging(db, runtime.store, uploads, runtime.outgoing or NoCalls(), _input_policy(settings))
     submitter = Submitter(db, policy, inputs, failures)
@@ -134,7 +137,7 @@ def build_runner(runtime: Runtime) -> Runner:
         executor=JobExecutor(db, registry, policy, submitter, ingest, failures),
         submitter=submitter,
         fallback=fallback,
-        late_results=LateResults(db, registry, policy, ingest),
+        late_results=LateResults(db, registry, policy, ingest, answers),
         callbacks=CallbackListener(db, registry, ChangeChannel(runtime.cache, CALLBACKS), policy),
         uploads=uploads,
         troubles=Troubles(runtime.cache, settings.database_dsn),

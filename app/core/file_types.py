@@ -16,6 +16,7 @@ _TAIL_BYTES: Final = 12
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
+UNKNOWN: Final = "application/octet-stream"
 SVG: Final = "image/svg+xml"
 """Never served as such: a browser that opens one runs the scripts in it. It counts as text."""
 _PROPER: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
@@ -83,6 +84,14 @@ def inspect(head: bytes, texts: Collection[str] = ()) -> Kind:
     if min(size) < 1:
         raise NotMediaError(f"the {guess.mime} has no readable size")
     return Kind(guess.mime, guess.extension, *size)
+
+
+def describe(head: bytes, texts: Collection[str] = ()) -> Kind:
+    """What a file is, by its first HEAD_BYTES; never an error: what is unknown is `application/octet-stream`."""
+    try:
+        return inspect(head, texts)
+    except NotMediaError:
+        return _text(head, (TEXT, JSON)) or Kind(UNKNOWN, "bin")
 
 
 def _text(head: bytes, texts: Collection[str]) -> Kind | None:

@@ -18,10 +18,11 @@ A value with fewer than 8 characters, and the well-known passwords in COMMON, ar
 found in ordinary words.
 """
 
+import asyncio
 import re
 import threading
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -235,3 +236,21 @@ def redacted(value: Any, *, also: Iterable[str] = ()) -> Any:
 @lru_cache(maxsize=256)
 def _redactor_of(secrets: tuple[str, ...]) -> Redactor:
     return Redactor(secrets)
+
+
+_BETWEEN_CHUNKS: Final = 4 * 1024
+"""Bytes in which a secret that lies across two chunks is found whole."""
+
+
+async def redacted_chunks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Foreign bytes, chunk by chunk, with secrets masked; everything else stays as it is, whatever its encoding."""
+    held = b""
+    async for chunk in chunks:
+        # As Latin-1 every byte is a character: what is not masked comes back unchanged.
+        text = await asyncio.to_thread(_KNOWN.text, (held + chunk).decode("latin-1"))
+        content = text.encode("latin-1")
+        held = content[-_BETWEEN_CHUNKS:]
+        if len(content) > len(held):
+            yield content[: -len(held)]
+    if held:
+        yield held

@@ -182,6 +182,8 @@ class Attempt(Base):
     """Where `cost` comes from: `reported` by the provider, or `computed` from `units`."""
     units: Mapped[dict[str, Any] | None]
     """What it was billed by, such as `{"second": 1.25}`, as the provider reports."""
+    answer: Mapped[str | None]
+    """The key in the bucket of what the provider answered, byte for byte; null: nothing was kept."""
     called_back: Mapped[bool] = mapped_column(server_default=text("false"))
     """The provider has called back, and no worker has picked that up yet."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -1,9 +1,13 @@
 """What a media item's owner is told besides its status: what holds it up (`waiting_for`), and `warnings`."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import msgspec
+
+from app.core.database.text import storable
 
 
 class DelayCode(StrEnum):
@@ -30,6 +34,16 @@ class WarningCode(StrEnum):
     """The provider returned more outputs than are kept."""
     NOT_MARKED = "not_marked"
     """The file is damaged or odd, so no mark of origin was written into it."""
+    CUT_OFF = "cut_off"
+    """The file ends before the end that its format defines: it is what the provider has, or all that arrived."""
+    UNKNOWN_TYPE = "unknown_type"
+    """What kind of file it is cannot be told from its bytes."""
+    UNEXPECTED_TEXT = "unexpected_text"
+    """The model makes no text, and the file is text."""
+    TOO_MANY_PIXELS = "too_many_pixels"
+    """The picture has more pixels than are decoded here: there is no poster of it."""
+    OUTPUTS_NOT_KEPT = "outputs_not_kept"
+    """Outputs were paid for and could not be fetched; the provider's answer is kept."""
 
 
 WAITS_FOR_OTHERS: Final = "its result is there, and waits until others are copied"
@@ -52,13 +66,32 @@ def delay(code: DelayCode, message: str) -> str:
     return msgspec.json.encode({"code": code, "message": message}).decode()
 
 
-def outputs_left_out(kept: int, left_out: int) -> str:
-    """The warnings of a result of which outputs were left out, as they are stored: JSON text."""
-    message = f"the provider returned {kept + left_out} outputs; the first {kept} were kept"
-    return msgspec.json.encode([{"code": WarningCode.OUTPUTS_LEFT_OUT, "message": message}]).decode()
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to know of a result."""
+
+    code: WarningCode
+    message: str
 
 
-def not_marked(reason: str) -> str:
-    """The warnings of a file that has no mark of origin, as they are stored: JSON text."""
-    message = f"no mark of origin was written: {reason}"
-    return msgspec.json.encode([{"code": WarningCode.NOT_MARKED, "message": message}]).decode()
+def outputs_left_out(returned: int, left_out: int) -> tuple[Notice, ...]:
+    """The provider returned more outputs than are looked at; empty: it did not."""
+    message = f"the provider returned {returned} outputs; the first {returned - left_out} were kept"
+    return (Notice(WarningCode.OUTPUTS_LEFT_OUT, message),) if left_out else ()
+
+
+def output_not_kept(index: int, reason: str) -> Notice:
+    """One output of several could not be kept."""
+    return Notice(WarningCode.OUTPUTS_NOT_KEPT, f"output {index} could not be kept: {reason}")
+
+
+def not_marked(reason: str) -> Notice:
+    """No mark of origin was written into a file."""
+    return Notice(WarningCode.NOT_MARKED, f"no mark of origin was written: {reason}")
+
+
+def stored(warnings: Sequence[Notice]) -> str | None:
+    """Warnings as they are stored: JSON text, or None where there are none."""
+    if not warnings:
+        return None
+    return msgspec.json.encode([{"code": one.code, "message": storable(one.message)} for one in warnings]).decode()

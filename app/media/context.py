@@ -8,6 +8,7 @@ from app.core.database.pool import DatabasePool
 from app.jobs.inputs.validation import InputValidator
 from app.jobs.scheduling.availability import AvailabilityCache
 from app.jobs.scheduling.queue_position import QueuePositions
+from app.media_generator.accounts import RawAnswers
 from app.media_generator.registry import Registry
 from app.storage.signing import SignedUrls
 from app.uploads.service import Uploads
@@ -27,6 +28,7 @@ class MediaServices:
     receivers: Receivers
     uploads: Uploads
     inputs: InputValidator
+    answers: RawAnswers
     default_model: str
     key_lifetime: timedelta
     """How long an idempotency key is kept at least."""

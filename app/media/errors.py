@@ -4,6 +4,7 @@ NotFoundError
 ├── MediaNotFoundError
 ├── JobNotFoundError
 ├── FileNotFoundInMediaError
+├── AnswerNotFoundError
 ├── ModelNotFoundError
 └── ProviderNotFoundError
 ConflictError
@@ -17,18 +18,21 @@ InvalidInputError
 └── InputFileError
 CallbackRefusedInRequestError
 UnavailableError
-└── AnswerNotKeptError
+├── AnswerNotKeptError
+└── AnswerNotReadableError
 """
 
 from uuid import UUID
 
-from app.core.errors import ConflictError, InvalidInputError, NotFoundError
+from app.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from app.jobs.callbacks.errors import AnswerNotKeptError, CallbackRefusedInRequestError, ProviderNotFoundError
 from app.jobs.inputs.errors import InputFileError
 from app.jobs.states import FINAL, CancelAnswer
 
 __all__ = [
+    "AnswerNotFoundError",
     "AnswerNotKeptError",
+    "AnswerNotReadableError",
     "CallbackRefusedInRequestError",
     "CancelTooLateError",
     "FileNotFoundInMediaError",
@@ -64,6 +68,20 @@ class FileNotFoundInMediaError(NotFoundError):
 
     code = "file_not_found"
     title = "No such file"
+
+
+class AnswerNotFoundError(NotFoundError):
+    """Nothing that the provider answered to this attempt is kept."""
+
+    code = "answer_not_found"
+    title = "No answer is kept"
+
+
+class AnswerNotReadableError(UnavailableError):
+    """An answer is kept, and the store cannot be read now."""
+
+    code = "answer_not_readable"
+    title = "The answer cannot be read now"
 
 
 class ModelNotFoundError(NotFoundError):

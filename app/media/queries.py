@@ -117,6 +117,8 @@ class AttemptRow(Row, frozen=True):
     created_at: datetime
     submitted_at: datetime | None
     finished_at: datetime | None
+    answer: str | None
+    """Where the provider's raw answer is in the bucket."""
 
 
 class _FirstRequest(MediaRow, frozen=True, kw_only=True):

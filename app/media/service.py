@@ -1,11 +1,13 @@
 """What can be done with existing media, one function for each use case. Requesting one: `intake/submit.py`."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 
+from app.core.redaction import redacted_chunks
 from app.jobs import queries as job_queries
 from app.jobs.scheduling.queue_position import Waiting
 from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
@@ -14,6 +16,8 @@ from app.jobs.transitions.owner_retry import request_retry
 from app.media import queries
 from app.media.context import MediaServices
 from app.media.errors import (
+    AnswerNotFoundError,
+    AnswerNotReadableError,
     CancelTooLateError,
     FileNotFoundInMediaError,
     JobNotFoundError,
@@ -135,6 +139,37 @@ async def list_media(
 ) -> Sequence[MediaRow]:
     """The owner's media, newest first; one more than `limit` where more follow."""
     return await queries.list_media(services.db, owner_id, status=status, before=before, limit=limit + 1)
+
+
+async def raw_answer(services: MediaServices, owner_id: UUID, media_id: UUID, number: int) -> AsyncGenerator[bytes]:
+    """What the provider answered to an attempt, byte for byte but for secrets of ours, which are masked.
+
+    Raises:
+        MediaNotFoundError: The owner has no such media.
+        AnswerNotFoundError: There is no such attempt, or nothing was kept of it.
+        AnswerNotReadableError: The store cannot be read now.
+    """
+    await media(services, owner_id, media_id)
+    attempts = await queries.attempts(services.db, media_id)
+    name = next((one.answer for one in attempts if one.number == number), None)
+    if name is None:
+        raise AnswerNotFoundError(f"nothing is kept of what a provider answered to attempt {number} of {media_id}")
+    chunks = redacted_chunks(services.answers.open(name))
+    try:
+        # The first chunk shows whether it is there: afterwards the status is sent.
+        first = await anext(chunks, b"")
+    except FileNotFoundError as error:
+        raise AnswerNotFoundError(f"the answer to attempt {number} of {media_id} is no longer stored") from error
+    except OSError as error:
+        raise AnswerNotReadableError("the store cannot be read now", headers={"Retry-After": "5"}) from error
+    return _chained(first, chunks)
+
+
+async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async with aclosing(rest):
+        async for chunk in rest:
+            yield chunk
 
 
 async def content_url(

@@ -45,6 +45,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
+from app.media_generator.raw_answers import AnswerRecorder, recorded_answers
 from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,17 @@ LONGEST_POLL_INTERVAL: Final = timedelta(hours=1)
 """Longest time for which a provider may ask not to be polled."""
 REFUSED_POLL_INTERVAL: Final = timedelta(seconds=10)
 """Between two polls while the provider rejects our credentials: purchases are not lost with a key."""
+
+
+@contextmanager
+def _answer_attached() -> Generator[AnswerRecorder]:
+    """Give the error that a call ends with what the provider answered."""
+    with recorded_answers() as recorder:
+        try:
+            yield recorder
+        except ProviderError as error:
+            error.answer = recorder.last
+            raise
 
 
 class _Call(Timed):
@@ -84,6 +96,11 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, time_
     """
     if time_limit <= timedelta(0):
         raise NotReachedError("storing the intent took so long that the request was not sent")
+    with _answer_attached():
+        return await _submit(provider, submission, time_limit)
+
+
+async def _submit(provider: MediaGeneratorModel, submission: Submission, time_limit: timedelta) -> Reference:
     try:
         with _measured(provider, "submit"):
             async with asyncio.timeout(time_limit.total_seconds()):
@@ -146,6 +163,21 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
     Raises:
         AdapterBugError: The adapter has a bug, or received something unexpected from the provider.
     """
+    with _answer_attached() as recorder:
+        outcome = await _poll(provider, reference)
+    match outcome:
+        case Failed(error):
+            error.answer = recorder.last
+        case Succeeded():
+            return replace(outcome, answer=recorder.last)
+        case Running(unreadable=True):
+            return replace(outcome, answer=recorder.last)
+        case _:
+            pass
+    return outcome
+
+
+async def _poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
     try:
         with _measured(provider, "poll"):
             async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):

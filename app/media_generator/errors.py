@@ -26,10 +26,13 @@ ProviderError
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from app.core.database.text import storable
 from app.core.redaction import redacted
+
+if TYPE_CHECKING:
+    from app.media_generator.raw_answers import RawAnswer
 
 
 class Sent(StrEnum):
@@ -57,6 +60,8 @@ class ProviderError(Exception):
         super().__init__(self.message)
         self.retry_after = retry_after
         """The wait that the provider requested."""
+        self.answer: RawAnswer | None = None
+        """What the provider answered, as it came; set by the engine. None: nothing came through its HTTP client."""
 
 
 class NotReachedError(ProviderError):

@@ -21,6 +21,7 @@ from app.media_generator.accounts import Account, ProviderSetup, RawAnswers
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.media_generator_model import MediaGeneratorModel
 from app.media_generator.model_card import ModelCard
+from app.media_generator.raw_answers import RecordingHttp
 from app.media_generator.registry import Registry
 
 PROVIDERS: Final = "fleek.providers"
@@ -75,10 +76,11 @@ def load_registry(
     services = {entry.name: entry for entry in installed.select(group=SERVICES)}
     providers: list[MediaGeneratorModel] = []
     load_errors: dict[str, str] = {}
+    calls = NoCalls() if http is None else RecordingHttp(http)
     for name, entry in _configured_accounts(chosen, always, services, load_errors):
         try:
             kind: type[MediaGeneratorModel] = entry.load()
-            setup = ProviderSetup(chosen.account(name), http or NoCalls(), chosen.models(entry.name, name), vault)
+            setup = ProviderSetup(chosen.account(name), calls, chosen.models(entry.name, name), vault)
             made = kind.open_account(setup)
             if not isinstance(made, MediaGeneratorModel):  # pyright: ignore[reportUnnecessaryIsInstance] - a plug-in may be anything
                 raise TypeError(f"{entry.value} is not a MediaGeneratorModel")  # noqa: TRY301 - handled like any other

@@ -18,6 +18,7 @@ from app.media_generator.accounts import ProviderSetup
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import ProviderError
 from app.media_generator.model_card import Json, ModelCard, defaults
+from app.media_generator.raw_answers import RawAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,10 @@ class Running:
     """Why its state is not known now; set by the engine."""
     refused: bool = False
     """The provider refused to tell it; set by the engine."""
+    unreadable: bool = False
+    """The provider's answer cannot be read; set by the engine."""
+    answer: RawAnswer | None = field(default=None, repr=False, compare=False)
+    """That answer, as it came; set by the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,8 @@ class Succeeded:
     """The adapter has computed `cost` from billed units and a price list."""
     left_out: int = 0
     """Outputs that are not fetched, because there are too many; set by the engine."""
+    answer: RawAnswer | None = field(default=None, repr=False, compare=False)
+    """What the provider answered, as it came; set by the engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ changes nothing. A purchase whose media ends before it is followed up by `late_r
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final
@@ -29,7 +30,7 @@ from app.core import clock
 from app.core.database.pool import DatabasePool
 from app.jobs import queries
 from app.jobs.billing import attempt_cost, reported_cost
-from app.jobs.execution.failures import FailureHandler
+from app.jobs.execution.failures import FailureHandler, unreadable_answer
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.execution.progress import ProgressReporter
 from app.jobs.execution.submission import Submitter
@@ -37,8 +38,8 @@ from app.jobs.inputs.references import file_places
 from app.jobs.inputs.staging import InputsDelayedError
 from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import recording
-from app.jobs.notices import WAITS_FOR_OTHERS, DelayCode, delay, outputs_left_out
-from app.jobs.outputs.ingest import CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
+from app.jobs.notices import WAITS_FOR_OTHERS, DelayCode, delay, outputs_left_out, stored
+from app.jobs.outputs.ingest import CopiedOutputs, CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, MoneySpent
 from app.jobs.transitions.attempt import AlreadyPurchasedError, Delay, report_delays
@@ -68,6 +69,8 @@ log = structlog.get_logger(__name__)
 
 MOST_DEFECTS: Final = 5
 """Polls in a row that an adapter may fail at for no reason that it gives."""
+MOST_UNREADABLE: Final = 15
+"""Polls in a row whose answers cannot be read, a minute or more: a proxy may have answered the first ones."""
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
@@ -165,23 +168,16 @@ class JobExecutor:
         provider = offer.provider
         try:
             succeeded = await self._wait_for_result(job, provider, attempt, reference)
-            await self._store(job, offer, attempt, succeeded)
+            is_whole = await self._store(job, offer, attempt, succeeded)
         except _StoppedError as stopped:
             await self._record_stopped(job, provider, attempt, stopped.cost)
+            is_whole = True
         except ProviderError as error:
             await self._failures.handle(job, attempt, with_next_step(error))
-            if not isinstance(error, GenerationFailedError):
-                # The raw answer of a result that was not fetched whole stays: it was paid for.
-                return
-        except CopyDelayedError as error:
-            if await self._may_copy_again(job, attempt, error):
-                # The claims so far count as attempts: nothing is submitted again.
-                reason = DelayCode.COPY_DELAYED if error.suspect is None else DelayCode.OUTPUT_SUSPECT
-                raise JobMustWaitError(reason, self._policy.retry.backoff(job.claims)) from error
-            gone = error.suspect or OutputError(f"the result of {provider.name} could not be fetched in time")
-            await self._failures.handle(job, attempt, with_next_step(gone))
             return
-        await adapter_calls.settled(provider, reference)
+        # What the adapter keeps of a result that was not fetched whole stays: it was paid for.
+        if is_whole:
+            await adapter_calls.settled(provider, reference)
 
     async def _may_copy_again(self, job: Job, attempt: OpenAttempt, delayed: CopyDelayedError) -> bool:
         if attempt.age > self._policy.silence.total_seconds():
@@ -191,7 +187,26 @@ class JobExecutor:
         suspect_for = await queries.returned_for(self._db, job.lease.media_id, DelayCode.OUTPUT_SUSPECT)
         return suspect_for is None or suspect_for < self._policy.limits.fetched_again_for
 
-    async def _store(self, job: Job, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> None:
+    async def _store(self, job: Job, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> bool:
+        """Copy the outputs and complete the media; False: some of them could not be had."""
+        try:
+            copied = await self._copy(job, offer, attempt, succeeded)
+        except ProviderError as error:
+            error.answer = error.answer or succeeded.answer
+            raise
+        left_out = outputs_left_out(len(succeeded.outputs) + succeeded.left_out, succeeded.left_out)
+        if copied.notices:
+            await self._failures.keep_answer(attempt.id, succeeded.answer)
+        cost = attempt_cost(offer.card, succeeded)
+        warnings = stored([*left_out, *copied.notices])
+        await complete(self._db, Completion(job.lease, attempt.id, copied.files, cost, warnings))
+        recording.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
+        recording.files_stored(job.model, copied.files)
+        recording.media_completed(job.model, job.created_at)
+        log.info("media_completed", files=len(copied.files), bytes=sum(file.bytes for file in copied.files))
+        return not copied.notices
+
+    async def _copy(self, job: Job, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded) -> CopiedOutputs:
         keys = ObjectKeys(job.lease.media_id, job.created_at, attempt.number)
 
         def report_wait() -> Awaitable[None]:
@@ -201,20 +216,23 @@ class JobExecutor:
             return any(file_places(offer.card.input_schema, job.input))
 
         request = CopyRequest(job.owner_id, from_files, report_wait)
-        files = await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
-        cost = attempt_cost(offer.card, succeeded)
-        warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
-        await complete(self._db, Completion(job.lease, attempt.id, files, cost, warnings))
-        recording.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
-        recording.files_stored(job.model, files)
-        recording.media_completed(job.model, job.created_at)
-        log.info("media_completed", files=len(files), bytes=sum(file.bytes for file in files))
+        try:
+            return await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
+        except CopyDelayedError as error:
+            if await self._may_copy_again(job, attempt, error):
+                # The claims so far count as attempts: nothing is submitted again.
+                reason = DelayCode.COPY_DELAYED if error.suspect is None else DelayCode.OUTPUT_SUSPECT
+                raise JobMustWaitError(reason, self._policy.retry.backoff(job.claims)) from error
+        try:
+            return await self._ingest.copy_all(offer, succeeded.outputs, keys, replace(request, last=True))
+        except CopyDelayedError as error:
+            raise OutputError(f"the result of {offer.provider.name} could not be stored in time") from error
 
     async def _wait_for_result(
         self, job: Job, provider: MediaGeneratorModel, attempt: OpenAttempt, reference: Reference
     ) -> Succeeded:
         """Poll until the provider has finished; between polls nothing is held but this coroutine."""
-        stop_sent, defects, refused_since = False, 0, None
+        stop_sent, defects, unreadable, refused_since = False, 0, 0, None
         tolerated = self._policy.limits.fetched_again_for.total_seconds()
         calls_back = self._policy.callback_base_of(provider) is not None
         wait, longest = CALLBACK_WAITS if calls_back else (SHORTEST_WAIT, LONGEST_WAIT)
@@ -229,6 +247,9 @@ class JobExecutor:
             if not isinstance(outcome, Running):
                 progress.report_end(outcome)
                 return _result(outcome, provider)
+            unreadable = unreadable + 1 if outcome.unreadable else 0
+            if unreadable >= MOST_UNREADABLE:
+                raise unreadable_answer(provider.name, outcome)
             refused_since = (refused_since or clock.seconds()) if outcome.refused else None
             if refused_since is not None and clock.seconds() - refused_since >= tolerated:
                 raise OutputError(f"{provider.name} does not say what became of it: {outcome.not_reached}")

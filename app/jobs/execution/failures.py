@@ -3,6 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -10,6 +11,7 @@ import structlog
 from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.jobs.billing import reported_cost
+from app.jobs.execution.answer_keeper import AnswerKeeper
 from app.jobs.execution.fallback import RouteFallback
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.job_errors import HELD_AS_UNKNOWN
@@ -19,7 +21,16 @@ from app.jobs.states import AttemptStatus, OnUnknown
 from app.jobs.transitions.base import LeaseLostError
 from app.jobs.transitions.failure import Failure, fail, schedule_retries
 from app.jobs.transitions.late_attempts import AttemptOutcome, close
-from app.media_generator.errors import CreditError, GenerationFailedError, ProviderError, Sent, UnauthorizedError
+from app.media_generator.errors import (
+    CreditError,
+    GenerationFailedError,
+    OutputError,
+    ProviderError,
+    Sent,
+    UnauthorizedError,
+)
+from app.media_generator.media_generator_model import Running
+from app.media_generator.raw_answers import RawAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -34,10 +45,15 @@ FIRST_CHECK: Final = timedelta(seconds=30)
 class FailureHandler:
     """Records how attempts failed and decides what follows."""
 
-    def __init__(self, db: DatabasePool, policy: JobPolicy, fallback: RouteFallback) -> None:
+    def __init__(self, db: DatabasePool, policy: JobPolicy, fallback: RouteFallback, answers: AnswerKeeper) -> None:
         self._db = db
+        self._answers = answers
         self._fallback = fallback
         self._policy = policy
+
+    async def keep_answer(self, attempt_id: UUID, answer: RawAnswer | None) -> None:
+        """Make what the provider answered to an attempt readable; see `AnswerKeeper.keep`."""
+        await self._answers.keep(attempt_id, answer)
 
     async def handle(
         self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, always_retry: bool = False
@@ -53,6 +69,8 @@ class FailureHandler:
         Raises:
             LeaseLostError: The lease is lost; how the attempt ended is recorded all the same.
         """
+        if attempt is not None and error.sent is Sent.YES:
+            await self._answers.keep(attempt.id, error.answer)
         pause = self._policy.circuit_pause if always_retry else self._pause(job, attempt, error)
         log.warning(
             "attempt_failed",
@@ -106,6 +124,13 @@ class FailureHandler:
             return None
         attempts = max(attempt.number - job.terms.uncounted, 1)
         return self._policy.retry.delay_before_retry(error, attempts, on_unknown=job.terms.on_unknown)
+
+
+def unreadable_answer(provider: str, outcome: Running) -> OutputError:
+    """The error of a purchase whose provider answers with what cannot be read."""
+    error = OutputError(f"what {provider} answers cannot be read: {outcome.not_reached}")
+    error.answer = outcome.answer
+    return error
 
 
 def as_json(error: ProviderError, what_next: str = "") -> str:

@@ -12,6 +12,7 @@ After `late_result` it is abandoned.
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -25,20 +26,21 @@ from app.core.task_cancellation import cancel_and_wait
 from app.core.telemetry import tracing
 from app.jobs.billing import attempt_cost
 from app.jobs.callbacks.urls import CallbackUrls
-from app.jobs.execution.failures import as_json
+from app.jobs.execution.answer_keeper import AnswerKeeper
+from app.jobs.execution.failures import as_json, unreadable_answer
 from app.jobs.execution.job import OpenAttempt, open_attempt
 from app.jobs.execution.reconciliation import MARGIN, find_purchase
 from app.jobs.inputs.references import file_places
 from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import counters, recording
-from app.jobs.notices import outputs_left_out
-from app.jobs.outputs.ingest import CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
+from app.jobs.notices import outputs_left_out, stored
+from app.jobs.outputs.ingest import CopiedOutputs, CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
 from app.jobs.transitions import late_attempts
 from app.jobs.transitions.late_attempts import AttemptOutcome, LateAttempt, LateResult
 from app.media_generator import adapter_calls
-from app.media_generator.errors import NotReachedError, OutputError, ProviderError
+from app.media_generator.errors import NotReachedError, ProviderError, Sent
 from app.media_generator.media_generator_model import CancelAnswer, Canceled, Failed, Reference, Submission, Succeeded
 from app.media_generator.registry import Offer, Registry, UnknownModelError
 
@@ -57,8 +59,11 @@ MOST_UNFINISHED_CHECKS: Final = 2
 class LateResults:
     """Follows up late attempts; any number of workers may."""
 
-    def __init__(self, db: DatabasePool, registry: Registry, policy: JobPolicy, ingest: OutputIngest) -> None:
+    def __init__(
+        self, db: DatabasePool, registry: Registry, policy: JobPolicy, ingest: OutputIngest, answers: AnswerKeeper
+    ) -> None:
         self._db = db
+        self._answers = answers
         self._registry = registry
         self._policy = policy
         self._ingest = ingest
@@ -153,8 +158,10 @@ class LateResults:
             await self._store(row, offer, attempt, outcome)
         elif isinstance(outcome, Failed | Canceled):
             await self._end_without_result(row, attempt, outcome)
-            if not (isinstance(outcome, Failed) and isinstance(outcome.error, OutputError)):
+            if isinstance(outcome, Canceled):
                 await adapter_calls.settled(offer.provider, reference)
+        elif outcome.unreadable and self._is_suspect_for_long(attempt.id):
+            await self._fail(row, attempt, with_next_step(unreadable_answer(offer.provider.name, outcome)))
 
     async def _end_without_result(self, row: LateAttempt, attempt: OpenAttempt, outcome: Failed | Canceled) -> None:
         if isinstance(outcome, Failed):
@@ -169,28 +176,44 @@ class LateResults:
             # Another purchase for the same media was quicker; that this one was paid is worth recording.
             await self._end(row, AttemptOutcome(attempt.id, AttemptStatus.SUCCEEDED, "YES", cost=cost))
             return
+        copied = await self._copy(row, offer, attempt, succeeded)
+        if copied is None:
+            return
+        left_out = outputs_left_out(len(succeeded.outputs) + succeeded.left_out, succeeded.left_out)
+        warnings = stored([*left_out, *copied.notices])
+        if copied.notices:
+            await self._answers.keep(attempt.id, succeeded.answer)
+        if await late_attempts.store(self._db, LateResult(attempt.id, row.id, copied.files, cost, warnings)):
+            log.info("late_result_stored", files=len(copied.files))
+            recording.attempt_ended(row.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
+            recording.files_stored(row.model, copied.files)
+            await counters.add(self._db, counters.PersistedCounter.LATE_STORED, 1)
+            if attempt.reference is not None and not copied.notices:
+                await adapter_calls.settled(offer.provider, attempt.reference)
+
+    async def _copy(
+        self, row: LateAttempt, offer: Offer, attempt: OpenAttempt, succeeded: Succeeded
+    ) -> CopiedOutputs | None:
+        """The outputs; None: not now, or never, and that is recorded."""
         keys = ObjectKeys(row.id, row.created_at, attempt.number)
 
         def from_files() -> bool:
             return any(file_places(offer.card.input_schema, msgspec.json.decode(row.input)))
 
+        request = CopyRequest(None, from_files)
         try:
-            files = await self._ingest.copy_all(offer, succeeded.outputs, keys, CopyRequest(None, from_files))
-        except CopyDelayedError as error:
-            if error.suspect is not None and self._is_suspect_for_long(attempt.id):
-                await self._fail(row, attempt, with_next_step(error.suspect))
-            return
+            try:
+                return await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
+            except CopyDelayedError as error:
+                if error.suspect is None or not self._is_suspect_for_long(attempt.id):
+                    return None
+            return await self._ingest.copy_all(offer, succeeded.outputs, keys, replace(request, last=True))
+        except CopyDelayedError:
+            return None
         except ProviderError as error:
+            error.answer = error.answer or succeeded.answer
             await self._fail(row, attempt, with_next_step(error))
-            return
-        warnings = outputs_left_out(len(files), succeeded.left_out) if succeeded.left_out else None
-        if await late_attempts.store(self._db, LateResult(attempt.id, row.id, files, cost, warnings)):
-            log.info("late_result_stored", files=len(files))
-            recording.attempt_ended(row.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
-            recording.files_stored(row.model, files)
-            await counters.add(self._db, counters.PersistedCounter.LATE_STORED, 1)
-            if attempt.reference is not None:
-                await adapter_calls.settled(offer.provider, attempt.reference)
+            return None
 
     def _is_suspect_for_long(self, attempt_id: UUID) -> bool:
         """Whether its output has been fetched damaged for as long as that may last; counted anew by each process."""
@@ -198,6 +221,8 @@ class LateResults:
         return clock.seconds() - since >= self._policy.limits.fetched_again_for.total_seconds()
 
     async def _fail(self, row: LateAttempt, attempt: OpenAttempt, error: ProviderError) -> None:
+        if error.sent is Sent.YES:
+            await self._answers.keep(attempt.id, error.answer)
         outcome = AttemptOutcome(attempt.id, AttemptStatus.FAILED, error.sent, as_json(error))
         await self._end(row, outcome, code=error.code)
 

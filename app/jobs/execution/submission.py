@@ -161,6 +161,7 @@ class Submitter:
         try:
             reference = await adapter_calls.submit(offer.provider, submission, time_limit=left)
         except AnswerLostError as error:
+            await self._failures.keep_answer(attempt.id, error.answer)
             raise _UnansweredError(attempt, error) from error
         except ProviderError as error:
             await self._refused(job, attempt, error)

@@ -1,32 +1,36 @@
-"""One output on its way from the provider into our store, chunk by chunk.
+"""Outputs on their way from the provider into our store, chunk by chunk.
+
+They are paid for, so what comes is stored: looking at it describes it and decides nothing.
 
 1. A place: how many are copied at the same time, and in which order (`places.py`).
-2. The first bytes show type and pixel size; what is not accepted ends here, nothing is written.
+2. The first bytes show its type. Only where there is nothing of what was bought (no byte at all, an HTML page, a few
+   words that a model does not make) nothing is written.
 3. The stream passes through sha256 and the limits of size and speed (`received.py`), gets its mark of origin
    (`marks.py`), and goes into the store.
-4. The last bytes show whether it is complete; if not, the write is undone.
-5. Video and sound are probed (`probe.py`), if possible.
-What may have been damaged on its way is fetched again at once, and then later. Only a file that arrived complete and is
-cut off in itself, twice with the same bytes, is what the provider has.
-The object is written before its row in the database: a crash in between leaves an object under a key that the next
-worker writes again.
+4. The last bytes show whether it is complete; if not, the write is undone and it is fetched again at once, and then
+   later. What comes twice with the same bytes is what the provider has, and is kept with a warning.
+5. What needs a decoder, such as a video's duration, is probed (`probe.py`), if possible.
+One output that cannot be had does not take the others with it. The object is written before its row in the database: a
+crash in between leaves an object under a key that the next worker writes again.
 """
 
 import asyncio
 import codecs
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
+from app.core.file_types import HEAD_BYTES, SVG, UNKNOWN, EndDetector, Kind, describe
 from app.core.ids import new_id
 from app.core.telemetry import tracing
+from app.jobs import notices
+from app.jobs.notices import Notice, WarningCode
 from app.jobs.outputs.marks import MarkedOutput, mark_of
 from app.jobs.outputs.places import FairPlaces, Party
 from app.jobs.outputs.probe import OutputProbe
@@ -49,6 +53,11 @@ from app.storage.store import Store, StoreError
 log = structlog.get_logger(__name__)
 
 HTML: Final = "text/html"
+_WORDS: Final = frozenset({"text/plain", HTML, "application/json", "text/xml", "application/xml"})
+"""What errors are written in."""
+_NAMED_AS_TEXT: Final = re.compile(r"\.(?:txt|md|json|jsonl|csv|tsv|srt|vtt|xml|ya?ml|log)$", re.IGNORECASE)
+SHOWN_CHARS: Final = 200
+"""Characters of a text in place of a result that its owner reads."""
 _HTML_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 SECOND_FETCH: Final = 0.5
 """Seconds until an output that seems damaged is fetched once more, to compare."""
@@ -104,6 +113,17 @@ class CopyRequest:
     """Whether the input named a file, from which they were made; asked for their mark of origin."""
     on_wait: Callable[[], Awaitable[None]] | None = None
     """Called where an output has to wait for others to be copied."""
+    last: bool = False
+    """Nothing will be fetched again: what comes is kept, also half of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedOutputs:
+    """What could be kept of a result: one file or more."""
+
+    files: tuple[StoredFile, ...]
+    notices: tuple[Notice, ...] = ()
+    """Why others could not."""
 
 
 class OutputIngest:
@@ -126,7 +146,7 @@ class OutputIngest:
 
     async def copy_all(
         self, offer: Offer, outputs: Sequence[Output], keys: ObjectKeys, request: CopyRequest
-    ) -> tuple[StoredFile, ...]:
+    ) -> CopiedOutputs:
         """Copy every output of a media item.
 
         Args:
@@ -136,29 +156,43 @@ class OutputIngest:
             request: For whom.
 
         Raises:
-            OutputError: The provider's bytes are not accepted, or its stored answer has none.
+            OutputError: There is nothing of what was bought, or none of it can be had.
             CopyDelayedError: Provider or store are unavailable now, or what arrived seems damaged.
         """
         if not outputs:
             nothing = SuspectOutputError(f"{offer.provider.name} finished without a result")
-            if offer.provider.capabilities.keeps_answers:
+            if request.last or offer.provider.capabilities.keeps_answers:
                 raise nothing
             raise CopyDelayedError(nothing)
         mark = mark_of(offer, keys.media_id, from_files=request.from_files()) if self._marks else None
-        files: list[StoredFile] = []
+        files, missing = list[StoredFile](), dict[int, ProviderError]()
         for index, output in enumerate(outputs):
+            target = OutputTarget(keys, index, tuple(offer.card.output_types), mark)
             try:
-                target = OutputTarget(keys, index, tuple(offer.card.output_types), mark)
                 file = await self._copy(offer, output, target, request)
-            except (StoreError, NotReachedError, BusyError, TimeoutError) as error:
+            except OutputError as error:
+                missing[index] = error
+                continue
+            except (NotReachedError, BusyError, TimeoutError) as error:
+                if not request.last:
+                    log.warning("copy_delayed", index=index, error=repr(error))
+                    raise CopyDelayedError from error
+                missing[index] = OutputError(f"it could not be fetched in time: {error}")
+                continue
+            except StoreError as error:
                 log.warning("copy_delayed", index=index, error=repr(error))
                 raise CopyDelayedError from error
             log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
             files.append(await self._prober.probe(file, mark))
-        return tuple(files)
+        return _kept(files, missing, request)
 
     async def _copy(self, offer: Offer, output: Output, target: OutputTarget, request: CopyRequest) -> StoredFile:
-        """Copy one output; what seems damaged is fetched twice."""
+        """Copy one output; what seems damaged is fetched twice.
+
+        Raises:
+            SuspectOutputError: It seems damaged, and is to be fetched again later.
+            OutputError: There is nothing of what was bought.
+        """
         # What is computed on this machine, or lies in our own store, needs no place of the network's.
         kept = offer.provider.capabilities.keeps_answers and "://" not in output.location
         places = self._here if kept or offer.queue == "local" else self._network
@@ -170,34 +204,35 @@ class OutputIngest:
                 async with places.place(*parties, on_wait=request.on_wait):
                     async with asyncio.timeout(self._limits.longest_copy):
                         with tracing.span("store output", index=target.index):
-                            return await self._copy_once(offer, output, target, seen)
+                            return await self._copy_once(offer, output, target, seen, last=request.last)
             except SuspectOutputError as error:
                 log.warning("output_suspect", index=target.index, code=error.code, message=error.message)
-                if error.received is not None and error.received in seen:
-                    raise OutputError(f"{error.message}; the same bytes came twice") from error
-                if seen:
-                    raise CopyDelayedError(error) from error
+                if kept and error.received is None:
+                    raise OutputError(error.message) from error
+                if request.last or seen:
+                    raise
                 seen.add(error.received or "")
             await asyncio.sleep(SECOND_FETCH)
 
-    async def _copy_once(self, offer: Offer, output: Output, target: OutputTarget, seen: Collection[str]) -> StoredFile:
+    async def _copy_once(
+        self, offer: Offer, output: Output, target: OutputTarget, seen: Collection[str], *, last: bool
+    ) -> StoredFile:
         """Copy one output into the store.
 
         Raises:
-            OutputError: The provider's bytes are not accepted, or not complete.
+            SuspectOutputError: It is not complete, or there is nothing of what was bought.
+            OutputError: It cannot be had.
             NotReachedError, BusyError: The provider does not answer now, or too slowly.
             StoreUnavailableError: The store does not.
         """
         async with aclosing(adapter_calls.chunks(offer.provider, output)) as chunks:
             received = ReceivedOutput(chunks, self._limits, seen)
-            head = await received.beginning(HEAD_BYTES)
-            try:
-                kind = _inspect(head, target.types, self._limits)
-            except NotMediaError as error:
-                message = f"the provider's result cannot be used: {error}"
+            head = (await received.beginning(HEAD_BYTES))[:HEAD_BYTES]
+            kind = describe(head, target.types)
+            if (nothing := _why_nothing(head, kind, target.types, output)) is not None:
                 # An error page is the same each time, until the result is there again.
-                raise SuspectOutputError(message) from error
-            stream = _CheckedStream(kind, head, received)
+                raise SuspectOutputError(f"{offer.provider.name} delivered {nothing}")
+            stream = _CheckedStream(kind, head, received, seen, last=last)
             marking = None if target.mark is None else MarkedOutput(target.mark)
             content = stream.chunks() if marking is None else marking.chunks(stream.chunks())
             key = target.key(kind.extension)
@@ -208,59 +243,108 @@ class OutputIngest:
                 if stream.error is not None:
                     raise stream.error from None
                 raise
-        file = StoredFile(
+        marked = None if marking is None else marking.recorded()
+        told = [*self._notices(head, kind, target.types), stream.notice, None if marked is None else marked.notice]
+        return StoredFile(
             id=new_id(),
             index=target.index,
             key=key,
             media_type=kind.media_type,
-            bytes=received.size,
+            bytes=received.size if marked is None else marked.bytes,
             width=kind.width,
             height=kind.height,
-            sha256=received.sha256,
+            sha256=received.sha256 if marked is None else marked.sha256,
             source_sha256=received.sha256,
+            provenance=None if marked is None else marked.provenance,
+            warnings=notices.stored([one for one in told if one is not None]),
         )
-        return file if marking is None else replace(file, **asdict(marking.recorded()))
+
+    def _notices(self, head: bytes, kind: Kind, types: Sequence[str]) -> Iterator[Notice]:
+        """What the beginning of a file says against it."""
+        if kind.media_type == UNKNOWN:
+            message = f"its type cannot be told from its bytes, which begin with {head[:8]!r}"
+            yield Notice(WarningCode.UNKNOWN_TYPE, message)
+        if kind.media_type in _WORDS and not _makes_text(types):
+            yield Notice(WarningCode.UNEXPECTED_TEXT, "it is text, and the model makes none")
+        if kind.width and kind.height and kind.width * kind.height > self._limits.max_pixels:
+            message = f"it has {kind.width}x{kind.height} pixels, more than {self._limits.max_pixels}"
+            yield Notice(WarningCode.TOO_MANY_PIXELS, message)
 
 
-def _inspect(head: bytes, types: Sequence[str], limits: OutputLimits) -> Kind:
-    kind = inspect(head[:HEAD_BYTES], types)
-    if kind.is_text and HTML not in types and _HTML_PAGE.match(head):
-        raise NotMediaError("it is an HTML page, such as servers send in place of an answer")
-    if kind.width and kind.height and kind.width * kind.height > limits.max_pixels:
-        raise OutputError(f"the provider's picture is {kind.width}x{kind.height}, more than {limits.max_pixels} pixels")
-    return kind
+def _kept(files: Sequence[StoredFile], missing: Mapping[int, ProviderError], request: CopyRequest) -> CopiedOutputs:
+    suspect = next((error for error in missing.values() if isinstance(error, SuspectOutputError)), None)
+    if suspect is not None and not request.last:
+        raise CopyDelayedError(suspect)
+    if not files:
+        raise next(iter(missing.values()))
+    for index, error in missing.items():
+        log.warning("output_not_kept", index=index, code=error.code, message=error.message)
+    return CopiedOutputs(
+        tuple(files), tuple(notices.output_not_kept(index, error.message) for index, error in missing.items())
+    )
+
+
+def _makes_text(types: Sequence[str]) -> bool:
+    """Whether a model makes text, as far as its card says; one that says nothing may."""
+    return not types or any(one.startswith("text/") or one in {*_WORDS, SVG} for one in types)
+
+
+def _why_nothing(head: bytes, kind: Kind, types: Sequence[str], output: Output) -> str | None:
+    """Why there is nothing of what was bought, in words; None: there is something."""
+    if not head:
+        return "an empty file in place of a result"
+    if kind.media_type not in _WORDS:
+        return None
+    if HTML not in types and (kind.media_type == HTML or _HTML_PAGE.match(head)):
+        return "an HTML page, such as servers send in place of an answer"
+    if _makes_text(types) or len(head) >= HEAD_BYTES or _NAMED_AS_TEXT.search(output.location.partition("?")[0]):
+        return None
+    shown = head[: 4 * SHOWN_CHARS].decode(errors="replace")[:SHOWN_CHARS]
+    return f"text in place of a result: {shown!r}"
 
 
 class _CheckedStream:
     """Checks the bytes that pass through for the end that their format defines."""
 
-    def __init__(self, kind: Kind, head: bytes, received: ReceivedOutput) -> None:
+    def __init__(self, kind: Kind, head: bytes, received: ReceivedOutput, seen: Collection[str], *, last: bool) -> None:
         self._kind = kind
         self._received = received
+        self._seen = seen
+        self._last = last
         self._ending = EndDetector(kind, head)
         self._text = codecs.getincrementaldecoder("utf-8")() if kind.is_text else None
-        self._fault = ""
+        self._fault: Notice | None = None
         self.error: ProviderError | None = None
         """What ended the stream early."""
+        self.notice: Notice | None = None
+        """What is wrong with the file, although it is kept."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """All bytes; an error after the last one if they are not complete."""
+        """All bytes; an error after the last one if they are not complete, unless they are to be kept."""
         try:
             async for chunk in self._received.chunks():
                 self._ending.feed(chunk)
-                if self._text is not None and not self._fault:
+                if self._text is not None and self._fault is None:
                     self._check_text(self._text, chunk)
                 yield chunk
-            if not self._ending.is_complete:
-                self._fault = f"the provider's {self._kind.media_type} is cut off after {self._received.size} bytes"
-            if self._fault:
-                raise self._received.refused(self._fault)
+        except (NotReachedError, SuspectOutputError) as error:
+            if not self._last:
+                self.error = error
+                raise
+            self._fault = Notice(WarningCode.CUT_OFF, f"it is not complete: {error.message}")
         except ProviderError as error:
             self.error = error
             raise
+        if self._fault is None and not self._ending.is_complete:
+            message = f"the {self._kind.media_type} is cut off after {self._received.size} bytes"
+            self._fault = Notice(WarningCode.CUT_OFF, message)
+        if self._fault is not None and not (self._last or self._received.sha256 in self._seen):
+            self.error = self._received.refused(f"the provider's result is damaged: {self._fault.message}")
+            raise self.error
+        self.notice = self._fault
 
     def _check_text(self, text: codecs.IncrementalDecoder, chunk: bytes) -> None:
         try:
             text.decode(chunk)
         except UnicodeDecodeError:
-            self._fault = "the provider's result begins as text and is not text throughout"
+            self._fault = Notice(WarningCode.UNKNOWN_TYPE, "it begins as text and is not text throughout")

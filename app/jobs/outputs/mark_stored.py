@@ -18,6 +18,7 @@ import structlog
 
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
+from app.jobs import notices
 from app.jobs.outputs.marks import TOOL, MarkedOutput
 from app.jobs.transitions.marking import MarkedFile, record_mark
 from app.provenance.mark import Mark, SourceType
@@ -101,9 +102,8 @@ class StoredFileMarker:
             source = await asyncio.to_thread(_sha256, file)
             if recorded.sha256 != source:
                 await self._store.put(row.key, _chunks(result), row.media_type)
-        return MarkedFile(
-            row.id, row.sha256, recorded.sha256, source, recorded.bytes, recorded.provenance, recorded.warnings
-        )
+        warnings = notices.stored([] if recorded.notice is None else [recorded.notice])
+        return MarkedFile(row.id, row.sha256, recorded.sha256, source, recorded.bytes, recorded.provenance, warnings)
 
 
 def _marked_before(file: IO[bytes], row: _Unmarked) -> MarkedFile | None:

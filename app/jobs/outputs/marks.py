@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from app.jobs import notices
+from app.jobs.notices import Notice
 from app.media_generator.registry import Offer
 from app.provenance.mark import Mark, SourceType
 from app.provenance.marking import MarkedStream, Outcome, marked
@@ -38,8 +39,8 @@ class Marking:
     bytes: int
     provenance: str
     """JSON text, as `ProvenanceOut` shows it."""
-    warnings: str | None
-    """JSON text, a list of entries with `code` and `message`; None: there are none."""
+    notice: Notice | None
+    """Why it has none, where its owner should know; None: nothing to say."""
 
 
 class MarkedOutput:
@@ -66,8 +67,8 @@ class MarkedOutput:
             "c2pa": stream.outcome is Outcome.HAS_C2PA,
             "reason": stream.reason or None,
         }
-        warnings = notices.not_marked(stream.reason) if stream.outcome is Outcome.NOT_SAFE else None
-        return Marking(self._digest.hexdigest(), stream.size, msgspec.json.encode(provenance).decode(), warnings)
+        notice = notices.not_marked(stream.reason) if stream.outcome is Outcome.NOT_SAFE else None
+        return Marking(self._digest.hexdigest(), stream.size, msgspec.json.encode(provenance).decode(), notice)
 
 
 def marked_bytes(content: bytes, mark: Mark) -> bytes:

@@ -262,3 +262,11 @@ async def report_delays(db: DatabasePool, delays: Sequence[Delay]) -> Sequence[b
         [d.reason for d in delays],
     )
     return applied(rows, [d.lease for d in delays])
+
+
+_ANSWER: Final = "UPDATE attempts SET answer = $2 WHERE id = $1"
+
+
+async def record_answer(db: DatabasePool, attempt_id: UUID, name: str) -> None:
+    """Record where the provider's raw answer to an attempt is stored; a fact, so it is not fenced."""
+    await db.execute(_ANSWER, attempt_id, name)

@@ -24,7 +24,8 @@ class MarkedFile:
 
 _RECORD: Final = """
 WITH marked AS (
-    UPDATE files f SET sha256 = $3, source_sha256 = $4, bytes = $5, provenance = $6::jsonb, warnings = $7::jsonb
+    UPDATE files f SET sha256 = $3, source_sha256 = $4, bytes = $5, provenance = $6::jsonb,
+        warnings = nullif(coalesce(f.warnings, '[]') || coalesce($7::jsonb, '[]'), '[]')
     WHERE f.id = $1 AND f.sha256 = $2 AND f.provenance IS NULL RETURNING f.media_id
 )
 UPDATE media m SET updated_at = now() FROM marked WHERE m.id = marked.media_id

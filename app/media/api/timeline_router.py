@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from app.auth.principal import DEFAULT_OWNER_ID
@@ -24,6 +25,7 @@ router = APIRouter(prefix="/media", tags=["timeline"])
 
 NEXT = "Send it as `cursor` to read on; null: no more yet."
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The attempt's `number`.")]
 Cursor = Annotated[int, Query(ge=0, le=2**53, description="`next_cursor` of the previous page.")]
 
 
@@ -66,6 +68,9 @@ class AttemptOut(BaseModel):
     created_at: datetime = Field(description="When it was recorded, before anything was sent.")
     submitted_at: datetime | None = Field(description="When the provider had accepted it.")
     finished_at: datetime | None
+    answer_url: str | None = Field(
+        description="What the provider answered, byte for byte; null: nothing was kept, because the result was."
+    )
 
 
 class AttemptList(BaseModel):
@@ -108,12 +113,33 @@ async def attempts(request: Request, media_id: UUID) -> AttemptList:
     """Every attempt at a provider: when, how it ended, the provider's id, and what it cost."""
     dependencies = await _owned(request, media_id)
     rows = await queries.attempts(dependencies.services.db, media_id)
-    return AttemptList(
-        items=[
-            AttemptOut(**{**msgspec.structs.asdict(row), "error": _json(row.error), "units": _json(row.units)})
-            for row in rows
-        ]
-    )
+    return AttemptList(items=[_attempt(row, media_id, dependencies.public_url) for row in rows])
+
+
+@router.get(
+    "/{media_id:uuid}/attempts/{number}/answer",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "The answer, as it came; secrets of this server in it are masked.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **problems(404, 422, 503),
+    },
+    summary="What the provider answered to an attempt",
+)
+async def answer(request: Request, media_id: UUID, number: Number) -> StreamingResponse:
+    """It is kept where something that was paid for could not be: an attempt's `answer_url` says whether it is."""
+    services = media_dependencies(request).services
+    chunks = await service.raw_answer(services, DEFAULT_OWNER_ID, media_id, number)
+    headers = {"cache-control": "private, no-store", "content-disposition": f'attachment; filename="answer-{number}"'}
+    return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+
+
+def _attempt(row: queries.AttemptRow, media_id: UUID, public_url: str) -> AttemptOut:
+    columns = msgspec.structs.asdict(row)
+    url = None if columns.pop("answer") is None else f"{public_url}/media/{media_id}/attempts/{row.number}/answer"
+    return AttemptOut(**{**columns, "error": _json(row.error), "units": _json(row.units), "answer_url": url})
 
 
 @router.get("/{media_id:uuid}/logs", responses=problems(404, 422, 503), summary="The log of a media item")

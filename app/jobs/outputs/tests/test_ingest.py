@@ -19,17 +19,27 @@ from app.media_generator.errors import (
 from app.media_generator.media_generator_model import Failed, Output, Succeeded
 from tests.support import attempts_of, eventually
 
+JSON = "application/json"
 PICTURE = png_of_about(20_000)
 LARGE = png_of_about(12_000_000)
 
 
-@pytest.mark.parametrize(("wrong", "message"), [("text", "no picture"), ("truncated", "cut off")])
-async def test_output_that_stays_no_complete_picture_fails_the_media(product, wrong, message):
-    done = await product.until(await product.faulty(wrong_bytes=wrong))
+async def test_words_in_place_of_a_picture_fail_the_media_and_are_shown(product):
+    done = await product.until(await product.faulty(wrong_bytes="text"))
 
     assert (done["status"], done["error"]["code"], done["files"]) == ("ERROR", "output_invalid", [])
-    assert message in done["error"]["message"]
+    assert "text in place of a result" in done["error"]["message"]
     assert "without another purchase" in done["error"]["message"]
+
+
+async def test_picture_that_is_cut_off_each_time_is_kept_with_a_warning(product):
+    done = await product.until(await product.faulty(wrong_bytes="truncated"))
+
+    assert (done["status"], done["error"], done["warnings"]) == ("COMPLETED", None, [])
+    (file,) = done["files"]
+    assert [one["code"] for one in file["warnings"]] == ["cut_off"]
+    assert file["media_type"] == "image/png"
+    assert file["bytes"] > 0
 
 
 async def test_large_output_is_stored_completely(product):
@@ -202,13 +212,88 @@ async def test_same_bytes_again_are_accepted_where_only_an_etag_differs(client, 
     assert done["files"][0]["sha256"] == sha256(PICTURE)
 
 
-async def test_picture_with_too_many_pixels_is_fetched_once(client, working):
+async def test_picture_with_too_many_pixels_is_kept_with_a_warning(client, working):
     provider = Fetches(PICTURE)
     await working(provider, max_pixels=4096)
 
     done = await client.until(await client.faulty())
 
-    assert (done["error"]["code"], provider.fetched) == ("output_invalid", 1)
+    assert (done["status"], provider.fetched) == ("COMPLETED", 1)
+    assert [one["code"] for one in done["files"][0]["warnings"]] == ["too_many_pixels"]
+
+
+async def test_bytes_that_nobody_knows_are_kept_with_a_warning(client, working):
+    strange = bytes(range(256)) * 300
+    provider = Fetches(strange)
+    await working(provider)
+
+    done = await client.until(await client.faulty())
+
+    (file,) = done["files"]
+    assert (done["status"], provider.fetched, file["sha256"]) == ("COMPLETED", 1, sha256(strange))
+    assert (file["media_type"], file["width"]) == ("application/octet-stream", None)
+    assert [one["code"] for one in file["warnings"]] == ["unknown_type"]
+
+
+async def test_pictures_that_are_cut_off_anew_each_time_are_kept_in_the_end(client, working):
+    class Shorter(Fetches):
+        async def open(self, output):
+            self.fetched += 1
+            yield PICTURE[: -100 - self.fetched]
+
+    provider = Shorter(b"")
+    await working(provider, output_retry_seconds=0.3)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], provider.bought) == ("COMPLETED", 1)
+    assert provider.fetched > 2
+    assert done["files"][0]["sha256"] == sha256(PICTURE[: -100 - provider.fetched])
+    assert [one["code"] for one in done["files"][0]["warnings"]] == ["cut_off"]
+
+
+class Several(Fetches):
+    """Three outputs: what each one is, by its number, however often it is fetched."""
+
+    async def poll(self, reference):
+        outcome = await super().poll(reference)
+        outputs = tuple(Output(str(index)) for index in range(3))
+        return replace(outcome, outputs=outputs) if isinstance(outcome, Succeeded) else outcome
+
+    async def open(self, output):
+        self.fetched += 1
+        content = self.fetches[int(output.location)]
+        if isinstance(content, Exception):
+            raise content
+        yield content
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (b"<html>502 Bad Gateway</html>", "HTML page"),
+        (b"", "empty file"),
+        (OutputGoneError("acme has deleted it"), "acme has deleted it"),
+        (MissingOutputError("acme answered 404"), "acme answered 404"),
+        (NotReachedError("connection refused"), None),
+    ],
+    ids=["html", "empty", "gone", "missing", "unreachable"],
+)
+async def test_one_output_that_cannot_be_had_does_not_take_the_others_with_it(client, working, broken, message):
+    provider = Several(PICTURE, broken, PICTURE)
+    await working(provider, output_retry_seconds=0.3, silence_hours=0.001)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], provider.bought) == ("COMPLETED", 1)
+    assert [(file["index"], file["sha256"]) for file in done["files"]] == [(0, sha256(PICTURE)), (2, sha256(PICTURE))]
+    (warning,) = done["warnings"]
+    assert warning["code"] == "outputs_not_kept"
+    assert warning["message"].startswith("output 1 could not be kept: ")
+    assert (message or "connection refused") in warning["message"]
+    for index, status in ((0, 200), (1, 404), (2, 200)):
+        answer = await client.api.get(f"/media/content/{done['id']}?index={index}", headers={"accept": JSON})
+        assert answer.status_code == status
 
 
 class Writes(Fetches):

@@ -149,25 +149,44 @@ async def test_text_output_is_accepted_from_a_text_model(client, working, provid
 
 
 @pytest.mark.parametrize(
-    ("content", "types"),
+    ("content", "types", "message"),
     [
-        (b"hello", ["image/png"]),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ["image/png"]),
-        (b"no json", ["application/json"]),
-        (b"a\x00b", ["text/plain"]),
-        (b"\xff\xfeabc", ["text/plain"]),
-        (b"", ["text/plain"]),
-        (b"a" * 70_000 + b"\xff", ["text/plain"]),
-        (b"[" + b"1," * 40_000, ["application/json"]),
-        (b"%PDF-1.7 ...", ["application/pdf"]),
-        (MP4[:-40], ["video/mp4"]),
-        (WAV[:-10], ["audio/wav"]),
+        (b"hello", ["image/png"], "text in place of a result: 'hello'"),
+        (b'{"error": "too many requests"}', ["image/png", "video/mp4"], "text in place of a result"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", ["image/png"], "AccessDenied"),
+        (b"", ["text/plain"], "an empty file"),
+        (b" <!doctype HTML><title>502</title>", ["text/plain"], "an HTML page"),
     ],
 )
-async def test_output_of_an_undeclared_type_or_truncated_is_refused(client, working, provider, content, types):
+async def test_what_is_nothing_of_what_was_bought_fails_the_media(client, working, provider, content, types, message):
     done = await generate_output(client, working, provider, content, *types)
 
-    assert done["error"]["code"] == "output_invalid", done
+    assert (done["status"], done["error"]["code"], done["files"]) == ("ERROR", "output_invalid", [])
+    assert message in done["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "types", "code"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ["image/png"], None),
+        (b"no json", ["application/json"], None),
+        (b"%PDF-1.7 ...", ["image/png"], None),
+        (b"a\x00b", ["text/plain"], "unknown_type"),
+        (b"\xff\xfe\x80abc", ["text/plain"], "unknown_type"),
+        (b"a" * 70_000 + b"\xff", ["text/plain"], "unknown_type"),
+        (b"many words " * 7_000, ["image/png"], "unexpected_text"),
+        (b"[" + b"1," * 40_000, ["application/json"], "cut_off"),
+        (MP4[:-40], ["video/mp4"], "cut_off"),
+        (WAV[:-10], ["audio/wav"], "cut_off"),
+    ],
+)
+async def test_whatever_else_comes_is_kept(client, working, provider, content, types, code):
+    done = await generate_output(client, working, provider, content, *types)
+
+    assert done["status"] == "COMPLETED", done["error"]
+    (file,) = done["files"]
+    assert [one["code"] for one in file["warnings"]] == ([] if code is None else [code])
+    assert (await bytes_at(client, file["url"])).content == content
 
 
 def test_probe_process_imports_no_product_code():
