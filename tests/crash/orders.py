@@ -95,6 +95,7 @@ def mixed(
         "size": fate.size,
         "output": draw.among(OUTPUTS, OUTPUT_SHARE),
         "output_times": fate.output_times,
+        "file": fate.file,
     }
     return Order(
         prompt,

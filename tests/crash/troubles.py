@@ -31,6 +31,10 @@ SUBMITS: Final[Mapping[str, float]] = {
 EVERYDAY: Final = 7
 OUTPUTS: Final = ("output_cut", "output_html", "output_drips")
 """How an output arrives the first time or two; afterwards it is whole."""
+FILES: Final = ("file_cut", "file_unknown", "file_pdf", "file_svg", "file_trailing", "file_late_header")
+"""What a result is; see `simulator/odd.py`."""
+ODD: Final = ("odd_answer", "odd_urls")
+"""How what is bought is told, where a real adapter reads it: JSON that no standard allows, and addresses of files."""
 CALLBACKS: Final = ("callback_lost", "callback_twice", "callback_late", "callback_replayed", "callback_crossed")
 """The last two come at another attempt's address, too: as anybody might repeat them who has seen both ids, and with its
 secret where the callback says for which attempt it is; or with the secret although nothing says so."""
@@ -44,9 +48,21 @@ WORKERS: Final = ("full_stdout", "closed_stdout", "stopped")
 
 BEYOND: Final = ("callback_crossed",)
 """What nobody can tell from the truth; part of a campaign only by its name."""
-ALL: Final = (*list(SUBMITS)[EVERYDAY:], *OUTPUTS, *CALLBACKS[:4], *ANSWERS, *OTHERS, *ORDERS, *WORKERS)
+ALL: Final = (
+    *list(SUBMITS)[EVERYDAY:],
+    *OUTPUTS,
+    *FILES,
+    *ODD,
+    *CALLBACKS[:4],
+    *ANSWERS,
+    *OTHERS,
+    *ORDERS,
+    *WORKERS,
+)
 
 OUTPUT_SHARE: Final = 0.25
+FILE_SHARE: Final = 0.3
+ODD_SHARE: Final = 0.5
 CALLBACK_SHARE: Final = 0.6
 ANSWER_SHARE: Final = 0.2
 OTHERS_SHARE: Final = 0.3
@@ -69,6 +85,12 @@ class Fate:
     """One of OUTPUTS; empty: it arrives whole."""
     output_times: int = 1
     """How often it does not."""
+    file: str = ""
+    """One of FILES; empty: a picture."""
+    odd: int = -1
+    """Which of the odd forms its answers have; -1: none."""
+    odd_urls: int = 0
+    """Which form the addresses of its files have; 0: they are plain."""
     callback: str = ""
     """One of CALLBACKS; empty: it comes once and at once."""
     tells_webhook: bool = True
@@ -77,7 +99,8 @@ class Fate:
     @classmethod
     def planned(cls, plan: Mapping[str, Any]) -> "Fate":
         """As the input of an order says."""
-        return cls(**{name: plan[name] for name in ("mode", "delay", "accept_after", "size", "output", "output_times")})
+        names = ("mode", "delay", "accept_after", "size", "output", "output_times", "file")
+        return cls(**{name: plan[name] for name in names})
 
 
 @dataclass
@@ -123,6 +146,9 @@ class Draw:
             output_times=self._chance.randint(1, 2),
             callback=self.among(CALLBACKS, CALLBACK_SHARE),
             tells_webhook=not self.among(("webhook_untold",), UNTOLD_SHARE),
+            file=self.among(FILES, FILE_SHARE),
+            odd=self._chance.randrange(1_000) if self.among(("odd_answer",), ODD_SHARE) else -1,
+            odd_urls=self._chance.randrange(1_000) if self.among(("odd_urls",), ODD_SHARE) else 0,
         )
 
     def uniform(self, least: float, most: float) -> float:

@@ -61,6 +61,7 @@ MODES: Final = (
     "fail_late",
 )
 OUTPUTS: Final = ("", "output_cut", "output_html", "output_drips")
+FILES: Final = ("", "file_cut", "file_unknown", "file_pdf", "file_svg", "file_trailing", "file_late_header")
 
 IMAGE: Final = ModelCard(
     name="image",
@@ -79,6 +80,7 @@ IMAGE: Final = ModelCard(
             "busy_times": {"type": "integer", "minimum": 0, "maximum": 10, "default": 1},
             "size": {"type": "integer", "minimum": 1000, "maximum": 30_000_000, "default": 60_000},
             "output": {"enum": list(OUTPUTS), "default": ""},
+            "file": {"enum": list(FILES), "default": ""},
             "output_times": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1},
         },
     },

@@ -8,19 +8,15 @@ idempotent.
 import hashlib
 import itertools
 import re
-import struct
 import time
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from app.media_generator.dummy_media_generator.png import png_of_about
+from tests.crash.simulator.odd import FILES
 from tests.crash.troubles import Draw, Fate
 
-END_OF_PNG: Final = 12
-"""Bytes of the chunk that ends a PNG."""
 RUNNING: Final = "running"
 DONE: Final = "done"
 FAILED: Final = "failed"
@@ -67,11 +63,8 @@ class Purchase:
 
     @property
     def picture(self) -> bytes:
-        """A PNG that no other purchase has: its name stands in a text chunk."""
-        plain = png_of_about(self.fate.size)
-        text = b"tEXt" + b"purchase\x00" + self.id.encode()
-        chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
-        return plain[:-END_OF_PNG] + chunk + plain[-END_OF_PNG:]
+        """A file that no other purchase has: its name stands in it."""
+        return FILES[self.fate.file](self.id.encode(), self.fate.size)
 
     @cached_property
     def sha256(self) -> str:
@@ -86,6 +79,8 @@ class Purchase:
             "media": self.media,
             "mode": self.fate.mode,
             "output": self.fate.output,
+            "file": self.fate.file,
+            "odd": [self.fate.odd, self.fate.odd_urls],
             "callback": self.fate.callback,
             "tells_webhook": bool(self.callback_url) and self.fate.tells_webhook,
             "input": self.given,

@@ -11,7 +11,7 @@ from aiohttp import web
 from nacl.encoding import URLSafeBase64Encoder
 from nacl.signing import SigningKey
 
-from tests.crash.simulator import wire
+from tests.crash.simulator import odd, wire
 from tests.crash.simulator.books import CANCELED, DONE, FAILED, RUNNING, Purchase
 from tests.crash.simulator.service import Service, origin_of
 
@@ -44,7 +44,11 @@ class Fal(Service):
             return wire.refused(404, "Not found")
         running = bought.state == RUNNING
         return self.answered(
-            request, self.told(bought, origin_of(request)), status=202 if running else 200, headers=_about(bought)
+            request,
+            self.told(bought, origin_of(request)),
+            bought=bought,
+            status=202 if running else 200,
+            headers=_about(bought),
         )
 
     async def result(self, request: web.Request) -> web.StreamResponse:
@@ -53,7 +57,7 @@ class Fal(Service):
             return wire.refused(404, "Not found")
         if bought.state == FAILED:
             return self.answered(request, {"detail": "it failed, as drawn"}, status=422, headers=_about(bought))
-        return self.answered(request, _payload(bought, origin_of(request)), headers=_about(bought))
+        return self.answered(request, _payload(bought, origin_of(request)), bought=bought, headers=_about(bought))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         bought = self.purchase(request)
@@ -82,7 +86,7 @@ class Fal(Service):
         """See the base class."""
         done = bought.state == DONE
         found = {"payload": _payload(bought, origin)} if done else {"error": "it failed, as drawn"}
-        body = wire.as_json({"request_id": bought.id, "status": "OK" if done else "ERROR", **found})
+        body = self.written({"request_id": bought.id, "status": "OK" if done else "ERROR", **found}, bought)
         timestamp = str(int(self.now()))
         message = "\n".join((bought.id, "a user", timestamp, hashlib.sha256(body).hexdigest())).encode()
         return body, {
@@ -98,4 +102,5 @@ def _about(bought: Purchase) -> dict[str, str]:
 
 
 def _payload(bought: Purchase, origin: str) -> dict[str, Any]:
-    return {"images": [{"url": f"{origin}/queue-files/{bought.id}.png", "content_type": "image/png"}]}
+    plain, nth = f"{origin}/queue-files/{bought.id}.png", bought.fate.odd_urls
+    return {"images": [{"url": odd.url(plain, nth) if nth else plain, "content_type": "image/png"}]}

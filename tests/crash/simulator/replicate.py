@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from app.webhooks.signing import headers
-from tests.crash.simulator import wire
+from tests.crash.simulator import odd, wire
 from tests.crash.simulator.books import CANCELED, DONE, FAILED, RUNNING, Purchase
 from tests.crash.simulator.service import Service, origin_of
 from tests.crash.troubles import OTHERS_SHARE
@@ -58,7 +58,7 @@ class Replicate(Service):
         bought = self.purchase(request)
         if bought is None:
             return wire.refused(404, "Not found")
-        return self.answered(request, self.told(bought, origin_of(request)))
+        return self.answered(request, self.told(bought, origin_of(request)), bought=bought)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         bought = self.purchase(request)
@@ -66,7 +66,7 @@ class Replicate(Service):
             return wire.refused(404, "Not found")
         if bought.state == RUNNING:
             bought.canceled = True
-        return self.answered(request, self.told(bought, origin_of(request)))
+        return self.answered(request, self.told(bought, origin_of(request)), bought=bought)
 
     async def list_predictions(self, request: web.Request) -> web.StreamResponse:
         query = request.query
@@ -103,7 +103,7 @@ class Replicate(Service):
             "model": bought.given["model"],
             "version": "hidden",
             "input": {name: value for name, value in bought.given.items() if name != "model"},
-            "output": [f"{origin}/files/{bought.id}/0.png"] if state == DONE else None,
+            "output": _outputs(bought, origin) if state == DONE else None,
             "logs": "",
             "error": "it failed, as drawn" if state == FAILED else None,
             "status": STATUS[state],
@@ -118,7 +118,7 @@ class Replicate(Service):
 
     def called_back(self, bought: Purchase, origin: str) -> tuple[bytes, Mapping[str, str]]:
         """See the base class."""
-        body = wire.as_json(self.told(bought, origin))
+        body = self.written(self.told(bought, origin), bought)
         return body, headers([SECRET], f"msg_{bought.id}", int(self.now()), body)
 
     @web.middleware
@@ -139,6 +139,12 @@ class Replicate(Service):
     def _at(self, seconds: float) -> str:
         """A time as its API writes it, by its own clock."""
         return datetime.fromtimestamp(seconds + self.books.clock_offset, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _outputs(bought: Purchase, origin: str) -> Any:
+    plain, nth = f"{origin}/files/{bought.id}/0.png", bought.fate.odd_urls
+    # Replicate's API names files by absolute addresses; what models return them in differs.
+    return odd.outputs([plain], nth) if nth else [plain]
 
 
 def _at(given: str | None) -> datetime | None:

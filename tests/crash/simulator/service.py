@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tests.crash.simulator import wire
 from tests.crash.simulator.books import Books, Purchase, attempt_in
+from tests.crash.simulator.odd import ANSWERS as ANSWERS_WRITTEN
 from tests.crash.simulator.own import answer, not_accepted
 from tests.crash.troubles import ANSWER_SHARE, ANSWERS
 
@@ -73,7 +74,7 @@ class Service:
             callback_url=callback_url,
         )
         self._spawn(self._call_back(bought, origin_of(request)))
-        body = wire.as_json(self.told(bought, origin_of(request)))
+        body = self.written(self.told(bought, origin_of(request)), bought)
         return await answer(request, fate.mode, body, nth=next(self._nth))
 
     def answered(
@@ -81,21 +82,29 @@ class Service:
         request: web.Request,
         found: dict[str, Any],
         *,
+        bought: Purchase | None = None,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> web.Response:
-        """An answer that costs nothing, with its trouble."""
+        """An answer that costs nothing, with its trouble; `bought`: what it is about."""
         self.books.calls[f"{self.provider} {request.method}"] += 1
         trouble = self.draw.among(ANSWERS, ANSWER_SHARE)
         if trouble == "answers_503":
             return wire.refused(503, "nobody is here")
         if trouble == "answers_garbage":
             return wire.garbage(next(self._nth))
-        body = wire.as_json(found)
+        body = self.written(found, bought)
         response = web.Response(body=body, status=status, content_type="application/json", headers=headers)
         if trouble == "answers_twice":
             wire.say_again(request, response, after=self.draw.uniform(0.005, 0.5))
         return response
+
+    @staticmethod
+    def written(found: dict[str, Any], bought: Purchase | None) -> bytes:
+        """An answer as its purchase's fate writes it."""
+        body = wire.as_json(found)
+        odd = -1 if bought is None else bought.fate.odd
+        return body if odd < 0 else ANSWERS_WRITTEN[odd % len(ANSWERS_WRITTEN)](body)
 
     def purchase(self, request: web.Request) -> Purchase | None:
         """The one that a request is about."""
