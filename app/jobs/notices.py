@@ -74,10 +74,10 @@ class Notice:
     message: str
 
 
-def outputs_left_out(returned: int, left_out: int) -> tuple[Notice, ...]:
-    """The provider returned more outputs than are looked at; empty: it did not."""
-    message = f"the provider returned {returned} outputs; the first {returned - left_out} were kept"
-    return (Notice(WarningCode.OUTPUTS_LEFT_OUT, message),) if left_out else ()
+def outputs_left_out(kept: int, left_out: int) -> Notice:
+    """The provider returned more outputs than are kept."""
+    message = f"the provider returned {kept + left_out} outputs; the first {kept} were kept"
+    return Notice(WarningCode.OUTPUTS_LEFT_OUT, message)
 
 
 def output_not_kept(index: int, reason: str) -> Notice:
@@ -90,8 +90,6 @@ def not_marked(reason: str) -> Notice:
     return Notice(WarningCode.NOT_MARKED, f"no mark of origin was written: {reason}")
 
 
-def stored(warnings: Sequence[Notice]) -> str | None:
-    """Warnings as they are stored: JSON text, or None where there are none."""
-    if not warnings:
-        return None
+def stored(warnings: Sequence[Notice]) -> str:
+    """Warnings as they are stored: JSON text."""
     return msgspec.json.encode([{"code": one.code, "message": storable(one.message)} for one in warnings]).decode()

@@ -45,7 +45,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
-from app.media_generator.raw_answers import AnswerRecorder, recorded_answers
+from app.media_generator.raw_answers import ANSWERS, RawAnswer
 from app.media_generator.registry import Offer
 
 log = structlog.get_logger(__name__)
@@ -64,17 +64,6 @@ REFUSED_POLL_INTERVAL: Final = timedelta(seconds=10)
 """Between two polls while the provider rejects our credentials: purchases are not lost with a key."""
 
 
-@contextmanager
-def _answer_attached() -> Generator[AnswerRecorder]:
-    """Give the error that a call ends with what the provider answered."""
-    with recorded_answers() as recorder:
-        try:
-            yield recorder
-        except ProviderError as error:
-            error.answer = recorder.last
-            raise
-
-
 class _Call(Timed):
     """Measures a call to an adapter."""
 
@@ -83,9 +72,17 @@ class _Call(Timed):
 
 
 @contextmanager
-def _measured(provider: MediaGeneratorModel, operation: str) -> Generator[None]:
-    with tracing.span(f"provider {operation}", provider=provider.name), _Call(PROVIDER_CALLS, provider.name, operation):
-        yield
+def _measured(provider: MediaGeneratorModel, operation: str, answers: list[RawAnswer] | None = None) -> Generator[None]:
+    """Measure a call; the last answer that arrives during it is put into `answers`."""
+    token = ANSWERS.set(answers)
+    try:
+        with (
+            tracing.span(f"provider {operation}", provider=provider.name),
+            _Call(PROVIDER_CALLS, provider.name, operation),
+        ):
+            yield
+    finally:
+        ANSWERS.reset(token)
 
 
 async def submit(provider: MediaGeneratorModel, submission: Submission, *, time_limit: timedelta) -> Reference:
@@ -96,21 +93,18 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, time_
     """
     if time_limit <= timedelta(0):
         raise NotReachedError("storing the intent took so long that the request was not sent")
-    with _answer_attached():
-        return await _submit(provider, submission, time_limit)
-
-
-async def _submit(provider: MediaGeneratorModel, submission: Submission, time_limit: timedelta) -> Reference:
+    answers = list[RawAnswer]()
     try:
-        with _measured(provider, "submit"):
+        with _measured(provider, "submit", answers):
             async with asyncio.timeout(time_limit.total_seconds()):
                 return _storable_reference(await provider.submit(submission))
-    except ProviderError:
+    except ProviderError as error:
+        error.answer = next(iter(answers), None)
         raise
     except TimeoutError as error:
         raise AnswerLostError(f"{provider.name} did not answer in time") from error
     except Exception as error:
-        raise _adapter_bug(provider, error) from error
+        raise _adapter_bug(provider, error, answers) from error
 
 
 async def find(provider: MediaGeneratorModel, submission: Submission, since: datetime) -> Reference | Candidates | None:
@@ -163,25 +157,11 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
     Raises:
         AdapterBugError: The adapter has a bug, or received something unexpected from the provider.
     """
-    with _answer_attached() as recorder:
-        outcome = await _poll(provider, reference)
-    match outcome:
-        case Failed(error):
-            error.answer = recorder.last
-        case Succeeded():
-            return replace(outcome, answer=recorder.last)
-        case Running(unreadable=True):
-            return replace(outcome, answer=recorder.last)
-        case _:
-            pass
-    return outcome
-
-
-async def _poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
+    answers = list[RawAnswer]()
     try:
-        with _measured(provider, "poll"):
+        with _measured(provider, "poll", answers):
             async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
-                return _checked_outcome(await provider.poll(reference))
+                return _checked_outcome(await provider.poll(reference), answers)
     except (NotReachedError, BusyError, AnswerLostError) as error:
         log.info("poll_delayed", error=error.message)
         return Running(wait=error.retry_after, not_reached=error.message)
@@ -193,13 +173,15 @@ async def _poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
         log.warning("poll_refused", error=error.message)
         return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message, refused=True)
     except ProviderError as error:
-        return _checked_outcome(Failed(error))
+        return _checked_outcome(Failed(error), answers)
     except TimeoutError:
         log.info("poll_delayed", error="no answer in time")
         return Running(not_reached=f"{provider.name} did not answer in time")
     except Exception as error:
         log.exception("provider_defect", provider=provider.name)
-        raise AdapterBugError(f"the adapter of {provider.name} failed: {type(error).__name__}") from error
+        bug = AdapterBugError(f"the adapter of {provider.name} failed: {type(error).__name__}")
+        bug.answer = next(iter(answers), None)
+        raise bug from error
 
 
 async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelAnswer | None:
@@ -286,9 +268,13 @@ def likeness(offer: Offer, prompt: str, given: Mapping[str, Any]) -> str:
     return sha256(encoded).hexdigest()
 
 
-def _adapter_bug(provider: MediaGeneratorModel, error: Exception) -> ProviderDefectError:
+def _adapter_bug(
+    provider: MediaGeneratorModel, error: Exception, answers: Sequence[RawAnswer] = ()
+) -> ProviderDefectError:
     log.error("provider_defect", provider=provider.name, exc_info=error)
-    return ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
+    bug = ProviderDefectError(f"the adapter of {provider.name} failed: {type(error).__name__}")
+    bug.answer = next(iter(answers), None)
+    return bug
 
 
 def _download_error(provider: MediaGeneratorModel, error: Exception) -> ProviderError:
@@ -321,8 +307,8 @@ def _storable_found(found: Any) -> Reference | Candidates | None:
     return None if found is None else _storable_reference(found)
 
 
-def _checked_outcome(outcome: Any) -> Outcome:
-    """The outcome, validated.
+def _checked_outcome(outcome: Any, answers: Sequence[RawAnswer]) -> Outcome:
+    """The outcome, validated, with the answer that told it.
 
     An error with Sent.NO is about the poll and not about the purchase, unless it is VoidError.
 
@@ -331,8 +317,10 @@ def _checked_outcome(outcome: Any) -> Outcome:
     """
     if isinstance(outcome, Failed):
         error = outcome.error
-        final = error.sent is Sent.YES or isinstance(error, VoidError)
-        return outcome if final else Failed(GenerationFailedError(error.message))
+        if error.sent is not Sent.YES and not isinstance(error, VoidError):
+            error = GenerationFailedError(error.message)
+        error.answer = next(iter(answers), None)
+        return Failed(error)
     if isinstance(outcome, Running):
         progress = None if outcome.progress is None else min(max(float(outcome.progress), 0.0), 1.0)
         wait = None if outcome.wait is None else min(outcome.wait, LONGEST_POLL_INTERVAL)
@@ -345,7 +333,8 @@ def _checked_outcome(outcome: Any) -> Outcome:
             log.warning("outputs_left_out", outputs=len(outcome.outputs), kept=MAX_OUTPUTS)
         outputs, units = tuple(outcome.outputs[:MAX_OUTPUTS]), costs.valid_units(outcome.units)
         log_text, cost = _log_text(outcome.log), _cost(outcome.cost)
-        return replace(outcome, outputs=outputs, cost=cost, units=units, log=log_text, left_out=left_out)
+        told = replace(outcome, log=log_text, left_out=left_out, answer=next(iter(answers), None))
+        return replace(told, outputs=outputs, cost=cost, units=units)
     raise TypeError(f"{type(outcome).__name__} is no outcome")
 
 

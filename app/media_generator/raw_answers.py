@@ -1,12 +1,12 @@
 """What providers answered, recorded as it passes through their HTTP client, without any code of theirs.
 
 An answer that was paid for is kept if nothing else of the purchase can be (`app/jobs/execution/answer_keeper.py`).
-Every call of the engine to an adapter that may bring one runs in `recorded_answers`; the recorder belongs to the task
-that makes the call, so thousands of calls do not see each other's.
+Calls of the engine to an adapter that may bring one name a list for it in ANSWERS, which belongs to the task that makes
+the call: thousands of calls do not see each other's.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
@@ -26,30 +26,8 @@ class RawAnswer:
     """Whole, unless the adapter or the recorder has cut it off."""
 
 
-class AnswerRecorder:
-    """The last answer with a body that arrived during a call to an adapter."""
-
-    def __init__(self) -> None:
-        self.last: RawAnswer | None = None
-
-    def record(self, status: int, body: bytes) -> None:
-        """Keep an answer in place of the one before."""
-        if body:
-            self.last = RawAnswer(status, body)
-
-
-_RECORDER: Final = ContextVar[AnswerRecorder | None]("answer_recorder", default=None)
-
-
-@contextmanager
-def recorded_answers() -> Generator[AnswerRecorder]:
-    """Record what arrives within this block, in this task."""
-    recorder = AnswerRecorder()
-    token = _RECORDER.set(recorder)
-    try:
-        yield recorder
-    finally:
-        _RECORDER.reset(token)
+ANSWERS: Final = ContextVar[list[RawAnswer] | None]("answers", default=None)
+"""Where the last answer with a body goes that arrives in this task; None: nowhere."""
 
 
 class RecordingHttp:
@@ -61,23 +39,24 @@ class RecordingHttp:
     async def send(self, request: Request) -> Answer:
         """See `Http.send`."""
         answer = await self._http.send(request)
-        if (recorder := _RECORDER.get()) is not None:
-            recorder.record(answer.status, answer.body)
+        if (answers := ANSWERS.get()) is not None and answer.body:
+            answers[:] = [RawAnswer(answer.status, answer.body)]
         return answer
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[Stream]:
         """See `Http.stream`."""
-        recorder = _RECORDER.get()
+        answers = ANSWERS.get()
         async with self._http.stream(request) as answer:
-            yield answer if recorder is None else replace(answer, chunks=_recorded(answer, recorder))
+            yield answer if answers is None else replace(answer, chunks=_recorded(answer, answers))
 
 
-async def _recorded(answer: Stream, recorder: AnswerRecorder) -> AsyncIterator[bytes]:
+async def _recorded(answer: Stream, answers: list[RawAnswer]) -> AsyncIterator[bytes]:
     beginning = bytearray()
     try:
         async for chunk in answer.chunks:
             beginning += chunk[: MOST_STREAMED_BYTES - len(beginning)]
             yield chunk
     finally:
-        recorder.record(answer.status, bytes(beginning))
+        if beginning:
+            answers[:] = [RawAnswer(answer.status, bytes(beginning))]

@@ -194,11 +194,13 @@ class JobExecutor:
         except ProviderError as error:
             error.answer = error.answer or succeeded.answer
             raise
-        left_out = outputs_left_out(len(succeeded.outputs) + succeeded.left_out, succeeded.left_out)
+        told = list(copied.notices)
+        if succeeded.left_out:
+            told.append(outputs_left_out(len(succeeded.outputs), succeeded.left_out))
         if copied.notices:
             await self._failures.keep_answer(attempt.id, succeeded.answer)
         cost = attempt_cost(offer.card, succeeded)
-        warnings = stored([*left_out, *copied.notices])
+        warnings = stored(told) if told else None
         await complete(self._db, Completion(job.lease, attempt.id, copied.files, cost, warnings))
         recording.attempt_ended(job.model, AttemptStatus.SUCCEEDED, cost=cost.dollars)
         recording.files_stored(job.model, copied.files)

@@ -179,8 +179,10 @@ class LateResults:
         copied = await self._copy(row, offer, attempt, succeeded)
         if copied is None:
             return
-        left_out = outputs_left_out(len(succeeded.outputs) + succeeded.left_out, succeeded.left_out)
-        warnings = stored([*left_out, *copied.notices])
+        told = list(copied.notices)
+        if succeeded.left_out:
+            told.append(outputs_left_out(len(succeeded.outputs), succeeded.left_out))
+        warnings = stored(told) if told else None
         if copied.notices:
             await self._answers.keep(attempt.id, succeeded.answer)
         if await late_attempts.store(self._db, LateResult(attempt.id, row.id, copied.files, cost, warnings)):

@@ -98,10 +98,6 @@ class OutputTarget:
     mark: Mark | None = None
     """What is written into it."""
 
-    def key(self, extension: str) -> str:
-        """Its key in the bucket."""
-        return self.keys.key(self.index, extension)
-
 
 @dataclass(frozen=True, slots=True)
 class CopyRequest:
@@ -161,9 +157,8 @@ class OutputIngest:
         """
         if not outputs:
             nothing = SuspectOutputError(f"{offer.provider.name} finished without a result")
-            if request.last or offer.provider.capabilities.keeps_answers:
-                raise nothing
-            raise CopyDelayedError(nothing)
+            is_final = request.last or offer.provider.capabilities.keeps_answers
+            raise nothing if is_final else CopyDelayedError(nothing)
         mark = mark_of(offer, keys.media_id, from_files=request.from_files()) if self._marks else None
         files, missing = list[StoredFile](), dict[int, ProviderError]()
         for index, output in enumerate(outputs):
@@ -184,7 +179,10 @@ class OutputIngest:
                 raise CopyDelayedError from error
             log.info("output_stored", index=index, key=file.key, bytes=file.bytes, media_type=file.media_type)
             files.append(await self._prober.probe(file, mark))
-        return _kept(files, missing, request)
+        if missing:
+            _check_missing(missing, none=not files, last=request.last)
+        told = (notices.output_not_kept(index, error.message) for index, error in missing.items())
+        return CopiedOutputs(tuple(files), tuple(told))
 
     async def _copy(self, offer: Offer, output: Output, target: OutputTarget, request: CopyRequest) -> StoredFile:
         """Copy one output; what seems damaged is fetched twice.
@@ -229,13 +227,15 @@ class OutputIngest:
             received = ReceivedOutput(chunks, self._limits, seen)
             head = (await received.beginning(HEAD_BYTES))[:HEAD_BYTES]
             kind = describe(head, target.types)
-            if (nothing := _why_nothing(head, kind, target.types, output)) is not None:
-                # An error page is the same each time, until the result is there again.
-                raise SuspectOutputError(f"{offer.provider.name} delivered {nothing}")
+            if not head or kind.media_type in _WORDS:
+                nothing = _why_nothing(head, kind, target.types, output)
+                if nothing is not None:
+                    # An error page is the same each time, until the result is there again.
+                    raise SuspectOutputError(f"{offer.provider.name} delivered {nothing}")
             stream = _CheckedStream(kind, head, received, seen, last=last)
             marking = None if target.mark is None else MarkedOutput(target.mark)
             content = stream.chunks() if marking is None else marking.chunks(stream.chunks())
-            key = target.key(kind.extension)
+            key = target.keys.key(target.index, kind.extension)
             try:
                 await self._store.put(key, content, kind.content_type)
             except StoreError:
@@ -256,7 +256,7 @@ class OutputIngest:
             sha256=received.sha256 if marked is None else marked.sha256,
             source_sha256=received.sha256,
             provenance=None if marked is None else marked.provenance,
-            warnings=notices.stored([one for one in told if one is not None]),
+            warnings=notices.stored(told) if (told := list(filter(None, told))) else None,
         )
 
     def _notices(self, head: bytes, kind: Kind, types: Sequence[str]) -> Iterator[Notice]:
@@ -271,17 +271,15 @@ class OutputIngest:
             yield Notice(WarningCode.TOO_MANY_PIXELS, message)
 
 
-def _kept(files: Sequence[StoredFile], missing: Mapping[int, ProviderError], request: CopyRequest) -> CopiedOutputs:
+def _check_missing(missing: Mapping[int, ProviderError], *, none: bool, last: bool) -> None:
+    """Raise what ends the copy of a result of which outputs are missing, or all; otherwise the others are kept."""
     suspect = next((error for error in missing.values() if isinstance(error, SuspectOutputError)), None)
-    if suspect is not None and not request.last:
+    if suspect is not None and not last:
         raise CopyDelayedError(suspect)
-    if not files:
+    if none:
         raise next(iter(missing.values()))
     for index, error in missing.items():
         log.warning("output_not_kept", index=index, code=error.code, message=error.message)
-    return CopiedOutputs(
-        tuple(files), tuple(notices.output_not_kept(index, error.message) for index, error in missing.items())
-    )
 
 
 def _makes_text(types: Sequence[str]) -> bool:
@@ -293,8 +291,6 @@ def _why_nothing(head: bytes, kind: Kind, types: Sequence[str], output: Output) 
     """Why there is nothing of what was bought, in words; None: there is something."""
     if not head:
         return "an empty file in place of a result"
-    if kind.media_type not in _WORDS:
-        return None
     if HTML not in types and (kind.media_type == HTML or _HTML_PAGE.match(head)):
         return "an HTML page, such as servers send in place of an answer"
     if _makes_text(types) or len(head) >= HEAD_BYTES or _NAMED_AS_TEXT.search(output.location.partition("?")[0]):

@@ -102,7 +102,7 @@ class StoredFileMarker:
             source = await asyncio.to_thread(_sha256, file)
             if recorded.sha256 != source:
                 await self._store.put(row.key, _chunks(result), row.media_type)
-        warnings = notices.stored([] if recorded.notice is None else [recorded.notice])
+        warnings = None if recorded.notice is None else notices.stored([recorded.notice])
         return MarkedFile(row.id, row.sha256, recorded.sha256, source, recorded.bytes, recorded.provenance, warnings)
 
 
