@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     max_output_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """The largest file that is accepted from a provider, in bytes."""
     max_pixels: int = Field(default=64_000_000, ge=4096)
-    """The largest picture that is accepted from a provider, in pixels."""
+    """The largest picture that is accepted as an input file, and decoded as a result, in pixels."""
     mark_outputs: bool = True
     """Whether outputs get a mark of origin, as the EU's AI Act asks for: how-to/label-ai-media.md."""
     output_copies: int = Field(default=24, ge=1, le=256)

@@ -171,7 +171,7 @@ class SilentError(GenerationFailedError):
 
 
 class OutputError(ProviderError):
-    """The provider's result is broken, too large or of a type we do not accept, and would be so again."""
+    """Nothing of what was bought could be had: it is empty, an error page, too large, or cannot be read."""
 
     code = "output_invalid"
     sent = Sent.YES
