@@ -29,6 +29,7 @@ from app.media_generator.errors import (
     RefusedError,
     Sent,
     UnauthorizedError,
+    UnreadableAnswerError,
     VoidError,
 )
 from app.media_generator.media_generator_model import (
@@ -163,8 +164,9 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
             async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 return _checked_outcome(await provider.poll(reference), answers)
     except (NotReachedError, BusyError, AnswerLostError) as error:
-        log.info("poll_delayed", error=error.message)
-        return Running(wait=error.retry_after, not_reached=error.message)
+        unreadable = isinstance(error, UnreadableAnswerError)
+        log.info("poll_delayed", error=error.message, unreadable=unreadable)
+        return Running(wait=error.retry_after, not_reached=error.message, unreadable=unreadable)
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
         return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message)
@@ -192,7 +194,7 @@ async def cancel(provider: MediaGeneratorModel, reference: Reference) -> CancelA
         with _measured(provider, "cancel"):
             async with asyncio.timeout(CALL_TIMEOUT.total_seconds()):
                 return await provider.cancel(reference)
-    except (NotReachedError, BusyError, TimeoutError) as error:
+    except (NotReachedError, BusyError, UnreadableAnswerError, TimeoutError) as error:
         log.info("cancel_delayed", error=str(error))
         return None
     except ProviderError as error:

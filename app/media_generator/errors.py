@@ -13,6 +13,7 @@ ProviderError
 │   └── ModelGoneError                the model no longer exists: 404
 ├── AnswerLostError          UNKNOWN  no answer came, or one that proves nothing; never repeated automatically
 │   ├── AnswerPendingError            the provider is still working on it
+│   ├── UnreadableAnswerError         it answered, and what it said cannot be read; after some polls it is final
 │   └── ProviderDefectError           the adapter raised an unexpected error
 ├── GenerationFailedError    YES      the provider accepted it and failed later
 │   ├── ContentStoppedError           moderation, after it was accepted
@@ -143,6 +144,12 @@ class AnswerLostError(ProviderError):
 
 class AnswerPendingError(AnswerLostError):
     """The provider is still working on it, and returns the answer when the same attempt is submitted again later."""
+
+
+class UnreadableAnswerError(AnswerLostError):
+    """The provider answered, and its answer cannot be read or lacks what is needed; asking again may bring the same."""
+
+    code = "answer_unreadable"
 
 
 class ProviderDefectError(AnswerLostError):

@@ -142,7 +142,7 @@ class Running:
     refused: bool = False
     """The provider refused to tell it; set by the engine."""
     unreadable: bool = False
-    """The provider's answer cannot be read; set by the engine."""
+    """It answered, and the answer cannot be read; set by the engine, which ends this after some polls."""
     answer: RawAnswer | None = field(default=None, repr=False, compare=False)
     """That answer, as it came; set by the engine."""
 
@@ -250,6 +250,7 @@ class MediaGeneratorModel(ABC):
 
         Raises:
             NotReachedError, BusyError: Poll again later.
+            UnreadableAnswerError: It answered, and the answer cannot be read; polled again, but not for ever.
         """
 
     @abstractmethod

@@ -7,11 +7,16 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import contextmanager
+from typing import Final
 from uuid import UUID
 
 from app.media_generator.accounts import RawAnswers
 from app.media_generator.adapter_kit.id_reader import IdReader
-from app.media_generator.errors import AnswerLostError, NotReachedError, OutputGoneError
+from app.media_generator.errors import AnswerLostError, NotReachedError, OutputGoneError, UnreadableAnswerError
+
+_AROUND: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
+"""Byte order marks, NULs (of UTF-16, too) and blanks."""
+_ENDS: Final = {b"{": b"}", b"[": b"]"}
 
 
 class AnswerTooLongError(AnswerLostError):
@@ -19,7 +24,7 @@ class AnswerTooLongError(AnswerLostError):
 
 
 class AnswerStore:
-    """Answers of one account, each a JSON object; plug-ins import it as `KeptAnswers`."""
+    """Answers of one account, each in JSON; plug-ins import it as `KeptAnswers`."""
 
     def __init__(self, provider: str, vault: RawAnswers | None, *, most_bytes: int) -> None:
         """See `AnswerStore`.
@@ -97,16 +102,19 @@ class AnswerStore:
         return self._optional_vault
 
     async def _checked_complete(self, chunks: AsyncIterator[bytes], external_id: str | None) -> AsyncIterator[bytes]:
-        """The chunks, checked: an incomplete JSON object is an error even if the connection ended normally."""
-        size, end, reader = 0, b"", IdReader()
+        """The chunks, checked: incomplete JSON is an error even if the connection ended normally."""
+        size, start, end, reader = 0, b"", b"", IdReader()
         async for chunk in chunks:
             yield chunk
             reader.feed(chunk)
             size += len(chunk)
-            end = chunk.rstrip()[-1:] or end
+            start = start or chunk.lstrip(_AROUND)[:1]
+            end = chunk.rstrip(_AROUND)[-1:] or end
             if size > self._most_bytes:
                 raise AnswerTooLongError(f"the answer of {self._provider} is longer than {self._most_bytes} bytes")
-        if end != b"}":
+        if start not in _ENDS:
+            raise UnreadableAnswerError(f"{self._provider} answered with something that is no JSON")
+        if end != _ENDS[start] and not reader.is_complete:
             raise AnswerLostError(f"the answer of {self._provider} is cut off after {size} bytes")
         if None not in {external_id, reader.found} and reader.found != external_id:
             raise AnswerLostError(f"{self._provider} answered about another purchase, {reader.found!r}")

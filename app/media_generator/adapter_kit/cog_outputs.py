@@ -1,18 +1,17 @@
 """Parses answers of Cog models, self-hosted or at Replicate: outputs of any shape, and progress in the log."""
 
-import binascii
 import re
-from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
-from app.media_generator.errors import OutputError
+from app.media_generator.adapter_kit.file_places import find_places, place_in
+from app.media_generator.adapter_kit.lenient_json import entries, error_text, members
 
 MAX_FAILURE_CHARS: Final = 2_000
 """Characters."""
+MAX_SECONDS: Final = 1e9
+"""Longest plausible duration of a prediction."""
 _PROGRESS: Final = re.compile(r"(\d{1,3})%\s*\|")
-_FILE: Final = re.compile(r"(?:https?://|data:)", re.IGNORECASE)
 
 
 def progress(logs: str) -> float | None:
@@ -21,9 +20,16 @@ def progress(logs: str) -> float | None:
     return min(int(found[-1]), 100) / 100 if found else None
 
 
+def predict_seconds(metrics: Mapping[str, Any] | None) -> float | None:
+    """How long a prediction took, in seconds; None: it does not say, or nothing that can be true."""
+    seconds = (metrics or {}).get("predict_time")
+    is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return float(seconds) if is_time and 0 <= seconds < MAX_SECONDS else None
+
+
 def failure(error: Any, status: str) -> str:
     """Cog's error message, without the prefix that each of its layers repeats."""
-    words = str(error or f"it ended as {status}")
+    words = error_text(error) or f"it ended as {status or 'nothing that it says'}"
     head, colon, rest = words.partition(": ")
     while colon and rest.startswith(head + colon):
         words = rest
@@ -31,40 +37,27 @@ def failure(error: Any, status: str) -> str:
     return words[:MAX_FAILURE_CHARS]
 
 
-def files(output: Any) -> list[str]:
-    """The files in an output of any shape, in order; if there are none, its text as a data URI."""
-    strings = list(_strings(output))
-    found = [text for text in strings if _FILE.match(text)]
+def files(output: Any, base: str) -> list[str]:
+    """The files in an output of any shape, in order; if there are none, its text as a data URI.
+
+    Args:
+        output: Of a prediction.
+        base: The URL of the prediction; relative addresses belong to it.
+    """
+    strings = [text for text in _strings(output) if text.strip()]
+    places = [place_in(text, base=base) for text in strings]
+    found = [place for place in places if place is not None]
     if found or not strings:
         return found
+    if named := find_places(output, base):
+        return named
     # A model that yields text returns it in pieces.
-    text = "".join(strings)
+    text = "".join(_strings(output))
     return ["data:text/plain;charset=utf-8," + "".join(f"%{byte:02x}" for byte in text.encode())]
 
 
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():  # pyright: ignore[reportUnknownVariableType] - JSON
-            yield from _strings(one)
-    elif isinstance(value, list):
-        for one in value:  # pyright: ignore[reportUnknownVariableType] - JSON
-            yield from _strings(one)
-
-
-def decode_data_uri(uri: str) -> bytes:
-    """The bytes of a data URI.
-
-    Raises:
-        OutputError: It is not a complete data URI.
-    """
-    head, comma, content = uri.partition(",")
-    if not comma:
-        raise OutputError("the result is not a complete data URI")
-    if not head.lower().endswith(";base64"):
-        return unquote_to_bytes(content)
-    try:
-        return b64decode(content, validate=True)
-    except binascii.Error as error:
-        raise OutputError("the result is not valid base64") from error
+    for one in (*members(value).values(), *entries(value)):
+        yield from _strings(one)

@@ -11,7 +11,15 @@ from typing import Final
 from urllib.parse import urljoin
 
 from app.core import clock
-from app.core.http_client.protocol import Answer, Http, NotSentError, OutgoingError, RefusedAddressError, Request
+from app.core.http_client.protocol import (
+    Answer,
+    Http,
+    InvalidRequestError,
+    NotSentError,
+    OutgoingError,
+    RefusedAddressError,
+    Request,
+)
 from app.media_generator.adapter_kit.promised_hashes import PromisedHashes
 from app.media_generator.errors import (
     AnswerLostError,
@@ -47,6 +55,11 @@ REFUSALS: Final[Mapping[int, type[ProviderError]]] = MappingProxyType(
 """Statuses that most services decide before they spend anything; an adapter says so by passing them as `unspent`."""
 _GONE: Final = 410
 _TRANSIENT: Final = frozenset({408, 500, 502, 504})
+
+
+def is_success(status: int) -> bool:
+    """Whether a status says that the request was accepted: any of 200 to 299, whichever a gateway makes of it."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def from_outgoing(provider: str, error: OutgoingError, *, spending: bool) -> ProviderError:
@@ -145,7 +158,7 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
                 if answer.status not in _REDIRECTS:
                     raise _download_refusal(provider, answer.status, answer.headers)
                 target = urljoin(request.url, answer.headers.get("location", ""))
-        except (RefusedAddressError, ValueError) as error:
+        except (RefusedAddressError, InvalidRequestError, ValueError) as error:
             raise OutputError(f"{provider}: {error}") from error
         except OutgoingError as error:
             raise NotReachedError(f"{provider}: {error}") from error

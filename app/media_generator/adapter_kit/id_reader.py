@@ -19,6 +19,8 @@ class IdReader:
 
     def __init__(self) -> None:
         self.found: str | None = None
+        self.is_complete = False
+        """Whether the end of the outermost value has passed by."""
         self._tokens = 0
         self._depth = 0
         self._in_string = False
@@ -61,4 +63,5 @@ class IdReader:
         # Any other token ends the value of a key.
         self._key = self._text if token == b":" else b""
         self._depth += (token[0] in _OPEN) - (token[0] in _CLOSE)
+        self.is_complete = self.is_complete or (token[0] in _CLOSE and self._depth <= 0)
         return found.end()

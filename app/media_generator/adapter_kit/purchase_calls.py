@@ -9,12 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-import msgspec
-
 from app.core.http_client.protocol import Answer, Http, Request
 from app.media_generator.adapter_kit.http import ask
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
-from app.media_generator.errors import NotReachedError
+from app.media_generator.adapter_kit.lenient_json import members, parse
+from app.media_generator.errors import NotReachedError, UnreadableAnswerError
 
 Subject = Callable[[Answer], str | None]
 """The id of the purchase that an answer is about; None: it does not say."""
@@ -25,8 +23,8 @@ def member(name: str) -> Subject:
 
     def subject(answer: Answer) -> str | None:
         try:
-            found: Any = members(msgspec.json.decode(answer.body)).get(name)
-        except UNREADABLE:
+            found: Any = members(parse(answer.body)).get(name)
+        except UnreadableAnswerError:
             return None
         return found if isinstance(found, str) and found else None
 

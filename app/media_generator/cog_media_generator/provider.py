@@ -29,33 +29,34 @@ from hmac import compare_digest
 from http import HTTPStatus
 from time import monotonic
 from typing import ClassVar, Final, Self
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request, Stream
 from app.media_generator.accounts import ProviderSetup
 from app.media_generator.adapter_kit.answer_store import AnswerStore, AnswerTooLongError
-from app.media_generator.adapter_kit.cog_outputs import decode_data_uri, failure, files
+from app.media_generator.adapter_kit.cog_outputs import failure, files, predict_seconds
 from app.media_generator.adapter_kit.cog_schema import input_schema
-from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.file_places import data_chunks, is_same_origin
+from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing, is_success
+from app.media_generator.adapter_kit.lenient_json import read
 from app.media_generator.callbacks import CallbackRefusedError, SentFile
 from app.media_generator.cog_media_generator.server import CogServer
 from app.media_generator.cog_media_generator.settings import CogSettings
 from app.media_generator.cog_media_generator.wire import (
-    UNFINISHED,
     Answer,
     file_location,
     is_url,
     prediction,
-    read_answer,
 )
 from app.media_generator.errors import (
     AnswerPendingError,
     BusyError,
     GenerationFailedError,
+    NotReachedError,
     OutputError,
     SilentError,
+    UnreadableAnswerError,
     VoidError,
 )
 from app.media_generator.media_generator_model import (
@@ -73,13 +74,11 @@ from app.media_generator.media_generator_model import (
 )
 from app.media_generator.model_card import ModelCard
 
-CHUNK_BYTES: Final = 64 * 1024
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """Largest answer, which is held in memory while it is parsed."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 """Bytes that are read of an error message, and of a callback that only reports progress."""
-MAX_SECONDS: Final = 1e9
-"""Longest plausible duration of a prediction."""
+CANCELED: Final = frozenset({"canceled", "aborted"})
 UNSPENT: Final = {**REFUSALS, HTTPStatus.CONFLICT: BusyError}
 """409: all its slots are occupied, and nothing was started: `RunnerBusyException` in python/cog/server/http.py."""
 IDLE_SECONDS: Final = 600.0
@@ -143,18 +142,25 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         card = next(card for card in self._cards if card.name == submission.model)
         prompt = card.options.get("prompt", "prompt")
         given = {**({} if prompt is None else {prompt: submission.prompt}), **submission.input}
-        server = None if submission.callback_url is None else (await self._server.health()).start
+        server = None if submission.callback_url is None else await self._start_of_server()
         timeout = self.capabilities.submit_timeout.total_seconds()
         try:
             async with self._http.stream(prediction(self._server.base, submission, given, timeout=timeout)) as answer:
-                if answer.status == HTTPStatus.ACCEPTED and submission.callback_url is not None:
-                    return Reference(str(submission.attempt_id), {"server": server})
-                if answer.status != HTTPStatus.OK:
+                if not is_success(answer.status):
                     await self._raise_refusal(answer)
-                kept = await self._keep(submission.attempt_id, answer.chunks)
+                is_accepted = answer.status == HTTPStatus.ACCEPTED
+                chunks = await self._result_of_accepted(answer.chunks) if is_accepted else answer.chunks
+                if chunks is None:
+                    return self._accepted(submission, server)
+                kept = await self._keep(submission.attempt_id, chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
         return _reference(submission.attempt_id, kept)
+
+    def _accepted(self, submission: Submission, server: str | None) -> Reference:
+        if submission.callback_url is None:
+            raise AnswerPendingError(f"{self.name} is still working on it")
+        return Reference(str(submission.attempt_id), {"server": server})
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - the id is enough
         """See the base class; reads the vault, because the server stores no results."""
@@ -163,15 +169,9 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     async def take_answer(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> Reference | None:
         """See the base class."""
-        beginning = b""
-        async for chunk in chunks:
-            beginning += chunk
-            if len(beginning) > MAX_MESSAGE_BYTES:
-                break
-        else:
-            with suppress(OutputError):
-                if read_answer(beginning, of=self.name).status in UNFINISHED:
-                    return None
+        beginning, is_whole = await _beginning(chunks)
+        if is_whole and _is_finished(beginning) is False:
+            return None
         return _reference(attempt_id, await self._keep(attempt_id, _chain(beginning, chunks)))
 
     async def take_file(self, file: SentFile) -> str:
@@ -192,14 +192,17 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             answer = await self._read(name)
         except OutputError as error:
             return Failed(error)
+        except _UnreadableAnswerInVaultError as error:
+            # It will be the same on every poll.
+            return Failed(OutputError(error.message))
         self._idle_since.pop(reference.external_id, None)
-        if answer.status == "canceled":
+        if answer.status in CANCELED:
             return Canceled()
-        if answer.status != "succeeded":
+        found = [] if answer.status == "failed" else self._files(answer, name)
+        if answer.status != "succeeded" and not found:
             return Failed(GenerationFailedError(failure(answer.error, answer.status)))
-        seconds = (answer.metrics or {}).get("predict_time")
-        units = {"second": float(seconds)} if isinstance(seconds, int | float) and abs(seconds) < MAX_SECONDS else {}
-        found = files(answer.output)
+        seconds = predict_seconds(answer.metrics)
+        units = {} if seconds is None else {"second": seconds}
         outputs = [file_location(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
         return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)
 
@@ -212,7 +215,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
         if is_url(output.location):
-            ours = urlsplit(output.location)[:2] == urlsplit(self._server.base)[:2]
+            ours = is_same_origin(output.location, self._server.base)
             request = Request(method="GET", url=output.location, guarded=not ours)
             async for chunk in download(self._http, request, provider=self.name):
                 yield chunk
@@ -222,9 +225,8 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
                 yield chunk
             return
         name, _, index = output.location.rpartition("#")
-        content = decode_data_uri(files((await self._read(name)).output)[int(index)])
-        for start in range(0, len(content), CHUNK_BYTES):
-            yield content[start : start + CHUNK_BYTES]
+        async for chunk in data_chunks(self._files(await self._read(name), name)[int(index)]):
+            yield chunk
 
     async def refresh(self, card: ModelCard) -> ModelCard:
         """See the base class; reads the schema that the container was built with."""
@@ -236,10 +238,11 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         if name is None:
             return
         if self._upload_key is not None:
-            for one in files((await self._read(name)).output):
-                place = file_location(one, name)
-                if place is not None and not is_url(place):
-                    await self._answers.drop(place)
+            with suppress(_UnreadableAnswerInVaultError):
+                for one in self._files(await self._read(name), name):
+                    place = file_location(one, name)
+                    if place is not None and not is_url(place):
+                        await self._answers.drop(place)
         await self._answers.drop(name)
 
     async def _answer_name(self, reference: Reference) -> str | None:
@@ -279,12 +282,54 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             if len(body) > MAX_MESSAGE_BYTES:
                 break
         message = body[:500].decode(errors="replace")
-        if answer.status == HTTPStatus.ACCEPTED:
-            raise AnswerPendingError(f"{self.name} is still working on it")
         raise from_answer(self.name, answer.status, answer.headers, message, spending=True, unspent=UNSPENT)
 
+    async def _start_of_server(self) -> str | None:
+        try:
+            return (await self._server.health()).start
+        except UnreadableAnswerError as error:
+            # Nothing has been submitted yet.
+            raise NotReachedError(error.message) from error
+
+    async def _result_of_accepted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes] | None:
+        """The body of an answer that something was accepted, if it is the result already; None: it is not."""
+        try:
+            beginning, is_whole = await _beginning(chunks)
+        except OutgoingError:
+            return None
+        return None if is_whole and not _is_finished(beginning) else _chain(beginning, chunks)
+
+    def _files(self, answer: Answer, name: str) -> list[str]:
+        return files(answer.output, f"{self._server.base}/predictions/{name.rpartition('/')[2]}")
+
     async def _read(self, name: str) -> Answer:
-        return read_answer(b"".join([chunk async for chunk in self._answers.read(name)]), of=self.name)
+        body = b"".join([chunk async for chunk in self._answers.read(name)])
+        try:
+            return read(body, Answer, of=self.name)
+        except UnreadableAnswerError as error:
+            raise _UnreadableAnswerInVaultError(error.message) from error
+
+
+class _UnreadableAnswerInVaultError(UnreadableAnswerError):
+    """What cannot be read is the stored answer, and not that of the server."""
+
+
+async def _beginning(chunks: AsyncIterator[bytes]) -> tuple[bytes, bool]:
+    """The first MAX_MESSAGE_BYTES of a body or more, and whether that is all."""
+    beginning = b""
+    async for chunk in chunks:
+        beginning += chunk
+        if len(beginning) > MAX_MESSAGE_BYTES:
+            return beginning, False
+    return beginning, True
+
+
+def _is_finished(body: bytes) -> bool | None:
+    """Whether a body is the end of a prediction; None: it cannot be read."""
+    try:
+        return read(body, Answer).is_finished
+    except UnreadableAnswerError:
+        return None
 
 
 def _reference(attempt_id: UUID, kept: str) -> Reference:

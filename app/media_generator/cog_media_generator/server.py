@@ -3,11 +3,9 @@
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
-
 from app.core.http_client.protocol import Answer, Http, Request
-from app.media_generator.adapter_kit.http import ask, from_answer
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.http import ask, from_answer, is_success
+from app.media_generator.adapter_kit.lenient_json import parse, read
 from app.media_generator.cog_media_generator.wire import Health
 from app.media_generator.errors import NotReachedError
 from app.media_generator.media_generator_model import CancelAnswer
@@ -38,12 +36,9 @@ class CogServer:
         if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
             # A proxy answers this while its container is down; purchases are not lost.
             raise NotReachedError(f"{self._name} answered {answer.status} at /health-check")
-        if answer.status != HTTPStatus.OK:
+        if not is_success(answer.status):
             raise from_answer(self._name, answer.status, answer.headers, "at /health-check", spending=False)
-        try:
-            return msgspec.json.decode(answer.body, type=Health)
-        except UNREADABLE as error:
-            raise NotReachedError(f"/health-check of {self._name} cannot be read: {error}") from error
+        return read(answer.body, Health, of=f"{self._name} at /health-check")
 
     async def cancel(self, prediction_id: str) -> CancelAnswer:
         """Cancel a prediction; the server confirms it through the prediction's callback.
@@ -54,7 +49,7 @@ class CogServer:
         answer = await self._ask("POST", f"/predictions/{prediction_id}/cancel")
         if answer.status == HTTPStatus.NOT_FOUND:
             return CancelAnswer.TOO_LATE
-        if answer.status != HTTPStatus.OK:
+        if not is_success(answer.status):
             raise from_answer(self._name, answer.status, answer.headers, "at cancel", spending=False)
         return CancelAnswer.REQUESTED
 
@@ -65,12 +60,9 @@ class CogServer:
             ProviderError: It cannot be read.
         """
         answer = await self._ask("GET", "/openapi.json")
-        if answer.status != HTTPStatus.OK:
+        if not is_success(answer.status):
             raise NotReachedError(f"{self._name} has no /openapi.json: it answered {answer.status}")
-        try:
-            return msgspec.json.decode(answer.body)
-        except UNREADABLE as error:
-            raise NotReachedError(f"/openapi.json of {self._name} cannot be read: {error}") from error
+        return parse(answer.body, of=f"{self._name} at /openapi.json")
 
     async def _ask(self, method: str, path: str) -> Answer:
         # Nothing in these answers says which request they belong to, so each has a connection of its own.

@@ -8,8 +8,6 @@ from typing import Any, Final
 import msgspec
 
 from app.core.http_client.protocol import Request
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE
-from app.media_generator.errors import OutputError
 from app.media_generator.media_generator_model import Submission
 
 UNFINISHED: Final = frozenset({"starting", "processing"})
@@ -28,6 +26,11 @@ class Answer(msgspec.Struct):
     logs: str | None = None
     metrics: dict[str, Any] | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is the end of a prediction; one without a status that is known is, if it has a result."""
+        return self.status not in UNFINISHED and (bool(self.status) or self.output is not None)
+
 
 class _ServerSetup(msgspec.Struct):
     started_at: str | None = None
@@ -44,18 +47,6 @@ class Health(msgspec.Struct):
     def start(self) -> str | None:
         """Start time of the server, different after each restart; None: not reported."""
         return None if self.setup is None else self.setup.started_at
-
-
-def read_answer(body: bytes, *, of: str) -> Answer:
-    """Parse an answer.
-
-    Raises:
-        OutputError: It cannot be read.
-    """
-    try:
-        return msgspec.json.decode(body, type=Answer)
-    except UNREADABLE as error:
-        raise OutputError(f"the answer of {of} cannot be read: {error}") from error
 
 
 def prediction(base: str, submission: Submission, given: Mapping[str, Any], *, timeout: float) -> Request:

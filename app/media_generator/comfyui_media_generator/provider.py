@@ -15,6 +15,7 @@ from pydantic import Field
 
 from app.core.http_client.protocol import Http
 from app.media_generator.accounts import ProviderSettings, ProviderSetup
+from app.media_generator.adapter_kit.lenient_json import error_text
 from app.media_generator.comfyui_media_generator.server import Server, belongs_to, failure_message, output_files
 from app.media_generator.comfyui_media_generator.workflows import LARGEST_SEED, fill_in, graph_of, read_folder
 from app.media_generator.errors import GenerationFailedError, InputRefusedError, ModelGoneError, OutputError
@@ -169,7 +170,7 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
             if kind == "execution_interrupted":
                 return Canceled()
             return Failed(GenerationFailedError(f"{self.name}: {_node_error(details)}"))
-        outputs = tuple(Output(place) for place in output_files(entry, reference.data["outputs"]))
+        outputs = tuple(Output(place) for place in output_files(entry, reference.data["outputs"], self._server.url))
         if not outputs:
             return Failed(OutputError(f"{self.name}: no node of the workflow saved a file"))
         return Succeeded(outputs[: self.capabilities.max_outputs])
@@ -181,7 +182,7 @@ def _reference(external_id: str, outputs: Sequence[str]) -> Reference:
 
 def _node_error(details: Mapping[str, Any]) -> str:
     """The failed node and its message; traceback and inputs are not shown to the media's owner."""
-    message = str(details.get("exception_message", "the workflow failed")).strip()
+    message = error_text(details.get("exception_message")) or "the workflow failed"
     if "node_id" not in details:
         return message
     return f"node {details['node_id']} ({details.get('node_type', '?')}): {message}"

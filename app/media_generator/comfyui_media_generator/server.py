@@ -1,18 +1,19 @@
 """Calls to a ComfyUI server, and what its answers mean. Only `queue_prompt` starts work."""
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from app.core.http_client.protocol import Answer, Http, OutgoingError, Request
-from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE
-from app.media_generator.errors import AnswerLostError, BusyError, NotReachedError, UnauthorizedError
+from app.media_generator.adapter_kit.file_places import data_chunks, find_places, is_data_uri, is_same_origin
+from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing, is_success
+from app.media_generator.adapter_kit.lenient_json import entries, error_text, members, parse, read, read_value
+from app.media_generator.errors import BusyError, NotReachedError, UnauthorizedError, UnreadableAnswerError
 from app.media_generator.model_card import Json
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
@@ -31,6 +32,21 @@ class _File(msgspec.Struct, frozen=True):
     type: str = "output"
 
 
+_FILE_NAME: Final = re.compile(r"[^\s/\\][^/\\\x00]*\.[A-Za-z0-9]{2,5}")
+"""What a file is called, where a node names nothing else."""
+_TEXTS: Final = frozenset({"text", "string", "strings", "prompt", "caption"})
+"""Outputs that are shown, not saved."""
+
+
+class _Queued(msgspec.Struct):
+    prompt_id: str = ""
+
+
+class _Stored(msgspec.Struct):
+    name: str
+    subfolder: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
     """A job's position in the queue."""
@@ -47,6 +63,7 @@ class Server:
         self._name = name
         self._http = http
         self._base = base_url
+        self.url = f"{base_url}/"
         self._timeout = timeout
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -58,20 +75,22 @@ class Server:
         """
         body = {"prompt": nodes, "prompt_id": attempt_id, "extra_data": {ATTEMPT: attempt_id}}
         answer = await self._send("POST", "/prompt", msgspec.json.encode(body), spending=True)
-        if answer.status != HTTPStatus.OK:
+        if not is_success(answer.status):
             message = _refusal_text(answer.body)
             # A workflow is checked before it is queued: post_prompt in server.py of ComfyUI.
             raise from_answer(self._name, answer.status, answer.headers, message, spending=True, unspent=REFUSALS)
-        try:
-            return str(msgspec.json.decode(answer.body)["prompt_id"])
-        except (*UNREADABLE, KeyError, TypeError) as error:
-            raise AnswerLostError(f"{self._name} accepted the workflow, but its answer cannot be read") from error
+        prompt_id = read(answer.body, _Queued, of=self._name).prompt_id
+        if not prompt_id:
+            raise UnreadableAnswerError(f"{self._name} accepted the workflow, but does not say under which id")
+        return prompt_id
 
     async def history(self, external_id: str) -> dict[str, Any] | None:
         """The history entry of a finished job; None: it is not finished, or unknown."""
         found = await self._get(f"/history/{quote(external_id, safe='')}")
         if found and external_id not in found:
             raise NotReachedError(f"{self._name} answered about another job")
+        if found and not members(found[external_id]):
+            raise UnreadableAnswerError(f"{self._name} has finished the job, but does not say what became of it")
         return found.get(external_id)
 
     async def recent_history(self) -> dict[str, Any]:
@@ -79,18 +98,25 @@ class Server:
         return await self._get(f"/history?max_items={RECENT_JOBS}")
 
     async def queue_entry(self, job_id: str) -> QueueEntry | None:
-        """The queue entry of a job, by its id or the attempt's; None: it is neither waiting nor running."""
+        """The queue entry of a job, by its id or the attempt's; None: it is neither waiting nor running.
+
+        Raises:
+            UnreadableAnswerError: An entry cannot be read, so that it may be the job.
+        """
         queue = await self._get("/queue")
-        if not {"queue_running", "queue_pending"} <= queue.keys():
-            raise NotReachedError(f"{self._name} did not answer with its queue")
-        for item in queue["queue_running"]:
+        running, pending = queue.get("queue_running"), queue.get("queue_pending")
+        if not isinstance(running, list) or not isinstance(pending, list):
+            raise UnreadableAnswerError(f"{self._name} did not answer with its queue")
+        running, pending = entries(running), entries(pending)
+        for item in running:
             if job_id in _ids(item):
                 return QueueEntry(str(item[1]), None)
-        running = len(queue["queue_running"])
         # The server keeps a heap, so the list is unordered.
-        for place, item in enumerate(sorted(queue["queue_pending"], key=lambda item: item[0])):
+        for place, item in enumerate(sorted(pending, key=_number)):
             if job_id in _ids(item):
-                return QueueEntry(str(item[1]), place + running)
+                return QueueEntry(str(item[1]), place + len(running))
+        if not all(map(_ids, (*running, *pending))):
+            raise UnreadableAnswerError(f"{self._name} has a job in its queue that cannot be read")
         return None
 
     async def dequeue(self, external_id: str) -> None:
@@ -107,32 +133,37 @@ class Server:
         boundary, body = _form(fields, name, media_type, content)
         kind = f"multipart/form-data; boundary={boundary}"
         answer = await self._send("POST", "/upload/image", body, content_type=kind)
-        stored = self._read(answer)
-        return "/".join(part for part in (stored.get("subfolder"), stored["name"]) if part)
+        self._check(answer)
+        stored = read(answer.body, _Stored, of=self._name)
+        return "/".join(part for part in (stored.subfolder, stored.name) if part)
 
     def view(self, location: str) -> AsyncIterator[bytes]:
         """The bytes of an output."""
-        request = self._request("GET", f"/view?{location}")
+        if is_data_uri(location):
+            return data_chunks(location)
+        if "://" not in location:
+            return download(self._http, self._request("GET", f"/view?{location}"), provider=self._name)
+        ours = is_same_origin(location, self._base)
+        request = Request(method="GET", url=location, headers=self._headers if ours else {}, guarded=not ours)
         return download(self._http, request, provider=self._name)
 
     async def _get(self, path: str) -> dict[str, Any]:
         return self._read(await self._send("GET", path))
 
     async def _post(self, path: str, body: Json) -> None:
-        answer = await self._send("POST", path, msgspec.json.encode(body))
-        if answer.status != HTTPStatus.OK:
-            self._raise_refusal(answer)
+        self._check(await self._send("POST", path, msgspec.json.encode(body)))
 
     def _read(self, answer: Answer) -> dict[str, Any]:
-        if answer.status != HTTPStatus.OK:
-            self._raise_refusal(answer)
-        try:
-            return msgspec.json.decode(answer.body, type=dict[str, Any])
-        except UNREADABLE as error:
-            raise NotReachedError(f"{self._name}: its answer cannot be read") from error
+        self._check(answer)
+        value = parse(answer.body, of=self._name)
+        if not isinstance(value, dict):
+            raise UnreadableAnswerError(f"{self._name} answered with something that is no object")
+        return members(value)
 
-    def _raise_refusal(self, answer: Answer) -> NoReturn:
+    def _check(self, answer: Answer) -> None:
         """Raise the error of a call that costs nothing: it says nothing about the job and may be repeated."""
+        if is_success(answer.status):
+            return
         error = from_answer(self._name, answer.status, answer.headers, "", spending=False)
         if isinstance(error, NotReachedError | BusyError | UnauthorizedError):
             raise error
@@ -173,47 +204,70 @@ class Server:
         )
 
 
-def output_files(entry: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
+def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> list[str]:
     """Queries for `/view` of the files that a job saved, of any kind: `images`, `gifs`, `audio`, ...
+
+    Some nodes give an address, or the file as a data URI, instead of a name.
 
     Args:
         entry: Of the history.
         nodes: Nodes whose files count; empty: all.
+        base: The server's URL.
     """
     found = [
         file
-        for node, kinds in entry.get("outputs", {}).items()
+        for node, kinds in members(entry.get("outputs")).items()
         if not nodes or node in nodes
-        for listed in kinds.values()
-        for file in _files(listed)
+        for kind, listed in members(kinds).items()
+        if kind not in _TEXTS
+        for file in _files(listed, base)
     ]
     # Previews count only where no file is saved.
-    chosen = [file for file in found if file.type == "output"] or found
-    return [urlencode(msgspec.structs.asdict(file), quote_via=quote) for file in chosen]
+    chosen = [file for file in found if isinstance(file, str) or file.type == "output"] or found
+    return [
+        file if isinstance(file, str) else urlencode(msgspec.structs.asdict(file), quote_via=quote) for file in chosen
+    ]
 
 
-def belongs_to(entry: Mapping[str, Any], attempt_id: str) -> bool:
+def belongs_to(entry: Any, attempt_id: str) -> bool:
     """Whether a history entry belongs to our attempt."""
-    return attempt_id in _ids(entry.get("prompt", []))
+    return attempt_id in _ids(members(entry).get("prompt"))
 
 
 def failure_message(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     """Kind and details of the message that ended a failed job; None: it succeeded."""
-    status: Mapping[str, Any] = entry.get("status") or {}
+    status = members(entry.get("status"))
     if status.get("status_str") != "error":
         return None
-    for kind, details in reversed(status.get("messages", [])):
-        if kind in {"execution_error", "execution_interrupted"}:
-            return kind, details
+    for message in reversed(entries(status.get("messages"))):
+        match message:
+            case ["execution_error" | "execution_interrupted" as kind, *details]:
+                return kind, members(details[0]) if details else {}
+            case _:
+                continue
     return "execution_error", {}
 
 
-def _files(listed: Any) -> list[_File]:
+def _files(listed: Any, base: str) -> list[_File | str]:
     """The files in a node's output, which may hold other things too, such as text."""
-    try:
-        return msgspec.convert(listed, list[_File])
-    except msgspec.ValidationError:
-        return []
+    found = list[_File | str]()
+    for one in entries(listed) if isinstance(listed, list) else [listed]:
+        if isinstance(one, str) and _FILE_NAME.fullmatch(one):
+            found.append(_File(one))
+        elif isinstance(members(one).get("filename"), str) and one["filename"]:
+            found.append(read_value(one, _File))
+        else:
+            found += find_places(one, base)
+    return found
+
+
+def _number(item: Any) -> float:
+    """The place of a job in the queue."""
+    match item:
+        case [int() | float() as number, *_]:
+            return number
+        case _:
+            return 0
 
 
 def _ids(item: Any) -> tuple[str, ...]:
@@ -230,20 +284,20 @@ def _ids(item: Any) -> tuple[str, ...]:
 def _refusal_text(body: bytes) -> str:
     """The message of a refusal: the overall error, and the errors of each node."""
     try:
-        refusal: Any = msgspec.json.decode(body)
-        parts = [_message(refusal["error"])]
-        for node, found in dict(refusal.get("node_errors") or {}).items():
-            faults = "; ".join(_message(fault) for fault in found["errors"])
-            parts.append(f"node {node} ({found.get('class_type', '?')}): {faults}")
-    except (*UNREADABLE, KeyError, TypeError, ValueError, AttributeError):
+        refusal = members(parse(body))
+    except UnreadableAnswerError:
         return body[:500].decode(errors="replace")
-    return " | ".join(parts)
+    parts = [_message(refusal.get("error"))]
+    for node, found in members(refusal.get("node_errors")).items():
+        faults = "; ".join(map(_message, entries(members(found).get("errors"))))
+        parts.append(f"node {node} ({members(found).get('class_type', '?')}): {faults}")
+    return " | ".join(filter(None, parts)) or body[:500].decode(errors="replace")
 
 
 def _message(error: Any) -> str:
-    if isinstance(error, str):
-        return error
-    return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
+    fields = members(error)
+    parts = [error_text(fields.get(key)) for key in ("message", "details")] if fields else [error_text(error)]
+    return ": ".join(filter(None, parts))
 
 
 def _form(fields: Mapping[str, str], name: str, media_type: str, content: bytes) -> tuple[str, bytes]:

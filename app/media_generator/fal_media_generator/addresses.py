@@ -31,5 +31,10 @@ def webhook(submission: Submission) -> str:
 def request_of(answer: Answer) -> str | None:
     """The request that a status is about, by its id or the URL of its result; None: it does not say."""
     request_id, url = (read(answer) for read in _NAMED)
-    found = _IN_URL.search(url or "")
-    return request_id or (unquote(found[1]) if found is not None else None)
+    return request_id or request_in(url or "")
+
+
+def request_in(url: str) -> str | None:
+    """The request whose status or result is at a URL; None: none is."""
+    found = _IN_URL.search(url)
+    return None if found is None else unquote(found[1])

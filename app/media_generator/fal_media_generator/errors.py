@@ -6,13 +6,14 @@ from typing import Any, Final
 import msgspec
 
 from app.media_generator.adapter_kit.http import REFUSALS, from_answer
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE, entries, members
+from app.media_generator.adapter_kit.lenient_json import entries, error_text, members, read
 from app.media_generator.errors import (
     ContentRefusedError,
     ContentStoppedError,
     CreditError,
     GenerationFailedError,
     ProviderError,
+    UnreadableAnswerError,
 )
 
 _CONTENT: Final = frozenset({"content_policy_violation"})
@@ -33,15 +34,15 @@ class ErrorBody(msgspec.Struct):
     def kinds(self) -> set[str]:
         """Types of the errors."""
         given = [one.get("type") for one in self._details()]
-        return {str(kind) for kind in (*given, self.error_type) if kind}
+        return {kind for kind in (*given, self.error_type) if isinstance(kind, str) and kind}
 
     @property
     def text(self) -> str:
         """The errors as readable text."""
-        details = "; ".join(self._sentence(one) for one in self._details())
-        plain = self.detail if isinstance(self.detail, str) else self.error or self.message or ""
+        details = "; ".join(filter(None, (self._sentence(one) for one in self._details())))
         # A gateway in front of fal may answer `{"error": {"message": ...}}`.
-        return (details or str(members(plain).get("message", plain)))[:_MAX_MESSAGE_CHARS]
+        plain = error_text(self.detail) or error_text(self.error) or error_text(self.message)
+        return (details or plain)[:_MAX_MESSAGE_CHARS]
 
     def _details(self) -> list[Mapping[str, Any]]:
         return [found for one in entries(self.detail) if (found := members(one))]
@@ -49,14 +50,15 @@ class ErrorBody(msgspec.Struct):
     @staticmethod
     def _sentence(one: Mapping[str, Any]) -> str:
         where = ".".join(str(part) for part in entries(one.get("loc")) if part != "body")
-        return f"{where}: {one.get('msg', '')}" if where else str(one.get("msg", ""))
+        text = error_text(one)
+        return f"{where}: {text}" if where else text
 
 
 def parse_error(body: bytes) -> ErrorBody:
     """The body of a refusal, as far as it can be parsed."""
     try:
-        return msgspec.json.decode(body, type=ErrorBody)
-    except UNREADABLE:
+        return read(body, ErrorBody)
+    except UnreadableAnswerError:
         return ErrorBody(detail=body[:200].decode(errors="replace").strip())
 
 

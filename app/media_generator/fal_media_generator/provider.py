@@ -12,25 +12,26 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from pydantic import Field, SecretStr
 
 from app.core.http_client.protocol import Answer, OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings, ProviderSetup
-from app.media_generator.adapter_kit.http import ask, download, from_outgoing
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.file_places import data_chunks, is_data_uri, is_same_origin
+from app.media_generator.adapter_kit.http import ask, download, from_outgoing, is_success
+from app.media_generator.adapter_kit.lenient_json import parse, read
 from app.media_generator.adapter_kit.purchase_calls import ask_about
 from app.media_generator.callbacks import Callback, CallbackRefusedError
 from app.media_generator.errors import (
-    AnswerLostError,
     NotReachedError,
     OutputError,
     OutputGoneError,
+    UnreadableAnswerError,
 )
 from app.media_generator.fal_media_generator import errors, results, signature
-from app.media_generator.fal_media_generator.addresses import app_of, request_of, webhook
+from app.media_generator.fal_media_generator.addresses import app_of, request_in, request_of, webhook
 from app.media_generator.fal_media_generator.storage import Storage
 from app.media_generator.media_generator_model import (
     CancelAnswer,
@@ -49,11 +50,12 @@ from app.media_generator.media_generator_model import (
 from app.media_generator.model_card import ModelCard
 
 QUEUE: Final = "https://queue.fal.run"
-MAX_RESULT_BYTES: Final = 4 * 1024 * 1024
-"""Largest result: it names files and does not contain them."""
+MAX_RESULT_BYTES: Final = 128 * 1024 * 1024
+"""Largest result: it names files, or contains them in `sync_mode`."""
 MAX_POLL_WAIT: Final = 10.0
 """Seconds between polls of a request far back in the queue."""
 _CANCELED: Final = frozenset({"CANCELED", "CANCELLED"})
+_UNFINISHED: Final = frozenset({"IN_QUEUE", "IN_PROGRESS"})
 _CANCELED_TYPES: Final = frozenset({"client_cancelled", "request_cancelled"})
 
 
@@ -73,7 +75,14 @@ class FalSettings(ProviderSettings):
 
 
 class _Queued(msgspec.Struct):
-    request_id: str = msgspec.field(default="")
+    request_id: str = ""
+    status_url: str = ""
+    response_url: str = ""
+
+    @property
+    def name(self) -> str | None:
+        """The request's id; None: it says none."""
+        return self.request_id or request_in(self.status_url) or request_in(self.response_url)
 
 
 class _Line(msgspec.Struct):
@@ -136,39 +145,37 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             answer = await self._http.send(request)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
-        if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED}:
+        if not is_success(answer.status):
             raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=True)
-        try:
-            queued = msgspec.json.decode(answer.body, type=_Queued)
-        except UNREADABLE as error:
-            raise AnswerLostError(
-                f"{self.name} answered {answer.status} with a body that cannot be read: {error}"
-            ) from error
-        if not queued.request_id:
-            raise AnswerLostError(f"{self.name} answered {answer.status} without a request id")
-        return Reference(queued.request_id, {"model": submission.model})
+        request_id = read(answer.body, _Queued, of=self.name).name
+        if not request_id:
+            raise UnreadableAnswerError(f"{self.name} answered {answer.status} without a request id")
+        return Reference(request_id, {"model": submission.model})
 
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class."""
         # Only statuses name their request; all other answers need connections of their own.
         answer = await self._ask("GET", reference, "/status?logs=1", keep_alive=True)
-        if answer.status not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+        if not is_success(answer.status):
             raise errors.refusal(self.name, answer.status, answer.headers, answer.body, spending=False)
-        try:
-            now = msgspec.json.decode(answer.body, type=_Status)
-        except UNREADABLE as error:
-            raise NotReachedError(f"{self.name} returned a status that cannot be read: {error}") from error
+        now = read(answer.body, _Status, of=self.name)
         lines = [line.message for line in now.logs or ()]
         log = "\n".join(lines) or None
         if now.status in _CANCELED or now.kinds & _CANCELED_TYPES:
             return Canceled()
-        if now.status == "COMPLETED":
+        if now.status == "COMPLETED" or (now.status not in _UNFINISHED and now.text):
             return await self._result(reference, now, log)
+        if now.status not in _UNFINISHED:
+            raise UnreadableAnswerError(f"{self.name} answered with the status {now.status[:100]!r}, which is unknown")
         return Running(results.progress(lines), _wait(now), log)
 
     async def open(self, output: Output) -> AsyncGenerator[bytes]:
         """See the base class."""
-        ours = urlsplit(output.location)[:2] == urlsplit(self._base_url)[:2]
+        if is_data_uri(output.location):
+            async for chunk in data_chunks(output.location):
+                yield chunk
+            return
+        ours = is_same_origin(output.location, self._base_url)
         headers = self._headers if ours else {}
         request = Request(method="GET", url=output.location, headers=headers, guarded=not ours)
         async for chunk in download(self._http, request, provider=self.name):
@@ -178,12 +185,12 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         """See the base class; a request that is already running usually runs to its end."""
         answer = await self._ask("PUT", reference, "/cancel")
         try:
-            status = msgspec.json.decode(answer.body, type=_Status).status
-        except UNREADABLE:
+            status = read(answer.body, _Status, of=self.name).status
+        except UnreadableAnswerError:
             status = ""
         if status in _CANCELED:
             return CancelAnswer.CANCELED
-        if answer.status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+        if is_success(answer.status):
             return CancelAnswer.REQUESTED
         if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
             return CancelAnswer.TOO_LATE
@@ -197,24 +204,21 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         """See the base class."""
         request = Request(method="GET", url=self._settings.jwks_url, guarded=False, timeout=self._settings.timeout)
         answer = await ask(self._http, request, provider=self.name)
-        if answer.status != HTTPStatus.OK:
+        if not is_success(answer.status):
             raise NotReachedError(f"{self.name} answered {answer.status} to the request for its keys")
-        try:
-            return signature.read_keys(answer.body)
-        except ValueError as error:
-            raise NotReachedError(f"the keys of {self.name} cannot be read: {error}") from error
+        return signature.read_keys(answer.body)
 
     def read_callback(self, callback: Callback, keys: Sequence[str]) -> Reference | None:
         """See the base class; the model is in the callback URL, because fal does not send it."""
         signature.check(callback, keys)
         try:
-            queued = msgspec.json.decode(callback.body, type=_Queued)
-        except UNREADABLE as error:
+            request_id = read(callback.body, _Queued, of=self.name).name
+        except UnreadableAnswerError as error:
             raise CallbackRefusedError(f"its body cannot be read: {error}") from error
         model = callback.query.get("model", "")
-        if not queued.request_id or model not in self._cards:
+        if not request_id or model not in self._cards:
             return None
-        return Reference(queued.request_id, {"model": model})
+        return Reference(request_id, {"model": model})
 
     async def _ask(self, method: str, reference: Reference, what: str, *, keep_alive: bool = False) -> Answer:
         """Call an endpoint of a purchase.
@@ -222,10 +226,9 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
         Raises:
             NotReachedError: There is no answer, or it is about another purchase.
         """
-        app = quote(app_of(reference.data["model"]))
         request = Request(
             method=method,
-            url=f"{self._base_url}/{app}/requests/{quote(reference.external_id, safe='')}{what}",
+            url=self._url_of(reference) + what,
             headers=self._headers,
             timeout=self._settings.timeout,
             most_bytes=MAX_RESULT_BYTES,
@@ -236,22 +239,22 @@ class FalMediaGeneratorModel(MediaGeneratorModel):
             return await ask(self._http, request, provider=self.name)
         return await ask_about(reference.external_id, self._http, request, provider=self.name, subject=request_of)
 
+    def _url_of(self, reference: Reference) -> str:
+        app = quote(app_of(reference.data["model"]))
+        return f"{self._base_url}/{app}/requests/{quote(reference.external_id, safe='')}"
+
     async def _result(self, reference: Reference, now: _Status, log: str | None) -> Outcome:
         answer = await self._ask("GET", reference, "")
         if answer.status == HTTPStatus.ACCEPTED:
             return Running(log=log)
-        if answer.status != HTTPStatus.OK:
+        if not is_success(answer.status):
             return self._no_result(answer, now)
         if answer.truncated:
             return Failed(OutputError(f"the result of {self.name} is longer than {MAX_RESULT_BYTES} bytes"))
-        try:
-            result: Any = msgspec.json.decode(answer.body)
-        except UNREADABLE as error:
-            # A proxy may have answered instead.
-            raise NotReachedError(f"the result of {self.name} cannot be read: {error}") from error
-        if not isinstance(result, dict):
-            raise NotReachedError(f"{self.name} answered with something that is no result")
-        found = tuple(Output(url) for url in results.files(result))
+        result = parse(answer.body, of=self.name)
+        found = tuple(Output(place) for place in results.files(result, self._url_of(reference)))
+        if not found and not isinstance(result, dict):
+            raise UnreadableAnswerError(f"{self.name} answered with something that is no result")
         return Succeeded(found, units=self._units(reference, answer.headers), log=log)
 
     def _no_result(self, answer: Answer, now: _Status) -> Outcome:

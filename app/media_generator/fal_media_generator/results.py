@@ -1,22 +1,22 @@
 """Parses results of fal's models: each has its own shape, all name files by URL."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from app.media_generator.adapter_kit.lenient_json import entries, members
+from app.media_generator.adapter_kit.file_places import find_places
 
-_URL: Final = re.compile(r"https?://[^\s\"<>]+", re.ASCII)
 _PERCENT: Final = re.compile(r"(\d{1,3})%\|")
 
 
-def files(result: Any) -> list[str]:
-    """The URLs in a result, in order and without duplicates.
+def files(result: Any, url: str) -> list[str]:
+    """The places of the files in a result, in order and without duplicates.
 
-    Files are objects with a `url`. If there are none, every string counts that is exactly a URL.
+    Args:
+        result: Of any shape.
+        url: Of the result.
     """
-    found = list(_objects(result)) or list(_strings(result))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(find_places(result, url)))
 
 
 def progress(lines: Sequence[str]) -> float | None:
@@ -26,23 +26,3 @@ def progress(lines: Sequence[str]) -> float | None:
         if bars:
             return min(int(bars[-1]), 100) / 100
     return None
-
-
-def _objects(value: Any) -> Iterator[str]:
-    url = members(value).get("url")
-    if isinstance(url, str) and _URL.fullmatch(url):
-        yield url
-        return
-    for one in _parts(value):
-        yield from _objects(one)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and _URL.fullmatch(value):
-        yield value
-    for one in _parts(value):
-        yield from _strings(one)
-
-
-def _parts(value: Any) -> list[Any]:
-    return [*members(value).values(), *entries(value)]

@@ -9,7 +9,9 @@ import msgspec
 from nacl.bindings import crypto_sign_BYTES, crypto_sign_open, crypto_sign_PUBLICKEYBYTES
 from nacl.exceptions import BadSignatureError
 
+from app.media_generator.adapter_kit.lenient_json import read
 from app.media_generator.callbacks import TOLERANCE, Callback, CallbackRefusedError
+from app.media_generator.errors import UnreadableAnswerError
 
 # Measured memory in the API process: 2.0 MiB for these bindings, 8.4 MiB for `cryptography`.
 
@@ -28,12 +30,12 @@ def read_keys(body: bytes) -> list[str]:
     """The Ed25519 public keys in a JSON Web Key Set, in base64url; other keys are ignored.
 
     Raises:
-        ValueError: It is not a key set, or has no usable key.
+        UnreadableAnswerError: It is not a key set, or has no usable key.
     """
-    found = [key.x for key in msgspec.json.decode(body, type=_KeySet).keys if (key.kty, key.crv) == ("OKP", "Ed25519")]
+    found = [key.x for key in read(body, _KeySet).keys if (key.kty, key.crv) == ("OKP", "Ed25519")]
     usable = [key for key in found if _decoded(key) is not None]
     if not usable:
-        raise ValueError("the key set has no Ed25519 key")
+        raise UnreadableAnswerError("the key set has no Ed25519 key")
     return usable
 
 

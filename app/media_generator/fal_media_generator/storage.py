@@ -3,14 +3,13 @@
 An upload is initiated first; the answer holds two URLs: one to upload to, one to use in a request.
 """
 
-from http import HTTPStatus
 from typing import Final
 
 import msgspec
 
 from app.core.http_client.protocol import Http, Request
-from app.media_generator.adapter_kit.http import ask
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.http import ask, is_success
+from app.media_generator.adapter_kit.lenient_json import read
 from app.media_generator.errors import NotReachedError
 from app.media_generator.fal_media_generator import errors
 from app.media_generator.media_generator_model import InputFile
@@ -59,7 +58,7 @@ class Storage:
             timeout=LONGEST_UPLOAD,
         )
         answer = await ask(self._http, put, provider=self._name)
-        if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
+        if not is_success(answer.status):
             raise NotReachedError(f"{self._name} did not accept {file.name}: its storage answered {answer.status}")
         return urls.file_url
 
@@ -72,12 +71,9 @@ class Storage:
             guarded=False,
         )
         answer = await ask(self._http, initiation, provider=self._name)
-        if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+        if not is_success(answer.status):
             raise errors.refusal(self._name, answer.status, answer.headers, answer.body, spending=False)
-        try:
-            urls = msgspec.json.decode(answer.body, type=_UploadUrls)
-        except UNREADABLE as error:
-            raise NotReachedError(f"the answer of the storage of {self._name} cannot be read: {error}") from error
+        urls = read(answer.body, _UploadUrls, of=f"the storage of {self._name}")
         if not (urls.upload_url.startswith(_HTTP) and urls.file_url.startswith(_HTTP)):
             raise NotReachedError(f"the storage of {self._name} returned no URLs for {file.name}")
         return urls

@@ -1,42 +1,56 @@
 """Parses an answer of hundreds of megabytes with a few hundred kilobytes of memory.
 
-Pictures are base64 strings inside JSON. A first pass skips them and records the position of each; a second pass decodes
-one picture as a stream.
+Pictures are base64 strings inside JSON, under one key or another. A first pass cuts out every long string and records
+its position; a second pass decodes one of them as a stream. Short strings stay in the JSON.
 """
 
 import base64
 import binascii
+import codecs
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from secrets import token_hex
 from typing import Any, Final
 
-import msgspec
+from app.media_generator.adapter_kit.file_places import BASE64_FILE, find_with, is_base64, place_in
+from app.media_generator.adapter_kit.lenient_json import encoding_of, error_text, members, parse
+from app.media_generator.errors import OutputError, UnreadableAnswerError
 
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
-
-MAX_TEXT_BYTES: Final = 1024 * 1024
-"""Largest size of an answer without its pictures."""
-_PICTURE: Final = re.compile(rb'"b64_json"\s*:\s*"$')
+MAX_TEXT_BYTES: Final = 16 * 1024 * 1024
+"""Largest size of an answer without its long strings."""
+LONG_BYTES: Final = 16 * 1024
+"""A longer string is cut out: no URL is as long."""
+HEAD_BYTES: Final = 1024
+"""Bytes of a long string that show what it is; the parameters of a data URI are shorter."""
+_NO_PICTURES: Final = frozenset({"error", "errors", "usage", "input", "prompt", "request", "metadata"})
+"""Members of an answer in which there is no result."""
 _ENDS: Final = re.compile(rb'["\\]')
 _ESCAPE: Final = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _LONGEST_ESCAPE: Final = len(rb"\u002f")
-_PREFIX_BYTES: Final = 128
-"""Bytes at the start that show whether it is a data URI."""
-_BLANK: Final = b"\r\n\t "
-
-
-class UnreadableAnswerError(ValueError):
-    """It is not a valid answer of the API."""
+_DATA: Final = re.compile(rb"\s*data:([^,]*),", re.IGNORECASE)
+_STRAY_PERCENT: Final = re.compile(rb"%[0-9a-fA-F]?$")
+_PERCENT: Final = re.compile(rb"%([0-9a-fA-F]{2})")
+_BLANK: Final = b"\r\n\t \x00"
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Position of a picture's base64 in an answer, in bytes."""
+    """Position of a long string in an answer, in bytes of its text as UTF-8."""
 
     start: int
     end: int
+    head: bytes = b""
+    """Its first bytes, without escapes."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it begins as a file does."""
+        head = self.head.decode(errors="replace").lstrip()
+        return _DATA.match(self.head) is not None or BASE64_FILE.match(head) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,63 +58,78 @@ class Answer:
     """An answer without its pictures."""
 
     pictures: tuple[Span | str, ...]
-    """Each in the answer itself, or at a URL."""
+    """Each in the answer itself, at a URL, or as a data URI."""
     usage: Mapping[str, Any]
     error: Any
     """The error that some servers return in place of pictures, with a successful status."""
 
 
-class _Item(msgspec.Struct):
-    b64_json: str | None = None
-    url: str | None = None
-
-
-class _Body(msgspec.Struct):
-    data: list[_Item] | None = None
-    usage: Any = None
-    error: Any = None
-
-
-async def read(chunks: AsyncIterator[bytes]) -> Answer:
+async def read(chunks: AsyncIterator[bytes], base: str) -> Answer:
     """Parse an answer.
 
+    Args:
+        chunks: The answer.
+        base: The URL that it came from; relative addresses belong to it.
+
     Raises:
-        UnreadableAnswerError: It is not an answer of this API.
+        UnreadableAnswerError: It is not JSON.
     """
     outline = _Outline()
-    async for chunk in chunks:
+    async for chunk in _as_utf8(chunks):
         outline.feed(chunk)
-    try:
-        body = msgspec.json.decode(outline.text, type=_Body)
-    except UNREADABLE as error:
-        raise UnreadableAnswerError(str(error)) from error
-    found = (_where(item) for item in body.data or ())
-    return Answer(tuple(place for place in found if place is not None), members(body.usage), body.error)
+    body = parse(outline.text)
+    fields = members(body)
+    reader: Callable[[str, str], Span | str | None] = partial(outline.place_in, base=base)
+    # Some servers repeat `data` under another name.
+    pictures: list[Span | str] = find_with(fields.get("data"), reader)
+    if not pictures:
+        rest = {name: value for name, value in fields.items() if name not in _NO_PICTURES} if fields else body
+        pictures = find_with(rest, reader)
+    error = fields.get("error") or fields.get("errors") or fields.get("detail") or fields.get("message")
+    return Answer(tuple(pictures), members(fields.get("usage")), error if error_text(error) else None)
 
 
-def _where(item: _Item) -> Span | str | None:
-    if item.b64_json:
-        start, _, end = item.b64_json.partition("-")
-        if start != end:
-            return Span(int(start), int(end))
-    return item.url or None
+async def _as_utf8(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """The text as UTF-8; almost every answer is."""
+    decoder: codecs.IncrementalDecoder | None = None
+    is_first = True
+    async for chunk in chunks:
+        if is_first and chunk and (name := encoding_of(chunk)) != "utf-8":
+            decoder = codecs.getincrementaldecoder(name)(errors="replace")
+        is_first = is_first and not chunk
+        yield chunk if decoder is None else decoder.decode(chunk).encode(errors="replace")
 
 
 class _Outline:
-    """Incremental copy of the JSON in which each picture is replaced by its start and end position."""
+    """Incremental copy of the JSON in which each long string is replaced by a name of its own."""
 
     def __init__(self) -> None:
         self.text = bytearray()
+        self._spans = list[Span]()
+        self._name = token_hex(16)
+        """The beginning of every such name; no answer can contain it."""
         self._passed = 0
         self._in_string = False
         self._escaped = False
-        self._picture: int | None = None
+        self._start = 0
+        """Of the string, in the answer."""
+        self._kept = 0
+        """Of the string, in the text."""
+        self._head: bytes | None = None
+        """Of a string that is cut out; None: it is short so far."""
+
+    def place_in(self, text: str, name: str, *, base: str) -> Span | str | None:
+        """The picture that a string of the text is, which is in a member of this name; None: it is none."""
+        if not text.startswith(self._name):
+            return place_in(text, name, base=base)
+        span = self._spans[int(text.removeprefix(self._name))]
+        return span if name or span.is_file else None
 
     def feed(self, chunk: bytes) -> None:
         """Process the next chunk.
 
         Raises:
-            UnreadableAnswerError: There is too much text besides the pictures.
+            UnreadableAnswerError: There is too much text besides long strings.
         """
         at = 0
         while at < len(chunk):
@@ -115,9 +144,7 @@ class _Outline:
         end = len(chunk) if quote < 0 else quote + 1
         self.text += chunk[at:end]
         if quote >= 0:
-            self._in_string = True
-            if _PICTURE.search(self.text, max(0, len(self.text) - 64)):
-                self._picture = self._passed + end
+            self._in_string, self._start, self._kept = True, self._passed + end, len(self.text)
         return end
 
     def _string(self, chunk: bytes, at: int) -> int:
@@ -130,11 +157,15 @@ class _Outline:
             end = found.end()
             self._escaped = found[0] == b"\\"
             self._in_string = self._escaped
-        if self._picture is None:
+        if self._head is None:
             self.text += chunk[at:end]
-        elif not self._in_string:
-            self.text += b'%d-%d"' % (self._picture, self._passed + end - 1)
-            self._picture = None
+            if len(self.text) - self._kept > LONG_BYTES:
+                self._head = bytes(self.text[self._kept : self._kept + HEAD_BYTES])
+                del self.text[self._kept :]
+        if not self._in_string and self._head is not None:
+            self.text += b'%b%d"' % (self._name.encode(), len(self._spans))
+            self._spans.append(Span(self._start, self._passed + end - 1, _ESCAPE.sub(_character, self._head)))
+            self._head = None
         return end
 
 
@@ -146,45 +177,56 @@ async def decode(chunks: AsyncGenerator[bytes], span: Span) -> AsyncGenerator[by
         span: Position of the picture.
 
     Raises:
-        UnreadableAnswerError: It is not base64.
+        OutputError: It is not base64.
     """
     decoder, passed = _Decoder(), 0
-    async with aclosing(chunks):
-        async for chunk in chunks:
+    async with aclosing(chunks), aclosing(_as_utf8(chunks)) as text:
+        async for chunk in text:
             piece = chunk[max(0, span.start - passed) : max(0, span.end - passed)]
             passed += len(chunk)
             if decoded := decoder.feed(piece, last=passed >= span.end):
                 yield decoded
             if passed >= span.end:
                 return
-    raise UnreadableAnswerError("it ends in the middle of a picture")
+    raise OutputError("the answer ends in the middle of a picture")
 
 
 class _Decoder:
-    """Decodes base64 from a JSON string; some servers escape its slashes, some prefix it as a data URI."""
+    """Decodes a JSON string: base64 in any notation, or a data URI."""
 
     def __init__(self) -> None:
         self._text = b""
         self._started = False
+        self._is_base64 = True
         self._digits = b""
 
     def feed(self, piece: bytes, *, last: bool) -> bytes:
         self._text += piece
-        if not self._started and len(self._text) < _PREFIX_BYTES and not last:
+        if not self._started and len(self._text) < HEAD_BYTES and not last:
             return b""
         text = self._unescaped(last=last)
         if not self._started:
             self._started = True
-            if text.startswith(b"data:"):
-                text = text.partition(b",")[2]
-        digits = self._digits + text.translate(None, _BLANK)
+            if (head := _DATA.match(text)) is not None:
+                text = text[head.end() :]
+                self._is_base64 = is_base64(head[1].decode(errors="replace")) or _starts_as_base64(text)
+        return self._decoded(text, last=last) if self._is_base64 else self._percent_decoded(text, last=last)
+
+    def _decoded(self, text: bytes, *, last: bool) -> bytes:
+        digits = self._digits + text.translate(_URL_SAFE, _BLANK)
         whole = len(digits) if last else len(digits) // 4 * 4
         self._digits = digits[whole:]
         missing = b"=" * (-whole % 4)
         try:
             return base64.b64decode(digits[:whole] + missing, validate=True)
         except binascii.Error as error:
-            raise UnreadableAnswerError(f"a picture is not base64: {error}") from error
+            raise OutputError(f"a picture is not base64: {error}") from error
+
+    def _percent_decoded(self, text: bytes, *, last: bool) -> bytes:
+        text = self._digits + text
+        cut = None if last else _STRAY_PERCENT.search(text)
+        text, self._digits = (text, b"") if cut is None else (text[: cut.start()], text[cut.start() :])
+        return _PERCENT.sub(lambda found: bytes.fromhex(found[1].decode()), text)
 
     def _unescaped(self, *, last: bool) -> bytes:
         """The buffered text without escapes; one that may be incomplete stays in the buffer."""
@@ -198,8 +240,12 @@ class _Decoder:
         return _ESCAPE.sub(_character, text)
 
 
+def _starts_as_base64(text: bytes) -> bool:
+    return BASE64_FILE.match(text[:HEAD_BYTES].decode(errors="replace").lstrip()) is not None
+
+
 def _character(escape: re.Match[bytes]) -> bytes:
     name = escape[1]
-    if name.startswith(b"u"):
-        return chr(int(name[1:], 16)).encode()
-    return b"" if name in {b"n", b"r", b"t"} else name
+    if name.startswith(b"u") and len(name) > 1:
+        return chr(int(name[1:], 16)).encode(errors="replace")
+    return {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}.get(name, name)

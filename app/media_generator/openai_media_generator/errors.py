@@ -4,25 +4,15 @@ from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-import msgspec
-
 from app.core.http_client.protocol import OutgoingError
 from app.media_generator.adapter_kit.http import REFUSALS, from_answer
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE, members
-from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError
+from app.media_generator.adapter_kit.lenient_json import entries, error_text, members, parse
+from app.media_generator.errors import ContentRefusedError, CreditError, ProviderError, UnreadableAnswerError
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 """Bytes that are read of an error message."""
 CONTENT: Final = frozenset({"moderation_blocked", "content_policy_violation", "content_filter"})
 _CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-
-
-class _ErrorBody(msgspec.Struct):
-    """`error` is an object, or with some servers a string; FastAPI uses `detail`."""
-
-    error: Any = None
-    detail: Any = None
-    message: Any = None
 
 
 async def refusal(
@@ -59,16 +49,14 @@ async def refusal(
 def parse_refusal(body: bytes) -> tuple[set[str], str]:
     """The codes and message of a refusal, as far as they can be parsed."""
     try:
-        parsed = msgspec.json.decode(body, type=_ErrorBody)
-    except UNREADABLE:
+        fields = members(parse(body))
+    except UnreadableAnswerError:
         return set(), body[:200].decode(errors="replace").strip()
-    return codes_and_message(parsed.error or parsed.detail or parsed.message)
+    # FastAPI uses `detail`.
+    return codes_and_message(fields.get("error") or fields.get("detail") or fields.get("message"))
 
 
 def codes_and_message(error: Any) -> tuple[set[str], str]:
-    """The codes and message of a decoded `error`."""
-    fields = members(error)
-    if fields:
-        codes = {fields[name] for name in ("code", "type") if isinstance(fields.get(name), str)}
-        return codes, str(fields.get("message") or fields.get("code") or "")
-    return set(), str(error or "")[:1000]
+    """The codes and message of a decoded `error`: an object, with some servers a string or a list."""
+    given = [fields.get(name) for fields in map(members, (error, *entries(error))) for name in ("code", "type")]
+    return {code for code in given if isinstance(code, str)}, error_text(error)

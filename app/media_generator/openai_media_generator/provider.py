@@ -14,9 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
@@ -24,12 +22,14 @@ from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings, ProviderSetup
 from app.media_generator.adapter_kit.answer_store import AnswerStore
-from app.media_generator.adapter_kit.http import download, from_outgoing
+from app.media_generator.adapter_kit.file_places import data_chunks, is_data_uri, is_same_origin
+from app.media_generator.adapter_kit.http import download, from_outgoing, is_success
 from app.media_generator.adapter_kit.lenient_json import members
 from app.media_generator.errors import (
     ContentStoppedError,
     GenerationFailedError,
     OutputError,
+    UnreadableAnswerError,
 )
 from app.media_generator.media_generator_model import (
     Capabilities,
@@ -110,7 +110,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         request = self._request(submission)
         try:
             async with self._http.stream(request) as answer:
-                if answer.status != HTTPStatus.OK:
+                if not is_success(answer.status):
                     raise await refusal(self.name, answer.status, answer.headers, answer.chunks)
                 kept = await self._answers.keep(submission.attempt_id, answer.chunks)
         except OutgoingError as error:
@@ -128,8 +128,9 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         """See the base class; no call is made: the answer is in the vault."""
         name: str = reference.data["answer"]
         try:
-            answer = await answers.read(self._answers.read(name))
-        except answers.UnreadableAnswerError as error:
+            answer = await answers.read(self._answers.read(name), f"{self._base_url}/images/generations")
+        except UnreadableAnswerError as error:
+            # It is stored, so that it will be the same on every poll.
             return Failed(OutputError(f"the answer of {self.name} cannot be read: {error}"))
         except OutputError as error:
             return Failed(error)
@@ -150,7 +151,10 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
 
     async def open(self, output: Output) -> AsyncGenerator[bytes]:
         """See the base class."""
-        chunks = self._fetched(output.location) if "://" in output.location else self._decoded(output.location)
+        if is_data_uri(output.location):
+            chunks = data_chunks(output.location)
+        else:
+            chunks = self._fetched(output.location) if "://" in output.location else self._decoded(output.location)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -183,16 +187,13 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
     async def _decoded(self, location: str) -> AsyncGenerator[bytes]:
         name, _, span = location.rpartition("#")
         start, _, end = span.partition("-")
-        try:
-            async with aclosing(answers.decode(self._answers.read(name), answers.Span(int(start), int(end)))) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        except answers.UnreadableAnswerError as error:
-            raise OutputError(f"a picture of {self.name} cannot be read: {error}") from error
+        async with aclosing(answers.decode(self._answers.read(name), answers.Span(int(start), int(end)))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _fetched(self, url: str) -> AsyncGenerator[bytes]:
         """Download a picture; the server's own URLs may be private and may require the key."""
-        ours = urlsplit(url)[:2] == urlsplit(self._base_url)[:2]
+        ours = is_same_origin(url, self._base_url)
         request = Request(method="GET", url=url, headers=self._headers if ours else {}, guarded=not ours)
         return download(self._http, request, provider=self.name)
 

@@ -3,23 +3,21 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
-
-import msgspec
+from typing import Any, Final
+from urllib.parse import quote
 
 from app.core.http_client.protocol import Answer, Http, OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings
-from app.media_generator.adapter_kit.http import REFUSALS, from_answer, from_outgoing
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.file_places import is_same_origin
+from app.media_generator.adapter_kit.http import REFUSALS, from_answer, from_outgoing, is_success
+from app.media_generator.adapter_kit.lenient_json import error_text, parse
 from app.media_generator.adapter_kit.purchase_calls import ask_about
-from app.media_generator.errors import BusyError, NotReachedError, ProviderError
+from app.media_generator.errors import BusyError, ProviderError, UnreadableAnswerError
 from app.media_generator.replicate_media_generator.wire import wait_in_text
 
-Kind = TypeVar("Kind")
-
-MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
-"""Largest answer."""
+MAX_ANSWER_BYTES: Final = 128 * 1024 * 1024
+"""Largest answer, which may contain its files."""
+MAX_MESSAGE_CHARS: Final = 1_000
 
 
 class ReplicateSettings(ProviderSettings):
@@ -49,7 +47,11 @@ class Api:
 
     def is_same_origin(self, url: str) -> bool:
         """Whether a URL belongs to this API, so that the token may be sent."""
-        return urlsplit(url)[:2] == urlsplit(self.base)[:2]
+        return is_same_origin(url, self.base)
+
+    def url_of(self, prediction_id: str) -> str:
+        """The URL of a prediction."""
+        return f"{self.base}/predictions/{quote(prediction_id, safe='')}"
 
     async def about(self, prediction_id: str, method: str, what: str = "") -> Answer:
         """Make a call about one prediction, whose answer is about it.
@@ -57,7 +59,7 @@ class Api:
         Raises:
             ProviderError: There is no answer, or it is not a success.
         """
-        request = self._request(method, f"{self.base}/predictions/{prediction_id}{what}", None, None)
+        request = self._request(method, self.url_of(prediction_id) + what, None, None)
         answer = await ask_about(prediction_id, self._http, replace(request, keep_alive=True), provider=self._name)
         return self._checked(answer, spending=False)
 
@@ -114,7 +116,7 @@ class Api:
         )
 
     def _checked(self, answer: Answer, *, spending: bool) -> Answer:
-        if answer.status >= 300:  # noqa: PLR2004 - not a success
+        if not is_success(answer.status):
             raise self._refusal(answer, spending=spending)
         return answer
 
@@ -129,23 +131,9 @@ class Api:
         return error
 
 
-def decode(answer: Answer, kind: type[Kind]) -> Kind:
-    """Parse an answer.
-
-    Raises:
-        NotReachedError: It is not valid. A proxy may have answered instead, so it says nothing about the prediction and
-            the call may be repeated.
-    """
-    try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except UNREADABLE as error:
-        raise NotReachedError(f"the answer of Replicate cannot be read: {error}") from error
-
-
 def _message(body: bytes) -> str:
     """The message of a refusal."""
     try:
-        found: Any = json.loads(body)
-        return str(found.get("detail") or found.get("title") or "")[:1_000]
-    except (ValueError, AttributeError):
+        return error_text(parse(body))[:MAX_MESSAGE_CHARS]
+    except UnreadableAnswerError:
         return body[:200].decode(errors="replace")

@@ -7,7 +7,7 @@ otherwise model, input and creation time say what may be it, and the engine, whi
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Final, cast
 from uuid import UUID
@@ -84,14 +84,25 @@ class SubmittedPrediction:
         # One with a callback URL of another attempt, or of somebody else, is not ours.
         if one.webhook or one.source == "web" or not self._is_model(one):
             return False
-        ended = None if one.completed_at is None else datetime.fromisoformat(one.completed_at)
-        created = datetime.fromisoformat(one.created_at)
-        return self.earliest <= created <= self.latest and (ended is None or ended >= self.earliest)
+        # One whose times cannot be read may be it: the list is one of that time.
+        created, ended = _time(one.created_at), _time(one.completed_at)
+        if created is not None and not self.earliest <= created <= self.latest:
+            return False
+        return ended is None or ended >= self.earliest
 
     def _is_model(self, one: Prediction) -> bool:
         if self.version is None or one.version in {HIDDEN, None}:
             return one.model == self.model
         return one.version == self.version
+
+
+def _time(text: str | None) -> datetime | None:
+    """A time, in UTC where it says no other; None: there is none, or it cannot be read."""
+    try:
+        at = None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at is None or at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _ended_badly(one: Prediction) -> bool:

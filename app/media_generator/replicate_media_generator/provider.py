@@ -4,7 +4,6 @@ Models that Replicate keeps running are called by name, others by version (`Mode
 the list of predictions is searched; a prediction counts only if it is the only match.
 """
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,16 +12,16 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from app.core.http_client.protocol import Answer, Request
+from app.core.http_client.protocol import Request
 from app.media_generator.accounts import ProviderSetup
 from app.media_generator.adapter_kit import standard_webhooks
-from app.media_generator.adapter_kit.cog_outputs import decode_data_uri
 from app.media_generator.adapter_kit.cog_schema import input_schema
+from app.media_generator.adapter_kit.file_places import absolute, data_chunks, is_data_uri
 from app.media_generator.adapter_kit.http import download
-from app.media_generator.adapter_kit.lenient_json import UNREADABLE
+from app.media_generator.adapter_kit.lenient_json import entries, members, parse, read, read_value
 from app.media_generator.adapter_kit.multipart import one_file
 from app.media_generator.callbacks import Callback, CallbackRefusedError
-from app.media_generator.errors import AnswerLostError, NotReachedError
+from app.media_generator.errors import AnswerLostError, UnreadableAnswerError
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Candidates,
@@ -35,7 +34,7 @@ from app.media_generator.media_generator_model import (
     Submission,
 )
 from app.media_generator.model_card import ModelCard, defaults
-from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings, decode
+from app.media_generator.replicate_media_generator.api import Api, ReplicateSettings
 from app.media_generator.replicate_media_generator.lookup import SubmittedPrediction
 from app.media_generator.replicate_media_generator.wire import CANCELED, UNFINISHED, Prediction
 
@@ -45,12 +44,6 @@ SKEW: Final = timedelta(seconds=130)
 """Largest assumed difference between Replicate's clock and ours, with some seconds for what lies between."""
 MIN_SECONDS: Final = 5
 """Shortest deadline of a prediction, in seconds."""
-CHUNK_BYTES: Final = 64 * 1024
-
-
-class _Page(msgspec.Struct):
-    results: list[Prediction]
-    next: str | None = None
 
 
 class _Described(msgspec.Struct):
@@ -107,17 +100,24 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         if submission.time_left is not None:
             headers["Cancel-After"] = f"{max(int(submission.time_left.total_seconds()), MIN_SECONDS)}s"
         answer = await self._api.call("POST", path, body, headers=headers, spending=True)
-        return _reference(_prediction(answer, spending=True))
+        prediction = read(answer.body, Prediction, of=self.name)
+        if not prediction.id:
+            raise UnreadableAnswerError(f"{self.name} answered {answer.status} without the id of a prediction")
+        return Reference(prediction.id)
 
     async def poll(self, reference: Reference) -> Outcome:
         """See the base class."""
-        return (await self._get(reference)).outcome()
+        answer = await self._api.about(reference.external_id, "GET")
+        return read(answer.body, Prediction, of=self.name).outcome(self._api.url_of(reference.external_id))
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
         """See the base class; a prediction that was running is billed for that time."""
-        prediction = _prediction(await self._api.about(reference.external_id, "POST", "/cancel"))
+        answer = await self._api.about(reference.external_id, "POST", "/cancel")
+        prediction = read(answer.body, Prediction, of=self.name)
         if prediction.status in CANCELED:
             return CancelAnswer.CANCELED
+        if not prediction.status:
+            raise UnreadableAnswerError(f"{self.name} does not say what became of the prediction")
         return CancelAnswer.REQUESTED if prediction.status in UNFINISHED else CancelAnswer.TOO_LATE
 
     async def find(self, submission: Submission, since: datetime) -> Reference | Candidates | None:
@@ -136,7 +136,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         try:
             return submitted.find(await self._listed(submitted))
         except AnswerLostError as error:
-            raise AnswerLostError(f"{self.name}: {error.message}") from error
+            raise type(error)(f"{self.name}: {error.message}") from error
 
     def likeness(self, card: ModelCard, prompt: str, given: Mapping[str, Any]) -> Any:
         """See the base class; a tag of the name stands for a version, which may be the same as another card's."""
@@ -144,10 +144,9 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
 
     async def open(self, output: Output) -> AsyncIterator[bytes]:
         """See the base class."""
-        if output.location[:5].lower() == "data:":
-            content = decode_data_uri(output.location)
-            for start in range(0, len(content), CHUNK_BYTES):
-                yield content[start : start + CHUNK_BYTES]
+        if is_data_uri(output.location):
+            async for chunk in data_chunks(output.location):
+                yield chunk
             return
         ours = self._api.is_same_origin(output.location)
         request = Request(
@@ -164,7 +163,9 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         """See the base class; Replicate keeps it for a day."""
         body, content_type = await one_file("content", file)
         answer = await self._api.send("POST", f"{self._api.base}/files", body, {"Content-Type": content_type})
-        url: str = json.loads(answer.body)["urls"]["get"]
+        url = members(members(parse(answer.body, of=self.name)).get("urls")).get("get")
+        if not isinstance(url, str) or not url:
+            raise UnreadableAnswerError(f"{self.name} did not say where it stored {file.name}")
         return url
 
     async def callback_keys(self) -> Sequence[str]:
@@ -172,25 +173,28 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         if self._settings.webhook_secret:
             return (self._settings.webhook_secret,)
         answer = await self._api.call("GET", "/webhooks/default/secret")
-        return (str(json.loads(answer.body)["key"]),)
+        key = members(parse(answer.body, of=self.name)).get("key")
+        if not isinstance(key, str):
+            raise UnreadableAnswerError(f"{self.name} did not tell its key")
+        return (key,)
 
     def read_callback(self, callback: Callback, keys: Sequence[str]) -> Reference | None:
         """See the base class."""
         own = (self._settings.webhook_secret,) if self._settings.webhook_secret else ()
         standard_webhooks.verify(callback, own or keys)
         try:
-            prediction = msgspec.json.decode(callback.body, type=Prediction)
-        except UNREADABLE as error:
+            prediction = read(callback.body, Prediction, of=self.name)
+        except UnreadableAnswerError as error:
             raise CallbackRefusedError("its body is not a prediction") from error
         if prediction.webhook and str(callback.attempt_id) not in prediction.webhook:
             raise CallbackRefusedError("it was sent to another attempt's URL, and repeated at this one")
-        return _reference(prediction)
+        return Reference(prediction.id) if prediction.id else None
 
     async def refresh(self, card: ModelCard) -> ModelCard:
         """See the base class; reads the schema of the newest version, or of the card's version."""
         name = card.name.partition(":")[0]
         path = f"/models/{name}" if card.version is None else f"/models/{name}/versions/{card.version}"
-        found = decode(await self._api.call("GET", path), _Described)
+        found = read((await self._api.call("GET", path)).body, _Described, of=self.name)
         document = found.openapi_schema or (found.latest_version or {}).get("openapi_schema")
         if document is None:
             return card
@@ -214,26 +218,21 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         query = urlencode({name: at.astimezone(UTC).isoformat() for name, at in window.items()})
         found, url = list[Prediction](), f"{self._api.base}/predictions?{query}"
         for _ in range(MAX_PAGES):
-            page = decode(await self._api.send("GET", url), _Page)
-            found += page.results
-            if page.next is None:
+            page = members(parse((await self._api.send("GET", url)).body, of=self.name))
+            # That a prediction is in no list is believed only of a list that can be read whole.
+            if not isinstance(page.get("results"), list) or "next" not in page:
+                raise UnreadableAnswerError("it did not answer with a list of predictions")
+            found += [_listed(one) for one in entries(page["results"])]
+            if not page["next"]:
                 return found
-            if not self._api.is_same_origin(page.next):
+            url = absolute(str(page["next"]), url)
+            if not self._api.is_same_origin(url):
                 break
-            url = page.next
         raise AnswerLostError("its list of predictions is too long to search")
 
-    async def _get(self, reference: Reference) -> Prediction:
-        return _prediction(await self._api.about(reference.external_id, "GET"))
 
-
-def _reference(prediction: Prediction) -> Reference:
-    return Reference(prediction.id)
-
-
-def _prediction(answer: Answer, *, spending: bool = False) -> Prediction:
-    try:
-        return decode(answer, Prediction)
-    except NotReachedError as error:
-        # It was accepted, but the answer cannot be parsed.
-        raise (AnswerLostError(error.message) if spending else error) from error
+def _listed(entry: Any) -> Prediction:
+    prediction = read_value(entry, Prediction, of="Replicate")
+    if not prediction.id or not isinstance(members(entry).get("input"), dict | None):
+        raise UnreadableAnswerError("its list has an entry that cannot be read")
+    return prediction

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from app.media_generator.adapter_kit.cog_outputs import failure, files, progress
-from app.media_generator.errors import GenerationFailedError, OutputGoneError
+from app.media_generator.adapter_kit.cog_outputs import failure, files, predict_seconds, progress
+from app.media_generator.errors import GenerationFailedError, OutputGoneError, UnreadableAnswerError
 from app.media_generator.media_generator_model import (
     Canceled,
     Failed,
@@ -29,8 +29,8 @@ _RESETS_IN: Final = re.compile(r"resets in\s*~?\s*(\d{1,6})\s*s", re.IGNORECASE)
 class Prediction(msgspec.Struct):
     """A prediction; other fields are ignored."""
 
-    id: str
-    status: str
+    id: str = ""
+    status: str = ""
     model: str | None = None
     version: str | None = None
     input: dict[str, Any] | None = None
@@ -45,19 +45,28 @@ class Prediction(msgspec.Struct):
     """The callback URL that it was requested with, where Replicate tells it."""
     data_removed: bool = False
 
-    def outcome(self) -> Outcome:
-        """Its state, as an outcome."""
+    def outcome(self, url: str) -> Outcome:
+        """Its state, as an outcome.
+
+        Args:
+            url: Of the prediction.
+
+        Raises:
+            UnreadableAnswerError: It has no status that is known.
+        """
         log = None if not self.logs else self.logs[-MAX_LOG_CHARS:]
         if self.status in UNFINISHED:
             return Running(progress(self.logs or ""), log=log)
         if self.status in CANCELED:
             return Canceled()
-        if self.status != "succeeded":
+        if self.status == "failed":
             return Failed(GenerationFailedError(failure(self.error, self.status)))
+        if self.status != "succeeded":
+            raise UnreadableAnswerError(f"Replicate answered with the status {self.status[:100]!r}, which is unknown")
         if self.data_removed:
             return Failed(OutputGoneError("Replicate has deleted the result: it keeps results for an hour"))
-        outputs = tuple(Output(location) for location in files(self.output))
-        return Succeeded(outputs, units=_units(self.metrics or {}, len(outputs)), log=log)
+        outputs = tuple(Output(location) for location in files(self.output, url))
+        return Succeeded(outputs, units=_units(self.metrics, len(outputs)), log=log)
 
 
 def wait_in_text(message: str) -> timedelta | None:
@@ -66,9 +75,6 @@ def wait_in_text(message: str) -> timedelta | None:
     return None if found is None else timedelta(seconds=int(found[1]))
 
 
-def _units(metrics: Mapping[str, Any], outputs: int) -> dict[str, float]:
-    units = {"output": float(outputs)}
-    seconds = metrics.get("predict_time")
-    if isinstance(seconds, int | float) and seconds >= 0:
-        units["second"] = float(seconds)
-    return units
+def _units(metrics: Mapping[str, Any] | None, outputs: int) -> dict[str, float]:
+    units, seconds = {"output": float(outputs)}, predict_seconds(metrics)
+    return units if seconds is None else {**units, "second": seconds}

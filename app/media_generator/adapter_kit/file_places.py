@@ -1,0 +1,214 @@
+"""Where the files of an answer are: at addresses as services write them, or in the answer itself.
+
+A place is an absolute URL, or a data URI. `find_places` finds those in a value of any shape; `data_chunks` decodes a
+data URI as leniently as addresses are read.
+"""
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
+
+from app.media_generator.adapter_kit.lenient_json import entries, members
+from app.media_generator.errors import OutputError
+
+CHUNK_BYTES: Final = 64 * 1024
+INLINE: Final = ("b64_json", "b64", "base64", "b64_image", "image_base64", "file_data", "data_uri")
+"""Members that hold a file itself."""
+ADDRESSES: Final = (
+    "url",
+    "image_url",
+    "video_url",
+    "audio_url",
+    "file_url",
+    "download_url",
+    "signed_url",
+    "uri",
+    "href",
+)
+"""Members that name a file."""
+_CONTAINERS: Final = ("data", "images", "image", "videos", "video", "audio", "files", "file", "outputs", "output")
+BASE64_FILE: Final = re.compile(
+    r"iVBORw0KGgo|[/_]9j[/_]|R0lGOD|UklGR|T2dnU|SUQz|ZkxhQ|GkXfo|AAAA..Z0eX|AAAADEpY|SUkqA|TU0AK|Z2xURg|JVBERi|UEsDB"
+)
+"""The beginning of a file of a well-known kind in base64: PNG, JPEG, GIF, RIFF, Ogg, ID3, FLAC, Matroska, MP4, ..."""
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{16,}")
+_DATA: Final = re.compile(r"data:", re.IGNORECASE)
+_HTTP: Final = re.compile(r"https?://", re.IGNORECASE)
+_FILE_NAME: Final = re.compile(r"(?:\.{0,2}/)\S*\.[A-Za-z0-9]{2,5}(?:[?#]\S*)?")
+_FILE_EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{2,5}$")
+_NAMES_A_FILE: Final = re.compile(rf"/|{_FILE_EXTENSION.pattern}")
+_BLANK: Final = re.compile(r"\s")
+_DATA_URI: Final = re.compile(r"data:[^,\s]*,", re.IGNORECASE)
+_WRITTEN_OUT: Final = re.compile(
+    r"https?://[\w.:\[\]@~%!$&'()*+,;=-]+(?:[/?](?:[!$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})*+)?", re.ASCII
+)
+"""An absolute URL in which nothing has to be encoded: it is used unchanged, because it may be signed."""
+_STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_DOTS: Final = re.compile(r"/\.{1,2}(?:/|$)")
+_SAFE: Final = "!$%&'()*+,/:;=?@[]~"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ufffd]+")
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_NO_DIGITS: Final = b"\r\n\t \x00\x0b\x0c"
+
+_Place = TypeVar("_Place")
+
+
+def find_places(value: Any, base: str) -> list[str]:
+    """The files in a value of any shape, in order.
+
+    Files are objects with a member such as `url` or `b64_json`. If there are none, each text counts that is a place.
+
+    Args:
+        value: From an answer.
+        base: The URL that the answer came from; relative addresses belong to it.
+    """
+    return find_with(value, partial(place_in, base=base))
+
+
+def find_with(value: Any, reader: Callable[[str, str], _Place | None]) -> list[_Place]:
+    """The same with a reader of one's own.
+
+    Args:
+        value: From an answer.
+        reader: Reads the place in a text, which is in a member of this name; empty: in none that says what it is. None:
+            it names no file.
+    """
+    return list(_in_objects(value, reader)) or list(_in_texts(value, reader))
+
+
+def place_in(text: str, name: str = "", *, base: str) -> str | None:
+    """The place in a text; None: it names no file.
+
+    Args:
+        text: An address, a data URI, or base64.
+        name: Of the member that it is in: one of INLINE says that it is base64, one of ADDRESSES that it is an address.
+        base: The URL that the answer came from.
+    """
+    text = text.strip("\x00\ufeff\ufffd").strip()
+    if not text:
+        return None
+    if _DATA.match(text) and (name or _DATA_URI.match(text)):
+        return text
+    if _HTTP.match(text) and (name or _FILE_EXTENSION.search(text) or not _BLANK.search(text)):
+        return absolute(text, base)
+    if name in INLINE or (BASE64_FILE.match(text) and _BASE64.fullmatch(text)):
+        return f"data:;base64,{text}"
+    if _FILE_NAME.fullmatch(text) or (name and _NAMES_A_FILE.search(text)):
+        return absolute(text, base)
+    return None
+
+
+def absolute(text: str, base: str) -> str:
+    """An address as it can be requested: absolute, percent-encoded, without `..`; what is encoded stays as it is."""
+    text = _CONTROL.sub("", text).strip().partition("#")[0]
+    if _WRITTEN_OUT.fullmatch(text) and not _DOTS.search(text):
+        return text
+    try:
+        parts = urlsplit(urljoin(base, text))
+        host = parts.netloc.encode("idna").decode() if not parts.netloc.isascii() else parts.netloc
+    except (ValueError, UnicodeError):
+        # Whoever opens it is told why it cannot be.
+        return text
+    return urlunsplit((parts.scheme, host, _encoded(_without_dots(parts.path)), _encoded(parts.query), ""))
+
+
+def is_same_origin(url: str, base: str) -> bool:
+    """Whether a URL belongs to the same server as another, so that it may get what that one gets."""
+    try:
+        return urlsplit(url)[:2] == urlsplit(base)[:2]
+    except ValueError:
+        return False
+
+
+def is_data_uri(location: str) -> bool:
+    """Whether a place is a data URI."""
+    return _DATA.match(location) is not None
+
+
+async def data_chunks(uri: str) -> AsyncGenerator[bytes]:
+    """The bytes of a data URI, chunk by chunk.
+
+    Raises:
+        OutputError: It is not complete, or not base64.
+    """
+    content = decode_data_uri(uri)
+    for start in range(0, len(content), CHUNK_BYTES):
+        yield content[start : start + CHUNK_BYTES]
+
+
+def decode_data_uri(uri: str) -> bytes:
+    """The bytes of a data URI, whatever its type and parameters are.
+
+    Raises:
+        OutputError: It is not complete, or not base64.
+    """
+    head, comma, content = uri.partition(",")
+    if not comma:
+        raise OutputError("the result is not a complete data URI")
+    if is_base64(head) or (BASE64_FILE.match(content) and _BASE64.fullmatch(content)):
+        return decode_base64(unquote_to_bytes(content) if "%" in content else content.encode(errors="replace"))
+    return unquote_to_bytes(content)
+
+
+def is_base64(head: str) -> bool:
+    """Whether what stands before the comma of a data URI says that base64 follows."""
+    return any(part.strip().lower() == "base64" for part in head.split(";")[1:])
+
+
+def decode_base64(digits: bytes) -> bytes:
+    """The bytes of base64, also URL-safe, without padding, and in lines.
+
+    Raises:
+        OutputError: It is not base64.
+    """
+    digits = digits.translate(_URL_SAFE, _NO_DIGITS).rstrip(b"=")
+    try:
+        return b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except binascii.Error as error:
+        raise OutputError(f"the result is not valid base64: {error}") from error
+
+
+def _in_objects(value: Any, reader: Callable[[str, str], _Place | None]) -> Iterator[_Place]:
+    fields = members(value)
+    own = _own_place(fields, reader)
+    if own is None:
+        for one in (*fields.values(), *entries(value)):
+            yield from _in_objects(one, reader)
+        return
+    within = [place for name in _CONTAINERS for place in _in_objects(fields.get(name), reader)]
+    yield from within or [own]
+
+
+def _own_place(fields: dict[str, Any], reader: Callable[[str, str], _Place | None]) -> _Place | None:
+    for name in (*INLINE, *ADDRESSES):
+        text = fields.get(name)
+        if isinstance(text, str) and (place := reader(text, name)) is not None:
+            return place
+    return None
+
+
+def _in_texts(value: Any, reader: Callable[[str, str], _Place | None]) -> Iterator[_Place]:
+    if isinstance(value, str) and (place := reader(value, "")) is not None:
+        yield place
+    for one in (*members(value).values(), *entries(value)):
+        yield from _in_texts(one, reader)
+
+
+def _encoded(part: str) -> str:
+    return quote(_STRAY_PERCENT.sub("%25", part), safe=_SAFE)
+
+
+def _without_dots(path: str) -> str:
+    if not _DOTS.search(path):
+        return path
+    kept = list[str]()
+    for segment in (segments := path.split("/")):
+        if segment == "..":
+            del kept[max(len(kept) - 1, 1) :]
+        elif segment != ".":
+            kept.append(segment)
+    return "/".join(kept) + ("/" if segments[-1] in {".", ".."} else "")
