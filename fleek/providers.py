@@ -4,7 +4,12 @@ from app.core.http_client.protocol import Answer, Http, OutgoingError, Request, 
 from app.media_generator.accounts import Account, ProviderSettings, RawAnswers
 from app.media_generator.accounts import ProviderSetup as Setup
 from app.media_generator.adapter_kit.answer_store import AnswerStore as KeptAnswers
-from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing
+from app.media_generator.adapter_kit.file_places import absolute as absolute_url
+from app.media_generator.adapter_kit.file_places import data_chunks, find_places, is_data_uri, is_same_origin
+from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing, is_success
+from app.media_generator.adapter_kit.lenient_json import error_text
+from app.media_generator.adapter_kit.lenient_json import parse as parse_json
+from app.media_generator.adapter_kit.lenient_json import read as read_json
 from app.media_generator.adapter_kit.purchase_calls import ask_about, member
 from app.media_generator.callbacks import Callback, CallbackRefusedError, SentFile
 from app.media_generator.errors import (
@@ -25,6 +30,7 @@ from app.media_generator.errors import (
     Sent,
     SuspectOutputError,
     UnauthorizedError,
+    UnreadableAnswerError,
     VoidError,
 )
 from app.media_generator.media_generator_model import (
@@ -93,10 +99,20 @@ __all__ = [
     "Succeeded",
     "SuspectOutputError",
     "UnauthorizedError",
+    "UnreadableAnswerError",
     "VoidError",
+    "absolute_url",
     "ask_about",
+    "data_chunks",
     "download",
+    "error_text",
+    "find_places",
     "from_answer",
     "from_outgoing",
+    "is_data_uri",
+    "is_same_origin",
+    "is_success",
     "member",
+    "parse_json",
+    "read_json",
 ]

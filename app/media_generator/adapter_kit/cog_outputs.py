@@ -23,13 +23,16 @@ def progress(logs: str) -> float | None:
 def predict_seconds(metrics: Mapping[str, Any] | None) -> float | None:
     """How long a prediction took, in seconds; None: it does not say, or nothing that can be true."""
     seconds = (metrics or {}).get("predict_time")
-    is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    return float(seconds) if is_time and 0 <= seconds < MAX_SECONDS else None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return None
+    return float(seconds) if 0 <= seconds < MAX_SECONDS else None
 
 
 def failure(error: Any, status: str) -> str:
     """Cog's error message, without the prefix that each of its layers repeats."""
-    words = error_text(error) or f"it ended as {status or 'nothing that it says'}"
+    words = (
+        error if isinstance(error, str) else error_text(error)
+    ) or f"it ended as {status or 'nothing that it says'}"
     head, colon, rest = words.partition(": ")
     while colon and rest.startswith(head + colon):
         words = rest

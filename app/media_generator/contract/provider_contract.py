@@ -24,7 +24,7 @@ import msgspec
 
 from app.core.file_types import HEAD_BYTES, inspect
 from app.core.ids import new_id
-from app.media_generator.contract.answer_contract import AnswerContract
+from app.media_generator.contract.odd_answer_contract import OddAnswerContract
 from app.media_generator.errors import ProviderError, Sent
 from app.media_generator.media_generator_model import (
     CancelAnswer,
@@ -37,7 +37,7 @@ from app.media_generator.model_card import ModelCard
 from app.media_generator.registry import Registry
 
 
-class ProviderContract(AnswerContract):
+class ProviderContract(OddAnswerContract):
     """Every rule for providers; each test uses the fixture `provider`."""
 
     prompt: ClassVar[str] = "a lighthouse at dawn"

@@ -14,6 +14,7 @@ from app.media_generator.errors import (
     OutputError,
     OutputGoneError,
     Sent,
+    UnreadableAnswerError,
 )
 from app.media_generator.fal_media_generator.results import files, progress
 from app.media_generator.media_generator_model import (
@@ -73,18 +74,18 @@ async def test_unavailable_status_is_polled_again(make, server, fault):
     }
     server.answers["/fal-ai/"] = answers.get(fault) or getattr(server, fault)
 
-    with pytest.raises((NotReachedError, BusyError)):
+    with pytest.raises((NotReachedError, BusyError, UnreadableAnswerError)):
         await make(server.url, timeout="1").poll(reference_to())
 
 
 @pytest.mark.parametrize(
     "page", [b"<html>", b"{", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{", "latin-1", "nested"]
 )
-async def test_unreadable_result_is_polled_again(provider, server, page):
+async def test_unreadable_result_settles_nothing(provider, server, page):
     server.answers["/fal-ai/"] = respond_with(page)
     server.answers["/fal-ai/flux/requests/req-1/status"] = respond_json(status="COMPLETED")
 
-    with pytest.raises(NotReachedError):
+    with pytest.raises(UnreadableAnswerError):
         await provider.poll(reference_to())
 
 
@@ -136,7 +137,7 @@ async def test_answer_that_is_no_result_settles_nothing(provider, server, body):
     finish_request(server, {})
     server.answers["/fal-ai/flux/requests/req-1"] = respond_with(body)
 
-    with pytest.raises(NotReachedError):
+    with pytest.raises(UnreadableAnswerError):
         await provider.poll(reference_to())
 
 
@@ -217,12 +218,14 @@ async def test_missing_truncated_and_private_outputs_are_different_errors(make, 
         ({"data": {"layers": [[{"url": "https://a/1"}], [{"url": "https://a/2"}]]}}, ["https://a/1", "https://a/2"]),
         ({"audio_url": "https://a/s", "prompt": "https://b/x and more"}, ["https://a/s"]),
         ("https://a/1", ["https://a/1"]),
-        ({"image": {"url": "data:image/png;base64,AAAA"}}, []),
+        ({"image": {"url": "data:image/png;base64,AAAA"}}, ["data:image/png;base64,AAAA"]),
+        ({"images": [None, "", {"url": "/files/ü 1.png"}]}, ["https://q/files/%C3%BC%201.png"]),
+        ({"images": [{"url": None, "file_data": "AAAA"}]}, ["data:;base64,AAAA"]),
         ({"image": {"url": None}}, []),
     ],
 )
 def test_files_are_found_in_results_of_any_shape(result, urls):
-    assert files(result) == urls
+    assert files(result, "https://q/fal-ai/flux/requests/1") == urls
 
 
 def test_progress_is_the_last_progress_bar_in_the_log():

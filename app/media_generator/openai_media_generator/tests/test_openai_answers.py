@@ -34,7 +34,7 @@ async def test_stored_reference_works_in_another_process(make, lab, server):
 
 
 async def test_settled_deletes_the_answer_from_the_vault(lab, server):
-    server.answers["/v1/"] = respond_with(answer_with(picture()))
+    server.answers["/v1/"] = respond_with(answer_with(picture() + bytes(20_000)))
     reference = await lab.submit(new_submission(model="sdxl"))
     outcome = await lab.poll(reference)
 
@@ -86,9 +86,10 @@ async def test_invalid_usage_does_not_fail_the_purchase(make, server, usage):
         (b'{"data": [{"b64_json": ""}]}', GenerationFailedError),
         (b'{"error": {"message": "no", "code": "content_filter"}}', ContentStoppedError),
         (b'{"error": "out of memory"}', GenerationFailedError),
-        (b'{"data": 7}', OutputError),
+        (b'{"data": 7}', GenerationFailedError),
+        (b'{"data": [], "long": "' + b"x" * 1_100_000 + b'"}', GenerationFailedError),
         (b'{"data": [}', OutputError),
-        (b'{"data": [], "long": "' + b"x" * 1_100_000 + b'"}', OutputError),
+        (b'{"data": [], "words": [' + b'"word",' * 2_500_000 + b"1]}", OutputError),
     ],
 )
 async def test_answer_without_picture_is_a_billed_failure(lab, server, body, kind):

@@ -30,11 +30,11 @@ from fleek.providers import (
     InputFile,
     ModelCard,
     ModelGoneError,
-    NotReachedError,
     Reference,
     Running,
     Submission,
     Succeeded,
+    UnreadableAnswerError,
 )
 from fleek.testing import ProviderContract, Trouble, open_http
 from tests.providers.cog_server import cog_server
@@ -162,7 +162,7 @@ async def test_retry_after_is_read_from_the_refusal_message(gateway, provider):
 @pytest.mark.parametrize(
     "page", [b"<html>", b"{}", b'"caf\xe9"', b"[" * 100_000], ids=["page", "{}", "latin-1", "nested"]
 )
-async def test_unreadable_answer_is_polled_again(page):
+async def test_unreadable_answer_settles_nothing(page):
     async with open_http() as http, Server() as failing:
         failing.answers["/v1/"] = respond_with(page)
         settings = {"api_token": TOKEN, "base_url": f"{failing.url}/v1"}
@@ -170,7 +170,7 @@ async def test_unreadable_answer_is_polled_again(page):
             ProviderSetup(Account("replicate", settings), http, (PAINTER,))
         )
 
-        with pytest.raises(NotReachedError):
+        with pytest.raises(UnreadableAnswerError):
             await provider.poll(Reference("reference"))
 
 
@@ -351,11 +351,16 @@ async def test_deleted_result_is_an_output_error(gateway, provider):
         ),
         (["data:image/png;base64,AA==", "a caption"], ["data:image/png;base64,AA=="]),
         (["a ", "text"], ["data:text/plain;charset=utf-8,%61%20%74%65%78%74"]),
+        (["https://x.y/1.png", None, "", 7], ["https://x.y/1.png"]),
+        (["/files/1.png", "//z.y/2.png"], ["https://x.y/files/1.png", "https://z.y/2.png"]),
+        ("https://x.y/a/../ü 1.png", ["https://x.y/%C3%BC%201.png"]),
+        ([{"url": "1.png"}], ["https://x.y/v1/predictions/1.png"]),
+        ("iVBORw0KGgoAAAANSUhEUg==", ["data:;base64,iVBORw0KGgoAAAANSUhEUg=="]),
         (None, []),
     ],
 )
 def test_files_are_found_in_outputs_of_any_shape(output, found):
-    assert files(output) == found
+    assert files(output, "https://x.y/v1/predictions/p") == found
 
 
 @pytest.mark.parametrize("uri", ["data:image/png;base64,AAECAw==", "data:,%00%01%02%03"])
@@ -387,7 +392,7 @@ def test_progress_is_read_from_progress_bars(logs, fraction):
     ],
 )
 def test_repeated_error_prefix_is_removed(error, message):
-    outcome = Prediction(id="p", status="failed", error=error).outcome()
+    outcome = Prediction(id="p", status="failed", error=error).outcome("https://x.y/p")
 
     assert isinstance(outcome, Failed)
     assert outcome.error.message == message
