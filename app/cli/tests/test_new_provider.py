@@ -31,7 +31,7 @@ def test_skeleton_passes_its_own_tests(skeleton):
     run = subprocess.run(command, cwd=skeleton, capture_output=True, text=True, timeout=100, check=False)
 
     assert run.returncode == 0, run.stdout
-    assert re.search(r"^26 passed", run.stdout, re.MULTILINE), run.stdout
+    assert re.search(r"^30 passed", run.stdout, re.MULTILINE), run.stdout
 
 
 async def test_skeleton_generates_media_once_configured(skeleton, monkeypatch, client, working):

@@ -42,7 +42,7 @@ from app.media_generator.media_generator_model import (
 
 SECONDS: Final = 3.0
 """Of each test; positions that are not reached by then are left out."""
-EXAMPLES: Final = 150
+EXAMPLES: Final = 60
 PATIENCE: Final = 60
 ACCEPTED: Final = (200, 201, 202, 203, 206, 226)
 GARBAGE: Final = (b"", b"<html>busy</html>", b"null", b"[]", b"{}", b'"text"', b'{"error": {"message": "busy"}}')
@@ -113,7 +113,7 @@ class OddAnswerContract(AnswerContract):
         await _every_mutation([call], lambda _call, body: check(body))
 
     async def test_odd_answer_to_poll_is_an_outcome_or_a_named_error(self, provider: MediaGeneratorModel) -> None:
-        """Only ProviderErrors: an unreadable answer is an `UnreadableAnswerError`, which is polled again for a while."""
+        """Only ProviderErrors; for an unreadable answer `UnreadableAnswerError`: it is polled again for a while."""
         bought = await self._recorded(provider)
         calls = (*bought.polled, *bought.opened)
 

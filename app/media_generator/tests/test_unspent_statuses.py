@@ -26,9 +26,12 @@ BODIES = [
     json.dumps({"detail": "Exhausted balance", "error": {"code": "insufficient_quota", "message": "no"}}).encode(),
     json.dumps({"detail": [{"msg": "flagged", "type": "content_policy_violation"}]}).encode(),
     json.dumps({"error": {"code": "moderation_blocked", "message": "no"}, "detail": "resets in ~3s"}).encode(),
+    b'{"id": null, "request_id": [], "prompt_id": {}, "data": [7, {"b64_json": NaN}], "output": "\\ud83d"',
+    json.dumps({"data": [{"b64_json": "AAAA"}], "id": "one", "request_id": "one", "prompt_id": "one"}).encode(),
 ]
-NAMED = {int(status) for status in HTTPStatus if status >= HTTPStatus.OK}
-CASES = [(status, body) for status in range(200, 600) for body in (BODIES if status in NAMED else BODIES[:1])]
+"""Empty, a page, errors, garbage, and a result."""
+NAMED = {int(status) for status in HTTPStatus}
+CASES = [(status, body) for status in range(100, 600) for body in (BODIES if status in NAMED else BODIES[:1])]
 
 
 def opened(kind, name, url, http, vault, **variables):

@@ -9,7 +9,6 @@ import pytest
 
 from app.core.database.migrations import ROOT
 from app.core.errors import SettingsError
-from app.core.http_client.client import HttpClient
 from app.core.ids import new_id
 from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.comfyui_media_generator.provider import LARGEST_UPLOAD, ComfyUIMediaGeneratorModel
@@ -38,6 +37,7 @@ from app.media_generator.media_generator_model import (
     Submission,
     Succeeded,
 )
+from fleek.testing import open_http
 from tests.providers.comfyui_server import ComfyUIServer
 from tests.support import eventually
 
@@ -53,14 +53,14 @@ async def server():
 @pytest.fixture
 async def opened(server):
     """Creates the provider from variables, as a process does."""
-    http = HttpClient(allow_private_addresses=False)
+    async with open_http() as http:
 
-    def make(**variables):
-        usual = {"base_url": server.url + "/", "workflows": str(SAMPLE)}
-        return ComfyUIMediaGeneratorModel.open_account(ProviderSetup(Account("comfyui", {**usual, **variables}), http))
+        def make(**variables):
+            usual = {"base_url": server.url + "/", "workflows": str(SAMPLE)}
+            setup = ProviderSetup(Account("comfyui", {**usual, **variables}), http)
+            return ComfyUIMediaGeneratorModel.open_account(setup)
 
-    yield make
-    await http.close()
+        yield make
 
 
 @pytest.fixture

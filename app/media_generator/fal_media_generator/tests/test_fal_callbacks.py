@@ -13,7 +13,7 @@ from app.core.ids import new_id
 from app.jobs.callbacks import signing_keys
 from app.media_generator.accounts import Account, ProviderSetup
 from app.media_generator.callbacks import Callback, CallbackRefusedError
-from app.media_generator.errors import NotReachedError
+from app.media_generator.errors import UnreadableAnswerError
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
 from app.media_generator.media_generator_model import Reference
 from tests.providers.fal import PROMPT, SCHNELL, finish_request, picture
@@ -120,5 +120,5 @@ async def test_unreadable_keys_are_an_error(http, server, body):
     server.answers["/keys"] = respond_with(body)
     account = Account("fal", {"key": "k", "jwks_url": f"{server.url}/keys"})
 
-    with pytest.raises(NotReachedError):
+    with pytest.raises(UnreadableAnswerError):
         await FalMediaGeneratorModel.open_account(ProviderSetup(account, http)).callback_keys()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from app.media_generator import adapter_calls
 from app.media_generator.errors import NotReachedError
 from app.media_generator.media_generator_model import InputFile
 from tests.providers.server import respond_with
@@ -49,4 +50,4 @@ async def test_failed_upload_is_not_sent(make, server, first, second):
         yield b"bytes"
 
     with pytest.raises(NotReachedError):
-        await make(server.url, storage_url=server.url).upload(InputFile("image/png", 5, "a.png", chunks))
+        await adapter_calls.upload(make(server.url, storage_url=server.url), InputFile("image/png", 5, "a.png", chunks))

@@ -7,8 +7,16 @@ from app.core.ids import new_id
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.contract.failure_contract import Trouble
 from app.media_generator.contract.provider_contract import ProviderContract
+from fleek.testing import open_http
 from tests.providers.openai import FORBIDDEN, base64_of, new_submission, picture
 from tests.providers.server import Server, respond_with, truncated_response
+
+
+@pytest.fixture
+async def http():
+    """A client whose calls can be played back."""
+    async with open_http() as outgoing:
+        yield outgoing
 
 
 class TestOpenAI(ProviderContract):
