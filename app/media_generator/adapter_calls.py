@@ -166,7 +166,8 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
     except (NotReachedError, BusyError, AnswerLostError) as error:
         unreadable = isinstance(error, UnreadableAnswerError)
         log.info("poll_delayed", error=error.message, unreadable=unreadable)
-        return Running(wait=error.retry_after, not_reached=error.message, unreadable=unreadable)
+        answer = next(iter(answers), None) if unreadable else None
+        return Running(wait=error.retry_after, not_reached=error.message, unreadable=unreadable, answer=answer)
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
         return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message)

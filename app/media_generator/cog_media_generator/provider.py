@@ -148,19 +148,15 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             async with self._http.stream(prediction(self._server.base, submission, given, timeout=timeout)) as answer:
                 if not is_success(answer.status):
                     await self._raise_refusal(answer)
-                is_accepted = answer.status == HTTPStatus.ACCEPTED
-                chunks = await self._result_of_accepted(answer.chunks) if is_accepted else answer.chunks
-                if chunks is None:
-                    return self._accepted(submission, server)
+                chunks = answer.chunks
+                if answer.status == HTTPStatus.ACCEPTED:
+                    if submission.callback_url is not None:
+                        return Reference(str(submission.attempt_id), {"server": server})
+                    chunks = await self._result_of_accepted(answer.chunks)
                 kept = await self._keep(submission.attempt_id, chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
         return _reference(submission.attempt_id, kept)
-
-    def _accepted(self, submission: Submission, server: str | None) -> Reference:
-        if submission.callback_url is None:
-            raise AnswerPendingError(f"{self.name} is still working on it")
-        return Reference(str(submission.attempt_id), {"server": server})
 
     async def find(self, submission: Submission, since: datetime) -> Reference | None:  # noqa: ARG002 - the id is enough
         """See the base class; reads the vault, because the server stores no results."""
@@ -169,7 +165,7 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
     async def take_answer(self, attempt_id: UUID, chunks: AsyncIterator[bytes]) -> Reference | None:
         """See the base class."""
-        beginning, is_whole = await _beginning(chunks)
+        beginning, is_whole = await _beginning(chunks, MAX_MESSAGE_BYTES)
         if is_whole and _is_finished(beginning) is False:
             return None
         return _reference(attempt_id, await self._keep(attempt_id, _chain(beginning, chunks)))
@@ -291,13 +287,19 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             # Nothing has been submitted yet.
             raise NotReachedError(error.message) from error
 
-    async def _result_of_accepted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes] | None:
-        """The body of an answer that something was accepted, if it is the result already; None: it is not."""
+    async def _result_of_accepted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The body of an answer that something was accepted, where it is the result already.
+
+        Raises:
+            AnswerPendingError: It is not.
+        """
         try:
-            beginning, is_whole = await _beginning(chunks)
+            beginning, is_whole = await _beginning(chunks, MAX_ANSWER_BYTES)
         except OutgoingError:
-            return None
-        return None if is_whole and not _is_finished(beginning) else _chain(beginning, chunks)
+            beginning, is_whole = b"", True
+        if is_whole and not _is_finished(beginning):
+            raise AnswerPendingError(f"{self.name} is still working on it")
+        return _chain(beginning, chunks)
 
     def _files(self, answer: Answer, name: str) -> list[str]:
         return files(answer.output, f"{self._server.base}/predictions/{name.rpartition('/')[2]}")
@@ -314,14 +316,14 @@ class _UnreadableAnswerInVaultError(UnreadableAnswerError):
     """What cannot be read is the stored answer, and not that of the server."""
 
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> tuple[bytes, bool]:
-    """The first MAX_MESSAGE_BYTES of a body or more, and whether that is all."""
-    beginning = b""
+async def _beginning(chunks: AsyncIterator[bytes], size: int) -> tuple[bytes, bool]:
+    """The first bytes of a body, this many or some more, and whether that is all."""
+    beginning = bytearray()
     async for chunk in chunks:
         beginning += chunk
-        if len(beginning) > MAX_MESSAGE_BYTES:
-            return beginning, False
-    return beginning, True
+        if len(beginning) > size:
+            return bytes(beginning), False
+    return bytes(beginning), True
 
 
 def _is_finished(body: bytes) -> bool | None:
