@@ -254,7 +254,7 @@ def _files(listed: Any, base: str) -> list[_File | str]:
     for one in entries(listed) if isinstance(listed, list) else [listed]:
         if isinstance(one, str) and _FILE_NAME.fullmatch(one):
             found.append(_File(one))
-        elif isinstance(members(one).get("filename"), str) and one["filename"]:
+        elif isinstance(name := members(one).get("filename"), str) and name:
             found.append(read_value(one, _File))
         else:
             found += find_places(one, base)

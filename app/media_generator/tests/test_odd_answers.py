@@ -13,17 +13,20 @@ from app.core.database.migrations import ROOT
 from app.core.ids import new_id
 from app.media_generator import adapter_calls
 from app.media_generator.accounts import Account, ProviderSetup
+from app.media_generator.callbacks import Callback
 from app.media_generator.catalogue import Catalogue
 from app.media_generator.cog_media_generator.provider import CogMediaGeneratorModel
 from app.media_generator.comfyui_media_generator.provider import ComfyUIMediaGeneratorModel
 from app.media_generator.errors import ProviderError, Sent, UnreadableAnswerError
 from app.media_generator.fal_media_generator.provider import FalMediaGeneratorModel
-from app.media_generator.media_generator_model import Failed, Output, Running, Submission, Succeeded
+from app.media_generator.media_generator_model import Failed, Output, Reference, Running, Submission, Succeeded
 from app.media_generator.openai_media_generator.provider import OpenAIMediaGeneratorModel
 from app.media_generator.replicate_media_generator.provider import ReplicateMediaGeneratorModel
+from app.webhooks.signing import headers
 from fleek.testing import open_http
 from tests.providers.openai import picture
 from tests.providers.server import Server, respond_with
+from tests.support import pieces
 
 PICTURE = picture("png") + bytes(range(256))
 LARGE = picture("png") + bytes(range(256)) * 200
@@ -361,3 +364,31 @@ async def test_list_that_cannot_be_read_whole_does_not_prove_that_there_is_no_pu
         shop.server.answers["/v1/predictions"] = respond_with(page.encode())
         with pytest.raises(UnreadableAnswerError):
             await provider.find(submission, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("name", KEPT["cog"])
+async def test_callback_that_is_the_result_is_read_in_every_notation(vault, name):
+    body = KEPT["cog"][name].replace("@PNG@", DIGITS).replace("@BASE@", "https://cog.test").encode()
+    async with open_http() as http:
+        account = Account("cog", {"base_url": "https://cog.test", "callback_url": "http://api.test"})
+        provider = CogMediaGeneratorModel.open_account(ProviderSetup(account, http, (), vault))
+
+        reference = await provider.take_answer(ATTEMPT, pieces(b"\xef\xbb\xbf" + body))
+        outcome = await provider.poll(reference)
+
+    assert isinstance(outcome, Succeeded)
+    assert len(outcome.outputs) == 1
+
+
+@pytest.mark.parametrize(
+    "more", [b'"logs": "\\ud83d \\u0000"', b'"metrics": {"x": NaN}', b'"logs": "caf\xe9"', b'"version": []']
+)
+async def test_callback_names_its_purchase_in_every_notation(shop, more):
+    body = b'\xef\xbb\xbf{"id": "one", "status": "succeeded", ' + more + b"}"
+    secret = "whsec_" + base64.b64encode(bytes(24)).decode()
+    now = datetime.now(UTC)
+    signed = {name.lower(): value for name, value in headers([secret], "msg_1", int(now.timestamp()), body).items()}
+
+    reference = shop.replicate("{}").read_callback(Callback(ATTEMPT, signed, body, now), [secret])
+
+    assert reference == Reference("one")
