@@ -1,8 +1,8 @@
-"""Duration, pixel size and poster of a video or sound, probed after it is stored.
+"""Duration, pixel size and poster of a video or sound, and the size of a picture whose beginning does not say it.
 
-It needs the extra `av`. A failure here fails nothing else: the file has been paid for and is in the store, so it is
-delivered without these values. Each file is read from the store into a temporary folder, and probed by a process of its
-own, a few at a time.
+They are probed after the file is stored. Video and sound need the extra `av`. A failure here fails nothing else: the
+file has been paid for and is in the store, so it is delivered without these values. Each file is read from the store
+into a temporary folder, and probed by a process of its own, a few at a time.
 """
 
 import asyncio
@@ -47,8 +47,43 @@ FORMATS: Final = {
     "audio/wav": "wav",
     "audio/flac": "flac",
     "audio/aac": "aac",
+    "video/3gpp": "3gp",
+    "video/3gpp2": "3gp",
+    "audio/3gpp": "3gp",
+    "audio/3gpp2": "3gp",
+    "image/heic-sequence": "mov",
+    "video/ogg": "ogg",
+    "video/x-flv": "flv",
+    "video/x-ms-wmv": "asf",
+    "video/x-ms-asf": "asf",
+    "audio/x-ms-wma": "asf",
+    "video/mpeg": "mpeg",
+    "video/mp2t": "mpegts",
+    "audio/x-aiff": "aiff",
+    "audio/x-caf": "caf",
+    "audio/amr": "amr",
+    "audio/amr-wb": "amr",
 }
 """Types that are probed, and their FFmpeg formats."""
+PICTURES: Final = {
+    "image/png": "PNG",
+    "image/apng": "PNG",
+    "image/gif": "GIF",
+    "image/jpeg": "JPEG,MPO",
+    "image/webp": "WEBP",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+    "image/x-icon": "ICO,CUR",
+    "image/x-tga": "TGA",
+    "image/jp2": "JPEG2000",
+    "image/jpx": "JPEG2000",
+    "image/vnd.adobe.photoshop": "PSD",
+    "image/vnd.ms-dds": "DDS",
+    "image/x-portable-pixmap": "PPM",
+    "image/qoi": "QOI",
+}
+"""Types whose size a decoder says where the beginning of the file does not, and their Pillow formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +107,8 @@ class OutputProbe:
 
     async def probe(self, file: StoredFile, mark: Mark | None = None) -> StoredFile:
         """The same file with what the probe found; a poster with the same mark is stored beside it."""
-        kind = FORMATS.get(file.media_type)
-        if kind is None or not AVAILABLE:
+        kind = _format_of(file)
+        if kind is None:
             return file
         try:
             async with self._slots:
@@ -101,6 +136,14 @@ class OutputProbe:
         with path.open("wb") as file:
             async for chunk in self._store.get(key):
                 await asyncio.to_thread(file.write, chunk)
+
+
+def _format_of(file: StoredFile) -> str | None:
+    """As the probe process is told; None: there is nothing to find out, or nothing to find it out with."""
+    if file.media_type in FORMATS:
+        return FORMATS[file.media_type] if AVAILABLE else None
+    formats = PICTURES.get(file.media_type) if file.width is None else None
+    return None if formats is None else f"picture:{formats}"
 
 
 def _run_process(kind: str, folder: Path, max_pixels: int) -> Probed:
