@@ -36,7 +36,7 @@ def inspect(head: bytes, texts: Collection[str] = ()) -> Kind:
     if kind.is_media:
         return kind
     if kind.is_text and any(text.startswith("text/") or text in {"image/svg+xml", kind.media_type} for text in texts):
-        return kind if kind.media_type in {"application/json"} else Kind(TEXT, "txt")
+        return kind if kind.media_type == "application/json" else Kind(TEXT, "txt")
     begin = f"they begin with {head[:8]!r}" if head else "there are none"
     raise NotMediaError(f"the bytes are no picture, video or sound: {begin}")
 
