@@ -40,7 +40,7 @@ def add(name, content, media_type, size=None, **known):
 
 
 def add_forms(name, content, media_type, size=None, *, ends=True, **known):
-    """The healthy file, with bytes behind its end, and without its end; `ends`: its format proves that it is missing."""
+    """The healthy file, with bytes behind its end, and without its end if the format proves that it is missing."""
     add(name, content, media_type, size, **known)
     add(f"{name}: trailing bytes", content + b"trailing bytes" * 3, media_type, size, **known)
     if ends:

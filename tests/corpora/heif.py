@@ -43,11 +43,12 @@ def hevc_picture(image):
         return None
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as output:
-        stream = output.add_stream("libx265", rate=1, options={"x265-params": "log-level=none"})
+        stream = output.add_stream("libx265", rate=1, options={"x265-params": "log-level=none:info=0"})
         stream.width, stream.height, stream.pix_fmt = *image.size, "yuv420p"
         stream.codec_context.codec_tag = "hvc1"
-        for frame in (VideoFrame.from_image(image), None):
-            output.mux(stream.encode(frame))
+        frame = VideoFrame.from_image(image)
+        frame.pts = 0
+        output.mux([*stream.encode(frame), *stream.encode(None)])
     data = out.getvalue()
     described = inside(data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", 8)
     config = inside(described[8 + 78 :], b"hvcC")
@@ -78,7 +79,8 @@ def heif_file(brand, picture, size, *, brands=(), turn=None, mirror=None, crop=N
         properties.append(box(b"irot", bytes([turn])))
     if mirror is not None:
         properties.append(box(b"imir", bytes([mirror])))
-    listed = [(1, list(range(1, len(properties) + 1)))]
+    # All but the size have to be understood by readers.
+    listed = [(1, [1, *(number | 0x80 for number in range(2, len(properties) + 1))])]
     if preview:
         properties.append(full(b"ispe", struct.pack(">II", *preview)))
         listed.insert(0, (2, [len(properties)]))

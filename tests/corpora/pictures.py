@@ -2,6 +2,7 @@
 
 import io
 import struct
+from random import Random
 
 from PIL import Image, features
 
@@ -14,7 +15,8 @@ ORIENTATION = 0x0112
 
 
 def noise(mode="RGB", size=SIZE):
-    return Image.effect_noise(size, 60).convert(mode)
+    gray = Image.frombytes("L", size, Random(1).randbytes(size[0] * size[1]))
+    return gray.convert(mode)
 
 
 def saved(kind, mode="RGB", size=SIZE, frames=1, **options):
@@ -48,7 +50,7 @@ def make():
     make_tiff()
     make_bitmaps()
     make_heif()
-    add_forms("ico", saved("ICO", "RGBA", sizes=[(16, 16), (32, 32)]), "image/x-icon", (32, 23), ends=True)
+    add_forms("ico", saved("ICO", "RGBA", sizes=[(16, 16), (32, 32)]), "image/x-icon", (32, 22))
     add("tga", saved("TGA"), "image/x-tga", SIZE)
     add("tga: mapped", saved("TGA", "P"), "image/x-tga", SIZE)
     add("tga: compressed", saved("TGA", compression="tga_rle"), "image/x-tga", SIZE)
@@ -118,7 +120,8 @@ def make_heif():
     cropped = heif_file(b"heic", picture, SIZE, crop=(40, 20), turn=1)
     add("heic: cropped and rotated", cropped, "image/heic", (20, 40))
     add("heic: generic brand", heif_file(b"mif1", picture, SIZE, brands=[b"heic"]), "image/heic", SIZE)
-    add("heic: with a preview", heif_file(b"heic", picture, SIZE, preview=(8, 8)), "image/heic", SIZE)
+    preview = heif_file(b"heic", picture, SIZE, preview=(8, 8))
+    add("heic: with a preview", preview, "image/heic", SIZE, is_read=False)
     odd = heif_file(b"heic", picture, SIZE, fraction=(81, 2))
     add("heic: cropped by a fraction", odd, "image/heic", None)
 

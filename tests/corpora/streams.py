@@ -103,11 +103,14 @@ def video(kind, codec, options=None):
     from av.video.frame import VideoFrame  # noqa: PLC0415
 
     def fill(output):
-        stream = output.add_stream(codec, rate=25 if codec.startswith("mpeg1") or codec.startswith("mpeg2") else RATE)
+        stream = output.add_stream(codec, rate=25 if codec.startswith(("mpeg1", "mpeg2")) else RATE)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         count = int(SECONDS * float(stream.codec_context.framerate))
-        for frame in [VideoFrame.from_image(noise(size=SIZE)) for _ in range(count)] + [None]:
+        for number in range(count):
+            frame = VideoFrame.from_image(noise(size=SIZE))
+            frame.pts = number
             output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
 
     return encoded(kind, options or {}, fill)
 

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from app.core.file_types import heif
 from app.jobs.outputs.marks import marked_bytes
 from app.jobs.transitions.completion import StoredFile
 from app.provenance.mark import Mark
@@ -73,7 +74,6 @@ PICTURES: Final = {
     "image/webp": "WEBP",
     "image/bmp": "BMP",
     "image/tiff": "TIFF",
-    "image/avif": "AVIF",
     "image/x-icon": "ICO,CUR",
     "image/x-tga": "TGA",
     "image/jp2": "JPEG2000",
@@ -84,6 +84,9 @@ PICTURES: Final = {
     "image/qoi": "QOI",
 }
 """Types whose size a decoder says where the beginning of the file does not, and their Pillow formats."""
+HEIF: Final = frozenset({"image/heic", "image/heif", "image/avif"})
+"""Types whose list of properties may be longer than the beginning; decoders do not tell how pictures are cropped."""
+LONGEST_LIST: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class OutputProbe:
     async def probe(self, file: StoredFile, mark: Mark | None = None) -> StoredFile:
         """The same file with what the probe found; a poster with the same mark is stored beside it."""
         kind = _format_of(file)
-        if kind is None:
+        if kind is None and (file.media_type not in HEIF or file.width is not None):
             return file
         try:
             async with self._slots:
@@ -117,11 +120,14 @@ class OutputProbe:
             log.warning("not_probed", key=file.key, error=repr(error)[:500])
             return file
 
-    async def _probe_file(self, file: StoredFile, kind: str, mark: Mark | None) -> StoredFile:
+    async def _probe_file(self, file: StoredFile, kind: str | None, mark: Mark | None) -> StoredFile:
         with tempfile.TemporaryDirectory(prefix="fleek-probe-") as name:
             folder = Path(name)
             async with asyncio.timeout(LONGEST_READ):
                 await self._fetch(file.key, folder / "file")
+            if kind is None:
+                size = await asyncio.to_thread(_listed_size, folder / "file")
+                return replace(file, width=size[0], height=size[1])
             loop = asyncio.get_running_loop()
             probed = await loop.run_in_executor(self._threads, _run_process, kind, folder, self._max_pixels)
             poster = folder / "poster"
@@ -144,6 +150,12 @@ def _format_of(file: StoredFile) -> str | None:
         return FORMATS[file.media_type] if AVAILABLE else None
     formats = PICTURES.get(file.media_type) if file.width is None else None
     return None if formats is None else f"picture:{formats}"
+
+
+def _listed_size(path: Path) -> tuple[int | None, int | None]:
+    with path.open("rb") as file:
+        found = heif.read(file.read(LONGEST_LIST))
+    return (None, None) if found is None else found.displayed
 
 
 def _run_process(kind: str, folder: Path, max_pixels: int) -> Probed:

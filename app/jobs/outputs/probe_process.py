@@ -45,7 +45,7 @@ def _probe_picture(formats: list[str], path: str) -> dict[str, Any]:
             return {"width": None, "height": None, "seconds": None}
         width, height = image.size
         # Pillow turns a TIFF by itself.
-        if image.format in {"JPEG", "MPO", "AVIF"} and image.getexif().get(ORIENTATION) in SWAPPED:
+        if image.format in {"JPEG", "MPO"} and image.getexif().get(ORIENTATION) in SWAPPED:
             width, height = height, width
     return {"width": width, "height": height, "seconds": None}
 
