@@ -52,6 +52,7 @@ def add_forms(name, content, media_type, size=None, *, ends=True, **known):
 def files():
     from tests.corpora import documents, pictures, streams  # noqa: PLC0415 - they register what they make here
 
+    MADE.clear()
     pictures.make()
     documents.make()
     if HAS_AV:

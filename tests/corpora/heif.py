@@ -48,7 +48,10 @@ def hevc_picture(image):
         stream.codec_context.codec_tag = "hvc1"
         frame = VideoFrame.from_image(image)
         frame.pts = 0
-        output.mux([*stream.encode(frame), *stream.encode(None)])
+        packets = [*stream.encode(frame), *stream.encode(None)]
+        for packet in packets:
+            packet.pts = packet.dts = 0  # the encoder does not always say so
+        output.mux(packets)
     data = out.getvalue()
     described = inside(data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", 8)
     config = inside(described[8 + 78 :], b"hvcC")

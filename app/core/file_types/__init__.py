@@ -1,6 +1,6 @@
 """Recognises files: type and size are read from the bytes themselves, never from a header or a name."""
 
-from app.core.file_types.description import NotMediaError, describe, inspect
+from app.core.file_types.description import describe
 from app.core.file_types.ends import EndDetector
 from app.core.file_types.kind import HEAD_BYTES, HTML, JSON, SVG, TEXT, UNKNOWN, XML, Kind, content_type_of
 
@@ -14,8 +14,6 @@ __all__ = [
     "XML",
     "EndDetector",
     "Kind",
-    "NotMediaError",
     "content_type_of",
     "describe",
-    "inspect",
 ]

@@ -6,7 +6,7 @@ from typing import Any, Final
 import filetype  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from app.core.file_types import bmff, pictures, scenes, streams, text
-from app.core.file_types.kind import HEAD_BYTES, NOTHING_KNOWN, TEXT, Kind
+from app.core.file_types.kind import HEAD_BYTES, NOTHING_KNOWN, Kind
 
 _PROPER: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 _NOT_BELIEVED: Final = frozenset({"image/bmp", "image/x-icon", "audio/mpeg", "audio/aac", "video/mpeg", "audio/midi"})
@@ -20,25 +20,6 @@ _STRONG: Final[tuple[Callable[[bytes], Kind | None], ...]] = (
 _WEAK: Final[tuple[Callable[[bytes], Kind | None], ...]] = (pictures.recognise_weakly, scenes.recognise_weakly)
 _LONG_ENOUGH: Final = 6
 """Bytes of a signature that are no chance."""
-
-
-class NotMediaError(Exception):
-    """The bytes are of no accepted type."""
-
-
-def inspect(head: bytes, texts: Collection[str] = ()) -> Kind:
-    """As `describe`, for pictures, video and sound only, and for the texts that are expected.
-
-    Raises:
-        NotMediaError: It is something else.
-    """
-    kind = describe(head, texts)
-    if kind.is_media:
-        return kind
-    if kind.is_text and any(text.startswith("text/") or text in {"image/svg+xml", kind.media_type} for text in texts):
-        return kind if kind.media_type == "application/json" else Kind(TEXT, "txt")
-    begin = f"they begin with {head[:8]!r}" if head else "there are none"
-    raise NotMediaError(f"the bytes are no picture, video or sound: {begin}")
 
 
 def describe(head: bytes, texts: Collection[str] = ()) -> Kind:

@@ -110,7 +110,9 @@ class OutputProbe:
 
     async def probe(self, file: StoredFile, mark: Mark | None = None) -> StoredFile:
         """The same file with what the probe found; a poster with the same mark is stored beside it."""
-        kind = _format_of(file)
+        kind = FORMATS.get(file.media_type) if AVAILABLE else None
+        if file.width is None and file.media_type in PICTURES:
+            kind = f"picture:{PICTURES[file.media_type]}"
         if kind is None and (file.media_type not in HEIF or file.width is not None):
             return file
         try:
@@ -142,14 +144,6 @@ class OutputProbe:
         with path.open("wb") as file:
             async for chunk in self._store.get(key):
                 await asyncio.to_thread(file.write, chunk)
-
-
-def _format_of(file: StoredFile) -> str | None:
-    """As the probe process is told; None: there is nothing to find out, or nothing to find it out with."""
-    if file.media_type in FORMATS:
-        return FORMATS[file.media_type] if AVAILABLE else None
-    formats = PICTURES.get(file.media_type) if file.width is None else None
-    return None if formats is None else f"picture:{formats}"
 
 
 def _listed_size(path: Path) -> tuple[int | None, int | None]:

@@ -52,6 +52,7 @@ def _probe_picture(formats: list[str], path: str) -> dict[str, Any]:
 
 def _probe_streams(kind: str, path: str, poster: str, max_pixels: int) -> dict[str, Any]:
     import av  # noqa: PLC0415 - an extra
+    from av.error import FFmpegError  # noqa: PLC0415
     from av.stream import Disposition  # noqa: PLC0415
 
     # The format is given: some formats read other files, or addresses, that are named in this one.
@@ -66,7 +67,7 @@ def _probe_streams(kind: str, path: str, poster: str, max_pixels: int) -> dict[s
         width, height = video.width, video.height
         if width * height > max_pixels:
             return {**found, "width": width, "height": height}
-        with suppress(av.FFmpegError, OSError, ValueError):
+        with suppress(FFmpegError, OSError, ValueError):
             if _save_poster(container, video, poster) % 180:
                 width, height = height, width
         return {**found, "width": width, "height": height}

@@ -164,7 +164,7 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
         picture = await asyncio.to_thread(_read_data_uri, image)
         kind = describe(picture[:HEAD_BYTES])
         if not kind.media_type.startswith("image/") or not kind.is_media:
-            raise InputRefusedError(f"input.image is not a picture, but {kind.media_type}")
+            raise InputRefusedError(f"input.image is no picture, but {kind.media_type}")
         # Where only a decoder can tell the size, the process that decodes checks it.
         if kind.width and kind.height and kind.width * kind.height > MAX_PIXELS:
             raise InputRefusedError(f"input.image has {kind.width} x {kind.height} pixels; the maximum is {MAX_PIXELS}")
