@@ -16,7 +16,7 @@ from uuid import UUID
 from PIL import Image
 
 from app.core.config import Settings
-from app.core.file_types import HEAD_BYTES, EndDetector, inspect
+from app.core.file_types import HEAD_BYTES, EndDetector, describe
 from app.provenance.mark import Mark, SourceType
 from app.provenance.marking import MarkedStream, Outcome
 from app.storage.s3 import S3Store
@@ -56,7 +56,7 @@ def chunks(data: bytes) -> list[bytes]:
 
 async def copied(store: S3Store, data: bytes) -> None:
     """As ingest does it without marks."""
-    kind = inspect(data[:HEAD_BYTES])
+    kind = describe(data[:HEAD_BYTES])
     ending, digest = EndDetector(kind, data[:HEAD_BYTES]), hashlib.sha256()
 
     async def checked() -> AsyncIterator[bytes]:

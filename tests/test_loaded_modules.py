@@ -7,7 +7,7 @@ from tests.support import ROOT
 
 
 def test_api_process_loads_no_worker_library():
-    parts = ("celery", "numpy", "PIL", "aiohttp", "sqlalchemy")
+    parts = ("celery", "numpy", "PIL", "aiohttp", "sqlalchemy", "av", "puremagic")
     script = f"import sys, app.main; print([name for name in {parts} if name in sys.modules])"
 
     seen = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -69,7 +69,7 @@ _COMPLETE: Final = f"""WITH known AS (
     UPDATE uploads SET expires_at = GREATEST(expires_at, now() + $5::interval)
     WHERE owner_id = $2 AND sha256 = $3 RETURNING {_COLUMNS}
 ), completed AS (
-    UPDATE uploads SET sha256 = $3, bytes = $4, expires_at = now() + $5::interval
+    UPDATE uploads SET sha256 = $3, bytes = $4, expires_at = now() + $5::interval, width = $6, height = $7
     WHERE id = $1::uuid AND sha256 = 'coming:' || $1::uuid AND NOT EXISTS (SELECT FROM known) RETURNING {_COLUMNS}
 )
 SELECT {_COLUMNS}, false AS fresh FROM known UNION ALL SELECT {_COLUMNS}, true AS fresh FROM completed"""
@@ -111,11 +111,12 @@ async def complete(
     db: DatabasePool, pending: PendingUpload, *, sha256: str, size: int, lifetime: timedelta
 ) -> ReceivedFile | None:
     """The file with these bytes: this one, or one that the owner had before; None: the upload took too long."""
+    arguments = pending.id, pending.owner_id, sha256, size, lifetime, pending.width, pending.height
     try:
-        return await db.fetchrow_as(ReceivedFile, _COMPLETE, pending.id, pending.owner_id, sha256, size, lifetime)
+        return await db.fetchrow_as(ReceivedFile, _COMPLETE, *arguments)
     except asyncpg.UniqueViolationError:
         # The same bytes were uploaded at the same time; now the other row exists.
-        return await db.fetchrow_as(ReceivedFile, _COMPLETE, pending.id, pending.owner_id, sha256, size, lifetime)
+        return await db.fetchrow_as(ReceivedFile, _COMPLETE, *arguments)
 
 
 async def extend(db: DatabasePool, owner_id: UUID, ids: Sequence[UUID], lifetime: timedelta) -> set[UUID]:

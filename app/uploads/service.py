@@ -15,7 +15,7 @@ A deletion hides the row, then removes the object, then the row. After a crash i
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -25,15 +25,15 @@ import structlog
 from app.core.database.pool import DatabasePool
 from app.core.database.text import storable
 from app.core.errors import brief
-from app.core.file_types import HEAD_BYTES, EndDetector, Kind, NotMediaError, inspect
+from app.core.file_types import HEAD_BYTES, EndDetector, Kind
 from app.core.ids import new_id
 from app.storage.store import Store, StoreError
 from app.uploads import queries
+from app.uploads.accepted import accepted
 from app.uploads.errors import (
     FileTooLargeError,
     PictureTooLargeError,
     TruncatedFileError,
-    UnsupportedFileError,
     UploadNotFoundError,
     UploadsBusyError,
     UploadStoreUnavailableError,
@@ -155,7 +155,7 @@ class Uploads:
                 raise TruncatedFileError(f"the {pending.media_type} is truncated: its end is missing; upload all of it")  # noqa: TRY301 - handled like any other
             received = await queries.complete(
                 self._db,
-                pending,
+                self._sized(pending, stream.tail.pixels),
                 sha256=stream.digest.hexdigest(),
                 size=stream.tail.size,
                 lifetime=self.limits.lifetime,
@@ -194,18 +194,25 @@ class Uploads:
         return True
 
     def _inspect(self, head: bytes) -> Kind:
-        try:
-            kind = inspect(head)
-        except NotMediaError as error:
-            raise UnsupportedFileError(f"the file cannot be used: {error}") from None
-        if kind.width and kind.height and kind.width * kind.height > self.limits.max_pixels:
+        kind = accepted(head)
+        self._check_pixels(kind.width, kind.height)
+        return kind
+
+    def _sized(self, pending: PendingUpload, late: tuple[int, int] | None) -> PendingUpload:
+        """With the size that stood behind the beginning of the file."""
+        if pending.width is not None or late is None:
+            return pending
+        self._check_pixels(*late)
+        return replace(pending, width=late[0], height=late[1])
+
+    def _check_pixels(self, width: int | None, height: int | None) -> None:
+        if width and height and width * height > self.limits.max_pixels:
             allowed = {"maxPixels": self.limits.max_pixels}
-            size = f"{kind.width}x{kind.height}"
+            size = f"{width}x{height}"
             wrong = {"field": "file", "message": "too many pixels", "given": brief(size), "allowed": allowed}
             raise PictureTooLargeError(
                 f"the picture is {size}, more than {self.limits.max_pixels} pixels", errors=[wrong]
             )
-        return kind
 
 
 def _pending(owner_id: UUID, name: str, kind: Kind) -> PendingUpload:

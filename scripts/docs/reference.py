@@ -27,6 +27,7 @@ from app.tools.metrics import GAUGES
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+from scripts.docs.file_types import file_types_page  # noqa: E402 - this file is run by its path
 from scripts.docs.structure import structure_page  # noqa: E402 - this file is run by its path
 
 NOTE = "<!-- Written by scripts/docs/reference.py from the code; manual changes are lost. -->\n\n"
@@ -230,6 +231,7 @@ PAGES = {
     "docs/reference/endpoints.md": endpoints_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/command-line.md": command_line_page,
+    "docs/reference/file-types.md": lambda: NOTE + file_types_page(),
     "docs/architecture/3-states.md": states_page,
     "docs/architecture/4-where-things-are.md": structure_page,
 }

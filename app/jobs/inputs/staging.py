@@ -22,7 +22,6 @@ from uuid import UUID
 import structlog
 
 from app.core.database.pool import RETRYABLE, DatabasePool
-from app.core.file_types import HEAD_BYTES, Kind, NotMediaError, inspect
 from app.core.http_client.protocol import Http
 from app.jobs import queries
 from app.jobs.inputs.download import fetch
@@ -43,6 +42,7 @@ from app.media_generator.errors import InputRefusedError, InputUnreachableError
 from app.media_generator.media_generator_model import Capabilities, InputFile, MediaGeneratorModel
 from app.media_generator.registry import Offer
 from app.storage.store import ObjectNotFoundError, Store, StoreError
+from app.uploads.accepted import accepted
 from app.uploads.errors import (
     FileTooLargeError,
     PictureTooLargeError,
@@ -238,9 +238,9 @@ async def _one(data: bytes) -> AsyncIterator[bytes]:
 
 def _inline_source(data: bytes) -> _Source:
     try:
-        kind: Kind = inspect(data[:HEAD_BYTES])
-    except NotMediaError as error:
-        raise InputRefusedError(f"the file of the input is not accepted: {error}") from None
+        kind = accepted(data)
+    except UnsupportedFileError as error:
+        raise InputRefusedError(f"the file of the input is not accepted: {error.detail}") from None
     return _Source(InputFile(kind.media_type, len(data), f"input.{kind.extension}", lambda: _one(data)))
 
 

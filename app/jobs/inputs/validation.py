@@ -9,7 +9,6 @@ from uuid import UUID
 
 from app.core.database.pool import DatabasePool
 from app.core.errors import MOST_FAULTS, brief
-from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
 from app.jobs import queries
 from app.jobs.inputs.errors import InputFileError
 from app.jobs.inputs.references import (
@@ -25,6 +24,8 @@ from app.jobs.inputs.references import (
     parse_reference,
 )
 from app.jobs.states import MediaStatus
+from app.uploads.accepted import accepted
+from app.uploads.errors import UnsupportedFileError
 from app.uploads.service import Uploads
 
 MOST_FILES: Final = 32
@@ -91,9 +92,9 @@ def _read(text: str, *, allow_private: bool) -> Reference:
     found = parse_reference(text, allow_private=allow_private)
     if isinstance(found, InlineData):
         try:
-            inspect(found.data[:HEAD_BYTES])
-        except NotMediaError as error:
-            raise InvalidReferenceError(f"cannot be used: {error}") from None
+            accepted(found.data)
+        except UnsupportedFileError as error:
+            raise InvalidReferenceError(f"cannot be used: {error.detail}") from None
     return found
 
 

@@ -18,6 +18,7 @@ import structlog
 
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
+from app.core.file_types import content_type_of
 from app.jobs import notices
 from app.jobs.outputs.marks import TOOL, MarkedOutput
 from app.jobs.transitions.marking import MarkedFile, record_mark
@@ -101,7 +102,7 @@ class StoredFileMarker:
             recorded = marking.recorded()
             source = await asyncio.to_thread(_sha256, file)
             if recorded.sha256 != source:
-                await self._store.put(row.key, _chunks(result), row.media_type)
+                await self._store.put(row.key, _chunks(result), content_type_of(row.media_type))
         warnings = None if recorded.notice is None else notices.stored([recorded.notice])
         return MarkedFile(row.id, row.sha256, recorded.sha256, source, recorded.bytes, recorded.provenance, warnings)
 

@@ -1,8 +1,8 @@
-"""Duration, pixel size and poster of a video or sound, probed after it is stored.
+"""Duration, pixel size and poster of a video or sound, and the size of a picture whose beginning does not say it.
 
-It needs the extra `av`. A failure here fails nothing else: the file has been paid for and is in the store, so it is
-delivered without these values. Each file is read from the store into a temporary folder, and probed by a process of its
-own, a few at a time.
+They are probed after the file is stored. Video and sound need the extra `av`. A failure here fails nothing else: the
+file has been paid for and is in the store, so it is delivered without these values. Each file is read from the store
+into a temporary folder, and probed by a process of its own, a few at a time.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from app.core.file_types import heif
 from app.jobs.outputs.marks import marked_bytes
 from app.jobs.transitions.completion import StoredFile
 from app.provenance.mark import Mark
@@ -47,8 +48,45 @@ FORMATS: Final = {
     "audio/wav": "wav",
     "audio/flac": "flac",
     "audio/aac": "aac",
+    "video/3gpp": "3gp",
+    "video/3gpp2": "3gp",
+    "audio/3gpp": "3gp",
+    "audio/3gpp2": "3gp",
+    "image/heic-sequence": "mov",
+    "video/ogg": "ogg",
+    "video/x-flv": "flv",
+    "video/x-ms-wmv": "asf",
+    "video/x-ms-asf": "asf",
+    "audio/x-ms-wma": "asf",
+    "video/mpeg": "mpeg",
+    "video/mp2t": "mpegts",
+    "audio/x-aiff": "aiff",
+    "audio/x-caf": "caf",
+    "audio/amr": "amr",
+    "audio/amr-wb": "amr",
 }
 """Types that are probed, and their FFmpeg formats."""
+PICTURES: Final = {
+    "image/png": "PNG",
+    "image/apng": "PNG",
+    "image/gif": "GIF",
+    "image/jpeg": "JPEG,MPO",
+    "image/webp": "WEBP",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/x-icon": "ICO,CUR",
+    "image/x-tga": "TGA",
+    "image/jp2": "JPEG2000",
+    "image/jpx": "JPEG2000",
+    "image/vnd.adobe.photoshop": "PSD",
+    "image/vnd.ms-dds": "DDS",
+    "image/x-portable-pixmap": "PPM",
+    "image/qoi": "QOI",
+}
+"""Types whose size a decoder says where the beginning of the file does not, and their Pillow formats."""
+HEIF: Final = frozenset({"image/heic", "image/heif", "image/avif"})
+"""Types whose list of properties may be longer than the beginning; decoders do not tell how pictures are cropped."""
+LONGEST_LIST: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +110,10 @@ class OutputProbe:
 
     async def probe(self, file: StoredFile, mark: Mark | None = None) -> StoredFile:
         """The same file with what the probe found; a poster with the same mark is stored beside it."""
-        kind = FORMATS.get(file.media_type)
-        if kind is None or not AVAILABLE:
+        kind = FORMATS.get(file.media_type) if AVAILABLE else None
+        if file.width is None and file.media_type in PICTURES:
+            kind = f"picture:{PICTURES[file.media_type]}"
+        if kind is None and (file.media_type not in HEIF or file.width is not None):
             return file
         try:
             async with self._slots:
@@ -82,11 +122,14 @@ class OutputProbe:
             log.warning("not_probed", key=file.key, error=repr(error)[:500])
             return file
 
-    async def _probe_file(self, file: StoredFile, kind: str, mark: Mark | None) -> StoredFile:
+    async def _probe_file(self, file: StoredFile, kind: str | None, mark: Mark | None) -> StoredFile:
         with tempfile.TemporaryDirectory(prefix="fleek-probe-") as name:
             folder = Path(name)
             async with asyncio.timeout(LONGEST_READ):
                 await self._fetch(file.key, folder / "file")
+            if kind is None:
+                size = await asyncio.to_thread(_listed_size, folder / "file")
+                return replace(file, width=size[0], height=size[1])
             loop = asyncio.get_running_loop()
             probed = await loop.run_in_executor(self._threads, _run_process, kind, folder, self._max_pixels)
             poster = folder / "poster"
@@ -101,6 +144,12 @@ class OutputProbe:
         with path.open("wb") as file:
             async for chunk in self._store.get(key):
                 await asyncio.to_thread(file.write, chunk)
+
+
+def _listed_size(path: Path) -> tuple[int | None, int | None]:
+    with path.open("rb") as file:
+        found = heif.read(file.read(LONGEST_LIST))
+    return (None, None) if found is None else found.displayed
 
 
 def _run_process(kind: str, folder: Path, max_pixels: int) -> Probed:

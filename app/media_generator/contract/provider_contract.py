@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import jsonschema_rs
 import msgspec
 
-from app.core.file_types import HEAD_BYTES, inspect
+from app.core.file_types import HEAD_BYTES, describe
 from app.core.ids import new_id
 from app.media_generator.contract.odd_answer_contract import OddAnswerContract
 from app.media_generator.errors import ProviderError, Sent
@@ -85,7 +85,7 @@ class ProviderContract(OddAnswerContract):
             assert 1 <= len(outcome.outputs) <= provider.capabilities.max_outputs
             for output in outcome.outputs:
                 head = b"".join([chunk async for chunk in provider.open(output)])[:HEAD_BYTES]
-                assert inspect(head, card.output_types).media_type in card.output_types
+                assert describe(head, card.output_types).media_type in card.output_types
 
     async def test_reference_can_be_stored_and_used_again(self, provider: MediaGeneratorModel) -> None:
         """Another process continues with nothing but the stored reference."""

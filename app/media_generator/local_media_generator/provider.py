@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Self
 
 import msgspec
 
-from app.core.file_types import HEAD_BYTES, NotMediaError, inspect
+from app.core.file_types import HEAD_BYTES, describe
 from app.media_generator.accounts import ProviderSetup, RawAnswers
 from app.media_generator.errors import InputRefusedError, ModelGoneError, NotReachedError, OutputError, ProviderError
 from app.media_generator.local_media_generator.messages import Order
@@ -162,13 +162,11 @@ class LocalMediaGeneratorModel(MediaGeneratorModel):
             NotReachedError: It cannot be stored at the moment.
         """
         picture = await asyncio.to_thread(_read_data_uri, image)
-        try:
-            kind = inspect(picture[:HEAD_BYTES])
-        except NotMediaError as error:
-            raise InputRefusedError(f"input.image: {error}") from error
-        if kind.width is None or kind.height is None:
-            raise InputRefusedError(f"input.image is not a picture, but {kind.media_type}")
-        if kind.width * kind.height > MAX_PIXELS:
+        kind = describe(picture[:HEAD_BYTES])
+        if not kind.media_type.startswith("image/") or not kind.is_media:
+            raise InputRefusedError(f"input.image is no picture, but {kind.media_type}")
+        # Where only a decoder can tell the size, the process that decodes checks it.
+        if kind.width and kind.height and kind.width * kind.height > MAX_PIXELS:
             raise InputRefusedError(f"input.image has {kind.width} x {kind.height} pixels; the maximum is {MAX_PIXELS}")
         try:
             return await self._open_vault().keep(submission.attempt_id, _in_chunks(picture))

@@ -122,7 +122,7 @@ async def test_deleting_upload_removes_its_object(api, db, runtime):
     ("body", "status", "code", "word"),
     [
         (part(b"<html><script>alert(1)</script>") + END, 415, "unsupported_file", "no picture"),
-        (part(b"") + END, 415, "unsupported_file", "there are none"),
+        (part(b"") + END, 415, "unsupported_file", "it is empty"),
         (part(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>") + END, 415, "unsupported_file", ""),
         (part(b"") + END, 415, "unsupported_file", ""),
         (part(HUGE) + END, 422, "picture_too_large", "20000x20000"),
