@@ -15,7 +15,7 @@ from obstore.store import S3Store as ObstoreS3
 
 from app.core.config import Settings
 from app.core.telemetry.metrics import STORE_CALLS, Timed
-from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
+from app.storage.store import ObjectHead, ObjectNotFoundError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -86,6 +86,14 @@ class S3Store:
             answer = await obstore.get_async(self._objects, key)
             async for chunk in answer.stream(min_chunk_size=256 * 1024):
                 yield bytes(chunk)
+
+    async def head(self, key: str) -> ObjectHead:
+        """See `Store.head`."""
+        with _store_errors(key, "head"):
+            answer = await obstore.get_async(self._objects, key, options={"head": True})
+            media_type = str(answer.attributes.get("Content-Type", "application/octet-stream"))
+            meta = answer.meta
+            return ObjectHead(media_type, meta["size"], meta["e_tag"], meta["last_modified"])
 
     async def delete(self, key: str) -> None:
         """See `Store.delete`."""
