@@ -129,7 +129,7 @@ async def test_owner_stream_misses_and_repeats_nothing_across_api_restarts(setti
 
 async def test_owner_stream_is_filtered_by_status_model_and_tag(server_with_runner):
     client = server_with_runner
-    path = "/media/events?status=COMPLETED&model=dummy/faulty&tag=blue"
+    path = "/media/events?status=canceled,Completed&model=dummy/faulty&tag=blue"
     async with open_stream(client.api, path) as reader:
         await client.until(await client.faulty())
         await client.until(await client.generate(tags=["blue"], input={"width": 64, "height": 64}))
