@@ -9,7 +9,7 @@ import asyncpg
 
 from app.cli.console import without_passwords
 from app.cli.errors import CommandError
-from app.cli.running_instance import use_running_instance
+from app.cli.running_instance import hint_of_other_data_folder, use_running_instance
 from app.core.config import Settings
 from app.core.database.pool import UNAVAILABLE
 from app.core.errors import FleekError, SettingsError
@@ -90,7 +90,9 @@ def with_database(run: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     try:
         return asyncio.run(run())
     except UNAVAILABLE as error:
-        raise CommandError(f"the database does not answer ({type(error).__name__}): {DATABASE_HINT}") from None
+        raise CommandError(
+            f"the database does not answer ({type(error).__name__}): {DATABASE_HINT}{hint_of_other_data_folder()}"
+        ) from None
     except _OLD_SCHEMA as error:
         raise CommandError(f"the database schema does not match this release ({error}): run fleek db upgrade") from None
     except asyncpg.PostgresError as error:
