@@ -14,6 +14,7 @@ from app.core.config import Settings
 from app.core.database.pool import UNAVAILABLE
 from app.core.errors import FleekError, SettingsError
 from app.core.http_client.client import HttpClient
+from app.core.http_client.proxies import proxies_of
 from app.core.load_settings import load_settings
 from app.core.telemetry.logging import set_up_logging
 from app.runtime import Runtime, open_runtime
@@ -74,7 +75,7 @@ def with_runtime_and_providers(work: Callable[[Runtime], Awaitable[Result]]) -> 
     set_up_logging(level="ERROR", json=not sys.stderr.isatty())
 
     async def run() -> Result:
-        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
+        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses, proxies=proxies_of(settings))
         async with open_runtime(settings, outgoing=outgoing) as runtime:
             return await work(runtime)
 
