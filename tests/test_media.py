@@ -27,7 +27,7 @@ async def test_prompt_becomes_a_picture_in_the_bucket(product):
     (file,) = done["files"]
     answer = await product.api.get(file["url"])
     assert answer.status_code == 307
-    async with httpx2.AsyncClient() as outside:
+    async with httpx2.AsyncClient(trust_env=False) as outside:
         fetched = await outside.get(answer.headers["location"])
     assert fetched.headers["content-type"] == file["media_type"] == "image/png"
     assert hashlib.sha256(fetched.content).hexdigest() == file["sha256"]
@@ -226,7 +226,7 @@ async def test_content_as_json_says_when_the_url_expires(product):
     answer = await product.api.get(done["files"][0]["url"], headers={"Accept": "application/json"})
 
     assert answer.status_code == 200
-    async with httpx2.AsyncClient() as outside:
+    async with httpx2.AsyncClient(trust_env=False) as outside:
         assert (await outside.get(answer.json()["url"])).content[:4] == b"\x89PNG"
     assert answer.json()["expires_at"].endswith("Z")
 
@@ -330,7 +330,7 @@ async def test_painter_makes_what_its_example_requests(product):
     done = await product.until((await product.api.post("/media/generate", json=example)).json())
 
     signed = (await product.api.get(done["files"][0]["url"])).headers["location"]
-    async with httpx2.AsyncClient() as outside:
+    async with httpx2.AsyncClient(trust_env=False) as outside:
         picture = Image.open(io.BytesIO((await outside.get(signed)).content))
 
     assert picture.format == "WEBP"

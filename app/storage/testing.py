@@ -4,13 +4,13 @@
 
 import asyncio
 import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.message import Message
 from email.utils import format_datetime
 
 from app.core.ids import new_id
+from app.core.this_machine import opener
 from app.storage.store import ObjectNotFoundError, Store
 
 MIB = 1024 * 1024
@@ -148,14 +148,14 @@ async def _exists(store: Store, key: str) -> bool:
 
 
 def _headers(url: str) -> Message:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the store's own address
+    with opener(url).open(url, timeout=10) as answer:
         headers: Message = answer.headers
         return headers
 
 
 def _fetch(url: str) -> tuple[int, str | None, bytes]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the store's own address
+        with opener(url).open(url, timeout=10) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read()
     except urllib.error.HTTPError as error:
         with error:

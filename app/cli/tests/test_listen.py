@@ -75,7 +75,7 @@ class Listen:
 
 @contextlib.asynccontextmanager
 async def client_of(address):
-    async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+    async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
         client = Client(api)
         await eventually(client.answers)
         yield client
