@@ -254,11 +254,16 @@ class Settings(BaseSettings):
             return None if value is None else SecretStr(PROXY_OFF)
         try:
             parts = urlsplit(given)
-            fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            fits = (
+                parts.scheme in {"http", "https"}
+                and bool(parts.hostname)
+                and parts.port != 0
+                and not (parts.path.strip("/") or parts.query)
+            )
         except ValueError:
             fits = False
         # The value is not repeated: it may hold a password.
-        if not fits or parts.path.strip("/") or parts.query:
+        if not fits:
             raise ValueError("must be `off`, or look like http://user:password@host:port")
         return SecretStr(given)
 

@@ -94,13 +94,13 @@ class FileForm:
             ) from None
 
 
-def _one_too_many(name: str) -> InvalidFormError:
-    """The error for a field beside the file, or a second file."""
+def _one_too_many(name: str | None) -> InvalidFormError:
+    """The error for a field beside the file, or a second file; `name` is None where it has none."""
     if name == FIELD:
         words = f"holds a second {FIELD!r}: send one file with each request"
         message = "is given several times; give it once"
     else:
         words = f"has a field {brief(name)!r} that is not known: its only field is {FIELD!r}, with the file"
         message = "there is no such field"
-    wrong = {"field": brief(name), "message": message, "given": None, "allowed": [FIELD]}
+    wrong = {"field": brief(name or ""), "message": message, "given": None, "allowed": [FIELD]}
     return InvalidFormError(f"the form {words}", errors=[wrong])

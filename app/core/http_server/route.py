@@ -120,22 +120,18 @@ def several(values: Iterable[str]) -> BeforeValidator:
     """Reads a filter that takes several of these values: repeated, or separated by commas, in any case."""
     known = {value.casefold(): value for value in values}
 
-    def read(given: Any) -> Any:
-        texts: Sequence[Any] = given if isinstance(given, list) else [given]
-        if not all(isinstance(text, str) for text in texts):
-            return given
+    def read(given: str | Sequence[str]) -> list[str]:
+        texts = [given] if isinstance(given, str) else given
         parts = [part.strip() for text in texts for part in text.split(",")]
-        unknown = next((part for part in parts if part.casefold() not in known), None)
-        if unknown is not None:
-            near = get_close_matches(unknown[:LONGEST_NAME].casefold(), known, n=1)
-            raise PydanticCustomError(
-                "unknown_value",
-                "must be one of {expected}, or several of them, separated by commas{hint}",
-                {
-                    "expected": ", ".join(known.values()),
-                    "hint": f"; did you mean {known[near[0]]}?" if near else "",
-                },
-            )
+        for part in parts:
+            if part.casefold() not in known:
+                near = get_close_matches(part[:LONGEST_NAME].casefold(), known, n=1)
+                hint = f"; did you mean {known[near[0]]}?" if near else ""
+                raise PydanticCustomError(
+                    "unknown_value",
+                    "must be one of {expected}, or several of them, separated by commas{hint}",
+                    {"expected": ", ".join(known.values()), "hint": hint},
+                )
         return list(dict.fromkeys(known[part.casefold()] for part in parts))
 
     return BeforeValidator(read)
