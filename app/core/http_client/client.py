@@ -139,7 +139,7 @@ class HttpClient:
             OutgoingError: There is no answer; its class says whether the request may have arrived.
             RuntimeError: The client is closed.
         """
-        url, phase = _checked(request), Phase()
+        url, phase = self._ready(request), Phase()
         try:
             async with timeout(request.timeout):
                 return await _read_answer(await self._begin(url, request, phase), request, phase)
@@ -156,7 +156,7 @@ class HttpClient:
             OutgoingError: There is no answer; its class says whether the request may have arrived.
             RuntimeError: The client is closed.
         """
-        url, phase = _checked(request), Phase()
+        url, phase = self._ready(request), Phase()
         try:
             async with timeout(request.timeout):
                 response = await self._begin(url, request, phase)
@@ -169,6 +169,12 @@ class HttpClient:
         finally:
             # After a complete body the connection is already released; otherwise it must not be reused.
             response.close()
+
+    def _ready(self, request: Request) -> URL:
+        """The URL as it will be sent; raises as `_checked`, and a RuntimeError after `close`."""
+        if self._closed:
+            raise RuntimeError("the client for other services is closed")
+        return _checked(request)
 
     async def _begin(self, url: URL, request: Request, phase: Phase) -> ClientResponse:
         """Send a request, directly or through a proxy, and read the head of its answer."""
@@ -237,8 +243,6 @@ class HttpClient:
 
     def _session(self, *, guarded: bool, keep_alive: bool) -> ClientSession:
         """Each kind has its own connections: one that was opened unguarded never serves a guarded call."""
-        if self._closed:
-            raise RuntimeError("the client for other services is closed")
         session = self._sessions.get((guarded, keep_alive))
         if session is None:
             session = self._sessions[guarded, keep_alive] = self._open(guarded=guarded, keep_alive=keep_alive)
