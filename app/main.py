@@ -29,6 +29,7 @@ from app.idempotency.keys import EXPIRES, REPLAYED
 from app.jobs.callbacks.receiver import CallbackReceiver
 from app.media.api import (
     callback_router,
+    content_router,
     estimate_router,
     events_router,
     models_router,
@@ -155,6 +156,7 @@ def _add_routes(app: FastAPI, chosen: Settings, hosts: AllowedHosts) -> None:
     media = (
         callback_router,
         router,
+        content_router,
         estimate_router,
         events_router,
         timeline_router,
@@ -167,6 +169,7 @@ def _add_routes(app: FastAPI, chosen: Settings, hosts: AllowedHosts) -> None:
         *callback_router.router.routes,
         *estimate_router.router.routes,
         *router.router.routes,
+        *content_router.router.routes,
         *events_router.router.routes,
         *webhooks_router.router.routes,
         *uploads_router.router.routes,

@@ -70,6 +70,7 @@ class Runtime:
             db=self.db,
             registry=self.registry,
             bell=bell,
+            store=self.store,
             urls=SignedUrls(self.store, self.cache, self.settings),
             queue_positions=QueuePositions(self.db),
             availability=AvailabilityCache(self.db),

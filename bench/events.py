@@ -105,7 +105,7 @@ async def latencies(api: httpx2.AsyncClient, samples: int) -> list[Row]:
 async def cpu_per_post(limit: Subject, url: str, body: bytes, count: int) -> float:
     """Milliseconds of a process that does nothing but post."""
     before = limit.cpu_seconds
-    async with httpx2.AsyncClient(timeout=MOST_SECONDS) as client:
+    async with httpx2.AsyncClient(timeout=MOST_SECONDS, trust_env=False) as client:
         answer = await client.post(f"http://{HOST}:{limit.port}/post/{count}", params={"to": url}, content=body)
     assert answer.status_code == 200, answer.text
     return (limit.cpu_seconds - before) / count * 1000
@@ -215,7 +215,10 @@ async def measure(stage: Stage, options: argparse.Namespace) -> list[Row]:
     worker = stage.worker(cpus=MEASURED, variables=variables)
     limit = stage.serve("bench.limits.poster:app", cpus=MEASURED)
     database = await asyncpg.connect(stage.dsn)
-    async with hook() as url, httpx2.AsyncClient(base_url=f"http://{HOST}:{api.port}", timeout=90) as client:
+    async with (
+        hook() as url,
+        httpx2.AsyncClient(base_url=f"http://{HOST}:{api.port}", timeout=90, trust_env=False) as client,
+    ):
         async with asyncio.timeout(60):
             while not await database.fetchval("SELECT count(*) FROM workers"):  # noqa: ASYNC110 - other processes work
                 await asyncio.sleep(0.1)

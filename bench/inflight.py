@@ -8,11 +8,11 @@ import argparse
 import asyncio
 import json
 import statistics
-import urllib.request
 from typing import Any, Final
 
 import asyncpg
 
+from app.core.this_machine import opener
 from bench.jobs import COMPLETED, IN_FLIGHT, WORKERS, MediaDependencies, show
 from bench.load import Generator, Run, request
 from bench.report import Row, Target
@@ -30,7 +30,7 @@ def _body() -> bytes:
 
 
 def _books(service: Subject) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://{HOST}:{service.port}/books", timeout=30) as answer:
+    with opener(f"http://{HOST}").open(f"http://{HOST}:{service.port}/books", timeout=30) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
 

@@ -87,7 +87,7 @@ def store_of(engine, name, secret=None):
         region="us-east-1",
         access_key_id=engine.access_key_id,
         secret_access_key=secret or engine.secret_access_key,
-        client_options={"allow_http": True},
+        client_options={"allow_http": True, "proxy_url": engine.endpoint_url, "proxy_excludes": "127.0.0.1"},
         retry_config={"max_retries": 0, "retry_timeout": dt.timedelta(seconds=1)},
     )
 

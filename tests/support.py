@@ -288,7 +288,7 @@ async def api_and_worker(settings: Settings, logs: Path, **changes: str) -> Asyn
         served(settings, logs / "api.log", **changes) as address,
         worker(settings, logs / "worker.log", **changes),
     ):
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             yield client

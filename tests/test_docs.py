@@ -17,6 +17,7 @@ from app.media_generator.loading import PROVIDERS, SERVICES
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
 NO_SETTINGS = {
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"),  # of others
     *("API_PORT", "REDIS_PORT", "S3_PORT"),  # of the compose files
     *("FORWARDED_ALLOW_IPS", "OTEL_SERVICE_NAME", "OTEL_TRACES_SAMPLER"),  # of others
     *("JOB_ID", "MEDIA_ID", "DELIVERY_ID", "WEBHOOK_ID", "WEBHOOK_SECRET"),  # to be filled in

@@ -153,6 +153,77 @@ async def test_every_operation_documents_how_the_guard_refuses(api):
 
     for path, described in document["paths"].items():
         for method, operation in described.items():
-            expected = {"400", "421"} | (set() if method == "get" else {"403"})
+            expected = {"400", "421"} | (set() if method in {"get", "head"} else {"403"})
             expected |= {"408"} if "requestBody" in operation else set()
             assert expected <= set(operation["responses"]), (method, path)
+
+
+TAKE_ANY_QUERY = {"/", "/docs", "/openapi.json", "/docs/oauth2-redirect"}
+"""Pages: whoever links to them may add parameters of his own."""
+
+
+def takes_any_query(path):
+    """Also what providers, load balancers and scrapers call."""
+    return path in TAKE_ANY_QUERY or path.startswith(("/media/callbacks/", "/tools/", ASSETS))
+
+
+async def test_unknown_query_parameter_is_refused(api, every):
+    known = [(method, path) for method, path in every if not takes_any_query(path) and path != "/nothing"]
+
+    assert len(known) > 25
+    for method, path in known:
+        if method == "OPTIONS":
+            continue
+        answer = await api.request(method, path, params={"nonsense": "1"}, json={})
+        if method == "HEAD":
+            assert answer.status_code == 422, (method, path)
+            continue
+        assert code(answer) == (422, "invalid_input"), (method, path)
+        (wrong,) = answer.json()["errors"]
+        assert (wrong["field"], wrong["given"]) == ("nonsense", "1")
+        assert wrong["message"].startswith("there is no such parameter"), (method, path)
+
+
+async def test_what_others_call_takes_parameters_of_theirs(api, every):
+    tolerant = [(method, path) for method, path in every if takes_any_query(path) and path not in LONG]
+
+    assert len(tolerant) > 6
+    for method, path in tolerant:
+        plain = await api.request(method, path)
+        answer = await api.request(method, path, params={"nonsense": "1"})
+        assert answer.status_code == plain.status_code, (method, path)
+
+
+def methods_by_path(app):
+    """The methods of each path, with an id that does not exist in place of each parameter."""
+    found = {}
+    for route in iter_route_contexts(app.routes):
+        found.setdefault(route.path, set()).update(route.methods or ())
+    return {re.sub(r"\{[^}]+\}", str(new_id()), path): methods for path, methods in found.items() if methods}
+
+
+async def test_head_answers_like_get_or_is_refused_with_what_is_allowed(api):
+    checked = set()
+    for path, methods in methods_by_path(api._transport.app).items():
+        if path in LONG:
+            continue
+        described = await api.head(path)
+        checked.add("GET" in methods)
+        assert described.content == b""
+        if "GET" in methods:
+            read = await api.get(path)
+            assert described.status_code == read.status_code, path
+            assert described.headers.get("content-type") == read.headers.get("content-type"), path
+        else:
+            assert described.status_code == 405, path
+            assert set(described.headers["allow"].split(", ")) == methods, path
+
+    assert checked == {True, False}
+
+
+async def test_what_is_allowed_at_a_path_names_every_method_that_works(api):
+    for path, methods in methods_by_path(api._transport.app).items():
+        answer = await api.request("TRACE", path)
+        assert answer.status_code == 405, path
+        expected = methods | ({"HEAD"} if "GET" in methods else set())
+        assert set(answer.headers["allow"].split(", ")) == expected, path

@@ -61,7 +61,7 @@ async def disconnect(db):
 @pytest.fixture
 async def fleet():
     """A client of an API in a process of its own."""
-    async with httpx2.AsyncClient(timeout=30) as api:
+    async with httpx2.AsyncClient(timeout=30, trust_env=False) as api:
 
         async def use(address):
             api.base_url = address

@@ -13,7 +13,7 @@ from tests.support import Client, eventually, served, worker
 async def fleet(settings, tmp_path):
     """The API in a process of its own, and a client of it."""
     with served(settings, tmp_path / "api.log", DATABASE_CONNECTIONS="20") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
             await eventually(lambda: Client(api).answers())
             yield Client(api)
 
@@ -93,7 +93,7 @@ async def test_without_a_broker_everything_goes_on(settings, db, tmp_path):
         served(settings, tmp_path / "api.log", **nowhere) as address,
         worker(settings, tmp_path / "1.log", **nowhere),
     ):
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
             await eventually(lambda: Client(api).answers())
             client = Client(api)
             done = await client.until(await client.faulty())
@@ -132,7 +132,7 @@ async def test_readiness_names_what_is_wrong_and_no_address(fleet, db):
 
 async def test_a_default_model_that_nobody_offers_is_found_out(settings, tmp_path):
     with served(settings, tmp_path / "api.log", DEFAULT_MODEL="a/b") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
             await eventually(lambda: Client(api).answers())
             checks = (await api.get("/tools/ready")).json()["checks"]
 

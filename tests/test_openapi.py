@@ -13,7 +13,7 @@ from tests.support import eventually, served, worker
 @pytest.mark.timeout(900)
 async def test_schemathesis_finds_no_undocumented_answer(settings, tmp_path):
     with served(settings, tmp_path / "api.log") as address, worker(settings, tmp_path / "worker.log"):
-        async with httpx2.AsyncClient(base_url=address) as api:
+        async with httpx2.AsyncClient(base_url=address, trust_env=False) as api:
 
             async def ready():
                 try:

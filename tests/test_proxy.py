@@ -93,7 +93,7 @@ async def browser():
     trusting = ssl.create_default_context()
     trusting.check_hostname = False
     trusting.verify_mode = ssl.CERT_NONE
-    async with httpx2.AsyncClient(verify=trusting, timeout=40) as client:
+    async with httpx2.AsyncClient(verify=trusting, timeout=40, trust_env=False) as client:
         yield client
 
 
@@ -109,7 +109,7 @@ async def outside(nginx, browser, engines, database, tmp_path):
     with served(settings, tmp_path / "api.log", PUBLIC_URL=settings.public_url) as api:
         nginx.lead_to(api, settings.s3_endpoint_url)
         with nginx:
-            async with httpx2.AsyncClient(base_url=api) as inside:
+            async with httpx2.AsyncClient(base_url=api, trust_env=False) as inside:
                 await eventually(Client(inside).answers)
             yield settings.public_url
 

@@ -57,7 +57,7 @@ def page_receiver(folder, place, secret):
 
 async def listens(url):
     """Whether the page's receiver does; then its table is there."""
-    async with httpx2.AsyncClient(timeout=60) as sender:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as sender:
         return (await sender.post(url)).status_code == 401
 
 
@@ -87,7 +87,7 @@ async def test_the_receiver_takes_what_is_ours_once_and_refuses_the_rest(client,
 
         now = int(time.time())
         fresh, stale = (headers([webhook["secret"]], webhook_id, now - age, body.encode()) for age in (0, 600))
-        async with httpx2.AsyncClient() as sender:
+        async with httpx2.AsyncClient(trust_env=False) as sender:
             double = await sender.post(url, content=body, headers=fresh)
             tampered = await sender.post(url, content=body.replace("COMPLETED", "CANCELED"), headers=fresh)
             old = await sender.post(url, content=body, headers=stale)
@@ -106,7 +106,7 @@ def prompts(receiver):
 
 async def test_the_commands_of_the_page_do_what_it_says(settings, tmp_path):
     with served(settings, tmp_path / "api.log", ALLOW_PRIVATE_ADDRESSES="true") as address:
-        async with Receiver() as receiver, httpx2.AsyncClient(base_url=address, timeout=60) as api:
+        async with Receiver() as receiver, httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             words = {API: address, "http://127.0.0.1:3000/hook": receiver.url}

@@ -35,7 +35,7 @@ async def checks_of(api):
 @pytest.fixture
 async def client(settings, tmp_path):
     with served(settings, tmp_path / "api.log", ALLOW_PRIVATE_ADDRESSES="true") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             yield client

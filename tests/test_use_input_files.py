@@ -51,7 +51,7 @@ async def server(settings, bell, working):
         running.config.setup_event_loop = lambda: None
         task = asyncio.create_task(running._serve([listening]))
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=address) as api:
+        async with httpx2.AsyncClient(base_url=address, trust_env=False) as api:
             await eventually(Client(api).answers)
         yield address
         running.should_exit = True

@@ -9,11 +9,12 @@ import asyncpg
 
 from app.cli.console import without_passwords
 from app.cli.errors import CommandError
-from app.cli.running_instance import use_running_instance
+from app.cli.running_instance import hint_of_other_data_folder, use_running_instance
 from app.core.config import Settings
 from app.core.database.pool import UNAVAILABLE
 from app.core.errors import FleekError, SettingsError
 from app.core.http_client.client import HttpClient
+from app.core.http_client.proxies import proxies_of
 from app.core.load_settings import load_settings
 from app.core.telemetry.logging import set_up_logging
 from app.runtime import Runtime, open_runtime
@@ -74,7 +75,7 @@ def with_runtime_and_providers(work: Callable[[Runtime], Awaitable[Result]]) -> 
     set_up_logging(level="ERROR", json=not sys.stderr.isatty())
 
     async def run() -> Result:
-        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
+        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses, proxies=proxies_of(settings))
         async with open_runtime(settings, outgoing=outgoing) as runtime:
             return await work(runtime)
 
@@ -90,7 +91,9 @@ def with_database(run: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     try:
         return asyncio.run(run())
     except UNAVAILABLE as error:
-        raise CommandError(f"the database does not answer ({type(error).__name__}): {DATABASE_HINT}") from None
+        raise CommandError(
+            f"the database does not answer ({type(error).__name__}): {DATABASE_HINT}{hint_of_other_data_folder()}"
+        ) from None
     except _OLD_SCHEMA as error:
         raise CommandError(f"the database schema does not match this release ({error}): run fleek db upgrade") from None
     except asyncpg.PostgresError as error:

@@ -21,6 +21,9 @@ AMQP_SCHEMES = ("amqp://", "amqps://")
 
 SECRET_VARIABLES = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "AWS_SESSION_TOKEN")
 """Variables that libraries read by themselves."""
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+"""They may hold a user and a password; also known in lower case."""
+PROXY_OFF = "off"
 
 
 class Settings(BaseSettings):
@@ -172,6 +175,11 @@ class Settings(BaseSettings):
     allow_private_addresses: bool = False
     """Whether webhooks and URLs given by callers may lead to private or loopback addresses; for development."""
 
+    outgoing_proxy: SecretStr | None = None
+    """The proxy for calls to providers and webhooks and for files that callers name:
+    `http://user:password@proxy.example.com:3128`; `off`: none. Unset: HTTPS_PROXY, HTTP_PROXY or ALL_PROXY. This
+    machine and what NO_PROXY names are always reached directly."""
+
     @field_validator("backend_cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
@@ -238,6 +246,27 @@ class Settings(BaseSettings):
             raise ValueError("must look like postgresql://user:password@host:port/name")
         return SecretStr(f"postgresql://{rest}")
 
+    @field_validator("outgoing_proxy")
+    @classmethod
+    def _be_proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        given = "" if value is None else value.get_secret_value().strip()
+        if value is None or given.lower() == PROXY_OFF:
+            return None if value is None else SecretStr(PROXY_OFF)
+        try:
+            parts = urlsplit(given)
+            fits = (
+                parts.scheme in {"http", "https"}
+                and bool(parts.hostname)
+                and parts.port != 0
+                and not (parts.path.strip("/") or parts.query)
+            )
+        except ValueError:
+            fits = False
+        # The value is not repeated: it may hold a password.
+        if not fits:
+            raise ValueError("must be `off`, or look like http://user:password@host:port")
+        return SecretStr(given)
+
     @field_validator("redis_url")
     @classmethod
     def _be_redis(cls, value: SecretStr) -> SecretStr:
@@ -269,7 +298,8 @@ class Settings(BaseSettings):
         values = {value.get_secret_value() for _, value in self if isinstance(value, SecretStr)}
         given = (os.environ.get(name, "") for name in SECRET_VARIABLES)
         others = {part.rpartition("=")[2] for value in given for part in value.split(",")}
-        addresses = {value for value in values if "://" in value}
+        values |= {os.environ.get(spelled, "") for name in PROXY_VARIABLES for spelled in (name, name.lower())}
+        addresses = {value for value in values if "://" in value or "@" in value}
         passwords = {part for address in addresses for part in _credentials(address)}
         return {*(values - addresses), *passwords, *others, self.aws_access_key_id}
 
@@ -291,7 +321,7 @@ class Settings(BaseSettings):
 
 def _credentials(address: str) -> set[str]:
     """The password in a URL, as it is and as it stands there; of one without a password the user: a key of Sentry."""
-    parts = urlsplit(address)
+    parts = urlsplit(address if "://" in address else f"//{address}")
     secret = parts.password or parts.username or ""
     return {secret, unquote(secret)}
 

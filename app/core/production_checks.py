@@ -1,11 +1,11 @@
 """Settings that production refuses: publicly known secrets, addresses of this machine, and doors left open."""
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from app.core.config import Settings
+from app.core.this_machine import is_this_machine
 
 PUBLIC_SECRETS: Final = frozenset({"fleek", "fleek-secret", "guest", "postgres", "change-me"})
 """Our defaults, those of the committed `.env`, and those of the servers."""
@@ -24,7 +24,7 @@ def cautions(settings: Settings) -> list[str]:
         return []
     found = list[str]()
     broker = urlsplit(settings.redis_url.get_secret_value())
-    if not broker.password and not _is_local(broker.hostname):
+    if not broker.password and not is_this_machine(broker.hostname):
         found.append("REDIS_URL has no password: whoever reaches Redis can read signed URLs and wake workers")
     if settings.public_url.startswith("http://"):
         found.append("PUBLIC_URL begins with http://: prompts and links travel unencrypted")
@@ -55,10 +55,10 @@ def _has_known_password(broker: str) -> bool:
 
 
 def _local_addresses(settings: Settings) -> Iterator[str]:
-    if _is_local(urlsplit(settings.public_url).hostname):
+    if is_this_machine(urlsplit(settings.public_url).hostname):
         yield "PUBLIC_URL leads to this machine only: set the address at which clients reach the API, https://..."
     signing = settings.s3_signing_url
-    if signing is not None and signing != "aws" and _is_local(urlsplit(signing).hostname):
+    if signing is not None and signing != "aws" and is_this_machine(urlsplit(signing).hostname):
         yield (
             "file URLs would point to this machine: set S3_PUBLIC_URL to the address at which "
             "clients reach the S3 service, or S3_ENDPOINT_URL=aws"
@@ -79,13 +79,3 @@ def _any_origin(settings: Settings) -> Iterator[str]:
 def _password(address: str) -> str | None:
     password = urlsplit(address).password
     return None if password is None else unquote(password)
-
-
-def _is_local(host: str | None) -> bool:
-    if not host or host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified

@@ -11,6 +11,7 @@ from app.jobs.scheduling.queue_position import QueuePositions
 from app.media_generator.accounts import RawAnswers
 from app.media_generator.registry import Registry
 from app.storage.signing import SignedUrls
+from app.storage.store import Store
 from app.uploads.service import Uploads
 from app.webhooks.receivers import Receivers
 
@@ -22,6 +23,7 @@ class MediaServices:
     db: DatabasePool
     registry: Registry
     bell: Bell
+    store: Store
     urls: SignedUrls
     queue_positions: QueuePositions
     availability: AvailabilityCache

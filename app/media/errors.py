@@ -19,7 +19,8 @@ InvalidInputError
 CallbackRefusedInRequestError
 UnavailableError
 ├── AnswerNotKeptError
-└── AnswerNotReadableError
+├── AnswerNotReadableError
+└── StoreUnavailableInRequestError
 """
 
 from uuid import UUID
@@ -45,6 +46,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelRetiredInRequestError",
     "ProviderNotFoundError",
+    "StoreUnavailableInRequestError",
     "UnknownModelInRequestError",
 ]
 
@@ -146,3 +148,10 @@ class MediaNotCompletedError(ConflictError):
 
     def __init__(self, media_id: UUID, status: str) -> None:
         super().__init__(f"media {media_id} is {status}; it has files once it is COMPLETED", media_status=status)
+
+
+class StoreUnavailableInRequestError(UnavailableError):
+    """The store does not answer what the request needs of it."""
+
+    code = "store_unavailable"
+    title = "The store does not answer"

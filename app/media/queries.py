@@ -184,6 +184,15 @@ _BY_JOB: Final = f"{_MEDIA} WHERE m.job_id = $1 AND m.owner_id = $2"
 _BY_ID: Final = f"{_MEDIA} WHERE m.id = $1 AND m.owner_id = $2"
 _BY_IDS: Final = f"{_LISTED} WHERE m.id = ANY($1::uuid[])"
 
+_OF_OWNER: Final = """WHERE m.owner_id = $1 AND $3::text[] IS NOT NULL /* older */ ORDER BY m.id DESC LIMIT $2"""
+_IN_STATUSES: Final = """WHERE m.id IN (
+    SELECT found.id FROM unnest($3::text[]) AS wanted (status), LATERAL (
+        SELECT m.id FROM media m WHERE m.owner_id = $1 AND m.status = wanted.status /* older */
+        ORDER BY m.id DESC LIMIT $2
+    ) found
+) ORDER BY m.id DESC LIMIT $2"""
+"""The newest of each status by its index, and of those the newest."""
+
 _JOB: Final = f"""{_select(JobRow, media_id="m.id AS media_id", ahead=_AHEAD)}
 FROM media m WHERE m.job_id = $1 AND m.owner_id = $2"""
 
@@ -229,15 +238,14 @@ async def file_by_hash(db: DatabasePool, hashes: Collection[str]) -> KnownFile |
 
 
 async def list_media(
-    db: DatabasePool, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
+    db: DatabasePool, owner_id: UUID, *, statuses: Sequence[MediaStatus], before: UUID | None, limit: int
 ) -> list[MediaRow]:
-    """Up to `limit` complete media of an owner, newest first, older than `before`."""
-    filters: dict[str, object] = {"m.status = ": status, "m.id < ": before}
+    """Up to `limit` complete media of an owner in one of these statuses, or all, newest first, older than `before`."""
     # One statement for each combination of filters: a generic plan would scan past every other status.
-    given = {condition: value for condition, value in filters.items() if value is not None}
-    conditions = ["m.owner_id = $1", *(f"{condition}${number}" for number, condition in enumerate(given, 3))]
-    statement = f"{_LISTED} WHERE {' AND '.join(conditions)} ORDER BY m.id DESC LIMIT $2"
-    return await db.fetch_as(MediaRow, statement, owner_id, limit, *given.values())
+    older = "" if before is None else "AND m.id < $4"
+    given = () if before is None else (before,)
+    statement = f"{_LISTED} {_IN_STATUSES if statuses else _OF_OWNER}".replace("/* older */", older)
+    return await db.fetch_as(MediaRow, statement, owner_id, limit, list(statuses), *given)
 
 
 async def history(db: DatabasePool, media_id: UUID, *, after: int, limit: int) -> list[HistoryRow]:

@@ -25,10 +25,12 @@ from app.media.errors import (
     MediaNotFoundError,
     MediaNotRetryableError,
     ModelNotFoundError,
+    StoreUnavailableInRequestError,
 )
 from app.media.queries import JobRow, MediaRow
 from app.media_generator.registry import MAX_SUGGESTIONS, Offer, RouteListing, UnknownModelError
 from app.storage.signing import SignedUrl
+from app.storage.store import ObjectHead, ObjectNotFoundError, StoreUnavailableError
 
 
 def model_card(services: MediaServices, name: str) -> Offer | RouteListing:
@@ -135,10 +137,10 @@ async def job(services: MediaServices, owner_id: UUID, job_id: UUID) -> JobRow:
 
 
 async def list_media(
-    services: MediaServices, owner_id: UUID, *, status: MediaStatus | None, before: UUID | None, limit: int
+    services: MediaServices, owner_id: UUID, *, statuses: Sequence[MediaStatus], before: UUID | None, limit: int
 ) -> Sequence[MediaRow]:
-    """The owner's media, newest first; one more than `limit` where more follow."""
-    return await queries.list_media(services.db, owner_id, status=status, before=before, limit=limit + 1)
+    """The owner's media in one of these statuses, or all, newest first; one more than `limit` where more follow."""
+    return await queries.list_media(services.db, owner_id, statuses=statuses, before=before, limit=limit + 1)
 
 
 async def raw_answer(services: MediaServices, owner_id: UUID, media_id: UUID, number: int) -> AsyncGenerator[bytes]:
@@ -185,6 +187,32 @@ async def content_url(
     cached = services.urls.cached(place)
     if cached is not None:
         return cached
+    return await services.urls.sign(place, await _key_of(services, owner_id, media_id, index, rendition))
+
+
+async def content_head(
+    services: MediaServices, owner_id: UUID, media_id: UUID, index: int, rendition: Rendition | None = None
+) -> ObjectHead:
+    """What the store says about one file, or about a rendition of it.
+
+    Raises:
+        MediaNotFoundError, FileNotFoundInMediaError: There is no such media, no such file in it, or none in the store.
+        MediaNotCompletedError: It has no files yet, or never will.
+        StoreUnavailableInRequestError: The store does not say.
+    """
+    key = await _key_of(services, owner_id, media_id, index, rendition)
+    try:
+        return await services.store.head(key)
+    except ObjectNotFoundError:
+        raise FileNotFoundInMediaError(f"file {index} of media {media_id} is not in the store any more") from None
+    except StoreUnavailableError as error:
+        raise StoreUnavailableInRequestError("the store does not describe the file now; try again soon") from error
+
+
+async def _key_of(
+    services: MediaServices, owner_id: UUID, media_id: UUID, index: int, rendition: Rendition | None
+) -> str:
+    """Where one file is in the bucket; raises as `content_url`."""
     row = await job_queries.content(services.db, media_id, owner_id, index)
     if row is None:
         raise MediaNotFoundError(f"there is no media {media_id}")
@@ -195,4 +223,4 @@ async def content_url(
     key = row.key if rendition is None else row.poster_key
     if key is None:
         raise FileNotFoundInMediaError(f"file {index} of media {media_id} has no {rendition}")
-    return await services.urls.sign(place, key)
+    return key

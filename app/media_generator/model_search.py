@@ -1,5 +1,6 @@
 """Search over models and routes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,7 +15,8 @@ class ModelQuery:
     provider: str | None = None
     output_type: str | None = None
     """A media type, or its first part."""
-    status: ModelStatus | None = None
+    statuses: Collection[ModelStatus] = ()
+    """Empty: all."""
     words: str | None = None
     after: str = ""
     """Only names that sort after this one."""
@@ -34,6 +36,6 @@ def _matches(listed: Offer | RouteListing, filters: ModelQuery) -> bool:
     return (
         filters.provider in {None, listed.full_name.partition("/")[0]}
         and (filters.output_type is None or filters.output_type in kinds)
-        and filters.status in {None, card.current_status}
+        and (not filters.statuses or card.current_status in filters.statuses)
         and all(word in text for word in (filters.words or "").casefold().split())
     )

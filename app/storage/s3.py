@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -15,10 +16,11 @@ from obstore.store import S3Store as ObstoreS3
 
 from app.core.config import Settings
 from app.core.telemetry.metrics import STORE_CALLS, Timed
-from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
+from app.core.this_machine import is_this_machine, opener
+from app.storage.store import ObjectHead, ObjectNotFoundError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import ClientConfig, S3Config
 
 PART_BYTES: Final = 5 * 1024 * 1024
 """Objects up to this size are written in one request, larger ones in parts of this size, which S3 requires."""
@@ -30,6 +32,9 @@ CACHE_FOREVER: Final = "private, max-age=31536000, immutable"
 
 def _client(settings: Settings, endpoint: str | None) -> ObstoreS3:
     config: S3Config = {} if endpoint is None else {"endpoint": endpoint}
+    # Without a proxy of its own, the client would take that of the environment, also for this machine.
+    host = urlsplit(endpoint or "").hostname or ""
+    direct: ClientConfig = {"proxy_url": endpoint, "proxy_excludes": host} if endpoint and is_this_machine(host) else {}
     return ObstoreS3(
         settings.bucket_name,
         config=config,
@@ -41,6 +46,7 @@ def _client(settings: Settings, endpoint: str | None) -> ObstoreS3:
             "allow_http": True,
             "connect_timeout": timedelta(seconds=3),
             "timeout": timedelta(seconds=60),
+            **direct,
         },
         retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
     )
@@ -87,6 +93,14 @@ class S3Store:
             async for chunk in answer.stream(min_chunk_size=256 * 1024):
                 yield bytes(chunk)
 
+    async def head(self, key: str) -> ObjectHead:
+        """See `Store.head`."""
+        with _store_errors(key, "head"):
+            answer = await obstore.get_async(self._objects, key, options={"head": True})
+            media_type = str(answer.attributes.get("Content-Type", "application/octet-stream"))
+            meta = answer.meta
+            return ObjectHead(media_type, meta["size"], meta["e_tag"], meta["last_modified"])
+
     async def delete(self, key: str) -> None:
         """See `Store.delete`."""
         try:
@@ -124,7 +138,7 @@ def _status_of(method: str, url: str) -> int:
     """The status of one request; too rare to keep a client for it."""
     request = urllib.request.Request(url, method=method)  # noqa: S310 - the operator's own address
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - likewise
+        with opener(url).open(request, timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

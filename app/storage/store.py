@@ -1,7 +1,8 @@
 """The store of files. An object is written once under a key that we choose, and never changed."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 
@@ -22,6 +23,18 @@ class ObjectNotFoundError(StoreError):
     """There is no object with that key."""
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """What a store says about an object without its bytes."""
+
+    media_type: str
+    bytes: int
+    etag: str | None
+    """With its quotes, as the store sends it with the bytes; None: the store has none."""
+    modified: datetime
+    """To the second; with a time zone."""
+
+
 class Store(Protocol):
     """A private bucket; every implementation passes `StoreContract`."""
 
@@ -38,6 +51,14 @@ class Store(Protocol):
 
         Raises:
             ObjectNotFoundError, StoreUnavailableError: On the first chunk.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectHead:
+        """What is known of an object, without reading it.
+
+        Raises:
+            ObjectNotFoundError, StoreUnavailableError: There is none, or the store does not say.
         """
         ...
 

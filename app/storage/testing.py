@@ -4,11 +4,13 @@
 
 import asyncio
 import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from email.message import Message
+from email.utils import format_datetime
 
 from app.core.ids import new_id
+from app.core.this_machine import opener
 from app.storage.store import ObjectNotFoundError, Store
 
 MIB = 1024 * 1024
@@ -62,6 +64,26 @@ class StoreContract:
     async def test_missing_object_is_not_found(self, store: Store) -> None:
         """With an error of its own."""
         assert not await _exists(store, self._key())
+
+    async def test_head_says_what_reading_sends(self, store: Store) -> None:
+        """The headers of a signed URL, without the bytes, for small objects and for those written in parts."""
+        for parts in (1, 12):
+            key = self._key()
+            await store.put(key, _chunks(*[b"x" * MIB] * parts), "image/webp")
+            head = await store.head(key)
+            sent = await asyncio.to_thread(_headers, store.sign(key, timedelta(minutes=5)))
+
+            assert (head.media_type, head.bytes, head.etag) == ("image/webp", parts * MIB, sent["ETag"])
+            assert format_datetime(head.modified, usegmt=True) == sent["Last-Modified"]
+            assert sent["Accept-Ranges"] == "bytes"
+
+    async def test_head_of_missing_object_is_not_found(self, store: Store) -> None:
+        """As reading it."""
+        try:
+            await store.head(self._key())
+        except ObjectNotFoundError:
+            return
+        raise AssertionError("there was something")
 
     async def test_delete_is_repeatable(self, store: Store) -> None:
         """Deleting a missing object is no error."""
@@ -125,9 +147,15 @@ async def _exists(store: Store, key: str) -> bool:
     return True
 
 
+def _headers(url: str) -> Message:
+    with opener(url).open(url, timeout=10) as answer:
+        headers: Message = answer.headers
+        return headers
+
+
 def _fetch(url: str) -> tuple[int, str | None, bytes]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the store's own address
+        with opener(url).open(url, timeout=10) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read()
     except urllib.error.HTTPError as error:
         with error:

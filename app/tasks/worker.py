@@ -19,6 +19,7 @@ from app.core.database.clock_check import compare_clocks
 from app.core.database.migrations import until_migrated
 from app.core.database.pool import UNAVAILABLE
 from app.core.http_client.client import HttpClient
+from app.core.http_client.proxies import proxies_of
 from app.core.load_settings import load_settings
 from app.runtime import Runtime, open_runtime
 from app.worker import build_deliverer, build_runner, change_publisher, waker
@@ -85,7 +86,7 @@ class RunnerThread:
             # Stopped before there was a loop to notify.
             return
         settings = load_settings()
-        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses)
+        outgoing = HttpClient(allow_private_addresses=settings.allow_private_addresses, proxies=proxies_of(settings))
         stopping = asyncio.create_task(self._stop.wait())
         async with open_runtime(settings, outgoing=outgoing, process="worker") as runtime:
             # Without its schema, this code would take missing columns for bugs and fail jobs.

@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app.core.errors import UnavailableError
 from app.core.http_server.problems import problems
+from app.core.http_server.route import TolerantRoute
 from app.runtime import Runtime
 from app.tools.checks import Check, check_all
 from app.tools.exposition import CONTENT_TYPE
@@ -16,7 +17,8 @@ from app.tools.round_trip import round_trip
 if TYPE_CHECKING:
     from app.tools.metrics import MetricsPage
 
-router = APIRouter(prefix="/tools", tags=["tools"])
+# Load balancers and scrapers may add parameters of their own.
+router = APIRouter(prefix="/tools", tags=["tools"], route_class=TolerantRoute)
 
 
 REPORTED_ONLY: Final = frozenset({"providers", "workers", "clock"})

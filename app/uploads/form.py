@@ -14,6 +14,7 @@ from multipart import (  # pyright: ignore[reportMissingTypeStubs] - it has none
     parse_options_header,  # pyright: ignore[reportUnknownVariableType] - untyped
 )
 
+from app.core.errors import brief
 from app.core.http_server.hot_route import UnsupportedMediaTypeError
 from app.uploads.errors import InvalidFormError
 
@@ -45,7 +46,7 @@ class FileForm:
         boundary = options.get("boundary", "")
         if not (0 < len(boundary) <= _MAX_BOUNDARY and boundary.isascii() and boundary.isprintable()):
             raise InvalidFormError("the header Content-Type names no boundary, or none that is allowed")
-        self._parser = PushMultipartParser(boundary, max_segment_count=1)
+        self._parser = PushMultipartParser(boundary, max_segment_count=2)  # the second is refused by its name
         self._events = self._read(body)
 
     async def begin(self) -> str:
@@ -56,8 +57,12 @@ class FileForm:
         """
         async for event in self._events:
             if isinstance(event, MultipartSegment):
-                if event.name != FIELD or event.filename is None:
-                    raise InvalidFormError(f"the form's one field must be {FIELD!r}, and hold a file with a name")
+                if event.name != FIELD:
+                    raise _one_too_many(event.name)
+                if event.filename is None:
+                    raise InvalidFormError(
+                        f"the form's field {FIELD!r} must hold a file with a name, as curl -F sends it"
+                    )
                 return str(event.filename)
         raise InvalidFormError("the form is empty, or its boundary is not the one that the header names")
 
@@ -65,10 +70,12 @@ class FileForm:
         """The file's bytes, up to the end of the form.
 
         Raises:
-            InvalidFormError: There is more than one file, or the form is truncated.
+            InvalidFormError: There is another field, or the form is truncated.
         """
         async for event in self._events:
-            if event is not None and not isinstance(event, MultipartSegment):
+            if isinstance(event, MultipartSegment):
+                raise _one_too_many(event.name)
+            if event is not None:
                 yield bytes(event)
 
     async def _read(self, body: AsyncIterator[bytes]) -> AsyncIterator[MultipartSegment | bytes | bytearray | None]:
@@ -85,3 +92,15 @@ class FileForm:
             raise InvalidFormError(
                 f"the form cannot be read: {error}; it must hold one file and end with its boundary"
             ) from None
+
+
+def _one_too_many(name: str | None) -> InvalidFormError:
+    """The error for a field beside the file, or a second file; `name` is None where it has none."""
+    if name == FIELD:
+        words = f"holds a second {FIELD!r}: send one file with each request"
+        message = "is given several times; give it once"
+    else:
+        words = f"has a field {brief(name)!r} that is not known: its only field is {FIELD!r}, with the file"
+        message = "there is no such field"
+    wrong = {"field": brief(name or ""), "message": message, "given": None, "allowed": [FIELD]}
+    return InvalidFormError(f"the form {words}", errors=[wrong])

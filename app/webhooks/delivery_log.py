@@ -105,11 +105,11 @@ SELECT (SELECT count(*) FROM replayed) AS replayed, (SELECT count(*) FROM counte
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which deliveries are listed; None: all."""
+    """Which deliveries are listed; empty or None: all."""
 
-    status: DeliveryStatus | None = None
-    type: str | None = None
-    """An EventType, or TEST_TYPE."""
+    statuses: Sequence[DeliveryStatus] = ()
+    types: Sequence[str] = ()
+    """Each an EventType, or TEST_TYPE."""
     media_id: UUID | None = None
 
 
@@ -146,10 +146,11 @@ async def deliveries(
     """
     await endpoints.get(db, owner_id, endpoint_id)
     conditions, values = ["d.endpoint_id = $1"], list[object]([endpoint_id, limit])
-    for column, value in (("status", wanted.status), ("type", wanted.type), ("media_id", wanted.media_id)):
-        if value is not None:
+    several = {"d.status = ANY({}::text[])": list(wanted.statuses), "d.type = ANY({}::text[])": list(wanted.types)}
+    for condition, value in {**several, "d.media_id = {}": wanted.media_id}.items():
+        if value:
             values.append(value)
-            conditions.append(f"d.{column} = ${len(values)}")
+            conditions.append(condition.format(f"${len(values)}"))
     if before is not None:
         values += before
         conditions.append(f"(d.created_at, d.id) < (${len(values) - 1}, ${len(values)})")

@@ -41,7 +41,11 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
         secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
+        client_options={
+            "allow_http": True,
+            "proxy_url": os.environ["S3_ENDPOINT_URL"],
+            "proxy_excludes": "127.0.0.1",
+        },
     )
     async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=10, max_size=10, init=set_codecs) as pool:
         app.state.pool = pool

@@ -113,7 +113,7 @@ class Fleet:
             "SIMULATOR_URL": simulator_url,
             "PUBLIC_URL": api,
         }
-        self.web = httpx2.AsyncClient(base_url=api, timeout=REQUEST_SECONDS)
+        self.web = httpx2.AsyncClient(base_url=api, timeout=REQUEST_SECONDS, trust_env=False)
         self._simulator_url = simulator_url
         self._simulator_options = tuple(simulator)
         self.api: ManagedProcess | None = None

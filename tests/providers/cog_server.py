@@ -5,11 +5,11 @@ import socket
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.core.this_machine import opener
 from tests.support import Program
 
 PREDICTOR = """
@@ -80,7 +80,7 @@ def cog_program(folder: Path, *options: str, port: int = 0) -> Generator[tuple[s
 
 def _ready(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}/health-check", timeout=5) as answer:
+        with opener(address).open(f"{address}/health-check", timeout=5) as answer:
             return b'"READY"' in answer.read()
     except OSError:
         return False

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import timedelta
@@ -18,6 +17,7 @@ from app.cli.operator_runtime import effective_settings, with_runtime
 from app.cli.tables import CheckResult, checks_as_json, show_checks, show_json
 from app.core.config import Settings
 from app.core.ids import new_id
+from app.core.this_machine import opener
 from app.jobs.outputs.mark_stored import MarkCounts, StoredFileMarker
 from app.runtime import Runtime
 from app.storage.s3 import S3Store
@@ -194,7 +194,7 @@ def _name(error: OSError) -> str:
 def _fetch(url: str) -> tuple[int, bytes]:
     """Status and first bytes, fetched as a client without our client library would."""
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - an address of the operator's
+        with opener(url).open(url, timeout=ANSWER_SECONDS) as answer:
             return answer.status, answer.read(1000)
     except urllib.error.HTTPError as error:
         with error:

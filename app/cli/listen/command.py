@@ -24,6 +24,12 @@ Secret: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Statuses: TypeAlias = Annotated[
+    list[MediaStatus] | None,
+    typer.Option(
+        case_sensitive=False, help="Only events that lead to this status; may be repeated.", show_default=False
+    ),
+]
 
 
 def listen(
@@ -43,9 +49,7 @@ def listen(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only media of this model.", show_default=False)] = None,
     tag: Annotated[str | None, typer.Option(help="Only media with this tag.", show_default=False)] = None,
-    status: Annotated[
-        MediaStatus | None, typer.Option(help="Only events that lead to this status.", show_default=False)
-    ] = None,
+    status: Statuses = None,
     progress: Annotated[bool, typer.Option("--progress", help="Also show progress.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON: one object per event, one per line.")] = False,
     secret: Secret = None,
@@ -58,7 +62,7 @@ def listen(
     """
     chosen = _names(events) | ({PROGRESS} if progress else set[str]())
     address = _api(api)
-    query = {"status": status, "model": model, "tag": tag}
+    query = {"status": ",".join(status) if status else None, "model": model, "tag": tag}
     options = ListenOptions(
         api=address,
         query={name: str(value) for name, value in query.items() if value is not None},

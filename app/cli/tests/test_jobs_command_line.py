@@ -6,8 +6,11 @@ from uuid import UUID
 
 import pytest
 
+from app.cli.environment import read_env_file, write_env_file
+from app.embedded.lock import DataFolderLock
 from app.jobs.states import MediaStatus
 from tests.fleek_cli import NOWHERE, bare_environment, fleek
+from tests.support import environment_of
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,34 @@ def test_unreachable_database_is_one_line_with_a_hint(tmp_path):
     assert done.stderr == (
         "fleek: the database does not answer (ConnectionRefusedError): "
         "is PostgreSQL running, and are DATABASE_URL or POSTGRES_* correct?\n"
+    )
+
+
+def test_instance_with_another_data_folder_is_named_with_the_way_to_it(settings, tmp_path):
+    data = tmp_path / "else where"
+    with DataFolderLock(data):
+        write_env_file(data / "env", environment_of(settings))
+        beside = fleek("jobs", "list", "--limit", "3", folder=tmp_path)
+        led = fleek("jobs", "list", folder=tmp_path, **read_env_file(data / "env"))
+    ended = fleek("jobs", "list", folder=tmp_path)
+
+    way = "lead it there with `uv run --env-file '{}/env' fleek jobs list --limit 3`"
+    assert f"`fleek up` is running in 'else where', and this command does not use it; {way.format('else where')}" in (
+        beside.stderr
+    )
+    assert (led.returncode, led.stdout, led.stderr) == (0, "No jobs match.\n", "")
+    assert "else where" not in ended.stderr
+
+
+def test_command_that_finds_no_database_says_how_to_lead_it_to_a_data_folder(tmp_path):
+    (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in NOWHERE.items()))
+
+    done = fleek("jobs", "list", folder=tmp_path)
+
+    assert done.returncode == 1
+    assert (
+        "If `fleek up --data FOLDER` is running, lead it there with `uv run --env-file FOLDER/env fleek jobs list`."
+        in (done.stderr)
     )
 
 

@@ -75,7 +75,7 @@ class Listen:
 
 @contextlib.asynccontextmanager
 async def client_of(address):
-    async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+    async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
         client = Client(api)
         await eventually(client.answers)
         yield client
@@ -207,7 +207,7 @@ async def test_restart_of_the_api_loses_and_duplicates_no_event(settings, runner
 
 async def test_filters_apply_and_a_closed_output_ends_listen(server, tmp_path):
     reading, writing = os.pipe()
-    options = ("--status", "COMPLETED", "--tag", "blue", "--model", "dummy/faulty")
+    options = ("--status", "canceled", "--status", "Completed", "--tag", "blue", "--model", "dummy/faulty")
     with Listen(tmp_path, *options, stdout=writing, FLEEK_API=address_of(server)) as listen:
         os.close(writing)
         await listen.says("connected")

@@ -1,12 +1,15 @@
 """The pool of database connections: single statements in autocommit, directly through asyncpg.
 
 Without the reset round trip of asyncpg's own pool: no statement here leaves state in the session. A connection whose
-query was interrupted is discarded.
+query was interrupted is discarded, and so is one that the database has ended while it was idle: the socket is looked at
+before anything is sent. Nothing that was sent is sent again here; only an operation that reads is, see `route.py`.
 """
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
@@ -43,6 +46,18 @@ UNAVAILABLE = (
 
 RETRYABLE = (*UNAVAILABLE, asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
 """Errors after which the same statement may succeed."""
+
+
+CONNECTION_LOST = (
+    ConnectionResetError,
+    BrokenPipeError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+"""Errors of a connection that had ended, or ended under the statement: a statement that changes nothing may be sent
+again. Whether one that changes something was executed is unknown."""
 
 
 class Change(NamedTuple):
@@ -172,6 +187,8 @@ class DatabasePool:
         except BaseException as error:
             if isinstance(error, UNAVAILABLE):
                 self.failed_at = clock.seconds()
+            if isinstance(error, CONNECTION_LOST):
+                self._drop_idle()
             if isinstance(error, asyncpg.PostgresError) and not isinstance(error, UNAVAILABLE):
                 self._give(connection)
                 raise
@@ -189,8 +206,11 @@ class DatabasePool:
             self._free -= 1
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_closed():
+            if connection.is_closed():
+                continue
+            if not _has_unread(connection):
                 return connection
+            connection.terminate()
         try:
             return await asyncpg.connect(
                 self._dsn,
@@ -215,6 +235,11 @@ class DatabasePool:
                 self._release()
             raise
 
+    def _drop_idle(self) -> None:
+        """Close what is idle: what ended one connection, such as a restart, has mostly ended the others."""
+        while self._idle:
+            self._idle.pop().terminate()
+
     def _give(self, connection: "Connection") -> None:
         if not connection.is_closed():
             self._idle.append(connection)
@@ -227,6 +252,19 @@ class DatabasePool:
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+def _has_unread(connection: "Connection") -> bool:
+    """Whether something arrived that no statement asked for, as a rule the end, and the event loop has not read it."""
+    transport: asyncio.Transport | None = getattr(connection, "_transport", None)
+    socket = None if transport is None else transport.get_extra_info("socket")
+    if socket is None:
+        return True
+    arrived = select.poll()
+    with suppress(OSError, ValueError):
+        arrived.register(socket.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(arrived.poll(0))
+    return True
 
 
 def _typed(row_type: type[RowType], record: asyncpg.Record) -> RowType:

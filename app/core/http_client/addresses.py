@@ -70,6 +70,11 @@ def is_public(address: str) -> bool:
         return False
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is a numeric address, not a name."""
+    return ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
+
+
 def _v4_is_public(address: IPv4Address) -> bool:
     return not any(address in network for network in _NOT_PUBLIC_V4)
 

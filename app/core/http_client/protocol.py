@@ -8,10 +8,12 @@ OutgoingError
 │   ├── RefusedAddressError     its address is not public
 │   ├── NameResolutionError     the host name was not resolved, or not in time
 │   ├── ConnectError            no connection was accepted, or not in time
+│   ├── ProxyError              the proxy was not reached, or let nothing through
 │   └── TlsError                the server's identity was not proven
 └── MaybeSentError              the request may have arrived and had its effect
     ├── AnswerTimeoutError      no complete answer in time
     ├── ConnectionLostError     the connection ended before the answer did
+    ├── GatewayError            a proxy answered for the server, or the server behind it: nobody can tell
     └── InvalidAnswerError      the answer is not HTTP
 """
 
@@ -139,6 +141,10 @@ class ConnectError(NotSentError):
     """No connection was established; this includes TLS."""
 
 
+class ProxyError(NotSentError):
+    """The proxy was not reached, refused the call, or cannot be used."""
+
+
 class TlsError(NotSentError):
     """The server does not use TLS, or its certificate is not trusted."""
 
@@ -155,6 +161,10 @@ class AnswerTimeoutError(MaybeSentError):
 
 class ConnectionLostError(MaybeSentError):
     """The connection ended before the answer did."""
+
+
+class GatewayError(MaybeSentError):
+    """A 502, 503 or 504 through a proxy that sees the request: its own, or the server's."""
 
 
 class InvalidAnswerError(MaybeSentError):

@@ -7,11 +7,9 @@ and returns a Response.
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -19,12 +17,11 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import MOST_FAULTS, FleekError
+from app.core.http_server.route import Handler, Route, is_list, unknown_name
 
-Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 Explain: TypeAlias = Callable[[Request, Exception], Awaitable[Response | None]]
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-_LONGEST_NAME: Final = 64
 _IS_JSON: Final = re.compile(r"application/(?:[\w.-]+\+)?json")
 
 
@@ -44,7 +41,7 @@ class ContentTooLargeError(FleekError):
     title = "Content too large"
 
 
-class HotRoute(APIRoute):
+class HotRoute(Route):
     """Binds path, query and one JSON body, and calls the endpoint."""
 
     def get_route_handler(self) -> Handler:
@@ -52,7 +49,7 @@ class HotRoute(APIRoute):
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
         paths, queries, bodies = (
             self.dependant.path_params,
-            self.dependant.query_params,
+            [(field, is_list(field.field_info.annotation)) for field in self.dependant.query_params],
             self.dependant.body_params,
         )
         if self.dependant.dependencies or len(bodies) > 1:
@@ -66,9 +63,10 @@ class HotRoute(APIRoute):
             for field in paths:
                 values[field.name], wrong = field.validate(request.path_params[field.alias], loc=("path", field.alias))
                 errors += wrong
-            for field in queries:
+            for field, takes_several in queries:
                 if field.alias in request.query_params:
-                    given = request.query_params[field.alias]
+                    all_given = request.query_params.getlist(field.alias)
+                    given = all_given if takes_several and len(all_given) > 1 else all_given[-1]
                     values[field.name], wrong = field.validate(given, loc=("query", field.alias))
                     errors += wrong
                 else:
@@ -79,7 +77,13 @@ class HotRoute(APIRoute):
                 values[body[0]] = await _read(request, body[1], annotation)
             return await endpoint(request, **values)
 
-        return handle
+        return self.guarded(handle)
+
+
+class TolerantHotRoute(HotRoute):
+    """For operations that others call with parameters of their own, such as callbacks."""
+
+    takes_any_query = True
 
 
 async def _read(request: Request, adapter: TypeAdapter[Any], annotation: Any) -> Any:
@@ -99,10 +103,7 @@ def _fault_of_body(fault: Mapping[str, Any], annotation: Any) -> dict[str, Any]:
     entry = {**fault, "loc": ("body", *fault["loc"])}
     fields: Mapping[str, Any] = getattr(annotation, "model_fields", {})
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 and fields:
-        # A name may be as long as the body, and comparing all of it would take seconds.
-        near = get_close_matches(str(fault["loc"][0])[:_LONGEST_NAME], fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else getattr(annotation, "UNKNOWN_FIELD_HINT", "")
-        words = f"there is no such field; {hint}" if hint else "there is no such field"
+        words = unknown_name("field", str(fault["loc"][0]), fields, getattr(annotation, "UNKNOWN_FIELD_HINT", ""))
         entry |= {"type": "unknown_field", "msg": words, "fields": list(fields)}
     return entry
 
@@ -130,10 +131,13 @@ async def limited(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[byte
         yield chunk
 
 
+_Served: TypeAlias = tuple[HotRoute, re.Pattern[str], Handler]
+
+
 class HotPaths:
     """Serves the hot routes before FastAPI's own machinery, which costs more than their work.
 
-    Every other request, such as one with another method, is passed on to the application.
+    Every other request is passed on to the application, HEAD as GET.
     """
 
     def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute], explain: Explain) -> None:
@@ -146,21 +150,21 @@ class HotPaths:
         """
         self._app = app
         self._explain = explain
-        self._routes = [
-            (method, route, route.path_regex, route.get_route_handler())
-            for route in routes
-            if isinstance(route, HotRoute)
-            for method in route.methods or ()
-        ]
+        self._routes = dict[str, list[_Served]]()
+        for route in routes:
+            if isinstance(route, HotRoute):
+                served = route, route.path_regex, route.get_route_handler()
+                for method in route.methods or ():
+                    self._routes.setdefault(method, []).append(served)
+        # HEAD is handled as GET where it has no operation of its own; the server leaves out the body.
+        self._routes["HEAD"] = self._routes.get("HEAD", []) + self._routes.get("GET", [])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http":
             path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-            # HEAD is handled as GET; the server leaves out the body.
-            method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            for wanted, route, pattern, handler in self._routes:
-                if wanted == method and (match := pattern.match(path)):
+            for route, pattern, handler in self._routes.get(scope["method"], ()):
+                if match := pattern.match(path):
                     convertors = route.param_convertors
                     scope["route"] = route
                     scope["path_params"] = {
@@ -168,7 +172,19 @@ class HotPaths:
                     }
                     await self._answer(handler, Request(scope, receive), send)
                     return
+            if scope["method"] == "HEAD":
+                await self._as_get(scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+    async def _as_get(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer HEAD as GET: FastAPI's own routes would not."""
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, send)
+        finally:
+            if "route" in asked:
+                scope["route"] = asked["route"]
 
     async def _answer(self, handler: Handler, request: Request, send: Send) -> None:
         try:

@@ -209,14 +209,14 @@ def _allowed(request: Request) -> str:
     """The methods of all routes with this path; the router names only those of the first."""
     app: FastAPI = request.app
     path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    return ", ".join(
-        sorted(
-            method
-            for route in iter_route_contexts(app.routes)
-            for method in route.methods or ()
-            if route.path_regex.match(path)
-        )
-    )
+    methods = {
+        method
+        for route in iter_route_contexts(app.routes)
+        for method in route.methods or ()
+        if route.path_regex.match(path)
+    }
+    # Whatever can be read can be described: `hot_route.py`.
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Generator, MutableMapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
@@ -17,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from app.core.config import Settings
 from app.core.redaction import redacted
 from app.core.telemetry.tracer import Attribute, Tracer
+from app.core.this_machine import is_this_machine
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _FAILED = 500
@@ -39,9 +42,20 @@ def open_tracer(settings: Settings, exporter: SpanExporter | None = None) -> Tra
     )
     endpoint = (settings.otel_exporter_otlp_endpoint or "").rstrip("/")
     provider.add_span_processor(
-        BatchSpanProcessor(exporter or OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS))
+        BatchSpanProcessor(
+            exporter or OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS, session=_session(endpoint))
+        )
     )
     return _Otel(provider)
+
+
+def _session(endpoint: str) -> requests.Session | None:
+    """Asks a collector on this machine directly; None: the exporter's own, which knows the environment's proxies."""
+    if not is_this_machine(urlsplit(endpoint).hostname):
+        return None
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 class _Otel:

@@ -8,11 +8,13 @@ import time
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from app.core.config import Settings
 from app.core.errors import SettingsError
 from app.core.redaction import redacted
 from app.core.telemetry.logging import Sinks
+from app.core.this_machine import is_this_machine
 
 WINDOW_SECONDS: Final = 60.0
 MAX_IN_WINDOW: Final = 10
@@ -33,6 +35,9 @@ def report_errors(settings: Settings) -> None:
         raise SettingsError(
             "SENTRY_DSN is set, but sentry-sdk is missing: install fleek[sentry], or unset it"
         ) from error
+    # Its own rules know no loopback.
+    here = is_this_machine(urlsplit(settings.sentry_dsn.get_secret_value()).hostname)
+    direct = {"http_proxy": "", "https_proxy": ""} if here else {}
     try:
         sentry.init(
             settings.sentry_dsn.get_secret_value(),
@@ -44,6 +49,7 @@ def report_errors(settings: Settings) -> None:
             max_request_body_size="never",
             before_send=_without_secrets,
             before_breadcrumb=_without_secrets,
+            **direct,
         )
     except sentry.utils.BadDsn as error:
         raise SettingsError(f"SENTRY_DSN: {error}; it looks like https://key@host/project") from None

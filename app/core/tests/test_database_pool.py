@@ -1,11 +1,12 @@
 """The connection pool on a real PostgreSQL: its limit, cancelled queries, connections that the server ends."""
 
 import asyncio
+import threading
 
 import asyncpg
 import pytest
 
-from app.core.database.pool import UNAVAILABLE, DatabasePool
+from app.core.database.pool import CONNECTION_LOST, UNAVAILABLE, DatabasePool
 
 
 async def test_pool_never_opens_more_connections_than_its_size(settings):
@@ -49,6 +50,39 @@ async def test_connection_closed_by_the_server_is_replaced(settings, base_settin
 
     assert (await one.fetchrow("SELECT 1"))[0] == 1
     await one.close()
+
+
+async def test_connection_that_has_ended_unnoticed_is_replaced_before_anything_is_sent(settings, base_settings):
+    few = DatabasePool(settings.database_dsn, size=4)
+    await asyncio.gather(*(few.fetch("SELECT pg_sleep(0.05)") for _ in range(4)))
+    await few.execute("CREATE TABLE written (number int)")
+
+    async def end_all():
+        killer = await asyncpg.connect(base_settings.database_dsn)
+        name = settings.database_dsn.rpartition("/")[2]
+        await killer.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", name)
+        await killer.close()
+
+    # In another thread, while this event loop stands still: it has not heard of the ends when it goes on.
+    ending = threading.Thread(target=asyncio.run, args=(end_all(),))
+    ending.start()
+    ending.join()
+
+    await asyncio.gather(*(few.execute("INSERT INTO written VALUES ($1)", number) for number in range(8)))
+    assert (await few.fetchrow("SELECT count(*) FROM written"))[0] == 8
+    await few.close()
+
+
+async def test_when_one_connection_has_ended_the_idle_ones_are_replaced(settings):
+    few = DatabasePool(settings.database_dsn, size=3)
+    asked = (few.fetchrow("SELECT pg_backend_pid(), pg_sleep(0.05)") for _ in range(3))
+    before = {row[0] for row in await asyncio.gather(*asked)}
+
+    with pytest.raises(CONNECTION_LOST):
+        await few.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    assert (await few.fetchrow("SELECT pg_backend_pid()"))[0] not in before
+    await few.close()
 
 
 async def test_cancelled_waiter_does_not_leak_its_pool_slot(settings):

@@ -60,7 +60,7 @@ def test_tracing_without_its_sdk_says_what_to_install(monkeypatch):
 
 async def test_unreachable_collector_delays_no_request(settings, tmp_path):
     with served(settings, tmp_path / "api.log", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=5) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=5, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             media = [await client.generate() for _ in range(20)]

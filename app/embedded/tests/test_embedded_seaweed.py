@@ -9,6 +9,7 @@ import obstore
 import obstore.exceptions
 import pytest
 
+from app.core.this_machine import opener
 from tests.engine_clients import bucket, engine_file, store_of
 
 
@@ -58,7 +59,7 @@ def test_internal_services_of_seaweedfs_refuse_unsigned_requests(engines, servic
 def fetch(url, **options):
     request = urllib.request.Request(url, **options)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with opener(url).open(request, timeout=10) as answer:
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
         with error:

@@ -10,14 +10,15 @@ from starlette.responses import Response
 
 from app.core import clock
 from app.core.errors import InvalidInputError
-from app.core.http_server.hot_route import HotRoute, limited
+from app.core.http_server.hot_route import TolerantHotRoute, limited
 from app.core.http_server.problems import problems
 from app.core.http_server.timed_body import RequestTimeoutError
 from app.media.api.dependencies import media_dependencies
 from app.media.errors import AnswerNotKeptError
 from app.media_generator.callbacks import Callback, SentFile
 
-router = APIRouter(prefix="/media/callbacks", tags=["callbacks"], route_class=HotRoute)
+# Providers may add parameters of their own; their signature may cover them.
+router = APIRouter(prefix="/media/callbacks", tags=["callbacks"], route_class=TolerantHotRoute)
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Some providers include the whole result; it is ignored."""

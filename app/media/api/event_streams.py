@@ -7,7 +7,7 @@ Each event's id is the position to resume from, so nothing is missed or repeated
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -193,15 +193,15 @@ class MediaEvents(_Stream):
 class EventFilter:
     """Which of an owner's media a stream shows; None: all."""
 
-    status: MediaStatus | None = None
-    """Only events that lead to it."""
+    statuses: Collection[MediaStatus] = ()
+    """Only events that lead to one of them; empty: all."""
     model: str | None = None
     tag: str | None = None
 
     def matches(self, row: HistoryEntry | ProgressEntry) -> bool:
         """Whether the stream shows it."""
         return (
-            (self.status is None or self.status == row.status)
+            (not self.statuses or row.status in self.statuses)
             and (self.model is None or self.model == row.model)
             and (self.tag is None or self.tag in row.tags)
         )

@@ -11,6 +11,7 @@ from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.errors import InvalidInputError
 from app.core.http_server.hot_route import HotRoute
 from app.core.http_server.problems import problems
+from app.core.http_server.route import SEVERAL, several
 from app.core.http_server.sse import LAST_EVENT_ID, EventStream, read_id
 from app.jobs.states import FINAL, MediaStatus
 from app.media import service
@@ -93,7 +94,11 @@ async def media_events(request: Request, media_id: UUID) -> Response:
 )
 async def owner_events(
     request: Request,
-    status: Annotated[MediaStatus | None, Query(description="Only events that lead to this status.")] = None,
+    status: Annotated[
+        list[MediaStatus] | None,
+        Query(description=f"Only events that lead to this status. {SEVERAL}"),
+        several(MediaStatus),
+    ] = None,
     model: Annotated[str | None, Query(max_length=200, description="Only media of this model.")] = None,
     tag: Annotated[str | None, Query(max_length=64, description="Only media with this tag.")] = None,
 ) -> Response:
@@ -107,7 +112,9 @@ async def owner_events(
     if cursor[0] > now[0]:
         # Of another database, such as before a restore: no event would ever come after it.
         raise _refused(request.headers[LAST_EVENT_ID])
-    return EventStream(OwnerEvents(dependencies, DEFAULT_OWNER_ID, cursor, EventFilter(status, model, tag)))
+    return EventStream(
+        OwnerEvents(dependencies, DEFAULT_OWNER_ID, cursor, EventFilter(frozenset(status or ()), model, tag))
+    )
 
 
 def _cursor(request: Request, count: int) -> tuple[int, ...] | None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 
 from app.core.http_server.problems import problems
+from app.core.http_server.route import SEVERAL, Route, several
 from app.core.pagination import decode_name, encode_name
 from app.media import service
 from app.media.api.dependencies import media_dependencies
@@ -16,7 +17,7 @@ from app.media_generator.model_card import ModelCard, ModelStatus, PriceUnit
 from app.media_generator.model_search import ModelQuery, search
 from app.media_generator.registry import Offer, RouteListing
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=Route)
 
 
 Part = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[\w.:/-]+$")]
@@ -74,7 +75,9 @@ class ModelFilter(BaseModel):
     output_type: str | None = Field(
         default=None, description="Only with this output: `image/png`, or `image` for any image."
     )
-    status: ModelStatus | None = Field(default=None, description="Only in this status.")
+    status: Annotated[list[ModelStatus] | None, several(ModelStatus)] = Field(
+        default=None, description=f"Only in this status. {SEVERAL}"
+    )
     q: str | None = Field(
         default=None,
         max_length=200,
@@ -136,7 +139,7 @@ def _notice(name: str, card: ModelCard) -> str | None:
 async def models(request: Request, only: Annotated[ModelFilter, Query()]) -> ModelPage:
     """The models and routes that can be requested, with input schema, price and an example."""
     after = decode_name(only.cursor) if only.cursor else ""
-    query = ModelQuery(only.provider, only.output_type, only.status, only.q, after)
+    query = ModelQuery(only.provider, only.output_type, frozenset(only.status or ()), only.q, after)
     listed = search(media_dependencies(request).services.registry, query, limit=only.limit + 1)
     more = encode_name(listed[only.limit - 1].full_name) if len(listed) > only.limit else None
     return ModelPage(items=[_out(one) for one in listed[: only.limit]], next_cursor=more)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from starlette.requests import Request
+
 MAX_RESPONSES: Final = 4_000
 """About 1.5 kB each."""
 
@@ -32,3 +34,9 @@ class ResponseCache:
         self._responses[kind, owner_id, key] = response
         if len(self._responses) > MAX_RESPONSES:
             self._responses.popitem(last=False)
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the client says, by If-None-Match, that it has what this ETag stands for."""
+    known = request.headers.get("if-none-match", "")
+    return known.strip() == "*" or etag in known

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,20 +15,19 @@ from app.core.http_server.prefer import HEADER as PREFER
 from app.core.http_server.problems import problems
 from app.core.pagination import decode_cursor
 from app.idempotency.keys import EXPIRES, HEADER, MAX_LENGTH, REPLAYED, expires, read_key
-from app.jobs.states import FINAL, CancelAnswer, MediaStatus, Rendition
+from app.jobs.states import FINAL, CancelAnswer, MediaStatus
 from app.jobs.transitions.request import ClientColumns
 from app.media import resource, service
 from app.media.api.dependencies import MediaDependencies, media_dependencies
 from app.media.api.long_poll import Wait
-from app.media.api.response_cache import CachedResponse
-from app.media.api.schemas import CancelOut, ContentOut, JobOut, MediaIn, MediaOut, MediaPage, identity
+from app.media.api.response_cache import CachedResponse, is_known
+from app.media.api.schemas import CancelOut, JobOut, MediaIn, MediaOut, MediaPage, Statuses, identity
 from app.media.intake.submit import MediaRequest, request_media
 from app.media.queries import MediaRow
 
 router = APIRouter(prefix="/media", tags=["media"], route_class=HotRoute)
 
 JSON: Final = "application/json"
-INDEX_LIMIT: Final = 1_000
 _NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "Unchanged since the ETag you sent."}}
 _ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     202: {
@@ -106,14 +104,16 @@ async def generate(request: Request, body: MediaIn) -> Response:
 )
 async def list_media(
     request: Request,
-    status: Annotated[MediaStatus | None, Query(description="Only media in this status.")] = None,
+    status: Statuses = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """Your media with the permanent URLs of their files."""
     dependencies = media_dependencies(request)
     before = decode_cursor(cursor) if cursor else None
-    rows = await service.list_media(dependencies.services, DEFAULT_OWNER_ID, status=status, before=before, limit=limit)
+    rows = await service.list_media(
+        dependencies.services, DEFAULT_OWNER_ID, statuses=status or [], before=before, limit=limit
+    )
     return Response(resource.page_bytes(rows, limit, dependencies.public_url), media_type=JSON)
 
 
@@ -158,39 +158,6 @@ async def job(request: Request, job_id: UUID) -> Response:
         if row.status == MediaStatus.COMPLETED:
             dependencies.responses.put("light", DEFAULT_OWNER_ID, job_id, cached)
     return _respond(request, cached, wait)
-
-
-@router.get(
-    "/content/{media_id}",
-    status_code=307,
-    response_class=Response,
-    responses={
-        307: {
-            "description": "Redirects to a signed URL of the file.",
-            "headers": {"Location": {"description": "The signed URL.", "schema": {"type": "string"}}},
-        },
-        200: {"description": "For `Accept: application/json`.", "model": ContentOut},
-        **problems(404, 409, 422, 503),
-    },
-    summary="A file of a media item",
-)
-async def content(
-    request: Request,
-    media_id: UUID,
-    index: Annotated[int, Query(ge=0, lt=INDEX_LIMIT, description="Which output; 0 is the first.")] = 0,
-    rendition: Annotated[Rendition | None, Query(description="`poster`: a still image of a video.")] = None,
-) -> Response:
-    """The permanent URL of a file. It redirects to a signed URL that expires; do not store that one."""
-    dependencies = media_dependencies(request)
-    signed = await service.content_url(dependencies.services, DEFAULT_OWNER_ID, media_id, index, rendition)
-    if JSON in request.headers.get("accept", ""):
-        return Response(
-            msgspec.json.encode({"url": signed.url, "expires_at": signed.expires_at}),
-            media_type=JSON,
-            headers={"cache-control": "private, no-store", "vary": "accept"},
-        )
-    headers = {"location": signed.url, "cache-control": "private, no-store", "vary": "accept"}
-    return Response(status_code=307, headers=headers)
 
 
 @router.get(
@@ -266,7 +233,6 @@ async def _response_of(dependencies: MediaDependencies, row: MediaRow, kind: str
 
 def _respond(request: Request, response: CachedResponse, wait: Wait | None = None) -> Response:
     headers = {"etag": response.etag, "cache-control": "private, no-cache", **(wait.applied if wait else {})}
-    known = request.headers.get("if-none-match", "")
-    if known.strip() == "*" or response.etag in known:
+    if is_known(request, response.etag):
         return Response(status_code=304, headers=headers)
     return Response(response.body, media_type=JSON, headers=headers)

@@ -4,8 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 from uuid import UUID
 
+from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.core.http_server.route import SEVERAL, several
 from app.jobs.notices import WarningCode
 from app.jobs.states import (
     DEFAULT_PRIORITY,
@@ -32,6 +34,10 @@ def _storable(value: str) -> str:
 
 
 Tag: TypeAlias = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storable)]
+Statuses: TypeAlias = Annotated[
+    list[MediaStatus] | None, Query(description=f"Only media in this status. {SEVERAL}"), several(MediaStatus)
+]
+"""The filter by status."""
 
 
 class MediaIn(BaseModel):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from app.auth.principal import DEFAULT_OWNER_ID
 from app.core.http_server.problems import problems
+from app.core.http_server.route import Route
 from app.jobs.states import AttemptStatus, MediaEvent, MediaStatus
 from app.logs import queries as log_queries
 from app.media import queries, service
@@ -21,7 +22,7 @@ from app.media.api.schemas import ErrorOut
 from app.media_generator.costs import CostBasis
 from app.media_generator.errors import Sent
 
-router = APIRouter(prefix="/media", tags=["timeline"])
+router = APIRouter(prefix="/media", tags=["timeline"], route_class=Route)
 
 NEXT = "Send it as `cursor` to read on; null: no more yet."
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]

@@ -16,7 +16,7 @@ def address(settings, tmp_path):
 @pytest.fixture
 async def server(address):
     """A client of that API."""
-    async with httpx2.AsyncClient(base_url=address, timeout=70) as api:
+    async with httpx2.AsyncClient(base_url=address, timeout=70, trust_env=False) as api:
         client = Client(api)
         await eventually(client.answers)
         yield client

@@ -106,7 +106,7 @@ async def test_owner_stream_misses_and_repeats_nothing_across_api_restarts(setti
     requested = []
     for turn in range(3):
         with served(settings, tmp_path / f"api{turn}.log") as address:
-            async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+            async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
                 client = Client(api)
                 await eventually(client.answers)
                 async with open_stream(api, "/media/events", last_id) as reader:
@@ -129,7 +129,7 @@ async def test_owner_stream_misses_and_repeats_nothing_across_api_restarts(setti
 
 async def test_owner_stream_is_filtered_by_status_model_and_tag(server_with_runner):
     client = server_with_runner
-    path = "/media/events?status=COMPLETED&model=dummy/faulty&tag=blue"
+    path = "/media/events?status=canceled,Completed&model=dummy/faulty&tag=blue"
     async with open_stream(client.api, path) as reader:
         await client.until(await client.faulty())
         await client.until(await client.generate(tags=["blue"], input={"width": 64, "height": 64}))
@@ -143,7 +143,7 @@ async def test_owner_stream_is_filtered_by_status_model_and_tag(server_with_runn
 async def test_stream_continues_from_the_database_without_redis(settings, runner, tmp_path):
     assert runner.in_flight == 0
     with served(settings, tmp_path / "api.log", REDIS_URL="redis://127.0.0.1:9/0") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             media = await client.faulty(delay=0.5)
@@ -217,8 +217,8 @@ async def test_owner_stream_shows_media_requested_through_another_process(settin
         worker(settings, tmp_path / "w.log"),
     ):
         async with (
-            httpx2.AsyncClient(base_url=first, timeout=60) as api,
-            httpx2.AsyncClient(base_url=second, timeout=60) as other,
+            httpx2.AsyncClient(base_url=first, timeout=60, trust_env=False) as api,
+            httpx2.AsyncClient(base_url=second, timeout=60, trust_env=False) as other,
         ):
             client = Client(api)
             await eventually(client.answers)

@@ -89,7 +89,7 @@ async def test_etag_with_wait_answers_304_when_nothing_changes(client):
 
 async def test_wait_ends_when_another_process_finishes_the_media(settings, db, tmp_path):
     with served(settings, tmp_path / "api.log") as address, worker(settings, tmp_path / "1.log"):
-        async with httpx2.AsyncClient(base_url=address, timeout=70) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=70, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             await eventually(lambda: db.fetch("SELECT id FROM workers"))
@@ -104,7 +104,7 @@ async def test_wait_ends_when_another_process_finishes_the_media(settings, db, t
 async def test_wait_works_without_redis(settings, db, tmp_path):
     nowhere = {"REDIS_URL": "redis://127.0.0.1:9/0"}
     with served(settings, tmp_path / "api.log", **nowhere) as address, worker(settings, tmp_path / "1.log", **nowhere):
-        async with httpx2.AsyncClient(base_url=address, timeout=70) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=70, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             media = await client.faulty(delay=0.5)

@@ -114,6 +114,7 @@ async def test_models_are_filtered_searched_and_paged(api_of):
     assert await names(provider="shop", output_type="image/png", q="quick") == (["shop/one"], None)
     assert await names(q="OLD-two slow") == (["shop/two"], None)
     assert await names(status="deprecated") == (["shop/three"], None)
+    assert await names(status="Deprecated,ACTIVE", provider="shop") == (["shop/one", "shop/three", "shop/two"], None)
     first, cursor = await names(provider="shop", limit=2)
     assert (first, await names(provider="shop", limit=2, cursor=cursor)) == (
         ["shop/one", "shop/three"],

@@ -26,7 +26,7 @@ def broker(tmp_path):
 async def api_on(broker, engines, database, tmp_path):
     settings = make_settings(engines, database_url=database, redis_url=broker.url)
     with served(settings, tmp_path / "api.log") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
 
             async def ready():
                 try:

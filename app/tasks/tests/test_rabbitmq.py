@@ -34,7 +34,7 @@ def on_rabbitmq(broker, engines, database):
 @pytest.fixture
 async def client(on_rabbitmq, tmp_path):
     with served(on_rabbitmq, tmp_path / "api.log") as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             yield client

@@ -133,7 +133,14 @@ async def test_deleting_upload_removes_its_object(api, db, runtime):
         (part(), 422, "invalid_form", "end"),
         (part()[:-300], 422, "invalid_form", "end"),
         (part() + part(name="b.png") + END, 422, "invalid_form", "one file"),
-        (part(field="picture") + END, 422, "invalid_form", "'file'"),
+        (
+            part(field="picture") + END,
+            422,
+            "invalid_form",
+            "a field 'picture' that is not known: its only field is 'file'",
+        ),
+        (part() + part(field="purpose") + END, 422, "invalid_form", "a field 'purpose' that is not known"),
+        (part() + part() + END, 422, "invalid_form", "a second 'file': send one file with each request"),
         (
             b'--%b\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc\r\n' % BOUNDARY.encode() + END,
             422,

@@ -20,10 +20,11 @@ from app.webhooks.api.schemas import (
     DeliveryDetailOut,
     DeliveryOut,
     DeliveryPage,
-    DeliveryType,
     ReplayIn,
     ReplayOut,
     RotateIn,
+    Statuses,
+    Types,
     WebhookChangeIn,
     WebhookIn,
     WebhookOut,
@@ -32,7 +33,6 @@ from app.webhooks.api.schemas import (
 )
 from app.webhooks.delivery_log import Filter, Range
 from app.webhooks.endpoints import Changes, NewEndpoint, WebhookServices
-from app.webhooks.states import DeliveryStatus
 
 # Not for speed: it limits bodies, and accepts only JSON, so that no other site's page can send one.
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=HotRoute)
@@ -159,15 +159,15 @@ async def deliveries(  # noqa: PLR0913 - each is a parameter of the query
     request: Request,
     webhook_id: UUID,
     *,
-    status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this status.")] = None,
-    type: Annotated[DeliveryType | None, Query(description="Only events of this type.")] = None,  # noqa: A002 - its name
+    status: Statuses = None,
+    type: Types = None,  # noqa: A002 - its name
     media_id: Annotated[UUID | None, Query(description="Only events of this media.")] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
     """Every event for this webhook, with the status of its delivery."""
     before = decode_place(cursor) if cursor else None
-    wanted = Filter(status, type, media_id)
+    wanted = Filter(status or (), type or (), media_id)
     found = await delivery_log.deliveries(
         _db(request), DEFAULT_OWNER_ID, webhook_id, wanted, before=before, limit=limit + 1
     )

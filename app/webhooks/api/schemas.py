@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from uuid import UUID
 
+from fastapi import Query
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -16,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from app.core.http_server.route import SEVERAL, several
 from app.webhooks.event_types import FINAL_TYPES, TEST_TYPE, EventType
 from app.webhooks.states import DeliveryStatus, EndpointKind, EndpointStatus
 
@@ -86,6 +88,14 @@ DeliveryType: TypeAlias = Annotated[
     str,
     AfterValidator(_known_type),
     WithJsonSchema({"type": "string", "enum": [*_TYPES], "examples": ["media.completed"]}),
+]
+Statuses: TypeAlias = Annotated[
+    list[DeliveryStatus] | None,
+    Query(description=f"Only deliveries in this status. {SEVERAL}"),
+    several(DeliveryStatus),
+]
+Types: TypeAlias = Annotated[
+    list[DeliveryType] | None, Query(description=f"Only events of this type. {SEVERAL}"), several(_TYPES)
 ]
 Moment: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_check_format), AfterValidator(_in_utc)]
 

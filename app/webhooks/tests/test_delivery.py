@@ -376,10 +376,10 @@ async def test_transition_rolls_back_when_its_deliveries_cannot_be_written(clien
 
 async def test_events_survive_death_of_worker_and_broker(settings, db, tmp_path):
     until = asyncio.Event()
-    async with Receiver(hanging(until)) as receiver, httpx2.AsyncClient() as nobody:
+    async with Receiver(hanging(until)) as receiver, httpx2.AsyncClient(trust_env=False) as nobody:
         environment = {"ALLOW_PRIVATE_ADDRESSES": "true"}
         with served(settings, tmp_path / "api.log", **environment) as address:
-            async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+            async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
                 client = Client(api)
                 await eventually(client.answers)
                 webhook = await register(client, receiver.url, events=["media.queued", "media.completed"])

@@ -491,6 +491,10 @@ async def test_list_of_deliveries_is_filtered(api, db, webhook):
     assert await found(media_id=str(media_id), type="media.failed") == {str(second)}
     assert await found(status="failed") == {str(third)}
     assert await found(status="failed", type="media.failed") == set()
+    assert await found(status="Failed,delivered") == {str(third)}
+    assert await found(status=["failed", "PENDING"], type="media.failed,MEDIA.completed") == {
+        *(str(first), str(second), str(third))
+    }
 
 
 async def test_invalid_filter_of_deliveries_names_its_field(api, webhook):

@@ -91,7 +91,7 @@ async def test_late_purchase_never_overwrites_the_files_of_another(client, db, w
     await asyncio.sleep(2)
 
     location = (await client.api.get(done["files"][0]["url"])).headers["location"]
-    async with httpx2.AsyncClient() as store:
+    async with httpx2.AsyncClient(trust_env=False) as store:
         body = (await store.get(location)).content
     assert hashlib.sha256(body).hexdigest() == done["files"][0]["sha256"]
 

@@ -58,7 +58,7 @@ async def generate_output(client, working, provider, content, *types):
 async def bytes_at(client, url):
     redirect = await client.api.get(url)
     assert redirect.status_code == 307, redirect.text
-    async with httpx2.AsyncClient() as store:
+    async with httpx2.AsyncClient(trust_env=False) as store:
         return await store.get(redirect.headers["location"])
 
 

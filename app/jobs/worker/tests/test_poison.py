@@ -129,7 +129,7 @@ def poison_plugin(tmp_path):
 async def test_poison_job_is_given_up_and_the_fleet_completes_the_others(settings, db, tmp_path, poison_plugin):
     plugin = {"PYTHONPATH": poison_plugin, "LEASE_SECONDS": "1", "MAX_TAKEOVERS": "5", "CLAIM_INTERVAL_SECONDS": "0.2"}
     with served(settings, tmp_path / "api.log", **plugin) as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
             client = Client(api)
             await eventually(client.answers)
             poison = await client.generate(prompt="poison", model="poison/faulty")

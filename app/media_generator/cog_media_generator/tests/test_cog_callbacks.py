@@ -52,7 +52,7 @@ async def listening(settings, bell, url, vault, *, port=0, **variables):
         task = asyncio.create_task(server.serve())
         await eventually(lambda: asyncio.sleep(0, server.started))
         provider.callback_base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=provider.callback_base, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=provider.callback_base, timeout=30, trust_env=False) as api:
             yield Client(api), provider
         server.should_exit = True
         await task

@@ -158,7 +158,7 @@ async def test_failed_order_reports_its_error_and_the_pipeline_goes_on(provider)
 async def api(settings, folder, tmp_path):
     """The API in a process of its own, which offers the pipeline."""
     with served(settings, tmp_path / "api.log", LOCAL_PIPELINE=str(folder)) as address:
-        async with httpx2.AsyncClient(base_url=address, timeout=60) as api:
+        async with httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as api:
             await eventually(Client(api).answers)
             yield api
 

@@ -479,7 +479,7 @@ async def product(settings, bell, gateway, working, db, provider):
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     await working(provider, callback_url=address)
     await eventually(lambda: signing_keys.keys_of(db, "replicate"))
-    async with httpx2.AsyncClient(base_url=address, timeout=30) as api:
+    async with httpx2.AsyncClient(base_url=address, timeout=30, trust_env=False) as api:
         yield Product(Client(api), provider, gateway)
     server.should_exit = True
     await task
