@@ -31,6 +31,7 @@ from app.media_generator.errors import (
     NotReachedError,
     ProviderError,
     UnauthorizedError,
+    UnreadableAnswerError,
 )
 from app.media_generator.media_generator_model import Candidates, Reference, Submission
 from app.media_generator.registry import Offer
@@ -42,7 +43,14 @@ MARGIN: Final = 1.0
 SHORTEST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two look-ups of a lost purchase."""
-_CANNOT_BE_ASKED: Final = (NotReachedError, BusyError, UnauthorizedError, CreditError, AnswerPendingError)
+_CANNOT_BE_ASKED: Final = (
+    NotReachedError,
+    BusyError,
+    UnauthorizedError,
+    CreditError,
+    AnswerPendingError,
+    UnreadableAnswerError,
+)
 """Errors of a look-up after which the provider is to be asked again, however long that takes."""
 
 

@@ -138,9 +138,10 @@ async def answer(request: Request, media_id: UUID, number: Number) -> StreamingR
 
 
 def _attempt(row: queries.AttemptRow, media_id: UUID, public_url: str) -> AttemptOut:
-    columns = msgspec.structs.asdict(row)
+    columns: dict[str, Any] = msgspec.structs.asdict(row)
     url = None if columns.pop("answer") is None else f"{public_url}/media/{media_id}/attempts/{row.number}/answer"
-    return AttemptOut(**{**columns, "error": _json(row.error), "units": _json(row.units), "answer_url": url})
+    columns |= {"error": _json(row.error), "units": _json(row.units), "answer_url": url}
+    return AttemptOut(**columns)
 
 
 @router.get("/{media_id:uuid}/logs", responses=problems(404, 422, 503), summary="The log of a media item")

@@ -85,10 +85,12 @@ async def test_job_completes_through_the_callback(api_and_provider, working):
     assert [file["width"] for file in done["files"]] == [90, 90]
     assert failed["error"]["code"] == "generation_failed"
     assert "simulated failure" in failed["error"]["message"]
-    # The stored answers are deleted with their purchases.
-    for media in (good, failed):
-        (attempt,) = await attempts_of(client, media)
-        assert await eventually(lambda attempt=attempt: _is_gone(provider, attempt))
+    # The stored answer of a result is deleted; that of a failure stays readable.
+    (attempt,) = await attempts_of(client, good)
+    assert await eventually(lambda: _is_gone(provider, attempt))
+    (attempt,) = await attempts_of(client, failed)
+    answer = (await client.api.get(f"/media/{failed['id']}/attempts/1/answer")).json()
+    assert (answer["status"], answer["id"]) == ("failed", attempt["id"])
 
 
 async def _is_gone(provider, attempt):
