@@ -131,8 +131,8 @@ async def test_video_with_too_many_pixels_has_no_poster(tmp_path):
     ("content", "types", "expected"),
     [
         ("ein schöner Tag\n".encode(), ["text/plain"], PLAIN),
-        (b"<html><script>alert(1)</script>", ["text/html"], PLAIN),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ["image/svg+xml"], PLAIN),
+        (b"<html><script>alert(1)</script>", ["text/html"], ("text/html", PLAIN[1])),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ["image/svg+xml"], ("image/svg+xml", PLAIN[1])),
         (b' {"a": [1, 2]}\n', ["application/json"], ("application/json",) * 2),
         (json.dumps(["x" * 50] * 5_000).encode(), ["application/json"], ("application/json",) * 2),
         (("é" * 100_000).encode(), ["text/plain"], PLAIN),
