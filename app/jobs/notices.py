@@ -90,6 +90,17 @@ def not_marked(reason: str) -> Notice:
     return Notice(WarningCode.NOT_MARKED, f"no mark of origin was written: {reason}")
 
 
+def too_many_pixels(width: int, height: int, most: int) -> Notice:
+    """A picture is larger than what is decoded."""
+    return Notice(WarningCode.TOO_MANY_PIXELS, f"it has {width}x{height} pixels, more than {most}")
+
+
+def also_stored(warnings: str | None, notice: Notice) -> str:
+    """Warnings as they are stored, and one more."""
+    known: list[dict[str, str]] = [] if warnings is None else msgspec.json.decode(warnings)
+    return msgspec.json.encode([*known, {"code": notice.code, "message": notice.message}]).decode()
+
+
 def stored(warnings: Sequence[Notice]) -> str:
     """Warnings as they are stored: JSON text."""
     return msgspec.json.encode([{"code": one.code, "message": storable(one.message)} for one in warnings]).decode()

@@ -267,8 +267,7 @@ class OutputIngest:
         if kind.media_type in _WORDS and not _makes_text(types):
             yield Notice(WarningCode.UNEXPECTED_TEXT, "it is text, and the model makes none")
         if kind.width and kind.height and kind.width * kind.height > self._limits.max_pixels:
-            message = f"it has {kind.width}x{kind.height} pixels, more than {self._limits.max_pixels}"
-            yield Notice(WarningCode.TOO_MANY_PIXELS, message)
+            yield notices.too_many_pixels(kind.width, kind.height, self._limits.max_pixels)
 
 
 def _check_missing(missing: Mapping[int, ProviderError], *, none: bool, last: bool) -> None:

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from app.core.file_types import heif
+from app.jobs.notices import also_stored, too_many_pixels
 from app.jobs.outputs.marks import marked_bytes
 from app.jobs.transitions.completion import StoredFile
 from app.provenance.mark import Mark
@@ -129,7 +130,7 @@ class OutputProbe:
                 await self._fetch(file.key, folder / "file")
             if kind is None:
                 size = await asyncio.to_thread(_listed_size, folder / "file")
-                return replace(file, width=size[0], height=size[1])
+                return self._sized(replace(file, width=size[0], height=size[1]))
             loop = asyncio.get_running_loop()
             probed = await loop.run_in_executor(self._threads, _run_process, kind, folder, self._max_pixels)
             poster = folder / "poster"
@@ -138,7 +139,16 @@ class OutputProbe:
                 picture = await asyncio.to_thread(poster.read_bytes)
                 content = picture if mark is None else marked_bytes(picture, mark)
                 await self._store.put(key, _one_chunk(content), POSTER_TYPE)
-        return replace(file, width=probed.width, height=probed.height, seconds=probed.seconds, poster_key=key)
+        probed_file = replace(file, width=probed.width, height=probed.height, seconds=probed.seconds, poster_key=key)
+        return self._sized(probed_file)
+
+    def _sized(self, file: StoredFile) -> StoredFile:
+        """The same file, with a warning if it has more pixels than are decoded."""
+        if not (file.width and file.height) or file.width * file.height <= self._max_pixels:
+            return file
+        return replace(
+            file, warnings=also_stored(file.warnings, too_many_pixels(file.width, file.height, self._max_pixels))
+        )
 
     async def _fetch(self, key: str, path: Path) -> None:
         with path.open("wb") as file:
