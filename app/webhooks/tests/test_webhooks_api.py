@@ -155,7 +155,7 @@ async def test_owner_can_set_only_active_or_paused(api, webhook):
 
 
 async def test_unsupported_method_answers_405_with_allowed_methods(api, webhook):
-    for where, methods in (("/webhooks", "GET, POST"), (path(webhook), "DELETE, GET, PATCH")):
+    for where, methods in (("/webhooks", "GET, HEAD, POST"), (path(webhook), "DELETE, GET, HEAD, PATCH")):
         answer = await api.put(where, json={})
 
         assert (answer.status_code, answer.headers["allow"]) == (405, methods)
