@@ -11,13 +11,16 @@ from app.media_generator.media_generator_model import Output, Succeeded
 from tests.corpora.files import files
 
 AT_ONCE = 8
+NOTHING = ("zero bytes", "html", "html: with blanks before")
+"""What stands in place of a result."""
 
 
 class Corpora(DummyMediaGeneratorModel):
     """Its results are the files of the corpora: the prompt is the number of one."""
 
     def models(self):
-        return [replace(card, output_types=(*card.output_types, "text/plain")) for card in super().models()]
+        # It says nothing of what it makes, so that text may be what was bought.
+        return [replace(card, output_types=()) for card in super().models()]
 
     async def submit(self, submission):
         reference = await super().submit(submission)
@@ -60,7 +63,7 @@ async def test_every_file_is_kept_as_a_result_and_nothing_wrong_is_said_of_it(cl
     async def check(number, file):
         done = await client.until(await client.generate(model="dummy/faulty", prompt=str(number)))
         if done["status"] != "COMPLETED":
-            return done["error"]
+            return None if file.name in NOTHING else done["error"]
         (kept,) = done["files"]
         size = None if kept["width"] is None else (kept["width"], kept["height"])
         is_cut = "cut_off" in [one["code"] for one in kept["warnings"]]
