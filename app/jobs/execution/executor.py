@@ -272,6 +272,12 @@ class JobExecutor:
         if answer is CancelAnswer.CANCELED:
             raise _StoppedError
         if answer is CancelAnswer.TOO_LATE:
+            # Too late also where a worker before this one has stopped it: the purchase says which.
+            outcome, _ = await _poll(provider, reference, 0)
+            if isinstance(outcome, Canceled):
+                raise _StoppedError(outcome.cost)
+            if isinstance(outcome, Running) and outcome.not_reached is not None:
+                return False
             await refuse_cancel(self._db, CancelOutcome(job.lease, attempt.id, MoneySpent.YES))
         return answer is not None
 

@@ -7,10 +7,14 @@ import pytest
 
 from app.core.ids import new_id
 from app.jobs.transitions import cancellation, failure
+from app.jobs.transitions.attempt import record_purchases
 from app.jobs.transitions.cancellation import CancelOutcome
 from app.jobs.transitions.completion import complete
+from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
+from app.media_generator.errors import NotReachedError
+from app.media_generator.media_generator_model import CancelAnswer, Canceled, Running
 from app.worker import build_runner
-from tests.jobs import begin_attempt, claim_lease, completion_of, failure_of, register_worker
+from tests.jobs import begin_attempt, claim_lease, completion_of, failure_of, purchase_of, register_worker
 from tests.support import attempts_of, claim, eventually
 
 
@@ -74,6 +78,35 @@ async def test_cancel_refused_by_the_provider_is_too_late_and_the_media_complete
         "yes",
     )
     assert (done["status"], done["cancel"]) == ("COMPLETED", {"answer": "too_late", "money_spent": "yes"})
+
+
+class StoppedBefore(DummyMediaGeneratorModel):
+    """Stopped by a worker that is dead by now: another cancel comes too late. At first it is not reached."""
+
+    polls = 0
+
+    async def poll(self, reference):
+        self.polls += 1
+        if self.polls == 1:
+            raise NotReachedError("connection refused")
+        return Canceled() if self.polls > 2 else Running()
+
+    async def cancel(self, reference):
+        return CancelAnswer.TOO_LATE
+
+
+async def test_purchase_that_a_worker_before_has_stopped_counts_as_canceled(client, db, working):
+    media = await client.faulty(delay=60)
+    lease = await claim_lease(db, await register_worker(db, "dying"))
+    attempt_id = await begin_attempt(db, lease)
+    await record_purchases.many(db, [purchase_of(attempt_id, "stopped")])
+    await request_cancel(client, media)
+    await db.execute("DELETE FROM workers")
+
+    await working(StoppedBefore())
+    done = await client.until(media)
+
+    assert (done["status"], done["cancel"]["answer"], done["error"]) == ("CANCELED", "canceled", None)
 
 
 async def test_finished_media_cannot_be_canceled(product):
