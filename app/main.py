@@ -117,7 +117,7 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                     reads,
                     callbacks,
                     chosen.max_output_bytes,
-                    ProvenanceCheck(runtime.db),
+                    ProvenanceCheck(runtime.db, chosen.c2pa_trust_list),
                 )
                 runtime.changes.batch_seconds = REQUEST_BATCH_SECONDS
                 runtime.db.on_change = _change_publisher(runtime.changes, waker)

@@ -16,14 +16,14 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from app.core import clock
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
 from app.core.file_types import content_type_of
 from app.jobs import notices
 from app.jobs.outputs.marks import TOOL, MarkedOutput
 from app.jobs.transitions.marking import MarkedFile, record_mark
-from app.provenance.mark import Mark, SourceType
-from app.provenance.marking import Outcome
+from app.provenance.mark import Mark, Outcome, SourceType
 from app.provenance.reading import marks_in
 from app.provenance.removal import removed_from
 from app.storage.store import Store, StoreError
@@ -96,7 +96,7 @@ class StoredFileMarker:
 
     async def _write(self, row: _Unmarked, mark: Mark, file: IO[bytes]) -> MarkedFile:
         with TemporaryFile(prefix="fleek-mark-") as result:
-            marking = MarkedOutput(mark)
+            marking = MarkedOutput(mark, row.media_type)
             async for chunk in marking.chunks(_chunks(file)):
                 await asyncio.to_thread(result.write, chunk)
             recorded = marking.recorded()
@@ -118,8 +118,17 @@ def _marked_before(file: IO[bytes], row: _Unmarked) -> MarkedFile | None:
     ours = marks_in(file).ours
     if source.hexdigest() != row.sha256 or not ours or ours[0].media_id != row.media_id:
         raise OSError(f"the object {row.key} is not the one on record")
-    provenance = {"mark": Outcome.MARKED, "source_type": ours[0].source_type, "c2pa": False, "reason": None}
-    shown = msgspec.json.encode(provenance).decode()
+    shown = msgspec.json.encode(
+        {
+            "mark": Outcome.MARKED,
+            "source_type": ours[0].source_type,
+            "c2pa": False,
+            "signed": False,
+            "tool": ours[0].tool,
+            "at": clock.now(),
+            "reason": None,
+        }
+    ).decode()
     return MarkedFile(row.id, row.sha256, digest, row.sha256, file.seek(0, 2), shown, None)
 
 

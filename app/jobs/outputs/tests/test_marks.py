@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.core.ids import new_id
 from app.jobs.outputs.mark_stored import StoredFileMarker
+from app.jobs.outputs.marks import TOOL
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.provenance.mark import Mark, SourceType
@@ -93,10 +94,14 @@ async def test_output_is_marked_and_only_inserted(client, working, runtime, kind
     assert file["sha256"] == hashlib.sha256(content).hexdigest()
     assert file["source_sha256"] == hashlib.sha256(source).hexdigest()
     assert file["bytes"] == len(content)
+    at = datetime.fromisoformat(file["provenance"].pop("at"))
+    assert at >= datetime.fromisoformat(done["created_at"])
     assert file["provenance"] == {
         "mark": "marked",
         "source_type": "trainedAlgorithmicMedia",
         "c2pa": False,
+        "signed": False,
+        "tool": TOOL,
         "reason": None,
     }
     assert file["warnings"] == []
