@@ -1,6 +1,6 @@
 """A certificate as C2PA wants it, made here: an issuer, and a signer with its key."""
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def named(name):
 
 
 def certificate(name, key, issuer_key, *, is_issuer):
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     usage = dict.fromkeys(
         ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
     )
@@ -44,8 +44,8 @@ def certificate(name, key, issuer_key, *, is_issuer):
         .issuer_name(named("Root"))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=is_issuer, path_length=None), critical=True)
         .add_extension(
             x509.KeyUsage(

@@ -26,11 +26,14 @@ TOOL: Final = f"Fleek {version('fleek')}"
 
 def mark_of(offer: Offer, media_id: UUID, *, from_files: bool) -> Mark:
     """The mark of the outputs of one media item; `from_files`: its input named a file."""
+    return Mark(source_type(offer, from_files=from_files), TOOL, offer.full_name, media_id)
+
+
+def source_type(offer: Offer, *, from_files: bool) -> SourceType:
+    """What the outputs of a model are; `from_files`: the input named a file."""
     if not offer.card.trained:
-        source = SourceType.ALGORITHMIC
-    else:
-        source = SourceType.COMPOSITE if from_files else SourceType.TRAINED
-    return Mark(source, TOOL, offer.full_name, media_id)
+        return SourceType.ALGORITHMIC
+    return SourceType.COMPOSITE if from_files else SourceType.TRAINED
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,16 +110,17 @@ async def of_media(request: Request, media_id: UUID) -> Response:
 @router.post(
     "/provenance/check",
     response_model=CheckOut,
-    responses=problems(413, 422, 503),
+    responses=problems(413, 422, 429, 503),
     summary="Is this file ours, and what does it say of its origin?",
     openapi_extra=_BODY,
 )
 async def check(request: Request) -> Response:
-    """The body is any file, as it is. It is not kept.
+    """The body is any file, as it is. It is not kept. One client has so many checks a minute.
 
     Marks and manifests are what the file says of itself; `is_ours` and `holds` are what is on record here.
     """
     dependencies = media_dependencies(request)
+    await dependencies.check_limit.count(request)
     most = dependencies.max_output_bytes
     return _json(_shown(await dependencies.provenance.check(lambda: limited(request.stream(), most))))
 

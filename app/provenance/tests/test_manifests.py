@@ -131,9 +131,9 @@ def test_only_a_certificate_of_the_trust_list_is_trusted(files, credentials, tmp
 
 
 def test_signed_file_is_not_signed_again(credentials):
-    with opened(signed("png RGB", credentials)) as file, TemporaryFile() as target:
-        with pytest.raises(ManifestError, match="has a manifest already"):
-            sign(file, target, "image/png", MARK, credentials)
+    again = pytest.raises(ManifestError, match="has a manifest already")
+    with opened(signed("png RGB", credentials)) as file, TemporaryFile() as target, again:
+        sign(file, target, "image/png", MARK, credentials)
 
 
 @pytest.mark.parametrize("change", ["key", "certificate"])
@@ -163,9 +163,8 @@ async def test_manifest_that_is_kept_elsewhere_is_not_fetched(credentials, files
 async def test_time_stamp_authority_that_fails_is_an_error_and_no_other_host_is_called(credentials):
     async with running(HttpServer()) as server:
         asking = replace(credentials, timestamp_url=server.url)
-        with opened(marked("png RGB")) as file, TemporaryFile() as target:
-            with pytest.raises(ManifestError):
-                await asyncio.to_thread(sign, file, target, "image/png", MARK, asking)
+        with opened(marked("png RGB")) as file, TemporaryFile() as target, pytest.raises(ManifestError):
+            await asyncio.to_thread(sign, file, target, "image/png", MARK, asking)
 
         assert server.connections == 1
 

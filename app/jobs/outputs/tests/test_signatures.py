@@ -88,7 +88,7 @@ def test_certificate_that_cannot_be_read_is_an_invalid_setting(tmp_path, files):
     missing = Settings(_env_file=None, c2pa_certificate=tmp_path / "none.pem", c2pa_key=files.key)
 
     assert signer_of(unset) is None
-    with pytest.raises(SettingsError, match="C2PA_CERTIFICATE: .* cannot be read"):
+    with pytest.raises(SettingsError, match=r"C2PA_CERTIFICATE: .* cannot be read"):
         signer_of(missing)
 
 
