@@ -17,6 +17,7 @@ from app.core.config import Settings
 from app.core.database.pool import Change, ChangeListener
 from app.core.http_server.access_log import AccessLog
 from app.core.http_server.allowed_hosts import AllowedHosts
+from app.core.http_server.client_limit import ClientLimit
 from app.core.http_server.docs_page import add_docs_page
 from app.core.http_server.hot_route import HotPaths
 from app.core.http_server.problems import DocumentedApp, add_problem_answers, explain
@@ -117,7 +118,8 @@ def create_app(settings: Settings | None = None, bell: Bell | None = None, regis
                     reads,
                     callbacks,
                     chosen.max_output_bytes,
-                    ProvenanceCheck(runtime.db),
+                    ProvenanceCheck(runtime.db, chosen.c2pa_trust_list),
+                    ClientLimit(runtime.cache, "checks", chosen.provenance_checks_per_minute),
                 )
                 runtime.changes.batch_seconds = REQUEST_BATCH_SECONDS
                 runtime.db.on_change = _change_publisher(runtime.changes, waker)

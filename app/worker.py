@@ -19,6 +19,7 @@ from app.jobs.execution.late_results import LateResults
 from app.jobs.execution.submission import Submitter
 from app.jobs.inputs.staging import InputPolicy, InputStaging
 from app.jobs.outputs.ingest import OutputIngest
+from app.jobs.outputs.signatures import signer_of
 from app.jobs.policies import JobPolicy, OutputLimits
 from app.jobs.retry_policy import RetryPolicy
 from app.jobs.worker.runner import Runner, RunnerParts
@@ -126,7 +127,7 @@ def build_runner(runtime: Runtime) -> Runner:
     """The runner of this process; call it in the event loop that will run it."""
     db, registry, settings = runtime.db, runtime.registry, runtime.settings
     policy = _job_policy(settings)
-    ingest = OutputIngest(runtime.store, policy.limits, mark_outputs=settings.mark_outputs)
+    ingest = OutputIngest(runtime.store, policy.limits, mark_outputs=settings.mark_outputs, signer=signer_of(settings))
     fallback = RouteFallback(db, registry)
     answers = AnswerKeeper(db, StoredRawAnswers(runtime.store))
     failures = FailureHandler(db, policy, fallback, answers)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from app.core.config import Settings
 from app.core.file_types import HEAD_BYTES, EndDetector, describe
-from app.provenance.mark import Mark, SourceType
-from app.provenance.marking import MarkedStream, Outcome
+from app.provenance.mark import Mark, Outcome, SourceType
+from app.provenance.marking import MarkedStream
 from app.storage.s3 import S3Store
 from bench.report import HEADER, Row, Target, table
 from bench.stage import MEASURED, MIB, OTHERS, Stage, pin

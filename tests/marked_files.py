@@ -16,8 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from app.provenance.containers.bmff import C2PA_UUID, XMP_UUID
 from app.provenance.containers.ogg_checksum import checksum
-from app.provenance.mark import Mark, SourceType
-from app.provenance.marking import Outcome
+from app.provenance.mark import Mark, Outcome, SourceType
 
 HAS_AV = find_spec("av") is not None
 FOREIGN = (

@@ -50,6 +50,8 @@ def make_settings(engines: Engines, **changes: Any) -> Settings:
         "output_retry_seconds": 0.3,
         # Most tests compare files with what came; those of marks switch them on.
         "mark_outputs": False,
+        # All tests are one client.
+        "provenance_checks_per_minute": 0,
         "retry_max_seconds": 0.2,
         "shutdown_seconds": 3,
         "reconcile_seconds": 0.3,

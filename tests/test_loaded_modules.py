@@ -15,6 +15,15 @@ def test_api_process_loads_no_worker_library():
     assert seen.stdout.strip() == "[]"
 
 
+def test_api_process_loads_what_reads_marks_with_the_first_check():
+    parts = ("app.provenance.containers", "app.provenance.manifests", "app.jobs.outputs", "xml.parsers.expat")
+    script = f"import sys, app.main; print([name for name in {parts} if name in sys.modules])"
+
+    seen = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert seen.stdout.strip() == "[]"
+
+
 def test_api_types_of_the_http_client_do_not_load_aiohttp():
     modules = "app.main, app.core.http_client.protocol, app.core.http_client.addresses"
     check = f"import sys, {modules}; sys.exit('aiohttp' in sys.modules)"

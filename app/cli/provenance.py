@@ -1,5 +1,7 @@
 """`fleek provenance`: what a file says of its origin, and whether it is on record."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,10 +9,11 @@ import typer
 
 from app.cli.console import say
 from app.cli.errors import CommandError
-from app.cli.operator_runtime import with_runtime
+from app.cli.operator_runtime import effective_settings, with_runtime
 from app.cli.tables import show_json
 from app.media import queries
 from app.media.provenance import CheckedFile, origin_of
+from app.provenance.manifests import Verdict
 from app.runtime import Runtime
 
 
@@ -23,9 +26,10 @@ def provenance(
 
     The exit status is 0 whatever the answer; it is 1 if the file or the database cannot be read.
     """
+    settings = effective_settings()
     try:
         with file.open("rb") as opened:
-            origin = origin_of(opened)
+            origin = origin_of(opened, settings.c2pa_trust_list)
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror or error}") from None
 
@@ -60,7 +64,7 @@ def _as_json(checked: CheckedFile) -> dict[str, Any]:
             for one in marks.ours
         ],
         "source_types": list(marks.source_types),
-        "c2pa": marks.c2pa,
+        "c2pa": asdict(origin.manifest),
         "problem": marks.problem or None,
     }
 
@@ -73,7 +77,22 @@ def _lines(checked: CheckedFile) -> list[str]:
         holds = "it holds" if checked.holds(one.media_id) else "it does not hold: changed, copied here, or deleted"
         lines.append(f"mark of {one.tool}: {one.source_type}, {one.model}, media item {one.media_id}; {holds}")
     lines += [f"DigitalSourceType: {one}" for one in marks.source_types]
-    lines.append("C2PA manifest: present, not verified" if marks.c2pa else "C2PA manifest: none")
+    lines += _manifest(origin.manifest)
     if marks.problem:
         lines.append(f"not read to its end: {marks.problem}")
     return [*lines, f"sha256 {origin.sha256}", f"sha256 without the mark {origin.source_sha256}"]
+
+
+def _manifest(verdict: Verdict) -> Iterator[str]:
+    if not verdict.present:
+        yield "C2PA manifest: none"
+        return
+    if verdict.valid is None:
+        yield f"C2PA manifest: present, {verdict.problem or 'not verified'}"
+        return
+    trust = {None: "no trust list is set", True: "on the trust list", False: "not on the trust list"}[verdict.trusted]
+    issuer = f"signed by {verdict.issuer or 'nobody who is named'}, {trust}"
+    yield f"C2PA manifest: {'valid' if verdict.valid else 'NOT valid'}, {issuer}"
+    if verdict.problem:
+        yield f"C2PA problem: {verdict.problem}"
+    yield from (f"C2PA digitalSourceType: {one}" for one in verdict.source_types)

@@ -7,11 +7,11 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_FILES = (".env", ".env.local")
@@ -159,6 +159,21 @@ class Settings(BaseSettings):
     """The largest picture that is accepted as an input file, and decoded as a result, in pixels."""
     mark_outputs: bool = True
     """Whether outputs get a mark of origin, as the EU's AI Act asks for: how-to/label-ai-media.md."""
+    c2pa_certificate: Path | None = None
+    """The certificate with which outputs are signed (C2PA), PEM, followed by its issuers; needs C2PA_KEY and the extra
+    `c2pa`. Unset: none are signed."""
+    c2pa_key: Path | None = None
+    """The private key of C2PA_CERTIFICATE, PEM."""
+    c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = "es256"
+    """The algorithm of that key's signatures."""
+    c2pa_timestamp_url: str | None = None
+    """A time-stamp authority (RFC 3161) that is called for each signature; unset: none."""
+    c2pa_trust_list: Path | None = None
+    """Certificates, PEM, such as C2PA's trust list: checks say whether a manifest is signed by one that leads to them;
+    needs the extra `c2pa`. Unset: that is not asked."""
+    provenance_checks_per_minute: int = Field(default=30, ge=0, le=100_000)
+    """Files that one client (IP address, or /64 of IPv6) may have checked by `POST /provenance/check` in a minute, over
+    all API processes; 0: not limited."""
     output_copies: int = Field(default=24, ge=1, le=256)
     """Outputs that one worker process copies at the same time; each takes up to 15 MiB of memory. One provider has
     two thirds of these places at most, one owner five sixths."""
@@ -226,7 +241,14 @@ class Settings(BaseSettings):
             accounts[name] = kind
         return accounts
 
-    @field_validator("public_url", "callback_url", "s3_endpoint_url", "s3_public_url", "otel_exporter_otlp_endpoint")
+    @field_validator(
+        "public_url",
+        "callback_url",
+        "s3_endpoint_url",
+        "s3_public_url",
+        "otel_exporter_otlp_endpoint",
+        "c2pa_timestamp_url",
+    )
     @classmethod
     def _be_http(cls, value: str | None) -> str | None:
         if value is None or value == "aws":
@@ -235,6 +257,12 @@ class Settings(BaseSettings):
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise ValueError("must be an address that begins with http:// or https://")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _have_both(self) -> Self:
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            raise ValueError("C2PA_CERTIFICATE and C2PA_KEY belong together: set both, or none")
+        return self
 
     @field_validator("database_url")
     @classmethod

@@ -5,6 +5,7 @@ FleekError
 ├── NotFoundError          404 not_found
 ├── ConflictError          409 conflict
 ├── InvalidInputError      422 invalid_input
+├── TooManyRequestsError   429 too_many_requests (`http_server/client_limit.py`)
 └── UnavailableError       503 unavailable: a part of the service does not respond
     ├── DatabaseUnavailableError   503 database_unavailable
     ├── DatabaseFullError          503 database_full

@@ -34,6 +34,8 @@ class WarningCode(StrEnum):
     """The provider returned more outputs than are kept."""
     NOT_MARKED = "not_marked"
     """The file is damaged or odd, so no mark of origin was written into it."""
+    NOT_SIGNED = "not_signed"
+    """The file could not be signed with the operator's certificate; its mark of origin is in it."""
     CUT_OFF = "cut_off"
     """The file ends before the end that its format defines: it is what the provider has, or all that arrived."""
     UNKNOWN_TYPE = "unknown_type"
@@ -99,6 +101,11 @@ def also_stored(warnings: str | None, notice: Notice) -> str:
     """Warnings as they are stored, and one more."""
     known: list[dict[str, str]] = [] if warnings is None else msgspec.json.decode(warnings)
     return msgspec.json.encode([*known, {"code": notice.code, "message": notice.message}]).decode()
+
+
+def not_signed(reason: str) -> Notice:
+    """A file could not be signed."""
+    return Notice(WarningCode.NOT_SIGNED, f"it was not signed: {reason}")
 
 
 def stored(warnings: Sequence[Notice]) -> str:

@@ -2,28 +2,29 @@
 
 1. The file is written to a temporary file, up to the size of an output.
 2. Both hashes: of all bytes, and of what is left without a mark of ours.
-3. Marks and manifests are read, in a thread: bounded in memory, whatever the bytes are.
+3. Marks and manifests are read, in a thread: bounded in memory, whatever the bytes are. A manifest is verified in a
+   process of its own.
 4. One of the hashes is on record, or it is not. Nothing else of a media item is told.
 """
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 from uuid import UUID
 
 from app.core.database.pool import DatabasePool
 from app.core.errors import InvalidInputError, UnavailableError
 from app.media import queries
 from app.media.queries import KnownFile
-from app.provenance.reading import Marks, marks_in
-from app.provenance.removal import removed_from
+
+if TYPE_CHECKING:
+    from app.provenance.origin import FileOrigin
 
 AT_ONCE: Final = 4
 """Files that one process checks at the same time."""
-_CHUNK: Final = 256 * 1024
 
 
 class ChecksBusyError(UnavailableError):
@@ -34,22 +35,10 @@ class ChecksBusyError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class FileOrigin:
-    """What a file says of its origin."""
-
-    sha256: str
-    """Of all its bytes, in hex."""
-    source_sha256: str
-    """The same without a mark of ours."""
-    bytes: int
-    marks: Marks
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedFile:
     """A file, and whether it is ours."""
 
-    origin: FileOrigin
+    origin: "FileOrigin"
     known: KnownFile | None
     """The file on record with one of its hashes."""
 
@@ -58,19 +47,26 @@ class CheckedFile:
         return self.known is not None and self.known.media_id == media_id
 
 
-def origin_of(file: IO[bytes]) -> FileOrigin:
+def origin_of(file: IO[bytes], trust_list: Path | None) -> "FileOrigin":
     """What an opened file says of its origin. Blocking."""
-    file.seek(0)
-    whole, size = _hashed(iter(lambda: file.read(_CHUNK), b""))
-    source, _ = _hashed(removed_from(file))
-    return FileOrigin(whole, source, size, marks_in(file))
+    # Not before it is needed: readers of eleven kinds of containers would cost every API a MiB.
+    from app.provenance import origin  # noqa: PLC0415
+
+    return origin.origin_of(file, trust_list)
 
 
 class ProvenanceCheck:
     """Checks files; one object for each process."""
 
-    def __init__(self, db: DatabasePool) -> None:
+    def __init__(self, db: DatabasePool, trust_list: Path | None) -> None:
+        """See `ProvenanceCheck`.
+
+        Args:
+            db: Where hashes are on record.
+            trust_list: Certificates whose C2PA manifests are trusted, PEM; None: that is not asked.
+        """
         self._db = db
+        self._trust_list = trust_list
         self._running = 0
 
     async def check(self, chunks: Callable[[], AsyncIterator[bytes]]) -> CheckedFile:
@@ -81,7 +77,7 @@ class ProvenanceCheck:
 
         Raises:
             ChecksBusyError: Too many are being checked.
-        InvalidInputError: It is empty.
+            InvalidInputError: It is empty.
         """
         if self._running >= AT_ONCE:
             busy = f"{AT_ONCE} files are being checked; try again in a few seconds"
@@ -93,16 +89,8 @@ class ProvenanceCheck:
                     await asyncio.to_thread(file.write, chunk)
                 if file.tell() == 0:
                     raise InvalidInputError("the body is empty; send the file as it is")
-                origin = await asyncio.to_thread(origin_of, file)
+                origin = await asyncio.to_thread(origin_of, file, self._trust_list)
         finally:
             self._running -= 1
         known = await queries.file_by_hash(self._db, {origin.sha256, origin.source_sha256})
         return CheckedFile(origin, known)
-
-
-def _hashed(chunks: Iterator[bytes]) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    for chunk in chunks:
-        digest.update(chunk)
-        size += len(chunk)
-    return digest.hexdigest(), size

@@ -38,6 +38,23 @@ class SourceType(StrEnum):
         return NEWSCODES + self.value
 
 
+class Outcome(StrEnum):
+    """What became of a file."""
+
+    MARKED = "marked"
+    """A packet of ours was inserted."""
+    COMPLETED = "completed"
+    """The XMP that was there has our properties, too."""
+    ALREADY_MARKED = "already_marked"
+    """Its XMP says what kind of source it has; untouched."""
+    HAS_C2PA = "has_c2pa"
+    """It has a C2PA manifest, which any change would break; untouched."""
+    NO_PLACE = "no_place"
+    """Its format has no place for a mark; untouched."""
+    NOT_SAFE = "not_safe"
+    """It is damaged or odd, as the reason says; untouched."""
+
+
 _OPEN: Final = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}">'

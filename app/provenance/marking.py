@@ -12,34 +12,16 @@ out again (`removal.py`), also if the file turns out to be cut off later.
 
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from app.provenance import xmp
 from app.provenance.errors import DamagedError, NoRoomError, ProvenanceError, TooFarError
 from app.provenance.formats import HEAD_BYTES, format_of
-from app.provenance.mark import Mark
+from app.provenance.mark import Mark, Outcome
 from app.provenance.window import AT_END, HOLD, C2pa, Edit, Part, Slot, StreamWindow, Walk, Window, Xmp, beginning
 
 LARGEST_GROWTH: Final = 4_096
 """Bytes by which a file may grow."""
-
-
-class Outcome(StrEnum):
-    """What became of a file."""
-
-    MARKED = "marked"
-    """A packet of ours was inserted."""
-    COMPLETED = "completed"
-    """The XMP that was there has our properties, too."""
-    ALREADY_MARKED = "already_marked"
-    """Its XMP says what kind of source it has; untouched."""
-    HAS_C2PA = "has_c2pa"
-    """It has a C2PA manifest, which any change would break; untouched."""
-    NO_PLACE = "no_place"
-    """Its format has no place for a mark; untouched."""
-    NOT_SAFE = "not_safe"
-    """It is damaged or odd, as the reason says; untouched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 For any file of any stranger: memory is bounded, and what cannot be read is said.
 """
 
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -148,13 +148,5 @@ def read_marks(chunks: Iterable[bytes]) -> Marks:
     """What these chunks of a file say."""
     reader = MarkReader()
     for chunk in chunks:
-        reader.feed(chunk)
-    return reader.close()
-
-
-async def read_marks_async(chunks: AsyncIterator[bytes]) -> Marks:
-    """The same for chunks that are waited for."""
-    reader = MarkReader()
-    async for chunk in chunks:
         reader.feed(chunk)
     return reader.close()

@@ -1,32 +1,41 @@
 """`fleek store`: whether the bucket accepts, returns, serves and protects files."""
 
 import asyncio
+import io
 import re
 import urllib.error
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from csv import writer as csv_writer
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import typer
 
 from app.cli.console import say, without_passwords
-from app.cli.errors import FAILURE
+from app.cli.errors import FAILURE, WrongUsageError
 from app.cli.group import show_help
 from app.cli.operator_runtime import effective_settings, with_runtime
 from app.cli.tables import CheckResult, checks_as_json, show_checks, show_json
 from app.core.config import Settings
 from app.core.ids import new_id
 from app.core.this_machine import opener
+from app.jobs.inputs.source_types import source_types
 from app.jobs.outputs.mark_stored import MarkCounts, StoredFileMarker
+from app.media import mark_log
+from app.media.mark_log import MarkEntry
 from app.runtime import Runtime
 from app.storage.s3 import S3Store
 from app.storage.store import ObjectNotFoundError, StoreError, StoreUnavailableError
 
 app = typer.Typer(
-    name="store", help="Check the bucket, mark what is in it.", callback=show_help, invoke_without_command=True
+    name="store",
+    help="Check the bucket, mark what is in it, print the log of marks.",
+    callback=show_help,
+    invoke_without_command=True,
 )
 
+TIMES: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 PROBE: Final = b"fleek store check"
 LIFETIME: Final = timedelta(minutes=1)
 ANSWER_SECONDS: Final = 5.0
@@ -72,8 +81,7 @@ def mark(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
             say(_counted(counts))
 
     async def run(runtime: Runtime) -> MarkCounts:
-        untrained = frozenset(offer.full_name for offer in runtime.registry.offers() if not offer.card.trained)
-        return await StoredFileMarker(runtime.db, runtime.store, untrained).mark_all(report)
+        return await StoredFileMarker(runtime.db, runtime.store, source_types(runtime.registry)).mark_all(report)
 
     counts = with_runtime(run)
     if json:
@@ -81,6 +89,54 @@ def mark(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     else:
         say(f"done: {_counted(counts)}")
     raise typer.Exit(FAILURE if counts.failed else 0)
+
+
+@app.command()
+def marks(
+    since: Annotated[
+        datetime | None, typer.Option(formats=TIMES, help="Only files stored from then on, in UTC.", show_default=False)
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=TIMES, help="Only files stored before, in UTC.", show_default=False)
+    ] = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header; the default.")] = False,
+) -> None:
+    """Print the log of marks, the oldest first: of each stored file what was marked, when, by what, and both hashes.
+
+    It is what an auditor asks for; see docs/how-to/label-ai-media.md.
+    """
+    if json and csv:
+        raise WrongUsageError("use --json or --csv, not both")
+
+    async def run(runtime: Runtime) -> None:
+        if not json:
+            say(_csv_line(MarkEntry.__struct_fields__))
+        async for entry in mark_log.entries(runtime.db, _in_utc(since), _in_utc(until)):
+            fields = {name: getattr(entry, name) for name in MarkEntry.__struct_fields__}
+            if json:
+                show_json(fields)
+            else:
+                say(_csv_line(map(_as_text, fields.values())))
+
+    with_runtime(run)
+
+
+def _in_utc(when: datetime | None) -> datetime | None:
+    return None if when is None else when.replace(tzinfo=UTC)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv_writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 def _counted(counts: MarkCounts) -> str:

@@ -1,9 +1,11 @@
 """`fleek db` and `fleek store` as an operator runs them."""
 
 import asyncio
+import csv
 import json
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import obstore
@@ -11,9 +13,11 @@ import pytest
 
 from app.cli.checks.bucket import PROBE
 from app.core.database.migrations import newest_revision
+from app.core.ids import new_id
+from app.jobs.transitions.request import request
 from app.storage.s3 import S3Store
 from tests.fleek_cli import NOWHERE
-from tests.support import dsn_of, environment_of, make_settings, migrate, on_server
+from tests.support import dsn_of, environment_of, make_settings, migrate, new_media, on_server
 
 
 @pytest.fixture
@@ -110,6 +114,28 @@ async def test_unreachable_database_is_one_failed_check(cli):
         "FAIL  database  the database does not answer (ConnectionRefusedError)",
         "                -> is PostgreSQL running, and are DATABASE_URL or POSTGRES_* correct?",
     ]
+
+
+async def test_log_of_marks_is_csv_or_a_json_object_a_line(db, cli):
+    media = new_media()
+    await request(db, media)
+    values = (new_id(), media.id, datetime(2026, 11, 1, tzinfo=UTC))
+    insert = (
+        "INSERT INTO files (id, media_id, index, key, media_type, bytes, sha256, source_sha256, provenance, created_at)"
+        """ VALUES ($1, $2, 0, 'a,b', 'image/png', 3, 'ff', 'ee', '{"mark": "marked", "tool": "Fleek 1"}', $3)"""
+    )
+    await db.execute(insert, *values)
+
+    as_csv, as_json = await cli("store", "marks"), await cli("store", "marks", "--json", "--since", "2026-10-31")
+    none, wrong = await cli("store", "marks", "--until", "2026-10-31"), await cli("store", "marks", "--json", "--csv")
+
+    (row,) = csv.DictReader(as_csv.stdout.splitlines())
+    shown = json.loads(as_json.stdout)
+    for found in (row, shown):
+        assert (found["key"], found["sha256"], found["source_sha256"]) == ("a,b", "ff", "ee")
+        assert (found["model"], found["mark"], found["tool"]) == (media.model, "marked", "Fleek 1")
+    assert len(none.stdout.splitlines()) == 1
+    assert wrong.returncode == 2
 
 
 async def test_bucket_check_passes_and_leaves_no_object_behind(settings, cli):

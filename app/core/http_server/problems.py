@@ -93,6 +93,7 @@ _TITLES: Final = {
     408: "Request too slow",
     409: "Conflict",
     421: "Not the name of this API",
+    429: "Too many requests",
     500: "Internal error",
     503: "Temporarily unavailable",
 }

@@ -6,7 +6,7 @@ They are paid for, so what comes is stored: looking at it describes it and decid
 2. The first bytes show its type. Only where there is nothing of what was bought (no byte at all, an HTML page, a few
    words that a model does not make) nothing is written.
 3. The stream passes through sha256 and the limits of size and speed (`received.py`), gets its mark of origin
-   (`marks.py`), and goes into the store.
+   (`marks.py`) and, if the operator has a certificate, a signature (`signatures.py`), and goes into the store.
 4. The last bytes show whether it is complete; if not, the write is undone and it is fetched again at once, and then
    later. What comes twice with the same bytes is what the provider has, and is kept with a warning.
 5. What needs a decoder, such as a video's duration, is probed (`probe.py`), if possible.
@@ -35,6 +35,7 @@ from app.jobs.outputs.marks import MarkedOutput, mark_of
 from app.jobs.outputs.places import FairPlaces, Party
 from app.jobs.outputs.probe import OutputProbe
 from app.jobs.outputs.received import ReceivedOutput
+from app.jobs.outputs.signatures import OutputSigner
 from app.jobs.policies import OutputLimits
 from app.jobs.transitions.completion import StoredFile
 from app.media_generator import adapter_calls
@@ -125,17 +126,21 @@ class CopiedOutputs:
 class OutputIngest:
     """Copies the outputs of one media after the other; one object for all jobs of a process."""
 
-    def __init__(self, store: Store, limits: OutputLimits, *, mark_outputs: bool) -> None:
+    def __init__(
+        self, store: Store, limits: OutputLimits, *, mark_outputs: bool, signer: OutputSigner | None = None
+    ) -> None:
         """See `OutputIngest`.
 
         Args:
             store: Where they are copied to.
             limits: What is accepted.
             mark_outputs: Whether each gets a mark of origin.
+            signer: What signs those that get one; None: nothing.
         """
         self._store = store
         self._limits = limits
         self._marks = mark_outputs
+        self._signer = signer
         self._prober = OutputProbe(store, limits.max_pixels)
         self._network = FairPlaces(limits.copies)
         self._here = FairPlaces(limits.copies)
@@ -233,7 +238,7 @@ class OutputIngest:
                     # An error page is the same each time, until the result is there again.
                     raise SuspectOutputError(f"{offer.provider.name} delivered {nothing}")
             stream = _CheckedStream(kind, head, received, seen, last=last)
-            marking = None if target.mark is None else MarkedOutput(target.mark)
+            marking = None if target.mark is None else MarkedOutput(target.mark, kind.media_type, self._signer)
             content = stream.chunks() if marking is None else marking.chunks(stream.chunks())
             key = target.keys.key(target.index, kind.extension)
             try:

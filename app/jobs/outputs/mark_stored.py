@@ -10,30 +10,32 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import IO, Final
+from typing import IO, Any, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
 import structlog
 
+from app.core import clock
 from app.core.database.pool import DatabasePool
 from app.core.database.rows import Row
 from app.core.file_types import content_type_of
 from app.jobs import notices
 from app.jobs.outputs.marks import TOOL, MarkedOutput
 from app.jobs.transitions.marking import MarkedFile, record_mark
-from app.provenance.mark import Mark, SourceType
-from app.provenance.marking import Outcome
+from app.provenance.mark import Mark, Outcome, SourceType
 from app.provenance.reading import marks_in
 from app.provenance.removal import removed_from
 from app.storage.store import Store, StoreError
 
 log = structlog.get_logger(__name__)
 
+SourceTypeOf: TypeAlias = Callable[[str, Any], SourceType]
+
 BATCH: Final = 100
 _CHUNK: Final = 256 * 1024
 _BEFORE_ALL: Final = UUID(int=0)
-_UNMARKED: Final = """SELECT f.id, f.media_id, f.key, f.media_type, f.sha256, m.model
+_UNMARKED: Final = """SELECT f.id, f.media_id, f.key, f.media_type, f.sha256, m.model, m.input
 FROM files f JOIN media m ON m.id = f.media_id
 WHERE f.id > $1 AND f.provenance IS NULL ORDER BY f.id LIMIT $2"""
 
@@ -45,6 +47,8 @@ class _Unmarked(Row, frozen=True):
     media_type: str
     sha256: str
     model: str
+    input: str
+    """JSON text."""
 
 
 @dataclass(slots=True)
@@ -59,12 +63,19 @@ class MarkCounts:
 
 
 class StoredFileMarker:
-    """Marks what is stored already; `untrained` are models whose outputs no trained model makes."""
+    """Marks what is stored already."""
 
-    def __init__(self, db: DatabasePool, store: Store, untrained: frozenset[str]) -> None:
+    def __init__(self, db: DatabasePool, store: Store, source_type_of: SourceTypeOf) -> None:
+        """See `StoredFileMarker`.
+
+        Args:
+            db: Where files are on record.
+            store: Where they are.
+            source_type_of: What the outputs of a model are, given its name and the input of a media item.
+        """
         self._db = db
         self._store = store
-        self._untrained = untrained
+        self._source_type_of = source_type_of
 
     async def mark_all(self, report: Callable[[MarkCounts], None]) -> MarkCounts:
         """Mark everything that has no mark; `report` is called with the counts so far after each batch."""
@@ -81,7 +92,7 @@ class StoredFileMarker:
         return counts
 
     async def _mark(self, row: _Unmarked, counts: MarkCounts) -> None:
-        source = SourceType.ALGORITHMIC if row.model in self._untrained else SourceType.TRAINED
+        source = self._source_type_of(row.model, msgspec.json.decode(row.input))
         mark = Mark(source, TOOL, row.model, row.media_id)
         with TemporaryFile(prefix="fleek-mark-") as file:
             async for chunk in self._store.get(row.key):
@@ -96,7 +107,7 @@ class StoredFileMarker:
 
     async def _write(self, row: _Unmarked, mark: Mark, file: IO[bytes]) -> MarkedFile:
         with TemporaryFile(prefix="fleek-mark-") as result:
-            marking = MarkedOutput(mark)
+            marking = MarkedOutput(mark, row.media_type)
             async for chunk in marking.chunks(_chunks(file)):
                 await asyncio.to_thread(result.write, chunk)
             recorded = marking.recorded()
@@ -118,8 +129,17 @@ def _marked_before(file: IO[bytes], row: _Unmarked) -> MarkedFile | None:
     ours = marks_in(file).ours
     if source.hexdigest() != row.sha256 or not ours or ours[0].media_id != row.media_id:
         raise OSError(f"the object {row.key} is not the one on record")
-    provenance = {"mark": Outcome.MARKED, "source_type": ours[0].source_type, "c2pa": False, "reason": None}
-    shown = msgspec.json.encode(provenance).decode()
+    shown = msgspec.json.encode(
+        {
+            "mark": Outcome.MARKED,
+            "source_type": ours[0].source_type,
+            "c2pa": False,
+            "signed": False,
+            "tool": ours[0].tool,
+            "at": clock.now(),
+            "reason": None,
+        }
+    ).decode()
     return MarkedFile(row.id, row.sha256, digest, row.sha256, file.seek(0, 2), shown, None)
 
 

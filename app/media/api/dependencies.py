@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from app.core.http_server.client_limit import ClientLimit
 from app.jobs.callbacks.receiver import CallbackReceiver
 from app.media.api.response_cache import ResponseCache
 from app.media.context import MediaServices
@@ -24,6 +25,8 @@ class MediaDependencies:
     max_output_bytes: int
     """The largest file a provider may upload, or a stranger may have checked."""
     provenance: ProvenanceCheck
+    check_limit: ClientLimit
+    """How often one client may have a file checked."""
     responses: ResponseCache = field(default_factory=ResponseCache)
 
 

@@ -53,6 +53,22 @@ class MarkOut(BaseModel):
     )
 
 
+class ManifestOut(BaseModel):
+    """The C2PA manifest of a file; verified where the extra `c2pa` is installed. Nothing is fetched for it."""
+
+    present: bool
+    valid: bool | None = Field(
+        description="Whether its signature is one, and this very file is the one that was signed; null: not verified."
+    )
+    issuer: str | None = Field(description="Who its certificate says has signed; anybody can make one that says so.")
+    signed_at: str | None = Field(description="What a time-stamp authority says; null: none was asked.")
+    trusted: bool | None = Field(
+        description="Whether its certificate leads to one of the operator's trust list; null: there is no such list."
+    )
+    source_types: list[str] = Field(description="Every `digitalSourceType` in its actions.")
+    problem: str | None = Field(description="What does not hold, or why it was not verified; null: nothing.")
+
+
 class CheckOut(BaseModel):
     """What is known of a file."""
 
@@ -64,7 +80,7 @@ class CheckOut(BaseModel):
     format: str | None = Field(description="Null: one that has no place for a mark.")
     marks: list[MarkOut]
     source_types: list[str] = Field(description="Every `Iptc4xmpExt:DigitalSourceType` in it, whoever wrote it.")
-    c2pa: bool = Field(description="Whether there is a C2PA manifest; not whether it holds.")
+    c2pa: ManifestOut
     problem: str | None = Field(description="Why the file could not be read to its end; null: it was.")
 
 
@@ -94,16 +110,17 @@ async def of_media(request: Request, media_id: UUID) -> Response:
 @router.post(
     "/provenance/check",
     response_model=CheckOut,
-    responses=problems(413, 422, 503),
+    responses=problems(413, 422, 429, 503),
     summary="Is this file ours, and what does it say of its origin?",
     openapi_extra=_BODY,
 )
 async def check(request: Request) -> Response:
-    """The body is any file, as it is. It is not kept.
+    """The body is any file, as it is. It is not kept. One client has so many checks a minute.
 
     Marks and manifests are what the file says of itself; `is_ours` and `holds` are what is on record here.
     """
     dependencies = media_dependencies(request)
+    await dependencies.check_limit.count(request)
     most = dependencies.max_output_bytes
     return _json(_shown(await dependencies.provenance.check(lambda: limited(request.stream(), most))))
 
@@ -128,7 +145,7 @@ def _shown(checked: CheckedFile) -> CheckOut:
             for one in marks.ours
         ],
         source_types=list(marks.source_types),
-        c2pa=marks.c2pa,
+        c2pa=ManifestOut.model_validate(origin.manifest, from_attributes=True),
         problem=marks.problem or None,
     )
 

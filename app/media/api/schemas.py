@@ -18,8 +18,7 @@ from app.jobs.states import (
     OnUnknown,
 )
 from app.media_generator.costs import CostBasis
-from app.provenance.mark import SourceType
-from app.provenance.marking import Outcome
+from app.provenance.mark import Outcome, SourceType
 from app.webhooks.event_types import EventType
 
 MAX_DEADLINE_SECONDS: Final = 30 * 86_400
@@ -165,6 +164,11 @@ class ProvenanceOut(BaseModel):
     )
     source_type: SourceType | None = Field(description="What was written; null: nothing.")
     c2pa: bool = Field(description="Whether it has a C2PA manifest of its provider.")
+    signed: bool = Field(
+        default=False, description="Whether it was signed here with the operator's certificate; not who trusts that."
+    )
+    tool: str | None = Field(default=None, description="What wrote the mark; null: written before this was recorded.")
+    at: datetime | None = Field(default=None, description="When that was; null: as above.")
     reason: str | None = Field(description="Why nothing was written, or what to know besides.")
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.provenance.formats import FORMATS, WITHOUT_PLACE
-from app.provenance.mark import Mark, SourceType
-from app.provenance.marking import LARGEST_GROWTH, MarkedStream, Outcome, marked
+from app.provenance.mark import Mark, Outcome, SourceType
+from app.provenance.marking import LARGEST_GROWTH, MarkedStream, marked
 from app.provenance.reading import marks_in, read_marks
 from app.provenance.removal import remove_mark
 from app.provenance.window import HOLD

@@ -3,7 +3,7 @@
 import hashlib
 from base64 import b64encode
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import BytesIO
 from uuid import UUID
 from zlib import crc32
@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from app.core.ids import new_id
+from app.jobs.inputs.source_types import source_types
 from app.jobs.outputs.mark_stored import StoredFileMarker
+from app.jobs.outputs.marks import TOOL
+from app.media import mark_log
 from app.media_generator.dummy_media_generator.provider import DummyMediaGeneratorModel
 from app.media_generator.registry import Registry
 from app.provenance.mark import Mark, SourceType
@@ -93,10 +96,14 @@ async def test_output_is_marked_and_only_inserted(client, working, runtime, kind
     assert file["sha256"] == hashlib.sha256(content).hexdigest()
     assert file["source_sha256"] == hashlib.sha256(source).hexdigest()
     assert file["bytes"] == len(content)
+    at = datetime.fromisoformat(file["provenance"].pop("at"))
+    assert at >= datetime.fromisoformat(done["created_at"])
     assert file["provenance"] == {
         "mark": "marked",
         "source_type": "trainedAlgorithmicMedia",
         "c2pa": False,
+        "signed": False,
+        "tool": TOOL,
         "reason": None,
     }
     assert file["warnings"] == []
@@ -242,7 +249,8 @@ async def unmarked_media(client, working, *contents):
 
 
 async def mark_all(runtime):
-    return await StoredFileMarker(runtime.db, runtime.store, frozenset()).mark_all(lambda _: None)
+    known = source_types(runtime.registry)
+    return await StoredFileMarker(runtime.db, runtime.store, known).mark_all(lambda _: None)
 
 
 async def test_stored_files_are_marked_afterwards_and_once(client, working, runtime):
@@ -260,6 +268,39 @@ async def test_stored_files_are_marked_afterwards_and_once(client, working, runt
     assert marked["source_sha256"] == hashlib.sha256(source).hexdigest()
     assert (kept["mark"], kept["sha256"]) == ("has_c2pa", hashlib.sha256(manifest).hexdigest())
     assert marked["updated_at"] > datetime.fromisoformat(media["updated_at"])
+
+
+async def test_stored_result_of_a_picture_that_went_in_is_a_composite(api_of, working, runtime):
+    provider = Delivers(picture())
+    provider.capabilities = replace(provider.capabilities, data_uri_bytes=1_000_000)
+    known = Registry([provider])
+    await working(provider, mark_outputs=False)
+    given = f"data:image/png;base64,{b64encode(picture()).decode()}"
+    client = Client(await api_of(known))
+    for body in ({"image": given}, {}):
+        await client.until(await client.generate(model="dummy/model", input=body))
+
+    await StoredFileMarker(runtime.db, runtime.store, source_types(known)).mark_all(lambda _: None)
+
+    written = [entry.source_type async for entry in mark_log.entries(runtime.db)]
+    assert written == [SourceType.COMPOSITE, SourceType.TRAINED]
+
+
+async def test_log_of_marks_names_tool_time_and_both_hashes_of_every_file(client, working, runtime):
+    await working(Delivers(picture(), with_c2pa(picture())), mark_outputs=True)
+    done = await client.until(await client.generate(model="dummy/model"))
+
+    log = [entry async for entry in mark_log.entries(runtime.db)]
+
+    assert [(entry.sha256, entry.source_sha256) for entry in log] == [
+        (file["sha256"], file["source_sha256"]) for file in done["files"]
+    ]
+    assert [(str(entry.media_id), entry.model, entry.tool) for entry in log] == [(done["id"], "dummy/model", TOOL)] * 2
+    assert [(entry.mark, entry.provider_c2pa) for entry in log] == [("marked", False), ("has_c2pa", True)]
+    assert all(entry.marked_at for entry in log)
+    later = log[-1].stored_at + timedelta(seconds=1)
+    assert [entry async for entry in mark_log.entries(runtime.db, later)] == []
+    assert [entry async for entry in mark_log.entries(runtime.db, None, log[0].stored_at)] == []
 
 
 async def rows_of(db, media):
