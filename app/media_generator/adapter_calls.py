@@ -103,7 +103,9 @@ async def submit(provider: MediaGeneratorModel, submission: Submission, *, time_
         error.answer = next(iter(answers), None)
         raise
     except TimeoutError as error:
-        raise AnswerLostError(f"{provider.name} did not answer in time") from error
+        lost = AnswerLostError(f"{provider.name} did not answer in time")
+        lost.answer = next(iter(answers), None)
+        raise lost from error
     except Exception as error:
         raise _adapter_bug(provider, error, answers) from error
 

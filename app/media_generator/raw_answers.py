@@ -27,7 +27,7 @@ class RawAnswer:
 
 
 ANSWERS: Final = ContextVar[list[RawAnswer] | None]("answers", default=None)
-"""Where the last answer with a body goes that arrives in this task; None: nowhere."""
+"""Where the answer to the last request of this task goes; None: nowhere."""
 
 
 class RecordingHttp:
@@ -38,15 +38,21 @@ class RecordingHttp:
 
     async def send(self, request: Request) -> Answer:
         """See `Http.send`."""
+        answers = ANSWERS.get()
+        if answers is not None:
+            # What another request was answered is not the answer to this one.
+            answers.clear()
         answer = await self._http.send(request)
-        if (answers := ANSWERS.get()) is not None and answer.body:
-            answers[:] = [RawAnswer(answer.status, answer.body)]
+        if answers is not None:
+            answers.append(RawAnswer(answer.status, answer.body))
         return answer
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[Stream]:
         """See `Http.stream`."""
         answers = ANSWERS.get()
+        if answers is not None:
+            answers.clear()
         async with self._http.stream(request) as answer:
             yield answer if answers is None else replace(answer, chunks=_recorded(answer, answers))
 
@@ -58,5 +64,4 @@ async def _recorded(answer: Stream, answers: list[RawAnswer]) -> AsyncIterator[b
             beginning += chunk[: MOST_STREAMED_BYTES - len(beginning)]
             yield chunk
     finally:
-        if beginning:
-            answers[:] = [RawAnswer(answer.status, bytes(beginning))]
+        answers[:] = [RawAnswer(answer.status, bytes(beginning))]

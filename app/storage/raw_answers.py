@@ -1,6 +1,7 @@
 """Raw answers: what a blocking provider answered, stored byte for byte before it is parsed, because it was paid for.
 
-Objects are below `answers/` in the bucket, apart from media, until the attempt is finished.
+Objects are below `answers/` in the bucket, apart from media: until the attempt's result is stored, or for good where it
+could not be.
 """
 
 from collections.abc import AsyncIterator, Generator

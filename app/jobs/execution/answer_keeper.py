@@ -28,10 +28,8 @@ class AnswerKeeper:
         self._db = db
         self._vault = vault
 
-    async def keep(self, attempt_id: UUID, answer: RawAnswer | None) -> None:
-        """Make the answer to an attempt readable, before the attempt ends.
-
-        That it cannot be stored now is logged: how the attempt ends matters more than why.
+    async def keep(self, attempt_id: UUID, answer: RawAnswer | None) -> bool:
+        """Make the answer to an attempt readable, before the attempt ends; False: it cannot be stored now.
 
         Args:
             attempt_id: Whose answer it is.
@@ -45,6 +43,8 @@ class AnswerKeeper:
                 await record_answer(self._db, attempt_id, name)
         except (OSError, *RETRYABLE) as error:
             log.warning("answer_not_kept", attempt_id=str(attempt_id), error=repr(error))
+            return False
+        return True
 
 
 async def _one_chunk(chunk: bytes) -> AsyncIterator[bytes]:

@@ -30,7 +30,7 @@ from app.core import clock
 from app.core.database.pool import DatabasePool
 from app.jobs import queries
 from app.jobs.billing import attempt_cost, reported_cost
-from app.jobs.execution.failures import FailureHandler, unreadable_answer
+from app.jobs.execution.failures import MOST_UNREADABLE, FailureHandler, unreadable_answer
 from app.jobs.execution.job import Job, OpenAttempt
 from app.jobs.execution.progress import ProgressReporter
 from app.jobs.execution.submission import Submitter
@@ -51,6 +51,7 @@ from app.media_generator.errors import (
     ModelGoneError,
     OutputError,
     ProviderError,
+    Sent,
     SilentError,
 )
 from app.media_generator.media_generator_model import (
@@ -69,8 +70,6 @@ log = structlog.get_logger(__name__)
 
 MOST_DEFECTS: Final = 5
 """Polls in a row that an adapter may fail at for no reason that it gives."""
-MOST_UNREADABLE: Final = 15
-"""Polls in a row whose answers cannot be read, a minute or more: a proxy may have answered the first ones."""
 SHORTEST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between two polls when the provider gives no hint; they double from the first to the second."""
@@ -173,6 +172,10 @@ class JobExecutor:
             await self._record_stopped(job, provider, attempt, stopped.cost)
             is_whole = True
         except ProviderError as error:
+            is_kept = error.sent is not Sent.YES or await self._failures.keep_answer(attempt.id, error.answer)
+            if not is_kept and attempt.age < self._policy.silence.total_seconds():
+                # What was paid for is the answer now; the provider says the same when it is polled again.
+                raise JobMustWaitError(DelayCode.COPY_DELAYED, self._policy.retry.backoff(job.claims)) from error
             await self._failures.handle(job, attempt, with_next_step(error))
             return
         # What the adapter keeps of a result that was not fetched whole stays: it was paid for.

@@ -34,6 +34,8 @@ from app.media_generator.raw_answers import RawAnswer
 
 log = structlog.get_logger(__name__)
 
+MOST_UNREADABLE: Final = 15
+"""Answers in a row that cannot be read, a minute or more: a proxy may have given the first ones."""
 TRIPS_CIRCUIT: Final = (UnauthorizedError, CreditError)
 """Errors after which the provider accepts nothing, whatever is submitted."""
 LONGEST_MESSAGE: Final = 4_000
@@ -51,9 +53,9 @@ class FailureHandler:
         self._fallback = fallback
         self._policy = policy
 
-    async def keep_answer(self, attempt_id: UUID, answer: RawAnswer | None) -> None:
+    async def keep_answer(self, attempt_id: UUID, answer: RawAnswer | None) -> bool:
         """Make what the provider answered to an attempt readable; see `AnswerKeeper.keep`."""
-        await self._answers.keep(attempt_id, answer)
+        return await self._answers.keep(attempt_id, answer)
 
     async def handle(
         self, job: Job, attempt: OpenAttempt | None, error: ProviderError, *, always_retry: bool = False
@@ -69,8 +71,6 @@ class FailureHandler:
         Raises:
             LeaseLostError: The lease is lost; how the attempt ended is recorded all the same.
         """
-        if attempt is not None and error.sent is Sent.YES:
-            await self._answers.keep(attempt.id, error.answer)
         pause = self._policy.circuit_pause if always_retry else self._pause(job, attempt, error)
         log.warning(
             "attempt_failed",

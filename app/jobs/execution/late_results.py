@@ -27,7 +27,7 @@ from app.core.telemetry import tracing
 from app.jobs.billing import attempt_cost
 from app.jobs.callbacks.urls import CallbackUrls
 from app.jobs.execution.answer_keeper import AnswerKeeper
-from app.jobs.execution.failures import as_json, unreadable_answer
+from app.jobs.execution.failures import MOST_UNREADABLE, as_json, unreadable_answer
 from app.jobs.execution.job import OpenAttempt, open_attempt
 from app.jobs.execution.reconciliation import MARGIN, find_purchase
 from app.jobs.inputs.references import file_places
@@ -41,7 +41,15 @@ from app.jobs.transitions import late_attempts
 from app.jobs.transitions.late_attempts import AttemptOutcome, LateAttempt, LateResult
 from app.media_generator import adapter_calls
 from app.media_generator.errors import NotReachedError, ProviderError, Sent
-from app.media_generator.media_generator_model import CancelAnswer, Canceled, Failed, Reference, Submission, Succeeded
+from app.media_generator.media_generator_model import (
+    CancelAnswer,
+    Canceled,
+    Failed,
+    Reference,
+    Running,
+    Submission,
+    Succeeded,
+)
 from app.media_generator.registry import Offer, Registry, UnknownModelError
 
 log = structlog.get_logger(__name__)
@@ -71,6 +79,8 @@ class LateResults:
         self._checks = dict[UUID, asyncio.Task[None]]()
         self._suspect_since = dict[UUID, float]()
         """By attempt: when its output first arrived damaged, by this process's `clock`."""
+        self._unreadable_polls = dict[UUID, int]()
+        """By attempt: polls in a row whose answers could not be read."""
 
     async def adopt(self) -> None:
         """Follow up attempts that were overlooked when their media ended."""
@@ -113,7 +123,7 @@ class LateResults:
             await self._abandon(attempt)
 
     async def _abandon(self, attempt: OpenAttempt) -> None:
-        self._suspect_since.pop(attempt.id, None)
+        self._forget(attempt.id)
         await late_attempts.abandon(self._db, attempt.id, purchased=attempt.reference is not None)
 
     async def _follow_up(self, row: LateAttempt, attempt: OpenAttempt) -> None:
@@ -160,8 +170,8 @@ class LateResults:
             await self._end_without_result(row, attempt, outcome)
             if isinstance(outcome, Canceled):
                 await adapter_calls.settled(offer.provider, reference)
-        elif outcome.unreadable and self._is_suspect_for_long(attempt.id):
-            await self._fail(row, attempt, with_next_step(unreadable_answer(offer.provider.name, outcome)))
+        else:
+            await self._note_unreadable(row, offer, attempt, outcome)
 
     async def _end_without_result(self, row: LateAttempt, attempt: OpenAttempt, outcome: Failed | Canceled) -> None:
         if isinstance(outcome, Failed):
@@ -217,6 +227,19 @@ class LateResults:
             await self._fail(row, attempt, with_next_step(error))
             return None
 
+    async def _note_unreadable(self, row: LateAttempt, offer: Offer, attempt: OpenAttempt, outcome: Running) -> None:
+        """Count polls in a row whose answers cannot be read; too many end the attempt."""
+        if not outcome.unreadable:
+            self._unreadable_polls.pop(attempt.id, None)
+            return
+        self._unreadable_polls[attempt.id] = self._unreadable_polls.get(attempt.id, 0) + 1
+        if self._unreadable_polls[attempt.id] >= MOST_UNREADABLE:
+            await self._fail(row, attempt, with_next_step(unreadable_answer(offer.provider.name, outcome)))
+
+    def _forget(self, attempt_id: UUID) -> None:
+        self._suspect_since.pop(attempt_id, None)
+        self._unreadable_polls.pop(attempt_id, None)
+
     def _is_suspect_for_long(self, attempt_id: UUID) -> bool:
         """Whether its output has been fetched damaged for as long as that may last; counted anew by each process."""
         since = self._suspect_since.setdefault(attempt_id, clock.seconds())
@@ -229,6 +252,6 @@ class LateResults:
         await self._end(row, outcome, code=error.code)
 
     async def _end(self, row: LateAttempt, outcome: AttemptOutcome, *, code: str = "") -> None:
-        self._suspect_since.pop(outcome.attempt_id, None)
+        self._forget(outcome.attempt_id)
         await late_attempts.close(self._db, outcome)
         recording.attempt_ended(row.model, outcome.status, code=code, cost=outcome.cost.dollars)

@@ -19,6 +19,7 @@ import structlog
 from app.core import clock
 from app.core.database.pool import RETRYABLE, DatabasePool
 from app.jobs import queries
+from app.jobs.execution.failures import MOST_UNREADABLE
 from app.jobs.execution.job import OpenAttempt, read_reference
 from app.jobs.policies import JobPolicy
 from app.jobs.transitions.attempt import Purchase, PurchaseRecord, record_purchases
@@ -66,6 +67,8 @@ class LookUp:
     """Why neither can be said."""
     answered: bool = True
     """Whether the provider could be asked."""
+    unreadable: bool = False
+    """It answered, and what it said cannot be read."""
 
 
 class Reconciler:
@@ -139,17 +142,21 @@ class _Window:
         self._seconds = policy.reconcile.total_seconds()
         self._longest = policy.silence.total_seconds()
         self._since = None if self._asks else clock.seconds()
+        self._unreadable = 0
+        """Look-ups in a row whose answers could not be read."""
 
     def is_over(self, age: float, found: LookUp) -> bool:
         """Whether the media's `on_unknown` decides now; `age` is the attempt's, in seconds."""
-        if self._since is None and found.answered:
+        self._unreadable = self._unreadable + 1 if found.unreadable else 0
+        answered = found.answered or self._unreadable >= MOST_UNREADABLE
+        if self._since is None and answered:
             self._since = clock.seconds()
         if age < self._not_before:
             return False
         if not self._waits or age >= self._longest:
             return True
         # One look-up that failed decides nothing: what was answered before may have come too early to be believed.
-        if self._since is None or (self._asks and not found.answered):
+        if self._since is None or (self._asks and not answered):
             return False
         return clock.seconds() - self._since >= self._seconds
 
@@ -170,7 +177,8 @@ async def find_purchase(
         found = await _ask(offer, submission, attempt, may_submit=may_submit)
     except ProviderError as error:
         reason = f"{offer.provider.name} does not say: {error.message}"
-        return LookUp(reason=reason, answered=not isinstance(error, _CANNOT_BE_ASKED))
+        unreadable = isinstance(error, UnreadableAnswerError)
+        return LookUp(reason=reason, answered=not isinstance(error, _CANNOT_BE_ASKED), unreadable=unreadable)
     if isinstance(found, Reference):
         return await _record(db, offer, attempt, found, proven=True)
     if isinstance(found, Candidates):

@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 HTML: Final = "text/html"
 _WORDS: Final = frozenset({"text/plain", HTML, "application/json", "text/xml", "application/xml"})
 """What errors are written in."""
-_NAMED_AS_TEXT: Final = re.compile(r"\.(?:txt|md|json|jsonl|csv|tsv|srt|vtt|xml|ya?ml|log)$", re.IGNORECASE)
+_NAMED_AS_TEXT: Final = re.compile(r"\.(?:txt|md|json|jsonl|csv|tsv|srt|vtt|xml|ya?ml|log)(?:$|[?&#])", re.IGNORECASE)
 SHOWN_CHARS: Final = 200
 """Characters of a text in place of a result that its owner reads."""
 _HTML_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
@@ -297,7 +297,7 @@ def _why_nothing(head: bytes, kind: Kind, types: Sequence[str], output: Output) 
         return "an empty file in place of a result"
     if HTML not in types and (kind.media_type == HTML or _HTML_PAGE.match(head)):
         return "an HTML page, such as servers send in place of an answer"
-    if _makes_text(types) or len(head) >= HEAD_BYTES or _NAMED_AS_TEXT.search(output.location.partition("?")[0]):
+    if _makes_text(types) or len(head) >= HEAD_BYTES or _NAMED_AS_TEXT.search(output.location):
         return None
     shown = head[: 4 * SHOWN_CHARS].decode(errors="replace")[:SHOWN_CHARS]
     return f"text in place of a result: {shown!r}"

@@ -70,7 +70,7 @@ class AttemptOut(BaseModel):
     submitted_at: datetime | None = Field(description="When the provider had accepted it.")
     finished_at: datetime | None
     answer_url: str | None = Field(
-        description="What the provider answered, byte for byte; null: nothing was kept, because the result was."
+        description="What the provider answered, as it came, with secrets of this server masked; null: nothing is kept."
     )
 
 

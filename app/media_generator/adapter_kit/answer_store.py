@@ -6,10 +6,11 @@
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Final
 from uuid import UUID
 
+from app.core.file_types import HEAD_BYTES, describe
 from app.media_generator.accounts import RawAnswers
 from app.media_generator.adapter_kit.id_reader import IdReader
 from app.media_generator.errors import AnswerLostError, NotReachedError, OutputGoneError, UnreadableAnswerError
@@ -86,6 +87,16 @@ class AnswerStore:
             async for chunk in self._vault.open(name):
                 yield chunk
 
+    async def is_media(self, name: str) -> bool:
+        """Whether an answer is a picture, video or sound itself, and no JSON."""
+        head = b""
+        async with aclosing(self.read(name)) as chunks:
+            async for chunk in chunks:
+                head += chunk
+                if len(head) >= HEAD_BYTES:
+                    break
+        return describe(head[:HEAD_BYTES]).is_media
+
     async def drop(self, name: str) -> None:
         """Delete an answer.
 
@@ -102,17 +113,23 @@ class AnswerStore:
         return self._optional_vault
 
     async def _checked_complete(self, chunks: AsyncIterator[bytes], external_id: str | None) -> AsyncIterator[bytes]:
-        """The chunks, checked: incomplete JSON is an error even if the connection ended normally."""
-        size, start, end, reader = 0, b"", b"", IdReader()
+        """The chunks, checked: incomplete JSON is an error even if the connection ended normally.
+
+        A picture, video or sound in place of JSON is the result itself.
+        """
+        size, head, start, end, reader = 0, b"", b"", b"", IdReader()
         async for chunk in chunks:
             yield chunk
             reader.feed(chunk)
+            head += chunk[: HEAD_BYTES - len(head)]
             size += len(chunk)
             start = start or chunk.lstrip(_AROUND)[:1]
             end = chunk.rstrip(_AROUND)[-1:] or end
             if size > self._most_bytes:
                 raise AnswerTooLongError(f"the answer of {self._provider} is longer than {self._most_bytes} bytes")
         if start not in _ENDS:
+            if describe(head).is_media:
+                return
             raise UnreadableAnswerError(f"{self._provider} answered with something that is no JSON")
         if end != _ENDS[start] and not reader.is_complete:
             raise AnswerLostError(f"the answer of {self._provider} is cut off after {size} bytes")

@@ -89,7 +89,7 @@ GENERIC_MODEL: Final = ModelCard(
     title="A Cog model",
     description="The model of the container at this address. Only the container validates its parameters; with a card "
     "in the catalogue they are validated earlier.",
-    output_types=("image/png", "image/jpeg", "image/webp", "video/mp4", "audio/mpeg", "audio/wav"),
+    output_types=("image/png", "image/jpeg", "image/webp", "video/mp4", "audio/mpeg", "audio/wav", "text/plain"),
     input_schema={"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"},
     example={},
 )

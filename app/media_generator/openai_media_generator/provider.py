@@ -130,6 +130,8 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         try:
             answer = await answers.read(self._answers.read(name), f"{self._base_url}/images/generations")
         except UnreadableAnswerError as error:
+            if await self._answers.is_media(name):
+                return Succeeded((Output(name),))
             # It is stored, so that it will be the same on every poll.
             return Failed(OutputError(f"the answer of {self.name} cannot be read: {error}"))
         except OutputError as error:
@@ -151,11 +153,7 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
 
     async def open(self, output: Output) -> AsyncGenerator[bytes]:
         """See the base class."""
-        if is_data_uri(output.location):
-            chunks = data_chunks(output.location)
-        else:
-            chunks = self._fetched(output.location) if "://" in output.location else self._decoded(output.location)
-        async with aclosing(chunks):
+        async with aclosing(self._chunks(output.location)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -183,6 +181,14 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
         codes, message = codes_and_message(error)
         kind = ContentStoppedError if codes & CONTENT else GenerationFailedError
         return kind(f"{self.name} answered without a picture" + (f": {message}" if message else ""))
+
+    def _chunks(self, location: str) -> AsyncGenerator[bytes]:
+        if is_data_uri(location):
+            return data_chunks(location)
+        if "://" in location:
+            return self._fetched(location)
+        # Some servers answer with the picture itself.
+        return self._decoded(location) if "#" in location else self._answers.read(location)
 
     async def _decoded(self, location: str) -> AsyncGenerator[bytes]:
         name, _, span = location.rpartition("#")

@@ -1,5 +1,7 @@
 """What a provider answered is kept and readable where nothing else of a purchase could be."""
 
+import hashlib
+
 import pytest
 
 from app.core.redaction import learn
@@ -149,3 +151,51 @@ async def test_another_media_item_does_not_show_the_answer(client, server):
 
     assert missing.status_code == 404
     assert (await client.api.get(f"/media/{done['id']}/attempts/1/answer")).status_code == 200
+
+
+async def test_picture_in_place_of_json_is_the_result_of_a_blocking_provider(server, http, settings, sell):
+    account = Account("lab", {"base_url": f"{server.url}/v1", "models": "sdxl"})
+    vault = StoredRawAnswers(S3Store(settings))
+    client = await sell(OpenAIMediaGeneratorModel.open_account(ProviderSetup(account, http, (), vault)))
+    server.answers["/v1/images/generations"] = respond_with(picture(), Content_Type="image/png")
+
+    done = await client.until(await client.generate(model="lab/sdxl", prompt="a lighthouse"))
+
+    assert (done["status"], done["files"][0]["media_type"]) == ("COMPLETED", "image/png")
+    assert done["files"][0]["sha256"] == hashlib.sha256(picture()).hexdigest()
+
+
+class Unwritable(StoredRawAnswers):
+    """Cannot be written at first, as during an outage of the store."""
+
+    failures = 2
+
+    async def keep(self, attempt_id, chunks, part=""):
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the store is down")
+        return await super().keep(attempt_id, chunks, part)
+
+
+async def test_job_waits_until_the_answer_that_was_paid_for_can_be_stored(client, server, settings, bell):
+    keeper = bell.runner._parts.executor._failures._answers
+    keeper._vault = vault = Unwritable(S3Store(settings))
+    finish_request(server, {"detail": "it broke"}, status=422)
+
+    done = await ask(client)
+
+    assert (done["status"], vault.failures) == ("ERROR", 0)
+    (attempt,) = await attempts_of(client, done)
+    assert (await client.api.get(attempt["answer_url"])).json() == {"detail": "it broke"}
+    assert len([one for one in server.requests if one.method == "POST"]) == 1
+
+
+async def test_answer_to_another_request_is_never_shown(client, server):
+    finish_request(server, {"detail": "it broke"}, status=422)
+    server.answers["/fal-ai/flux/requests/req-1"] = respond_with(b"", status=422)
+
+    done = await ask(client)
+
+    # What the status said before is not what the result was answered with.
+    (attempt,) = await attempts_of(client, done)
+    assert attempt["answer_url"] is None or (await client.api.get(attempt["answer_url"])).content == b""
