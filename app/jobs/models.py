@@ -184,6 +184,8 @@ class Attempt(Base):
     """What it was billed by, such as `{"second": 1.25}`, as the provider reports."""
     answer: Mapped[str | None]
     """The key in the bucket of what the provider answered, byte for byte; null: nothing was kept."""
+    copied: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB())
+    """Outputs that are in the bucket while others are still to be fetched; null: none were left behind."""
     called_back: Mapped[bool] = mapped_column(server_default=text("false"))
     """The provider has called back, and no worker has picked that up yet."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

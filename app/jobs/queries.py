@@ -51,6 +51,10 @@ class _Reference(Row, frozen=True):
     reference: str | None
 
 
+class _Copied(Row, frozen=True):
+    copied: str | None
+
+
 class _ExternalId(Row, frozen=True):
     external_id: str
 
@@ -101,6 +105,12 @@ async def purchase_of(db: DatabasePool, attempt_id: UUID) -> str | None:
     """The purchase of an attempt as JSON text; None: none is known."""
     row = await db.fetchrow_as(_Reference, "SELECT reference FROM attempts WHERE id = $1", attempt_id)
     return None if row is None else row.reference
+
+
+async def copied_outputs(db: DatabasePool, attempt_id: UUID) -> str | None:
+    """The outputs of an attempt that are in the bucket already, as JSON text; None: none."""
+    row = await db.fetchrow_as(_Copied, "SELECT copied::text AS copied FROM attempts WHERE id = $1", attempt_id)
+    return None if row is None else row.copied
 
 
 async def taken_purchases(db: DatabasePool, attempt_id: UUID, external_ids: Sequence[str]) -> set[str]:

@@ -168,15 +168,17 @@ async def poll(provider: MediaGeneratorModel, reference: Reference) -> Outcome:
     except (NotReachedError, BusyError, AnswerLostError) as error:
         unreadable = isinstance(error, UnreadableAnswerError)
         log.info("poll_delayed", error=error.message, unreadable=unreadable)
-        answer = next(iter(answers), None) if unreadable else None
+        answer = next(iter(answers), None)
         return Running(wait=error.retry_after, not_reached=error.message, unreadable=unreadable, answer=answer)
     except (UnauthorizedError, CreditError) as error:
         log.warning("poll_refused", error=error.message)
-        return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message)
+        answer = next(iter(answers), None)
+        return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message, answer=answer)
     except RefusedError as error:
         # A proxy may have answered instead, so it says nothing about the purchase.
         log.warning("poll_refused", error=error.message)
-        return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message, refused=True)
+        answer = next(iter(answers), None)
+        return Running(wait=REFUSED_POLL_INTERVAL, not_reached=error.message, refused=True, answer=answer)
     except ProviderError as error:
         return _checked_outcome(Failed(error), answers)
     except TimeoutError:

@@ -187,9 +187,6 @@ class OutputError(ProviderError):
 class SuspectOutputError(OutputError):
     """What arrived may not be what the provider has: cut off, or an error page. It is fetched again by itself."""
 
-    received: str | None = None
-    """The SHA-256 of what arrived, in hex; None: nothing did. The same again is no fault of the transport."""
-
 
 class MissingOutputError(SuspectOutputError):
     """The output was not found, or access was denied; stores of files answer that for a while after they wrote one."""

@@ -144,7 +144,7 @@ class Running:
     unreadable: bool = False
     """It answered, and the answer cannot be read; set by the engine, which ends this after some polls."""
     answer: RawAnswer | None = field(default=None, repr=False, compare=False)
-    """That answer, as it came; set by the engine."""
+    """What it answered where its state is not known, as it came; set by the engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from app.jobs.inputs.staging import InputsDelayedError
 from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import recording
 from app.jobs.notices import WAITS_FOR_OTHERS, DelayCode, delay, outputs_left_out, stored
+from app.jobs.outputs.earlier_copies import earlier_copies, record_copies
 from app.jobs.outputs.ingest import CopiedOutputs, CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import AttemptStatus, MoneySpent
@@ -220,16 +221,19 @@ class JobExecutor:
         def from_files() -> bool:
             return any(file_places(offer.card.input_schema, job.input))
 
-        request = CopyRequest(job.owner_id, from_files, report_wait)
+        copied = await earlier_copies(self._db, attempt.id) if job.claims > 1 else {}
+        request = CopyRequest(job.owner_id, from_files, report_wait, copied)
         try:
             return await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
         except CopyDelayedError as error:
+            await record_copies(self._db, attempt.id, error.copied)
+            request = replace(request, copied=error.copied, last=True)
             if await self._may_copy_again(job, attempt, error):
                 # The claims so far count as attempts: nothing is submitted again.
                 reason = DelayCode.COPY_DELAYED if error.suspect is None else DelayCode.OUTPUT_SUSPECT
                 raise JobMustWaitError(reason, self._policy.retry.backoff(job.claims)) from error
         try:
-            return await self._ingest.copy_all(offer, succeeded.outputs, keys, replace(request, last=True))
+            return await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
         except CopyDelayedError as error:
             raise OutputError(f"the result of {offer.provider.name} could not be stored in time") from error
 
@@ -257,10 +261,14 @@ class JobExecutor:
                 raise unreadable_answer(provider.name, outcome)
             refused_since = (refused_since or clock.seconds()) if outcome.refused else None
             if refused_since is not None and clock.seconds() - refused_since >= tolerated:
-                raise OutputError(f"{provider.name} does not say what became of it: {outcome.not_reached}")
+                raise _with_answer(
+                    OutputError(f"{provider.name} does not say what became of it: {outcome.not_reached}"), outcome
+                )
             left = self._policy.silence.total_seconds() - attempt.age
             if left <= 0:
-                raise SilentError(f"{provider.name} did not finish within {self._policy.silence}")
+                raise _with_answer(
+                    SilentError(f"{provider.name} did not finish within {self._policy.silence}"), outcome
+                )
             await progress.report(outcome)
             pause = outcome.wait.total_seconds() if outcome.wait is not None else wait
             await _pause(job, min(max(pause, SHORTEST_WAIT), max(left, SHORTEST_WAIT)))
@@ -303,6 +311,11 @@ class JobExecutor:
         await cancel(self._db, CancelOutcome(job.lease, attempt.id, spent, reported_cost(cost)))
         recording.attempt_ended(job.model, AttemptStatus.CANCELED, cost=cost)
         log.info("media_canceled", money_spent=spent)
+
+
+def _with_answer(error: ProviderError, outcome: Running) -> ProviderError:
+    error.answer = outcome.answer
+    return error
 
 
 def _result(outcome: Succeeded | Failed | Canceled, provider: MediaGeneratorModel) -> Succeeded:

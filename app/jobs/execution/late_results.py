@@ -34,6 +34,7 @@ from app.jobs.inputs.references import file_places
 from app.jobs.job_errors import with_next_step
 from app.jobs.metrics import counters, recording
 from app.jobs.notices import outputs_left_out, stored
+from app.jobs.outputs.earlier_copies import earlier_copies, record_copies
 from app.jobs.outputs.ingest import CopiedOutputs, CopyDelayedError, CopyRequest, ObjectKeys, OutputIngest
 from app.jobs.policies import JobPolicy
 from app.jobs.states import SUSPECT_FROM, AttemptStatus
@@ -212,14 +213,16 @@ class LateResults:
         def from_files() -> bool:
             return any(file_places(offer.card.input_schema, msgspec.json.decode(row.input)))
 
-        request = CopyRequest(None, from_files)
+        request = CopyRequest(None, from_files, copied=await earlier_copies(self._db, attempt.id))
         try:
             try:
                 return await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
             except CopyDelayedError as error:
+                await record_copies(self._db, attempt.id, error.copied)
+                request = replace(request, copied=error.copied, last=True)
                 if error.suspect is None or not self._is_suspect_for_long(attempt.id):
                     return None
-            return await self._ingest.copy_all(offer, succeeded.outputs, keys, replace(request, last=True))
+            return await self._ingest.copy_all(offer, succeeded.outputs, keys, request)
         except CopyDelayedError:
             return None
         except ProviderError as error:

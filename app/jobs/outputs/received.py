@@ -6,7 +6,13 @@ from time import monotonic
 from typing import Final
 
 from app.jobs.policies import OutputLimits
-from app.media_generator.errors import NotReachedError, OutputError, SuspectOutputError, UnconfirmedOutputError
+from app.media_generator.errors import (
+    NotReachedError,
+    OutputError,
+    ProviderError,
+    SuspectOutputError,
+    UnconfirmedOutputError,
+)
 
 WINDOW: Final = 20.0
 """Seconds of waiting for the provider over which the speed is averaged."""
@@ -27,6 +33,8 @@ class ReceivedOutput:
         self._limits = limits
         self._seen = seen
         self._head = list[bytes]()
+        self._broken: ProviderError | None = None
+        """What broke it off within the first bytes."""
         self._digest = hashlib.sha256()
         self._waited = 0.0
         self._since = 0
@@ -40,9 +48,14 @@ class ReceivedOutput:
         return self._digest.hexdigest()
 
     async def beginning(self, size: int) -> bytes:
-        """The first bytes, `size` or more unless it is shorter; they stay part of `chunks`."""
-        while self.size < size and (chunk := await self._next()) is not None:
-            self._head.append(chunk)
+        """The first bytes, `size` or more unless it is shorter; they stay part of `chunks`, as does what ended them."""
+        try:
+            while self.size < size and (chunk := await self._next()) is not None:
+                self._head.append(chunk)
+        except (NotReachedError, SuspectOutputError) as error:
+            if not self._head:
+                raise
+            self._broken = error
         return b"".join(self._head)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -50,14 +63,10 @@ class ReceivedOutput:
         self._head.reverse()
         while self._head:
             yield self._head.pop()
+        if self._broken is not None:
+            raise self._broken
         while (chunk := await self._next()) is not None:
             yield chunk
-
-    def refused(self, message: str) -> SuspectOutputError:
-        """The error for bytes that arrived complete and cannot be used, to be compared with those of the next fetch."""
-        error = SuspectOutputError(message)
-        error.received = self.sha256
-        return error
 
     async def _next(self) -> bytes | None:
         """The next chunk; None after the last one.
@@ -69,11 +78,9 @@ class ReceivedOutput:
         started = monotonic()
         try:
             chunk = await anext(self._source, None)
-        except SuspectOutputError as error:
-            if isinstance(error, UnconfirmedOutputError):
-                error.received = self.sha256
-                if error.received in self._seen:
-                    return None
+        except UnconfirmedOutputError:
+            if self.sha256 in self._seen:
+                return None
             raise
         if chunk is None:
             return None

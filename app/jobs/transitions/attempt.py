@@ -270,3 +270,11 @@ _ANSWER: Final = "UPDATE attempts SET answer = $2 WHERE id = $1"
 async def record_answer(db: DatabasePool, attempt_id: UUID, name: str) -> None:
     """Record where the provider's raw answer to an attempt is stored; a fact, so it is not fenced."""
     await db.execute(_ANSWER, attempt_id, name)
+
+
+_COPIED: Final = "UPDATE attempts SET copied = $2::jsonb WHERE id = $1"
+
+
+async def record_copied(db: DatabasePool, attempt_id: UUID, outputs: str) -> None:
+    """Record which outputs are in the bucket while others are still to be fetched, as JSON text; not fenced either."""
+    await db.execute(_COPIED, attempt_id, outputs)

@@ -368,3 +368,56 @@ async def test_dripping_output_is_interrupted(client, working, monkeypatch):
 
 async def _value(value):
     return value
+
+
+class OneShot(Several):
+    """Its first output can be fetched once, the second is missing for a while."""
+
+    async def open(self, output):
+        if output.location == "0" and self.fetched:
+            raise OutputGoneError("it can be fetched once")
+        async for chunk in super().open(output):
+            yield chunk
+
+
+async def test_what_was_copied_is_not_fetched_again_while_others_are_missing(client, working):
+    provider = OneShot(PICTURE, MissingOutputError("404"), LARGE)
+    await working(provider, output_retry_seconds=0.3)
+
+    done = await client.until(await client.faulty())
+
+    assert [(file["index"], file["sha256"]) for file in done["files"]] == [(0, sha256(PICTURE)), (2, sha256(LARGE))]
+    assert [one["message"] for one in done["warnings"]] == ["output 1 could not be kept: 404"]
+
+
+async def test_unreachable_output_does_not_keep_others_from_being_fetched(client, working):
+    provider = OneShot(PICTURE, NotReachedError("connection refused"), LARGE)
+    await working(provider, retry_max_seconds=0.1)
+    media = await client.faulty()
+    await eventually(lambda: asyncio.sleep(0, provider.fetched > 5))
+
+    provider.fetches[1] = PICTURE
+    done = await client.until(media)
+
+    assert [file["sha256"] for file in done["files"]] == [sha256(PICTURE), sha256(PICTURE), sha256(LARGE)]
+
+
+@pytest.mark.parametrize(
+    "first", [PICTURE[:-100], (PICTURE[:-100], NotReachedError("the connection was lost"))], ids=["cut", "lost"]
+)
+async def test_damaged_file_that_never_comes_again_is_kept(client, working, first):
+    class Once(Fetches):
+        async def open(self, output):
+            if self.fetched:
+                self.fetched += 1
+                raise OutputGoneError("it can be fetched once")
+            async for chunk in super().open(output):
+                yield chunk
+
+    provider = Once(first, b"")
+    await working(provider, retry_max_seconds=0.1)
+
+    done = await client.until(await client.faulty())
+
+    assert (done["status"], done["files"][0]["sha256"]) == ("COMPLETED", sha256(PICTURE[:-100]))
+    assert [one["code"] for one in done["files"][0]["warnings"]] == ["cut_off"]
