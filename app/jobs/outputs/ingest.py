@@ -201,7 +201,8 @@ class OutputIngest:
                 copy.copied[index] = EarlierCopy(await self._prober.probe(file, mark), error is not None)
             if error is not None and copy.has_failed(index, error, last=request.last):
                 break
-        return copy.result()
+        files = tuple(copy.copied[index].file for index in sorted(copy.copied))
+        return copy.judged(files) if copy.delayed or copy.missing else CopiedOutputs(files)
 
     async def _copy(
         self, offer: Offer, output: Output, target: OutputTarget, request: CopyRequest
@@ -327,15 +328,15 @@ class _Pass:
             self.missing[index] = error
         return False
 
-    def result(self) -> CopiedOutputs:
-        """What could be kept; raises as `OutputIngest.copy_all` does."""
+    def judged(self, files: tuple[StoredFile, ...]) -> CopiedOutputs:
+        """What could be kept where something could not; raises as `OutputIngest.copy_all` does."""
         if self.delayed:
             suspects = [error for error in self.delayed if isinstance(error, SuspectOutputError)]
             raise CopyDelayedError(suspects[0] if len(suspects) == len(self.delayed) else None, self.copied)
-        if not self.copied:
+        if not files:
             raise next(iter(self.missing.values()))
         told = (notices.output_not_kept(index, error.message) for index, error in self.missing.items())
-        return CopiedOutputs(tuple(self.copied[index].file for index in sorted(self.copied)), tuple(told))
+        return CopiedOutputs(files, tuple(told))
 
 
 def _makes_text(types: Sequence[str]) -> bool:
