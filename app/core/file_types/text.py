@@ -9,10 +9,11 @@ from app.core.file_types import scenes
 from app.core.file_types.kind import HEAD_BYTES, HTML, JSON, SVG, TEXT, XML, Kind
 
 _BOM: Final = b"\xef\xbb\xbf"
-_PROLOG: Final = r"\s*(?:<\?xml[^>]*\?>|<!--.*?-->|<\?[^>]*\?>|\s+)*"
+_PROLOG: Final = r"(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
+"""Blanks, comments and instructions; possessive, like all that is repeated here: linear for every text."""
 _HTML: Final = re.compile(_PROLOG + r"(?:<!doctype\s+html|<(?:html|head|body|script)\b)", re.IGNORECASE | re.DOTALL)
-_DOCTYPE: Final = r"(?:<!doctype\s+svg[^>\[]*(?:\[.*?\]\s*)?>\s*)?(?:<!--.*?-->\s*)*"
-_SVG: Final = re.compile(_PROLOG + _DOCTYPE + r"<(?:\w+:)?svg\b", re.IGNORECASE | re.DOTALL)
+_DOCTYPE: Final = r"(?:<!doctype\s++svg[^>\[]*+(?>\[.*?\]\s*+(?=>))?>)?"
+_SVG: Final = re.compile(_PROLOG + _DOCTYPE + _PROLOG + r"<(?:\w+:)?svg\b", re.IGNORECASE | re.DOTALL)
 _XML: Final = re.compile(r"\s*<\?xml\s")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 

@@ -33,11 +33,10 @@ def failure(error: Any, status: str) -> str:
     words = (
         error if isinstance(error, str) else error_text(error)
     ) or f"it ended as {status or 'nothing that it says'}"
-    head, colon, rest = words.partition(": ")
-    while colon and rest.startswith(head + colon):
-        words = rest
-        rest = words.removeprefix(head + colon)
-    return words[:MAX_FAILURE_CHARS]
+    prefix, at = "".join(words.partition(": ")[:2]), 0
+    while prefix.endswith(": ") and words.startswith(prefix, at + len(prefix)):
+        at += len(prefix)
+    return words[at : at + MAX_FAILURE_CHARS]
 
 
 def files(output: Any, base: str) -> list[str]:

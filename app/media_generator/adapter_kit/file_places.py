@@ -38,7 +38,7 @@ BASE64_FILE: Final = re.compile(
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{16,}")
 _DATA: Final = re.compile(r"data:", re.IGNORECASE)
 _HTTP: Final = re.compile(r"https?://", re.IGNORECASE)
-_FILE_NAME: Final = re.compile(r"(?:\.{0,2}/)\S*\.[A-Za-z0-9]{2,5}(?:[?#]\S*)?")
+_FILE_NAME: Final = re.compile(r"(?=\S++\Z)(?:\.{0,2}/)\S*\.[A-Za-z0-9]{2,5}(?:[?#]\S*)?")
 _FILE_EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 _NAMES_A_FILE: Final = re.compile(rf"/|{_FILE_EXTENSION.pattern}")
 _BLANK: Final = re.compile(r"\s")

@@ -11,7 +11,7 @@ from app.media_generator.errors import SuspectOutputError, UnconfirmedOutputErro
 
 _ALGORITHMS: Final[Mapping[str, str]] = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
 """As headers name them, and as hashlib does."""
-_PAIR: Final = re.compile(r"([\w-]+)=:?([A-Za-z0-9+/_-]+={0,2}):?")
+_PAIR: Final = re.compile(r"(?<![\w-])([\w-]++)=:?([A-Za-z0-9+/_-]+={0,2}):?")
 _MD5_ETAG: Final = re.compile(r'"([0-9a-f]{32})"')
 _ETAG_IS_NO_MD5: Final = ("aws:kms", "aws:kms:dsse")
 
