@@ -1,6 +1,7 @@
 """What a file is, told from its first bytes: by libraries, and by our own readers where those are wrong."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 import filetype  # pyright: ignore[reportMissingTypeStubs] - it has none
@@ -31,29 +32,29 @@ def describe(head: bytes, texts: Collection[str] = ()) -> Kind:
     """
     head = head[:HEAD_BYTES]
     kind = _recognised(head, texts)
-    size = pictures.size_of(kind.media_type, head)
+    try:
+        size = pictures.size_of(kind.media_type, head)
+    except Exception:  # noqa: BLE001 - a mistake of ours must not decide about a file, either
+        size = None
     return kind if size is None else Kind(kind.media_type, kind.extension, *size)
 
 
 def _recognised(head: bytes, texts: Collection[str]) -> Kind:
     if not head:
         return NOTHING_KNOWN
-    for recognise in _STRONG:
-        if (kind := recognise(head)) is not None:
+    readers = (*_STRONG, _by_filetype, partial(text.recognise, texts=texts), *_WEAK, _by_puremagic)
+    for recognise in readers:
+        try:
+            kind = recognise(head)
+        except Exception:  # noqa: BLE001 - neither a library's mistake nor ours must decide about a file
+            continue
+        if kind is not None:
             return kind
-    if (kind := _by_filetype(head)) is not None or (kind := text.recognise(head, texts)) is not None:
-        return kind
-    for recognise in _WEAK:
-        if (kind := recognise(head)) is not None:
-            return kind
-    return _by_puremagic(head) or NOTHING_KNOWN
+    return NOTHING_KNOWN
 
 
 def _by_filetype(head: bytes) -> Kind | None:
-    try:
-        guess: Any = filetype.guess(head)  # pyright: ignore[reportUnknownMemberType] - untyped
-    except Exception:  # noqa: BLE001 - a library's mistake must not decide about a file
-        return None
+    guess: Any = filetype.guess(head)  # pyright: ignore[reportUnknownMemberType] - untyped
     if guess is None or guess.mime in _NOT_BELIEVED:
         return None
     media_type: str = guess.mime
@@ -64,10 +65,8 @@ def _by_puremagic(head: bytes) -> Kind | None:
     """The library with the most signatures, many of them short: only the long ones are believed."""
     import puremagic  # noqa: PLC0415 - it takes 2.5 MiB, and is seldom needed
 
-    try:
-        found: Any = puremagic.magic_string(head)  # pyright: ignore[reportUnknownMemberType] - typed in part
-    except Exception:  # noqa: BLE001 - it raises what it does not know, too
-        return None
+    # It raises an error if it knows nothing.
+    found: Any = puremagic.magic_string(head)  # pyright: ignore[reportUnknownMemberType] - typed in part
     for match in found:
         if match.mime_type.count("/") == 1 and match.extension and len(match.byte_match) >= _LONG_ENOUGH:
             return Kind(match.mime_type, match.extension.removeprefix("."))

@@ -65,7 +65,10 @@ class EndDetector:
     def feed(self, chunk: bytes) -> None:
         """Process the next chunk."""
         self.size += len(chunk)
-        self._end.feed(chunk)
+        try:
+            self._end.feed(chunk)
+        except Exception:  # noqa: BLE001 - a mistake of ours proves nothing about the file
+            self._end = _Length(0)
 
     @property
     def is_complete(self) -> bool:
@@ -209,36 +212,29 @@ class _Boxes:
     def feed(self, chunk: bytes) -> None:
         if self._open_ended:
             return
-        if self._skip >= len(chunk) and not self._buffer:
-            self._skip -= len(chunk)
-            return
         data = self._buffer + chunk
-        while not self._open_ended and self._skip <= len(data):
-            data, self._skip = data[self._skip :], 0
-            if not self._read(data):
-                break
-        if self._skip:
-            self._skip -= len(data)
-            data = b""
-        self._buffer = data
+        place = self._skip
+        while place < len(data) and (step := self._read(data[place : place + LARGE_HEADER])):
+            place += step
+        self._skip = max(place - len(data), 0)
+        self._buffer = b"" if self._open_ended else data[place:]
 
-    def _read(self, data: bytes) -> bool:
-        """Read one header; False: more bytes are needed."""
-        if len(data) < HEADER:
-            return False
-        length, name = int.from_bytes(data[:4]), data[4:HEADER]
+    def _read(self, header: bytes) -> int:
+        """Read one header; returns the bytes of its box, 0: more are needed, or there is no box."""
+        if len(header) < HEADER:
+            return 0
+        length, name = int.from_bytes(header[:4]), header[4:HEADER]
         if length == 1:
-            if len(data) < LARGE_HEADER:
-                return False
-            length = int.from_bytes(data[HEADER:LARGE_HEADER])
+            if len(header) < LARGE_HEADER:
+                return 0
+            length = int.from_bytes(header[HEADER:LARGE_HEADER])
         if length < HEADER:
             # To the end of the file, or bytes that somebody has appended.
             self._open_ended = True
-            return False
+            return 0
         self._described = self._described or name in _DESCRIPTIONS
         self._is_known = name in _NAMES
-        self._skip = length
-        return True
+        return length
 
     @property
     def is_complete(self) -> bool:

@@ -55,8 +55,8 @@ def _number(pitm: bytes) -> int | None:
 
 
 def _type_of(parts: dict[bytes, bytes], item: int) -> bytes:
-    listed = parts.get(b"iinf", b"\x00")
-    for name, entry in _boxes_of(listed[_FULL + (2 if listed[0] == 0 else 4) :]):
+    listed = parts.get(b"iinf", b"")
+    for name, entry in _boxes_of(listed[_FULL + (2 if listed[:1] == b"\x00" else 4) :]):
         width = 4 if entry[:1] == b"\x03" else 2
         if name == b"infe" and int.from_bytes(entry[_FULL : _FULL + width]) == item:
             return entry[_FULL + width + 2 : _FULL + width + 6]

@@ -62,40 +62,37 @@ class JpegSegments:
 
     def _read_segments(self, data: bytes) -> bytes:
         """Read whole segments; returns what is left, or the picture's data."""
-        while True:
-            if self._skip >= len(data):
-                self._skip -= len(data)
-                return b""
-            data, self._skip = data[self._skip :], 0
-            if data[0] != _MARKER:
+        place = self._skip
+        while place < len(data):
+            if data[place] != _MARKER:
                 self._in_scan = True  # damaged: any end mark that follows is taken for the end
-                return data
-            if len(data) < 4:  # noqa: PLR2004 - a marker and a length
-                self.is_complete = data[:2] == _END
-                return data
-            if not self._read_segment(data) or self._in_scan:
-                return data
+            elif len(data) < place + 4:  # a marker and a length
+                self.is_complete = data.startswith(_END, place)
+            elif (step := self._read_segment(data, place)) and not self._in_scan:
+                place += step
+                continue
+            break
+        self._skip = max(place - len(data), 0)
+        return data[place:]
 
-    def _read_segment(self, data: bytes) -> bool:
-        """Read one marker; False: more bytes are needed, or none."""
-        name, length = data[1], int.from_bytes(data[2:4])
+    def _read_segment(self, data: bytes, place: int) -> int:
+        """Read one marker; returns how many bytes it has with its segment, 0: more are needed, or none."""
+        name, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
         if name == _MARKER or name in _ALONE:
-            self._skip = 1 if name == _MARKER else 2
-            return True
-        needed = self._needed(name, length, data)
-        if name == _END_NAME or len(data) < needed:
+            return 1 if name == _MARKER else 2
+        needed = self._needed(name, length, data[place + 4 : place + 10])
+        if name == _END_NAME or len(data) < place + needed:
             self.is_complete = name == _END_NAME
-            return False
-        self._keep(name, data[:needed])
-        self._skip = 2 + length
+            return 0
+        self._keep(name, data[place : place + needed])
         self._in_scan = name == _SCAN
-        return True
+        return 2 + length
 
-    def _needed(self, name: int, length: int, data: bytes) -> int:
+    def _needed(self, name: int, length: int, content: bytes) -> int:
         """Bytes of a segment that must be there at once."""
         if name in _FRAMES:
             return 2 + _FRAME_BYTES
-        if name == _EXIF and not self._exif and b"Exif\x00\x00".startswith(data[4:10]):
+        if name == _EXIF and not self._exif and b"Exif\x00\x00".startswith(content):
             return 2 + length
         return 4
 
