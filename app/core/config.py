@@ -21,6 +21,8 @@ AMQP_SCHEMES = ("amqp://", "amqps://")
 
 SECRET_VARIABLES = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "AWS_SESSION_TOKEN")
 """Variables that libraries read by themselves."""
+ADDRESSES_WITH_SECRETS = ("sentry_dsn", "database_url", "redis_url", "broker_url", "outgoing_proxy")
+"""Settings that are URLs, of which only the password is secret; of all other secrets everything is."""
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 """They may hold a user and a password; also known in lower case."""
 PROXY_OFF = "off"
@@ -323,13 +325,14 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> set[str]:
         """Every secret among the settings, passwords in URLs included; to be masked wherever they come back."""
-        values = {value.get_secret_value() for _, value in self if isinstance(value, SecretStr)}
+        given_here = {name: value.get_secret_value() for name, value in self if isinstance(value, SecretStr)}
         given = (os.environ.get(name, "") for name in SECRET_VARIABLES)
         others = {part.rpartition("=")[2] for value in given for part in value.split(",")}
-        values |= {os.environ.get(spelled, "") for name in PROXY_VARIABLES for spelled in (name, name.lower())}
-        addresses = {value for value in values if "://" in value or "@" in value}
+        addresses = {value for name, value in given_here.items() if name in ADDRESSES_WITH_SECRETS}
+        addresses |= {os.environ.get(spelled, "") for name in PROXY_VARIABLES for spelled in (name, name.lower())}
+        values = {value for name, value in given_here.items() if name not in ADDRESSES_WITH_SECRETS}
         passwords = {part for address in addresses for part in _credentials(address)}
-        return {*(values - addresses), *passwords, *others, self.aws_access_key_id}
+        return {*values, *passwords, *others, self.aws_access_key_id}
 
     @property
     def callback_base(self) -> str | None:
@@ -349,8 +352,15 @@ class Settings(BaseSettings):
 
 def _credentials(address: str) -> set[str]:
     """The password in a URL, as it is and as it stands there; of one without a password the user: a key of Sentry."""
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    secret = parts.password or parts.username or ""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        secret = parts.password or parts.username or ""
+    except ValueError:
+        secret = ""
+    if not secret:
+        # Not quite an address: its password may have a slash or a bracket that should have been encoded.
+        user, _, password = address.rpartition("://")[2].rpartition("@")[0].partition(":")
+        secret = password or user
     return {secret, unquote(secret)}
 
 

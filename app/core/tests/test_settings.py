@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.core.config import Settings
+from app.core.config import ADDRESSES_WITH_SECRETS, Settings
 from app.core.errors import SettingsError
 from app.core.load_settings import load_settings
 from tests.support import ROOT
@@ -76,3 +76,33 @@ def test_settings_repr_hides_secrets(empty_folder, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
 
     assert "very-secret" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("password", ["s3cr3t@Key-of-mine-123", "a://b:Key-of-mine-123", "//[Key-of-mine-123"])
+def test_secret_is_masked_whatever_it_looks_like(empty_folder, monkeypatch, password):
+    monkeypatch.setenv("POSTGRES_PASSWORD", password)
+
+    assert password in Settings().secrets
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:s3cr3t-Key/9@proxy:3128",
+        "me:s3cr3t-Key/9@proxy:3128",
+        "http://me:s3cr3t-Key/9@[proxy",
+        "http://[proxy",
+    ],
+)
+def test_password_of_a_proxy_is_masked_however_it_is_written(empty_folder, monkeypatch, address):
+    monkeypatch.setenv("HTTPS_PROXY", address)
+
+    assert ("s3cr3t-Key/9" in Settings().secrets) == ("@" in address)
+
+
+def test_each_secret_setting_is_masked_as_a_whole_or_is_an_address():
+    """Else a new URL would be masked as a whole only, and its password would show."""
+    secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+
+    assert set(ADDRESSES_WITH_SECRETS) <= secret
+    assert not {name for name in secret if name.endswith(("_url", "_dsn", "_proxy"))} - set(ADDRESSES_WITH_SECRETS)

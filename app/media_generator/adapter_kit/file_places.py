@@ -52,6 +52,7 @@ _DOTS: Final = re.compile(r"/\.{1,2}(?:/|$)")
 _SAFE: Final = "!$%&'()*+,/:;=?@[]~"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ufffd]+")
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_PORTS: Final = {"http": 80, "https": 443}
 _NO_DIGITS: Final = b"\r\n\t \x00\x0b\x0c"
 
 _Place = TypeVar("_Place")
@@ -119,9 +120,15 @@ def absolute(text: str, base: str) -> str:
 def is_same_origin(url: str, base: str) -> bool:
     """Whether a URL belongs to the same server as another, so that it may get what that one gets."""
     try:
-        return urlsplit(url)[:2] == urlsplit(base)[:2]
+        return _origin(url) == _origin(base)
     except ValueError:
         return False
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port, in lower case and with the port that the scheme has (RFC 6454, section 4)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port if parts.port is not None else _PORTS.get(parts.scheme)
 
 
 def is_data_uri(location: str) -> bool:
