@@ -46,10 +46,11 @@ _NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _MASKED_MIDDLE: Final = re.compile(r"\*{2,}|\u2022{2,}|\.{3,}|\u2026")
 _RUN: Final = re.compile(r"[\w.+/=:-]*")
 _IN_URLS: Final = (
-    (re.compile(r"(?i)(x-amz-(?:signature|credential|security-token)(?:=|%3D))[^&\s\"'<>\\]+"), rf"\1{MASK}"),
-    (re.compile(r"(://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"), rf"\1{MASK}"),
-    (re.compile(r"(/media/callbacks/[\w-]+/[0-9a-f-]{36}/)[\w-]{16,}"), rf"\1{MASK}"),
+    re.compile(r"(?i)x-amz-(?:signature|credential|security-token)(?:=|%3D)([^&\s\"'<>\\]+)"),
+    re.compile(r"://([^/\s:@\"']*:[^/\s@\"']+)(?=@)"),
+    re.compile(r"/media/callbacks/[\w-]+/[0-9a-f-]{36}/([\w-]{16,})"),
 )
+"""What is masked in URLs, as the only group."""
 
 
 class Redactor:
@@ -77,22 +78,22 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text with secrets masked."""
-        if "://" in text or "mz-" in text or "/callbacks/" in text:
-            for pattern, replacement in _IN_URLS:
-                text = pattern.sub(replacement, text)
-        if not self._secrets:
-            return text
         if spans := self._spans(text):
             text = _masked(text, spans)
+        if not self._secrets:
+            return text
         if "**" in text or "..." in text or "\u2026" in text or "\u2022" in text:
             text = self._without_ends(text)
         return text
 
     def _spans(self, text: str, escaping: int = 0) -> list[tuple[int, int]]:
-        """Where parts of secrets are."""
+        """Where parts of secrets are, and what is secret in any URL."""
         seeds = self._seeds
-        hits = [at for at in range(0, len(text) - _SEED + 1, _SEED) if text[at : at + _SEED] in seeds]
+        places = range(0, len(text) - _SEED + 1, _SEED) if seeds else ()
+        hits = [at for at in places if text[at : at + _SEED] in seeds]
         found = [span for at in hits for span in self._around(text, at)]
+        if "://" in text or "/callbacks/" in text or "x-amz-" in text.lower():
+            found += [match.span(1) for pattern in _IN_URLS for match in pattern.finditer(text)]
         if escaping < _MAX_ESCAPING and ("%" in text or "\\" in text or "&" in text):
             plain = _ESCAPES.sub(_unescaped, text)
             if plain != text and (inner := self._spans(plain, escaping + 1)):

@@ -105,6 +105,28 @@ def test_urls_give_nothing_away():
     assert redactor.text(callback) == f"{callback[:-64]}***"
 
 
+@pytest.mark.parametrize("known", [[], [SECRET]])
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name.startswith(("p", "j", "form", "html"))])
+@pytest.mark.parametrize(
+    ("url", "hidden"),
+    [
+        (f"/media/callbacks/fal/0190b5a2-1111-7000-8000-000000000000/{'0a' * 32}", "0a" * 32),
+        ("https://b.test/k?X-Amz-Signature=ab12cd34&X-Amz-Date=1", "ab12cd34"),
+        ("https://b.test/k?X-AMZ-SIGNATURE=ab12cd34&X-Amz-Date=1", "ab12cd34"),
+        ("postgresql://me:pa5sw0rd@db/x", "pa5sw0rd"),
+    ],
+)
+def test_urls_give_nothing_away_in_any_encoding(known, encoding, url, hidden):
+    encode = ENCODINGS[encoding]
+    for text in (encode(url), encode(url).replace("/", "\\/"), json.dumps({"url": encode(url)}).replace("/", "\\/")):
+        masked = Redactor(known).text(f"it says {text} indeed")
+
+        assert "***" in masked
+        assert hidden not in masked
+        assert encode(hidden) not in masked
+        assert masked.startswith("it says ")
+
+
 @pytest.mark.parametrize("value", ["", "guest", "minio", "fleek", "minioadmin", "postgres", "fleek-secret"])
 def test_short_and_well_known_values_are_no_secrets(value):
     text = f"minioadmin and postgres refuse guest {value}: fleek-secret"
