@@ -1,5 +1,6 @@
 """Shared by HTTP adapters: which error a failure or status means for billing, and downloads of outputs."""
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -8,7 +9,6 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urljoin
 
 from app.core import clock
 from app.core.http_client.protocol import (
@@ -19,7 +19,9 @@ from app.core.http_client.protocol import (
     OutgoingError,
     RefusedAddressError,
     Request,
+    Stream,
 )
+from app.media_generator.adapter_kit.file_places import absolute, is_same_origin
 from app.media_generator.adapter_kit.promised_hashes import PromisedHashes
 from app.media_generator.errors import (
     AnswerLostError,
@@ -32,6 +34,7 @@ from app.media_generator.errors import (
     OutputError,
     OutputGoneError,
     ProviderError,
+    SuspectOutputError,
     UnauthorizedError,
 )
 
@@ -54,6 +57,8 @@ REFUSALS: Final[Mapping[int, type[ProviderError]]] = MappingProxyType(
 )
 """Statuses that most services decide before they spend anything; an adapter says so by passing them as `unspent`."""
 _GONE: Final = 410
+_EMPTY: Final = frozenset({204, 205})
+_ALL_BYTES: Final = re.compile(r"bytes\s+0-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 _TRANSIENT: Final = frozenset({408, 500, 502, 504})
 
 
@@ -148,7 +153,7 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
     for _ in range(MAX_REDIRECTS + 1):
         try:
             async with http.stream(request) as answer:
-                if answer.status == HTTPStatus.OK:
+                if _brings_all(provider, answer):
                     promised = PromisedHashes(answer.headers)
                     async for chunk in answer.chunks:
                         promised.feed(chunk)
@@ -157,14 +162,39 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
                     return
                 if answer.status not in _REDIRECTS:
                     raise _download_refusal(provider, answer.status, answer.headers)
-                target = urljoin(request.url, answer.headers.get("location", ""))
+                target = absolute(_text(answer.headers.get("location", "")), request.url)
         except (RefusedAddressError, InvalidRequestError, ValueError) as error:
             raise OutputError(f"{provider}: {error}") from error
         except OutgoingError as error:
             raise NotReachedError(f"{provider}: {error}") from error
-        same = target.split("/")[:3] == request.url.split("/")[:3]
+        same = is_same_origin(target, request.url)
         request = replace(request, url=target) if same else replace(request, url=target, headers={}, guarded=True)
     raise OutputError(f"{provider} redirected too often for a result")
+
+
+def _brings_all(provider: str, answer: Stream) -> bool:
+    """Whether the body is the whole file, whatever status a gateway has made of 200; False: the status is no success.
+
+    Raises:
+        SuspectOutputError: It is a part of the file.
+        MissingOutputError: There is no body.
+    """
+    if answer.status in _EMPTY:
+        raise MissingOutputError(f"{provider} answered {answer.status} for a result, without one")
+    if answer.status == HTTPStatus.PARTIAL_CONTENT:
+        part = _ALL_BYTES.fullmatch(answer.headers.get("content-range", "").strip())
+        if part is None or int(part[1]) + 1 != int(part[2]):
+            raise SuspectOutputError(f"{provider} sent only a part of a result")
+    return is_success(answer.status)
+
+
+def _text(header: str) -> str:
+    """A header with characters beyond ASCII: most servers write them in UTF-8, old ones in Latin-1."""
+    raw = header.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _download_refusal(provider: str, status: int, headers: Mapping[str, str]) -> ProviderError:

@@ -135,3 +135,43 @@ def test_other_hash_makes_it_suspect(headers, error):
     with pytest.raises(SuspectOutputError) as raised:
         check(headers)
     assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("status", ["201 Created", "203 Non-Authoritative Information", "226 IM Used", "299 Fine"])
+async def test_any_success_brings_the_file(status):
+    async with running(HttpServer(answer(status=status))) as server:
+        assert await fetched(server) == BODY
+
+
+@pytest.mark.parametrize("covered", ["bytes 0-21/22", "BYTES 0-21/22"])
+async def test_part_that_is_the_whole_file_is_the_file(covered):
+    async with running(HttpServer(answer(status="206 Partial Content", Content_Range=covered))) as server:
+        assert await fetched(server) == BODY
+
+
+@pytest.mark.parametrize("covered", ["", "bytes 0-21/99", "bytes 1-22/23", "bytes 0-21/*", "nonsense"])
+async def test_part_of_a_file_is_not_the_file(covered):
+    async with running(HttpServer(answer(status="206 Partial Content", Content_Range=covered))) as server:
+        with pytest.raises(SuspectOutputError):
+            await fetched(server)
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content"])
+async def test_answer_without_a_body_is_no_file(status):
+    async with running(HttpServer(answer(b"", status=status))) as server:
+        with pytest.raises(MissingOutputError):
+            await fetched(server)
+
+
+@pytest.mark.parametrize("location", ["/schöne Datei (1).png", "/sch%C3%B6ne%20Datei%20(1).png"])
+async def test_redirect_is_read_like_any_address(location):
+    redirect = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n".encode()
+    left = [redirect, answer()]
+
+    async def next_one(writer):
+        writer.write(left.pop(0))
+
+    async with running(HttpServer(next_one)) as server:
+        assert await fetched(server) == BODY
+
+    assert server.requests[1][0].startswith("GET /sch%C3%B6ne%20Datei%20(1).png ")

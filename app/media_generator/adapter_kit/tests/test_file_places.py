@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.media_generator.adapter_kit.file_places import absolute, decode_data_uri, find_places
+from app.media_generator.adapter_kit.file_places import absolute, decode_data_uri, find_places, is_same_origin
 from app.media_generator.contract.mutations import json_values
 from app.media_generator.errors import OutputError
 
@@ -79,3 +79,20 @@ def test_files_are_found_in_values_of_any_shape(value, places):
 @given(json_values())
 def test_any_value_can_be_searched(value):
     assert all(isinstance(place, str) for place in find_places(value, BASE))
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("https://API.acme.test/a", True),
+        ("HTTPS://api.acme.test:443/a", True),
+        ("http://api.acme.test/a", False),
+        ("https://api.acme.test:8443/a", False),
+        ("https://api.acme.test.evil.test/a", False),
+        ("https://api.acme.test:0/a", False),
+        ("https://[api/a", False),
+        ("https://api.acme.test:port/a", False),
+    ],
+)
+def test_origin_is_scheme_host_and_port(url, same):
+    assert is_same_origin(url, "https://api.acme.test/v1") == same
