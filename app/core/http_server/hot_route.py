@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import MOST_FAULTS, FleekError
-from app.core.http_server.route import Handler, Route, is_list, unknown_name
+from app.core.http_server.route import HEAD_ONLY, Handler, Route, is_list, unknown_name
 
 Explain: TypeAlias = Callable[[Request, Exception], Awaitable[Response | None]]
 
@@ -179,7 +179,7 @@ class HotPaths:
 
     async def _as_get(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer HEAD as GET: FastAPI's own routes would not."""
-        asked = {**scope, "method": "GET"}
+        asked = {**scope, "method": "GET", HEAD_ONLY: True}
         try:
             await self._app(asked, receive, send)
         finally:

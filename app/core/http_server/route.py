@@ -2,11 +2,12 @@
 
 - A parameter of the query that the operation does not know is refused, and so is one that is given twice where one is
   meant: to ignore it would be to answer another question.
+- HEAD reads nothing of a body that would be streamed.
 - A read whose database connection turns out to have ended is done once more, on a new connection: it changes nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeAlias, get_args, get_origin
@@ -16,13 +17,15 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from app.core.database.pool import CONNECTION_LOST
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
 READS: Final = frozenset({"GET", "HEAD"})
+HEAD_ONLY: Final = "fleek.head_only"
+"""In the scope of a HEAD that is answered as GET."""
 LONGEST_NAME: Final = 64
 """Characters of an unknown name that are compared and repeated: it may be as long as the request."""
 
@@ -45,11 +48,14 @@ class Route(APIRoute):
             if known is not None and request.scope["query_string"]:
                 _check(request, known)
             try:
-                return await handle(request)
+                response = await handle(request)
             except CONNECTION_LOST:
                 if request.method not in READS:
                     raise
-                return await handle(request)
+                response = await handle(request)
+            if request.method == "HEAD" or HEAD_ONLY in request.scope:
+                await _leave_out_body(response)
+            return response
 
         return handle_guarded
 
@@ -72,6 +78,20 @@ class TolerantRoute(Route):
     """For operations that others call with parameters of their own: load balancers, scrapers, pages."""
 
     takes_any_query = True
+
+
+async def _leave_out_body(response: Response) -> None:
+    """Close what would be streamed, without reading it; what is there already costs nothing."""
+    if isinstance(response, StreamingResponse):
+        unread: Any = response.body_iterator
+        response.body_iterator = _nothing()
+        if hasattr(unread, "aclose"):
+            await unread.aclose()
+
+
+async def _nothing() -> AsyncGenerator[bytes]:
+    return
+    yield
 
 
 def is_list(annotation: Any) -> bool:

@@ -7,7 +7,7 @@ import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI, Query, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from app.core.database.pool import CONNECTION_LOST, DatabasePool
 from app.core.http_server.hot_route import HotPaths, HotRoute
@@ -75,3 +75,22 @@ def test_errors_after_which_a_read_is_repeated_are_those_of_an_ended_connection(
     assert issubclass(asyncpg.ConnectionDoesNotExistError, CONNECTION_LOST)
     for other in (asyncio.TimeoutError, ConnectionRefusedError, asyncpg.TooManyConnectionsError):
         assert not issubclass(other, CONNECTION_LOST)
+
+
+@pytest.mark.parametrize("route_class", [Route, HotRoute])
+@pytest.mark.parametrize(("method", "read"), [("GET", 3), ("HEAD", 0)])
+async def test_head_reads_nothing_of_what_would_be_streamed(route_class, method, read):
+    reads = []
+
+    async def body():
+        for _ in range(3):
+            reads.append(1)
+            yield b"a"
+
+    async def handle(request: Request) -> StreamingResponse:
+        return StreamingResponse(body(), headers={"x-kind": "stream"})
+
+    async with api_of(route_class, handle, "GET") as api:
+        answer = await api.request(method, "/")
+
+    assert (answer.status_code, answer.headers["x-kind"], len(reads)) == (200, "stream", read)
