@@ -47,7 +47,7 @@ def _recognised(head: bytes, texts: Collection[str]) -> Kind:
         try:
             kind = recognise(head)
         except Exception:  # noqa: BLE001 - neither a library's mistake nor ours must decide about a file
-            continue
+            kind = None
         if kind is not None:
             return kind
     return NOTHING_KNOWN

@@ -6,7 +6,7 @@ import threading
 import asyncpg
 import pytest
 
-from app.core.database.pool import CONNECTION_LOST, UNAVAILABLE, DatabasePool
+from app.core.database.pool import CONNECTION_LOST, RETRYABLE, UNAVAILABLE, DatabasePool
 
 
 async def test_pool_never_opens_more_connections_than_its_size(settings):
@@ -123,3 +123,17 @@ async def test_connection_terminated_by_the_server_is_never_reused(settings, bas
     assert [error for error in seen if not isinstance(error, UNAVAILABLE)] == []
     assert (await few.fetchrow("SELECT 1"))[0] == 1
     await few.close()
+
+
+@pytest.mark.parametrize("argument", ["no number", 2**40, object()])
+async def test_argument_that_cannot_be_sent_is_no_fault_of_the_connection(settings, argument):
+    pool = DatabasePool(settings.database_dsn, size=2)
+    before = (await pool.fetchrow("SELECT pg_backend_pid()"))[0]
+
+    with pytest.raises(asyncpg.DataError) as raised:
+        await pool.fetch("SELECT $1::int", argument)
+
+    assert not isinstance(raised.value, (*RETRYABLE, *CONNECTION_LOST))
+    assert (await pool.fetchrow("SELECT pg_backend_pid()"))[0] == before
+    assert not pool.failed_at
+    await pool.close()
