@@ -191,3 +191,12 @@ def test_answer_is_read_in_time_in_proportion_to_its_length(start):
 
 def test_error_of_a_model_is_read_in_time_in_proportion_to_its_length():
     assert grows_with_length(lambda text: cog_outputs.failure(text, ""), lambda length: ": " * (length // 2), 8 * LONG)
+
+
+@pytest.mark.parametrize("piece", ["a ", "1 ", '"a" ', "[", "[a,", "{]", ", "])
+def test_long_answer_does_not_hold_up_the_event_loop(piece):
+    """Eight megabytes of anything take a few seconds, and not dozens."""
+    body = b"[" + piece.encode() * (8 * 1024 * 1024 // len(piece))
+
+    with at_most(6), suppress(UnreadableAnswerError):
+        parse(body)

@@ -39,7 +39,7 @@ def damaged(content, chance):
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: file.name)
 def test_damaged_file_is_described(file):
-    chance = random.Random(file.name)  # noqa: S311 - the same in each run
+    chance = random.Random(file.name)
     media_type = describe(file.content[:HEAD_BYTES]).media_type
     for _ in range(ROUNDS):
         content = damaged(file.content, chance)

@@ -8,7 +8,7 @@ and written by msgspec: no NUL and no half of a surrogate pair, numbers of 64 bi
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, Union, cast, get_args, get_origin
@@ -43,8 +43,10 @@ _NOT_BRACKET: Final = re.compile(r"[^\[\]{}]+")
 _NESTED: Final = re.compile(rf'{_STRING}|([\[{{])|([\]}}])|[^"\[\]{{}}]++', re.DOTALL)
 _FAULTY: Final = re.compile(rf'({_STRING})|([^\s"\[\]{{}},:]++)|,(?=\s*+[\]}},])', re.DOTALL)
 """What may have to be mended: a string, a word, a comma too many."""
-_MOST_COMMAS: Final = 500_000
-"""Of a text that is mended; more would take seconds."""
+_MOST_TOKENS: Final = 300_000
+"""Strings, words and commas of a text that is mended; more would take seconds."""
+_MOST_NESTED: Final = 2_000_000
+"""Strings, brackets and what is between them, of a text that is too deep."""
 _GOOD_STRING: Final = re.compile(r'(?:[^\\]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 _ESCAPE: Final = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -74,15 +76,15 @@ def parse(body: bytes | bytearray, *, of: str = "the provider") -> Any:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             pass
     text = decoded(body).strip(_AROUND)
-    if not _few_brackets(text.count("["), text.count("{")) and _depth(text) > MAX_DEPTH:
-        text = _trimmed(text)
     try:
-        value = _value(text)
-    except ValueError:
+        if not _few_brackets(text.count("["), text.count("{")) and _depth(text) > MAX_DEPTH:
+            text = _trimmed(text)
         try:
+            value = _value(text)
+        except ValueError:
             value = _value(_mended(text))
-        except ValueError as error:
-            raise UnreadableAnswerError(f"the answer of {of} cannot be read: {_start(text)}") from error
+    except ValueError as error:
+        raise UnreadableAnswerError(f"the answer of {of} cannot be read: {_start(text)}") from error
     return _cleaned(value) if _MAY_BE_UNSTORABLE.search(text) else value
 
 
@@ -206,14 +208,32 @@ def _trimmed(text: str) -> str:
             return "null" if opened and depth == MAX_DEPTH + 1 else ""
         return found[0]
 
-    return _NESTED.sub(token, text)
+    return _replaced(_NESTED, token, text, _MOST_NESTED)
 
 
 def _mended(text: str) -> str:
     """The text as JSON, as far as possible; a linear scan."""
-    if text.count(",") > _MOST_COMMAS or not text.startswith(("{", "[")):
+    if not text.startswith(("{", "[")):
         raise ValueError("it is no JSON")
-    return _FAULTY.sub(_token, text)
+    return _replaced(_FAULTY, _token, text, _MOST_TOKENS)
+
+
+def _replaced(pattern: re.Pattern[str], token: Callable[[re.Match[str]], str], text: str, most: int) -> str:
+    """The text with each token replaced.
+
+    Raises:
+        ValueError: There are too many.
+    """
+    left = most
+
+    def counted(found: re.Match[str]) -> str:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError("it has too many parts to be mended")
+        return token(found)
+
+    return pattern.sub(counted, text)
 
 
 def _token(found: re.Match[str]) -> str:
