@@ -68,7 +68,7 @@ PIECES = (
     *("a ", "a,", ", ", "[a", "1,", "1e", "\\u0000", "\\u", "1% ", "1%", "1 2", "v 1 ", "v 1 2 3\n", "comment\n"),
     *('"asset":{', '"asset":', '"version":', "solid\n", "facet ", '"a', "://", "<rdf:Description "),
 )
-ENDS = ("", "!")
+ENDS = ("!", " !")
 
 
 @contextmanager

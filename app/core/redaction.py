@@ -89,8 +89,8 @@ class Redactor:
     def _spans(self, text: str, escaping: int = 0) -> list[tuple[int, int]]:
         """Where parts of secrets are, and what is secret in any URL."""
         seeds = self._seeds
-        places = range(0, len(text) - _SEED + 1, _SEED) if seeds else ()
-        hits = [at for at in places if text[at : at + _SEED] in seeds]
+        starts = range(0, len(text) - _SEED + 1, _SEED) if seeds else range(0)
+        hits = [at for at in starts if text[at : at + _SEED] in seeds]
         found = [span for at in hits for span in self._around(text, at)]
         if "://" in text or "/callbacks/" in text or "x-amz-" in text.lower():
             found += [match.span(1) for pattern in _IN_URLS for match in pattern.finditer(text)]

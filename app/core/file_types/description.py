@@ -2,23 +2,25 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import filetype  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from app.core.file_types import bmff, pictures, scenes, streams, text
 from app.core.file_types.kind import HEAD_BYTES, NOTHING_KNOWN, Kind
 
+_Reader: TypeAlias = Callable[[bytes], Kind | None]
+
 _PROPER: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 _NOT_BELIEVED: Final = frozenset({"image/bmp", "image/x-icon", "audio/mpeg", "audio/aac", "video/mpeg", "audio/midi"})
 """Types that the library tells from too few bytes; our own readers have looked already."""
-_STRONG: Final[tuple[Callable[[bytes], Kind | None], ...]] = (
+_STRONG: Final[tuple[_Reader, ...]] = (
     bmff.recognise,
     pictures.recognise,
     streams.recognise,
     scenes.recognise,
 )
-_WEAK: Final[tuple[Callable[[bytes], Kind | None], ...]] = (pictures.recognise_weakly, scenes.recognise_weakly)
+_WEAK: Final[tuple[_Reader, ...]] = (pictures.recognise_weakly, scenes.recognise_weakly)
 _LONG_ENOUGH: Final = 6
 """Bytes of a signature that are no chance."""
 
@@ -42,7 +44,8 @@ def describe(head: bytes, texts: Collection[str] = ()) -> Kind:
 def _recognised(head: bytes, texts: Collection[str]) -> Kind:
     if not head:
         return NOTHING_KNOWN
-    readers = (*_STRONG, _by_filetype, partial(text.recognise, texts=texts), *_WEAK, _by_puremagic)
+    by_text: _Reader = partial(text.recognise, texts=texts)
+    readers: tuple[_Reader, ...] = (*_STRONG, _by_filetype, by_text, *_WEAK, _by_puremagic)
     for recognise in readers:
         try:
             kind = recognise(head)
