@@ -37,7 +37,10 @@ GIVEN = {
     "AWS_SECRET_ACCESS_KEY": "staple",
 }
 """What an operator has to add, as secrets."""
-NO_SETTINGS = {"POSTGRES_INITDB_ARGS", "FORWARDED_ALLOW_IPS", "UVICORN_PORT", "COMPOSE_PROJECT_NAME"}
+NO_SETTINGS = {
+    *("POSTGRES_INITDB_ARGS", "FORWARDED_ALLOW_IPS", "UVICORN_PORT", "COMPOSE_PROJECT_NAME"),
+    *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"),
+}
 """Variables of others that may be named."""
 
 MANIFESTS = {

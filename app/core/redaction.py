@@ -21,6 +21,7 @@ found in ordinary words.
 import asyncio
 import re
 import threading
+import zlib
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from functools import lru_cache
@@ -241,17 +242,67 @@ def _redactor_of(secrets: tuple[str, ...]) -> Redactor:
 
 _BETWEEN_CHUNKS: Final = 4 * 1024
 """Bytes in which a secret that lies across two chunks is found whole."""
+_MOST_INFLATED: Final = 256 * 1024
+"""Bytes that are inflated at a time."""
+_GATHERED: Final = 64 * 1024
+_GZIP: Final = b"\x1f\x8b"
+_GZIP_WINDOW: Final = 31
+"""For zlib: a gzip header, and the largest window."""
 
 
 async def redacted_chunks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Foreign bytes, chunk by chunk, with secrets masked; everything else stays as it is, whatever its encoding."""
-    held = b""
-    async for chunk in chunks:
-        # As Latin-1 every byte is a character: what is not masked comes back unchanged.
-        text = await asyncio.to_thread(_KNOWN.text, (held + chunk).decode("latin-1"))
-        content = text.encode("latin-1")
-        held = content[-_BETWEEN_CHUNKS:]
-        if len(content) > len(held):
-            yield content[: -len(held)]
+    """Foreign bytes, chunk by chunk, with secrets masked; everything else stays as it is, whatever its encoding.
+
+    What is compressed is inflated: nobody could see what is in it.
+    """
+    held, encoding = b"", ""
+    async for chunk in _gathered(_inflated(_gathered(chunks))):
+        encoding = encoding or _encoding_of(chunk)
+        data = held + chunk
+        rest = data[len(data) - len(data) % 2 :] if encoding != "latin-1" else b""
+        text = data[: len(data) - len(rest)].decode(encoding, errors="surrogatepass")
+        content = (await asyncio.to_thread(_KNOWN.text, text)).encode(encoding, errors="surrogatepass")
+        held = content[-_BETWEEN_CHUNKS:] + rest
+        if len(content) > _BETWEEN_CHUNKS:
+            yield content[:-_BETWEEN_CHUNKS]
     if held:
         yield held
+
+
+def _encoding_of(beginning: bytes) -> str:
+    """UTF-16 where the bytes look like it; otherwise Latin-1, in which every byte is a character and comes back."""
+    even, odd = beginning[:64:2], beginning[1:64:2]
+    if beginning.startswith(b"\xff\xfe") or (odd and not any(odd)):
+        return "utf-16-le"
+    return "utf-16-be" if beginning.startswith(b"\xfe\xff") or (even and not any(even)) else "latin-1"
+
+
+async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """The same bytes in larger chunks."""
+    data = bytearray()
+    async for chunk in chunks:
+        data += chunk
+        if len(data) >= _GATHERED:
+            yield bytes(data)
+            data.clear()
+    if data:
+        yield bytes(data)
+
+
+async def _inflated(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    inflater = None
+    first = True
+    async for chunk in chunks:
+        if first and chunk.startswith(_GZIP):
+            inflater = zlib.decompressobj(_GZIP_WINDOW)
+        first = first and not chunk
+        if inflater is None:
+            yield chunk
+            continue
+        rest = chunk
+        while rest and not inflater.eof:
+            try:
+                yield inflater.decompress(rest, _MOST_INFLATED)
+            except zlib.error:
+                return
+            rest = inflater.unconsumed_tail

@@ -52,6 +52,8 @@ from tests.support import (
 )
 
 FOLDER: Final = Path(__file__).parent / "released"
+LIMITED: Final = {"history": {"limit": 100}, "logs": {"limit": 100}}
+"""Lists that have pages."""
 RECEIVER: Final = "http://receiver.test:8080"
 """Replaces the address of the webhook receiver in the dump."""
 HOST: Final = "worker-host"
@@ -323,7 +325,9 @@ async def answers(client: Client, cases: Mapping[str, Mapping[str, Any]]) -> dic
         "media": media,
         "content": {file["url"]: await location(file["url"]) for one in media.values() for file in one["files"]},
         **{
-            kind: {case: (await get(f"{path}/{kind}", limit=100))["items"] for case, path in about.items()}
+            kind: {
+                case: (await get(f"{path}/{kind}", **LIMITED.get(kind, {})))["items"] for case, path in about.items()
+            }
             for kind in ("history", "attempts", "logs")
         },
         "list": {"newest first": [media["id"] for media in (await get("/media", limit=100))["items"]]},

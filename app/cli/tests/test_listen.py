@@ -256,7 +256,7 @@ async def test_refusal_by_the_api_is_reported(server, tmp_path):
         (("--forward-to", "3000"), "must begin with http:// or https://"),
         (("--secret", "geheim"), "whsec_ followed by base64"),
         (("--secret", "whsec_"), "whsec_ followed by base64"),
-        (("--status", "DONE"), "COMPLETED"),
+        (("--status", "DONE"), "'completed'"),
     ],
 )
 def test_invalid_option_is_named_with_what_to_change(options, complaint):

@@ -1,5 +1,6 @@
 """Secrets do not come back, whatever others make of them; everything else stays as it is."""
 
+import gzip
 import html
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.core.redaction import SHORTEST, SHORTEST_WORD, Redactor
+from app.core.redaction import SHORTEST, SHORTEST_WORD, Redactor, learn, redacted_chunks
 from tests.support import ROOT
 
 SECRET = "r8_Zq4Xw9LmT7vB2nK5pR8sD1fG6hJ3k"
@@ -179,3 +180,21 @@ def test_long_text_with_masked_middles_takes_time_in_proportion_to_its_length():
     text = "\u4e00" * 200_000 + "..." + "x" * 200_000
     assert known.text(text) == text  # minutes, if each place were tried for each length
     assert steps(4_000) < 3 * steps(2_000)
+
+
+@pytest.mark.parametrize("size", [1, 7, 5_000, 200_000])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+async def test_chunks_are_masked_in_any_encoding_and_otherwise_come_back(size, encoding, pack):
+    secret = "an0ther-s3cret-of-Tests"
+    learn([secret])
+    text = "x" * 65_530 + secret + "y" * 9_000 + "é"
+    data = pack(text.encode(encoding))
+
+    async def chunks():
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+
+    got = b"".join([chunk async for chunk in redacted_chunks(chunks())])
+
+    assert got.decode(encoding) == text.replace(secret, "***")

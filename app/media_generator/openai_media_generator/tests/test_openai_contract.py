@@ -46,7 +46,8 @@ class TestOwnServer(ProviderContract):
     async def provider(self, aimock, make, server):
         self.aimock, self.make, self.server = aimock, make, server
         self.prompt_of_trouble = f"in trouble {new_id()}"
-        return make("lab", base_url=f"{aimock.url}/v1", submit_timeout="2")
+        # Of a huge output the test server writes tens of megabytes within this time, on a busy machine, too.
+        return make("lab", base_url=f"{aimock.url}/v1", submit_timeout="4")
 
     def refused(self):
         return new_submission(FORBIDDEN, "images")
