@@ -34,6 +34,7 @@ class _File(msgspec.Struct, frozen=True):
 
 _FILE_NAME: Final = re.compile(r"[^\s/\\][^/\\\x00]*\.[A-Za-z0-9]{2,5}")
 """What a file is called, where a node names nothing else."""
+_ATTEMPT_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TEXTS: Final = frozenset({"text", "string", "strings", "prompt", "caption"})
 """Outputs that are shown, not saved."""
 
@@ -97,8 +98,12 @@ class Server:
         """The most recently finished jobs, by id."""
         return await self._get(f"/history?max_items={RECENT_JOBS}")
 
-    async def queue_entry(self, job_id: str) -> QueueEntry | None:
+    async def queue_entry(self, job_id: str, *, by_attempt: bool = False) -> QueueEntry | None:
         """The queue entry of a job, by its id or the attempt's; None: it is neither waiting nor running.
+
+        Args:
+            job_id: The job's, or the attempt's.
+            by_attempt: It is the attempt's, so that every entry has to tell whose it is.
 
         Raises:
             UnreadableAnswerError: An entry cannot be read, so that it may be the job.
@@ -115,7 +120,7 @@ class Server:
         for place, item in enumerate(sorted(pending, key=_number)):
             if job_id in _ids(item):
                 return QueueEntry(str(item[1]), place + len(running))
-        if not all(map(_ids, (*running, *pending))):
+        if not all(map(tells_attempt if by_attempt else _ids, (*running, *pending))):
             raise UnreadableAnswerError(f"{self._name} has a job in its queue that cannot be read")
         return None
 
@@ -232,6 +237,17 @@ def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> l
 def belongs_to(entry: Any, attempt_id: str) -> bool:
     """Whether a history entry belongs to our attempt."""
     return attempt_id in _ids(members(entry).get("prompt"))
+
+
+def tells_attempt(item: Any) -> bool:
+    """Whether a job says whose it is: another attempt's, or nobody's who names one."""
+    match item:
+        case [_, str(), _, {"fleek_attempt": attempt_id}, *_]:  # as ATTEMPT
+            return isinstance(attempt_id, str) and bool(_ATTEMPT_ID.fullmatch(attempt_id))
+        case [_, str(), _, dict(), *_]:
+            return True
+        case _:
+            return False
 
 
 def failure_message(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:

@@ -41,7 +41,7 @@ class Prediction(msgspec.Struct):
     created_at: str = ""
     completed_at: str | None = None
     source: str | None = None
-    webhook: str | None = None
+    webhook: Any = None
     """The callback URL that it was requested with, where Replicate tells it."""
     data_removed: bool = False
 
