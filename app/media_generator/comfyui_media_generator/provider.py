@@ -180,15 +180,16 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
 
     def _result(self, entry: Mapping[str, Any], reference: Reference) -> Outcome:
         failure = failure_message(entry)
-        if failure is not None:
-            kind, details = failure
-            if kind == "execution_interrupted":
-                return Canceled()
-            return Failed(GenerationFailedError(f"{self.name}: {_node_error(details)}"))
-        outputs = tuple(Output(place) for place in output_files(entry, reference.data["outputs"], self._server.url))
-        if not outputs:
-            return Failed(OutputError(f"{self.name}: no node of the workflow saved a file"))
-        return Succeeded(outputs[: self.capabilities.max_outputs])
+        if failure is not None and failure[0] == "execution_interrupted":
+            return Canceled()
+        error = None if failure is None else f"{self.name}: {_node_error(failure[1])}"
+        # What was saved before a node failed is the result; previews are not.
+        found = output_files(entry, reference.data["outputs"], self._server.url, saved_only=error is not None)
+        if found:
+            return Succeeded(tuple(map(Output, found)), log=error)
+        if error is not None:
+            return Failed(GenerationFailedError(error))
+        return Failed(OutputError(f"{self.name}: no node of the workflow saved a file"))
 
 
 def _reference(external_id: str, outputs: Sequence[str]) -> Reference:

@@ -32,8 +32,10 @@ class _File(msgspec.Struct, frozen=True):
     type: str = "output"
 
 
-_FILE_NAME: Final = re.compile(r"[^\s/\\][^/\\\x00]*\.[A-Za-z0-9]{2,5}")
-"""What a file is called, where a node names nothing else."""
+_FILE_PATH: Final = re.compile(r"(?:[^\s/\\:][^/\\\x00:]*/)*[^\s/\\][^/\\\x00]*\.[A-Za-z0-9]{2,5}")
+"""What a file is called, with its folder, where a node names nothing else."""
+_UNSAVED: Final = frozenset({"temp", "input"})
+"""Types of files that are previews, or were there before."""
 _ATTEMPT_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TEXTS: Final = frozenset({"text", "string", "strings", "prompt", "caption"})
 """Outputs that are shown, not saved."""
@@ -209,7 +211,7 @@ class Server:
         )
 
 
-def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> list[str]:
+def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str, *, saved_only: bool = False) -> list[str]:
     """Queries for `/view` of the files that a job saved, of any kind: `images`, `gifs`, `audio`, ...
 
     Some nodes give an address, or the file as a data URI, instead of a name.
@@ -218,6 +220,7 @@ def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> l
         entry: Of the history.
         nodes: Nodes whose files count; empty: all.
         base: The server's URL.
+        saved_only: Without previews, which count only where no file is saved.
     """
     found = [
         file
@@ -227,8 +230,8 @@ def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> l
         if kind not in _TEXTS
         for file in _files(listed, base)
     ]
-    # Previews count only where no file is saved.
-    chosen = [file for file in found if isinstance(file, str) or file.type == "output"] or found
+    saved = [file for file in found if isinstance(file, str) or file.type not in _UNSAVED]
+    chosen = saved if saved_only else saved or found
     return [
         file if isinstance(file, str) else urlencode(msgspec.structs.asdict(file), quote_via=quote) for file in chosen
     ]
@@ -266,15 +269,17 @@ def failure_message(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] |
 
 def _files(listed: Any, base: str) -> list[_File | str]:
     """The files in a node's output, which may hold other things too, such as text."""
-    found = list[_File | str]()
-    for one in entries(listed) if isinstance(listed, list) else [listed]:
-        if isinstance(one, str) and _FILE_NAME.fullmatch(one):
-            found.append(_File(one))
-        elif isinstance(name := members(one).get("filename"), str) and name:
-            found.append(read_value(one, _File))
-        else:
-            found += find_places(one, base)
-    return found
+    if isinstance(listed, list):
+        return [file for one in entries(listed) for file in _files(one, base)]
+    if isinstance(listed, str) and _FILE_PATH.fullmatch(listed):
+        subfolder, _, name = listed.rpartition("/")
+        return [_File(name, subfolder)]
+    fields = members(listed)
+    if isinstance(name := fields.get("filename"), str) and name:
+        file = read_value(fields, _File)
+        return [msgspec.structs.replace(file, type=file.type.strip().lower())]
+    nested = [file for one in fields.values() if isinstance(one, dict | list) for file in _files(one, base)]
+    return nested + [place for place in find_places(listed, base) if place not in nested]
 
 
 def _number(item: Any) -> float:
