@@ -37,6 +37,7 @@ from app.media_generator.accounts import ProviderSetup
 from app.media_generator.adapter_kit.answer_store import AnswerStore, AnswerTooLongError
 from app.media_generator.adapter_kit.cog_outputs import failure, files, kept_files, predict_seconds
 from app.media_generator.adapter_kit.cog_schema import input_schema
+from app.media_generator.adapter_kit.content_encodings import decoded_chunks
 from app.media_generator.adapter_kit.file_places import data_chunks, is_same_origin
 from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing, is_success
 from app.media_generator.adapter_kit.lenient_json import read
@@ -50,6 +51,7 @@ from app.media_generator.cog_media_generator.wire import (
     prediction,
 )
 from app.media_generator.errors import (
+    AnswerLostError,
     AnswerPendingError,
     BusyError,
     GenerationFailedError,
@@ -148,11 +150,11 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             async with self._http.stream(prediction(self._server.base, submission, given, timeout=timeout)) as answer:
                 if not is_success(answer.status):
                     await self._raise_refusal(answer)
-                chunks = answer.chunks
+                chunks = decoded_chunks(answer.headers, answer.chunks, AnswerLostError)
                 if answer.status == HTTPStatus.ACCEPTED:
                     if submission.callback_url is not None:
                         return Reference(str(submission.attempt_id), {"server": server})
-                    chunks = await self._result_of_accepted(answer.chunks)
+                    chunks = await self._result_of_accepted(chunks)
                 kept = await self._keep(submission.attempt_id, chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error

@@ -44,7 +44,7 @@ _TOO_MANY: Final = 200_000
 """Strings in an answer; more would take seconds to read, and are no pictures."""
 _ENDS: Final = re.compile(rb'["\\]')
 _ESCAPE: Final = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_CUT_ESCAPE: Final = re.compile(rb"\\u?[0-9a-fA-F]{0,3}$")
+_CUT_ESCAPE: Final = re.compile(rb"(?<!\\)\\(?:u[0-9a-fA-F]{0,3})?$")
 _LONGEST_ESCAPE: Final = len(rb"\u002f")
 _DATA: Final = re.compile(rb"\s*data:([^,]*),", re.IGNORECASE)
 _STRAY_PERCENT: Final = re.compile(rb"%[0-9a-fA-F]?$")
@@ -284,7 +284,7 @@ class _Decoder:
 
     def _decoded(self, text: bytes, *, last: bool) -> bytes:
         digits = self._digits + text.translate(_URL_SAFE, _BLANK)
-        if last and (digits := _CUT_ESCAPE.sub(b"", digits)) and len(digits.rstrip(b"=")) % 4 == 1:
+        if last and len(digits.rstrip(b"=")) % 4 == 1:
             # It is cut off: one digit alone is no byte.
             digits = digits.rstrip(b"=")[:-1]
         whole = len(digits) if last else len(digits) // 4 * 4
@@ -304,6 +304,7 @@ class _Decoder:
     def _unescaped(self, *, last: bool) -> bytes:
         """The buffered text without escapes; one that may be incomplete stays in the buffer."""
         text, self._text = self._text, b""
+        text = _CUT_ESCAPE.sub(b"", text) if last else text
         if b"\\" not in text:
             return text
         cut = text.rfind(b"\\")

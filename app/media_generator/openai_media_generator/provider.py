@@ -23,10 +23,12 @@ from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings, ProviderSetup
 from app.media_generator.adapter_kit.answer_store import AnswerStore
+from app.media_generator.adapter_kit.content_encodings import decoded_chunks
 from app.media_generator.adapter_kit.file_places import data_chunks, is_data_uri, is_same_origin
 from app.media_generator.adapter_kit.http import download, from_outgoing, is_success
 from app.media_generator.adapter_kit.lenient_json import members
 from app.media_generator.errors import (
+    AnswerLostError,
     ContentStoppedError,
     GenerationFailedError,
     OutputError,
@@ -113,7 +115,8 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             async with self._http.stream(request) as answer:
                 if not is_success(answer.status):
                     raise await refusal(self.name, answer.status, answer.headers, answer.chunks)
-                kept = await self._answers.keep(submission.attempt_id, answer.chunks, lenient=True)
+                chunks = decoded_chunks(answer.headers, answer.chunks, AnswerLostError)
+                kept = await self._answers.keep(submission.attempt_id, chunks, lenient=True)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
         # Other servers number their requests in any way, and not each with an id of its own.
