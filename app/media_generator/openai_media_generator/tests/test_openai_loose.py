@@ -14,7 +14,7 @@ from app.media_generator.errors import AnswerLostError, OutputError, UnreadableA
 from app.media_generator.openai_media_generator import answers
 from tests.support import pieces
 
-PICTURE = b"\x89PNG\r\n\x1a\n" + os.urandom(60_000)
+PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\r" + os.urandom(60_000)  # as the first chunk of a PNG begins
 TEXT = base64.b64encode(PICTURE)
 WHOLE = b'{"data":[{"b64_json":"' + TEXT + b'"}]}'
 ADDRESS = b"https://a.test/x.png?sig=" + b"a" * 20_000
