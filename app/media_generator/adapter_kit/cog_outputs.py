@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
-from app.media_generator.adapter_kit.file_places import find_places, place_in
+from app.media_generator.adapter_kit.file_places import Surety, distinct, place_in, places_of
 from app.media_generator.adapter_kit.lenient_json import entries, error_text, members
 
 MAX_FAILURE_CHARS: Final = 2_000
@@ -47,15 +48,22 @@ def files(output: Any, base: str) -> list[str]:
         base: The URL of the prediction; relative addresses belong to it.
     """
     strings = [text for text in _strings(output) if text.strip()]
-    places = [place_in(text, base=base) for text in strings]
-    found = [place for place in places if place is not None]
-    if found or not strings:
-        return found
-    if named := find_places(output, base):
-        return named
+    found = list(places_of(output, partial(place_in, base=base)))
+    # Pieces of a text may look like paths: those count only beside files, or where there is nothing else.
+    if any(how is Surety.SURE for _, how in found) or (found and all(place_in(text, base=base) for text in strings)):
+        return distinct(place for place, _ in found)
+    if not strings:
+        return []
     # A model that yields text returns it in pieces.
     text = "".join(_strings(output))
     return ["data:text/plain;charset=utf-8," + "".join(f"%{byte:02x}" for byte in text.encode())]
+
+
+def kept_files(output: Any, given: Any, base: str) -> list[str]:
+    """What clearly is a file in the output of a prediction that failed, and no echo of its input."""
+    reader = partial(place_in, base=base)
+    echoes = {place for place, _ in places_of(given, reader)}
+    return distinct(place for place, how in places_of(output, reader) if how is Surety.SURE and place not in echoes)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -7,7 +7,8 @@ data URI as leniently as addresses are read.
 import binascii
 import re
 from base64 import b64decode
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from enum import IntEnum
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
@@ -30,17 +31,48 @@ ADDRESSES: Final = (
     "href",
 )
 """Members that name a file."""
-_CONTAINERS: Final = ("data", "images", "image", "videos", "video", "audio", "files", "file", "outputs", "output")
+_NAMES: Final = frozenset(
+    {
+        "file_name",
+        "filename",
+        "name",
+        "original_name",
+        "title",
+        "key",
+        "id",
+        "prompt",
+        "text",
+        "caption",
+        "content_type",
+    }
+)
+"""Members that say what a file is called, or shows; never where it is."""
+_LINKS: Final = re.compile(
+    r"licen[sc]e|docs?|documentation|homepage|help|support|web_?hook|callback|(?:status|cancel|response|queue|self|get"
+    r"|stream|web|docs?|callback|web_?hook|help|support|licen[sc]e)_?(?:url|uri)?",
+    re.IGNORECASE,
+)
+"""Members that name a page or an endpoint, unless it is called like a file."""
 BASE64_FILE: Final = re.compile(
     r"iVBORw0KGgo|[/_]9j[/_]|R0lGOD|UklGR|T2dnU|SUQz|ZkxhQ|GkXfo|AAAA..Z0eX|AAAADEpY|SUkqA|TU0AK|Z2xURg|JVBERi|UEsDB"
 )
 """The beginning of a file of a well-known kind in base64: PNG, JPEG, GIF, RIFF, Ogg, ID3, FLAC, Matroska, MP4, ..."""
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{16,}")
 _DATA: Final = re.compile(r"data:", re.IGNORECASE)
-_HTTP: Final = re.compile(r"https?://", re.IGNORECASE)
+_HTTP: Final = re.compile(r"https?://\S", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+_HOST_ONLY: Final = re.compile(r"https?://[^/?#]*/?", re.IGNORECASE)
+_ABSOLUTE_PATH: Final = re.compile(r"//?[^\s/]\S*")
 _FILE_NAME: Final = re.compile(r"(?=\S++\Z)(?:\.{0,2}/)\S*\.[A-Za-z0-9]{2,5}(?:[?#]\S*)?")
+_KNOWN_EXTENSION: Final = re.compile(
+    r"\.(?:png|jpe?g|jfif|gif|webp|avif|hei[cf]|bmp|tiff?|svg|ico|psd|exr|hdr|jxl|jp2|apng|mp4|m4v|mov|webm|mkv|avi"
+    r"|mpe?g|ogv|mp3|wav|flac|og[ga]|opus|m4a|aac|aiff?|midi?|gl[bt]f?|obj|fbx|stl|ply|usd[az]?|usdz|blend|splat|spz"
+    r"|zip|tar|t?gz|7z|pdf|txt|json|csv|srt|vtt|md|safetensors|onnx|ckpt|np[yz]|ppm|pgm)$",
+    re.IGNORECASE,
+)
 _FILE_EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 _NAMES_A_FILE: Final = re.compile(rf"/|{_FILE_EXTENSION.pattern}")
+_NOTHING: Final = frozenset({"n/a", "none", "null"})
 _BLANK: Final = re.compile(r"\s")
 _DATA_URI: Final = re.compile(r"data:[^,\s]*,", re.IGNORECASE)
 _WRITTEN_OUT: Final = re.compile(
@@ -55,13 +87,23 @@ _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _PORTS: Final = {"http": 80, "https": 443}
 _NO_DIGITS: Final = b"\r\n\t \x00\x0b\x0c"
 
+_FILES: Final = (*INLINE, *ADDRESSES)
+_LONGEST_LIST: Final = 64 * 1024
+"""Characters of a text that may be a list of addresses."""
+
 _Place = TypeVar("_Place")
 
 
-def find_places(value: Any, base: str) -> list[str]:
-    """The files in a value of any shape, in order.
+class Surety(IntEnum):
+    """How clearly a text is a file."""
 
-    Files are objects with a member such as `url` or `b64_json`. If there are none, each text counts that is a place.
+    BESIDE_OTHERS = 1  # an absolute path, as commands and routes are, too
+    IF_NO_TEXT = 2  # a relative path with a well-known extension
+    SURE = 3
+
+
+def find_places(value: Any, base: str) -> list[str]:
+    """The files in a value of any shape: every text that clearly is a place, in order, without duplicates.
 
     Args:
         value: From an answer.
@@ -78,7 +120,64 @@ def find_with(value: Any, reader: Callable[[str, str], _Place | None]) -> list[_
         reader: Reads the place in a text, which is in a member of this name; empty: in none that says what it is. None:
             it names no file.
     """
-    return list(_in_objects(value, reader)) or list(_in_texts(value, reader))
+    found = list(places_of(value, reader))
+    least = Surety.BESIDE_OTHERS if any(how > Surety.BESIDE_OTHERS for _, how in found) else Surety.IF_NO_TEXT
+    return distinct(place for place, how in found if how >= least)
+
+
+def distinct(places: Iterable[_Place]) -> list[_Place]:
+    """The places, each address once; of two files that are in the answer itself both count, although they are equal."""
+    seen = set[object]()
+    return [place for place in places if _is_inside(place) or not (place in seen or seen.add(place))]
+
+
+def _is_inside(place: object) -> bool:
+    return not isinstance(place, str) or is_data_uri(place)
+
+
+def places_of(
+    value: Any, reader: Callable[[str, str], _Place | None], name: str = ""
+) -> Iterator[tuple[_Place, Surety]]:
+    """Every text that may be a place, in order, and how clearly it is one."""
+    if isinstance(value, str):
+        for text in _listed_in(value):
+            if (place := reader(text, name if name in _FILES else "")) is not None:
+                yield from _with_surety(place, text, name)
+        return
+    for one in entries(value):
+        yield from places_of(one, reader, name)
+    fields = members(value)
+    # What stands beside the place of a file describes it.
+    describes = any(isinstance(fields.get(one), str) and reader(fields[one], one) is not None for one in _FILES)
+    for member in sorted(fields, key=lambda one: one not in _FILES) if describes else fields:
+        for place, how in places_of(fields[member], reader, member):
+            if how is Surety.SURE or not describes or not isinstance(fields[member], str):
+                yield place, how
+
+
+def _with_surety(place: _Place, text: str, name: str) -> Iterator[tuple[_Place, Surety]]:
+    if not isinstance(place, str) or name in INLINE or _DATA.match(place) or BASE64_FILE.match(text):
+        yield place, Surety.SURE
+    elif _SCHEME.match(text.strip()):
+        is_link = _HOST_ONLY.fullmatch(text.strip()) or (name not in _FILES and _LINKS.fullmatch(name))
+        if _is_named(text) or not is_link:
+            yield place, Surety.SURE
+    elif name in _FILES:
+        yield place, Surety.SURE
+    elif name not in _NAMES:
+        named = _is_named(text) or _FILE_NAME.fullmatch(text)
+        yield place, Surety.IF_NO_TEXT if named else Surety.BESIDE_OTHERS
+
+
+def _is_named(text: str) -> bool:
+    """Whether an address ends with a well-known extension, before its query."""
+    return _KNOWN_EXTENSION.search(text.strip().partition("?")[0].partition("#")[0]) is not None
+
+
+def _listed_in(text: str) -> list[str]:
+    """The addresses in a text that is a list of them; otherwise the text."""
+    parts = text.split() if len(text) < _LONGEST_LIST else [text]
+    return parts if len(parts) > 1 and all(map(_HTTP.match, parts)) else [text]
 
 
 def place_in(text: str, name: str = "", *, base: str) -> str | None:
@@ -90,17 +189,18 @@ def place_in(text: str, name: str = "", *, base: str) -> str | None:
         base: The URL that the answer came from.
     """
     text = text.strip("\x00\ufeff\ufffd").strip()
-    if not text:
-        return None
     if _DATA.match(text) and (name or _DATA_URI.match(text)):
         return text
     if _HTTP.match(text) and (name or _FILE_EXTENSION.search(text) or not _BLANK.search(text)):
         return absolute(text, base)
-    if name in INLINE or (BASE64_FILE.match(text) and _BASE64.fullmatch(text)):
+    if (text and name in INLINE) or (BASE64_FILE.match(text) and _BASE64.fullmatch(text)):
         return f"data:;base64,{text}"
-    if _FILE_NAME.fullmatch(text) or (name and _NAMES_A_FILE.search(text)):
-        return absolute(text, base)
-    return None
+    if _SCHEME.fullmatch(text):
+        # It cannot be requested, which whoever opens it is told.
+        return text if name or _is_named(text) else None
+    is_relative = name and text.lower() not in _NOTHING and _NAMES_A_FILE.search(text)
+    is_path = not _BLANK.search(text) and (_is_named(text) or _ABSOLUTE_PATH.match(text))
+    return absolute(text, base) if is_relative or is_path or _FILE_NAME.fullmatch(text) else None
 
 
 def absolute(text: str, base: str) -> str:
@@ -154,7 +254,7 @@ def decode_data_uri(uri: str) -> bytes:
         OutputError: It is not complete, or not base64.
     """
     head, comma, content = uri.partition(",")
-    if not comma:
+    if not comma or not is_data_uri(uri):
         raise OutputError("the result is not a complete data URI")
     if is_base64(head) or (BASE64_FILE.match(content) and _BASE64.fullmatch(content)):
         return decode_base64(unquote_to_bytes(content) if "%" in content else content.encode(errors="replace"))
@@ -177,32 +277,6 @@ def decode_base64(digits: bytes) -> bytes:
         return b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
     except binascii.Error as error:
         raise OutputError(f"the result is not valid base64: {error}") from error
-
-
-def _in_objects(value: Any, reader: Callable[[str, str], _Place | None]) -> Iterator[_Place]:
-    fields = members(value)
-    own = _own_place(fields, reader)
-    if own is None:
-        for one in (*fields.values(), *entries(value)):
-            yield from _in_objects(one, reader)
-        return
-    within = [place for name in _CONTAINERS for place in _in_objects(fields.get(name), reader)]
-    yield from within or [own]
-
-
-def _own_place(fields: dict[str, Any], reader: Callable[[str, str], _Place | None]) -> _Place | None:
-    for name in (*INLINE, *ADDRESSES):
-        text = fields.get(name)
-        if isinstance(text, str) and (place := reader(text, name)) is not None:
-            return place
-    return None
-
-
-def _in_texts(value: Any, reader: Callable[[str, str], _Place | None]) -> Iterator[_Place]:
-    if isinstance(value, str) and (place := reader(value, "")) is not None:
-        yield place
-    for one in (*members(value).values(), *entries(value)):
-        yield from _in_texts(one, reader)
 
 
 def _encoded(part: str) -> str:

@@ -21,6 +21,7 @@ from app.core.http_client.protocol import (
     Request,
     Stream,
 )
+from app.media_generator.adapter_kit.content_encodings import decoded_chunks
 from app.media_generator.adapter_kit.file_places import absolute, is_same_origin
 from app.media_generator.adapter_kit.promised_hashes import PromisedHashes
 from app.media_generator.errors import (
@@ -155,8 +156,7 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
             async with http.stream(request) as answer:
                 if _brings_all(provider, answer):
                     promised = PromisedHashes(answer.headers)
-                    async for chunk in answer.chunks:
-                        promised.feed(chunk)
+                    async for chunk in decoded_chunks(answer.headers, promised.fed(answer.chunks)):
                         yield chunk
                     promised.check(provider)
                     return

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, Union, cast, ge
 
 import msgspec
 
+from app.media_generator.adapter_kit.content_encodings import decompressed
 from app.media_generator.errors import UnreadableAnswerError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def parse(body: bytes | bytearray, *, of: str = "the provider") -> Any:
     Raises:
         UnreadableAnswerError: It is no JSON, by any reading, or it is cut off.
     """
+    body = decompressed(body)
     if _few_brackets(body.count(b"["), body.count(b"{")) and _NEEDS_CARE.search(body) is None:
         try:
             return msgspec.json.decode(body)

@@ -4,7 +4,7 @@ import binascii
 import hashlib
 import re
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from app.media_generator.errors import SuspectOutputError, UnconfirmedOutputError
@@ -26,6 +26,12 @@ class PromisedHashes:
         if self._tag is not None:
             wanted.add("md5")
         self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in wanted}
+
+    async def fed(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks, each processed as it passes by."""
+        async for chunk in chunks:
+            self.feed(chunk)
+            yield chunk
 
     def feed(self, chunk: bytes) -> None:
         """Process the next chunk."""

@@ -35,8 +35,9 @@ from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request, Stream
 from app.media_generator.accounts import ProviderSetup
 from app.media_generator.adapter_kit.answer_store import AnswerStore, AnswerTooLongError
-from app.media_generator.adapter_kit.cog_outputs import failure, files, predict_seconds
+from app.media_generator.adapter_kit.cog_outputs import failure, files, kept_files, predict_seconds
 from app.media_generator.adapter_kit.cog_schema import input_schema
+from app.media_generator.adapter_kit.content_encodings import decoded_chunks
 from app.media_generator.adapter_kit.file_places import data_chunks, is_same_origin
 from app.media_generator.adapter_kit.http import REFUSALS, download, from_answer, from_outgoing, is_success
 from app.media_generator.adapter_kit.lenient_json import read
@@ -50,6 +51,7 @@ from app.media_generator.cog_media_generator.wire import (
     prediction,
 )
 from app.media_generator.errors import (
+    AnswerLostError,
     AnswerPendingError,
     BusyError,
     GenerationFailedError,
@@ -148,11 +150,11 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
             async with self._http.stream(prediction(self._server.base, submission, given, timeout=timeout)) as answer:
                 if not is_success(answer.status):
                     await self._raise_refusal(answer)
-                chunks = answer.chunks
+                chunks = decoded_chunks(answer.headers, answer.chunks, AnswerLostError)
                 if answer.status == HTTPStatus.ACCEPTED:
                     if submission.callback_url is not None:
                         return Reference(str(submission.attempt_id), {"server": server})
-                    chunks = await self._result_of_accepted(answer.chunks)
+                    chunks = await self._result_of_accepted(chunks)
                 kept = await self._keep(submission.attempt_id, chunks)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
@@ -194,13 +196,13 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         self._idle_since.pop(reference.external_id, None)
         if answer.status in CANCELED:
             return Canceled()
-        found = [] if answer.status == "failed" else self._files(answer, name)
+        found = self._files(answer, name)
         if answer.status != "succeeded" and not found:
             return Failed(GenerationFailedError(failure(answer.error, answer.status)))
         seconds = predict_seconds(answer.metrics)
         units = {} if seconds is None else {"second": seconds}
         outputs = [file_location(one, name) or f"{name}#{index}" for index, one in enumerate(found)]
-        return Succeeded(tuple(map(Output, outputs)), units=units, log=answer.logs)
+        return Succeeded(tuple(map(Output, outputs)), units=units, log=_log(answer))
 
     async def cancel(self, reference: Reference) -> CancelAnswer:
         """See the base class; a callback confirms the cancellation, unless the server has lost the prediction."""
@@ -302,7 +304,10 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
         return _chain(beginning, chunks)
 
     def _files(self, answer: Answer, name: str) -> list[str]:
-        return files(answer.output, f"{self._server.base}/predictions/{name.rpartition('/')[2]}")
+        url = f"{self._server.base}/predictions/{name.rpartition('/')[2]}"
+        # What was made before it failed was paid for, so it is the result.
+        is_failed = answer.status == "failed"
+        return kept_files(answer.output, answer.input, url) if is_failed else files(answer.output, url)
 
     async def _read(self, name: str) -> Answer:
         body = b"".join([chunk async for chunk in self._answers.read(name)])
@@ -314,6 +319,12 @@ class CogMediaGeneratorModel(MediaGeneratorModel):
 
 class _UnreadableAnswerInVaultError(UnreadableAnswerError):
     """What cannot be read is the stored answer, and not that of the server."""
+
+
+def _log(answer: Answer) -> str | None:
+    if answer.status != "failed":
+        return answer.logs
+    return f"{answer.logs or ''}\n{failure(answer.error, answer.status)}".strip()
 
 
 async def _beginning(chunks: AsyncIterator[bytes], size: int) -> tuple[bytes, bool]:

@@ -21,6 +21,7 @@ class Answer(msgspec.Struct):
     """A prediction, in the answer to the request or in a callback."""
 
     status: str = ""
+    input: Any = None
     output: Any = None
     error: Any = None
     logs: str | None = None

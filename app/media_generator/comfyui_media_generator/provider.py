@@ -15,10 +15,22 @@ from pydantic import Field
 
 from app.core.http_client.protocol import Http
 from app.media_generator.accounts import ProviderSettings, ProviderSetup
-from app.media_generator.adapter_kit.lenient_json import error_text
-from app.media_generator.comfyui_media_generator.server import Server, belongs_to, failure_message, output_files
+from app.media_generator.adapter_kit.lenient_json import error_text, members
+from app.media_generator.comfyui_media_generator.server import (
+    Server,
+    belongs_to,
+    failure_message,
+    output_files,
+    tells_attempt,
+)
 from app.media_generator.comfyui_media_generator.workflows import LARGEST_SEED, fill_in, graph_of, read_folder
-from app.media_generator.errors import GenerationFailedError, InputRefusedError, ModelGoneError, OutputError
+from app.media_generator.errors import (
+    GenerationFailedError,
+    InputRefusedError,
+    ModelGoneError,
+    OutputError,
+    UnreadableAnswerError,
+)
 from app.media_generator.media_generator_model import (
     CancelAnswer,
     Canceled,
@@ -106,14 +118,17 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
         card = self._cards.get(submission.model)
         outputs = graph_of(card).outputs if card is not None else []
         ours = str(submission.attempt_id)
-        queued = await self._server.queue_entry(ours)
+        queued = await self._server.queue_entry(ours, by_attempt=True)
         if queued is not None:
             return _reference(queued.external_id, outputs)
         if await self._server.history(ours) is not None:
             return _reference(ours, outputs)
-        for external_id, entry in (await self._server.recent_history()).items():
+        recent = await self._server.recent_history()
+        for external_id, entry in recent.items():
             if belongs_to(entry, ours):
                 return _reference(external_id, outputs)
+        if not all(tells_attempt(members(entry).get("prompt")) for entry in recent.values()):
+            raise UnreadableAnswerError(f"{self.name} has a job in its history that may be this one")
         return None
 
     async def poll(self, reference: Reference) -> Outcome:
@@ -165,15 +180,16 @@ class ComfyUIMediaGeneratorModel(MediaGeneratorModel):
 
     def _result(self, entry: Mapping[str, Any], reference: Reference) -> Outcome:
         failure = failure_message(entry)
-        if failure is not None:
-            kind, details = failure
-            if kind == "execution_interrupted":
-                return Canceled()
-            return Failed(GenerationFailedError(f"{self.name}: {_node_error(details)}"))
-        outputs = tuple(Output(place) for place in output_files(entry, reference.data["outputs"], self._server.url))
-        if not outputs:
-            return Failed(OutputError(f"{self.name}: no node of the workflow saved a file"))
-        return Succeeded(outputs[: self.capabilities.max_outputs])
+        if failure is not None and failure[0] == "execution_interrupted":
+            return Canceled()
+        error = None if failure is None else f"{self.name}: {_node_error(failure[1])}"
+        # What was saved before a node failed is the result; previews are not.
+        found = output_files(entry, reference.data["outputs"], self._server.url, saved_only=error is not None)
+        if found:
+            return Succeeded(tuple(map(Output, found)), log=error)
+        if error is not None:
+            return Failed(GenerationFailedError(error))
+        return Failed(OutputError(f"{self.name}: no node of the workflow saved a file"))
 
 
 def _reference(external_id: str, outputs: Sequence[str]) -> Reference:

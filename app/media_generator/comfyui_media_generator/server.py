@@ -32,8 +32,11 @@ class _File(msgspec.Struct, frozen=True):
     type: str = "output"
 
 
-_FILE_NAME: Final = re.compile(r"[^\s/\\][^/\\\x00]*\.[A-Za-z0-9]{2,5}")
-"""What a file is called, where a node names nothing else."""
+_FILE_PATH: Final = re.compile(r"(?:[^\s/\\:][^/\\\x00:]*/)*[^\s/\\][^/\\\x00]*\.[A-Za-z0-9]{2,5}")
+"""What a file is called, with its folder, where a node names nothing else."""
+_UNSAVED: Final = frozenset({"temp", "input"})
+"""Types of files that are previews, or were there before."""
+_ATTEMPT_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TEXTS: Final = frozenset({"text", "string", "strings", "prompt", "caption"})
 """Outputs that are shown, not saved."""
 
@@ -97,8 +100,12 @@ class Server:
         """The most recently finished jobs, by id."""
         return await self._get(f"/history?max_items={RECENT_JOBS}")
 
-    async def queue_entry(self, job_id: str) -> QueueEntry | None:
+    async def queue_entry(self, job_id: str, *, by_attempt: bool = False) -> QueueEntry | None:
         """The queue entry of a job, by its id or the attempt's; None: it is neither waiting nor running.
+
+        Args:
+            job_id: The job's, or the attempt's.
+            by_attempt: It is the attempt's, so that every entry has to tell whose it is.
 
         Raises:
             UnreadableAnswerError: An entry cannot be read, so that it may be the job.
@@ -115,7 +122,7 @@ class Server:
         for place, item in enumerate(sorted(pending, key=_number)):
             if job_id in _ids(item):
                 return QueueEntry(str(item[1]), place + len(running))
-        if not all(map(_ids, (*running, *pending))):
+        if not all(map(tells_attempt if by_attempt else _ids, (*running, *pending))):
             raise UnreadableAnswerError(f"{self._name} has a job in its queue that cannot be read")
         return None
 
@@ -204,7 +211,7 @@ class Server:
         )
 
 
-def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> list[str]:
+def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str, *, saved_only: bool = False) -> list[str]:
     """Queries for `/view` of the files that a job saved, of any kind: `images`, `gifs`, `audio`, ...
 
     Some nodes give an address, or the file as a data URI, instead of a name.
@@ -213,6 +220,7 @@ def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> l
         entry: Of the history.
         nodes: Nodes whose files count; empty: all.
         base: The server's URL.
+        saved_only: Without previews, which count only where no file is saved.
     """
     found = [
         file
@@ -222,8 +230,8 @@ def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> l
         if kind not in _TEXTS
         for file in _files(listed, base)
     ]
-    # Previews count only where no file is saved.
-    chosen = [file for file in found if isinstance(file, str) or file.type == "output"] or found
+    saved = [file for file in found if isinstance(file, str) or file.type not in _UNSAVED]
+    chosen = saved if saved_only else saved or found
     return [
         file if isinstance(file, str) else urlencode(msgspec.structs.asdict(file), quote_via=quote) for file in chosen
     ]
@@ -232,6 +240,17 @@ def output_files(entry: Mapping[str, Any], nodes: Sequence[str], base: str) -> l
 def belongs_to(entry: Any, attempt_id: str) -> bool:
     """Whether a history entry belongs to our attempt."""
     return attempt_id in _ids(members(entry).get("prompt"))
+
+
+def tells_attempt(item: Any) -> bool:
+    """Whether a job says whose it is: another attempt's, or nobody's who names one."""
+    match item:
+        case [_, str(), _, {"fleek_attempt": attempt_id}, *_]:  # as ATTEMPT
+            return isinstance(attempt_id, str) and bool(_ATTEMPT_ID.fullmatch(attempt_id))
+        case [_, str(), _, dict(), *_]:
+            return True
+        case _:
+            return False
 
 
 def failure_message(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
@@ -250,15 +269,17 @@ def failure_message(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] |
 
 def _files(listed: Any, base: str) -> list[_File | str]:
     """The files in a node's output, which may hold other things too, such as text."""
-    found = list[_File | str]()
-    for one in entries(listed) if isinstance(listed, list) else [listed]:
-        if isinstance(one, str) and _FILE_NAME.fullmatch(one):
-            found.append(_File(one))
-        elif isinstance(name := members(one).get("filename"), str) and name:
-            found.append(read_value(one, _File))
-        else:
-            found += find_places(one, base)
-    return found
+    if isinstance(listed, list):
+        return [file for one in entries(listed) for file in _files(one, base)]
+    if isinstance(listed, str) and _FILE_PATH.fullmatch(listed):
+        subfolder, _, name = listed.rpartition("/")
+        return [_File(name, subfolder)]
+    fields = members(listed)
+    if isinstance(name := fields.get("filename"), str) and name:
+        file = read_value(fields, _File)
+        return [msgspec.structs.replace(file, type=file.type.strip().lower())]
+    nested = [file for one in fields.values() if isinstance(one, dict | list) for file in _files(one, base)]
+    return nested + [place for place in find_places(listed, base) if place not in nested]
 
 
 def _number(item: Any) -> float:

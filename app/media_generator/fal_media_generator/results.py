@@ -16,7 +16,7 @@ def files(result: Any, url: str) -> list[str]:
         result: Of any shape.
         url: Of the result.
     """
-    return list(dict.fromkeys(find_places(result, url)))
+    return find_places(result, url)
 
 
 def progress(lines: Sequence[str]) -> float | None:

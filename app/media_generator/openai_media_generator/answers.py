@@ -15,7 +15,15 @@ from functools import partial
 from secrets import token_hex
 from typing import Any, Final
 
-from app.media_generator.adapter_kit.file_places import BASE64_FILE, find_with, is_base64, place_in
+from app.media_generator.adapter_kit.file_places import (
+    ADDRESSES,
+    BASE64_FILE,
+    INLINE,
+    find_with,
+    is_base64,
+    is_data_uri,
+    place_in,
+)
 from app.media_generator.adapter_kit.lenient_json import encoding_of, error_text, members, parse
 from app.media_generator.errors import OutputError, UnreadableAnswerError
 
@@ -27,8 +35,16 @@ HEAD_BYTES: Final = 1024
 """Bytes of a long string that show what it is; the parameters of a data URI are shorter."""
 _NO_PICTURES: Final = frozenset({"error", "errors", "usage", "input", "prompt", "request", "metadata"})
 """Members of an answer in which there is no result."""
+LONGEST_ADDRESS: Final = 256 * 1024
+"""Bytes; a longer one is no address."""
+_HTTP: Final = re.compile(rb"\s*https?:(?:\\?/){2}", re.IGNORECASE)
+_LOOSE: Final = re.compile(rb'(?:"([^"\\]{1,64})"\s*+:\s*+)?"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+"""A string, and the name of the member that it is in."""
+_TOO_MANY: Final = 200_000
+"""Strings in an answer; more would take seconds to read, and are no pictures."""
 _ENDS: Final = re.compile(rb'["\\]')
 _ESCAPE: Final = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_CUT_ESCAPE: Final = re.compile(rb"(?<!\\)\\(?:u[0-9a-fA-F]{0,3})?$")
 _LONGEST_ESCAPE: Final = len(rb"\u002f")
 _DATA: Final = re.compile(rb"\s*data:([^,]*),", re.IGNORECASE)
 _STRAY_PERCENT: Final = re.compile(rb"%[0-9a-fA-F]?$")
@@ -45,6 +61,13 @@ class Span:
     end: int
     head: bytes = b""
     """Its first bytes, without escapes."""
+    whole: str | None = None
+    """The string, if it is an address."""
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it begins as an address, which is no base64."""
+        return _HTTP.match(self.head) is not None
 
     @property
     def is_file(self) -> bool:
@@ -77,11 +100,18 @@ async def read(chunks: AsyncIterator[bytes], base: str) -> Answer:
     outline = _Outline()
     async for chunk in _as_utf8(chunks):
         outline.feed(chunk)
-    body = parse(outline.text)
+    outline.close()
+    try:
+        body = parse(outline.text)
+    except UnreadableAnswerError:
+        if not (pictures := outline.loose(base)):
+            raise
+        return Answer(tuple(pictures), {}, None)
     fields = members(body)
     reader: Callable[[str, str], Span | str | None] = partial(outline.place_in, base=base)
     # Some servers repeat `data` under another name.
-    pictures: list[Span | str] = find_with(fields.get("data"), reader)
+    found: list[Span | str] = find_with(fields.get("data"), reader)
+    pictures = found
     if not pictures:
         rest = {name: value for name, value in fields.items() if name not in _NO_PICTURES} if fields else body
         pictures = find_with(rest, reader)
@@ -108,7 +138,7 @@ class _Outline:
         self._spans = list[Span]()
         self._name = token_hex(16)
         """The beginning of every such name; no answer can contain it."""
-        self._passed = 0
+        self._passed = self._strings = 0
         self._in_string = False
         self._escaped = False
         self._start = 0
@@ -117,13 +147,38 @@ class _Outline:
         """Of the string, in the text."""
         self._head: bytes | None = None
         """Of a string that is cut out; None: it is short so far."""
+        self._address = bytearray()
+        """The string that is cut out, if it is an address."""
 
     def place_in(self, text: str, name: str, *, base: str) -> Span | str | None:
         """The picture that a string of the text is, which is in a member of this name; None: it is none."""
         if not text.startswith(self._name):
             return place_in(text, name, base=base)
         span = self._spans[int(text.removeprefix(self._name))]
+        if span.is_address:
+            return None if span.whole is None else place_in(span.whole, name, base=base)
         return span if name or span.is_file else None
+
+    def close(self) -> None:
+        """The answer ends: a long string in which it is cut off is an output, too, which ends there."""
+        if self._in_string and self._head is not None:
+            self._cut_out(self._passed)
+            self._in_string = False
+
+    def loose(self, base: str) -> list[Span | str]:
+        """The pictures in a text that is no JSON: lines of events, a prefix, or one that is cut off."""
+        found = list[Span | str]()
+        for one in _LOOSE.finditer(self.text):
+            name, text = (part or b"" for part in one.groups())
+            member = name.decode(errors="replace")
+            if member in _NO_PICTURES:
+                continue
+            decoded = _ESCAPE.sub(_character, text).decode(errors="replace")
+            place = self.place_in(decoded, member if member in (*INLINE, *ADDRESSES) else "", base=base)
+            # A word that looks like a path proves nothing here.
+            if place is not None and (isinstance(place, Span) or "://" in decoded or is_data_uri(place)):
+                found.append(place)
+        return list(dict.fromkeys(found))
 
     def feed(self, chunk: bytes) -> None:
         """Process the next chunk.
@@ -141,6 +196,9 @@ class _Outline:
     def _between(self, chunk: bytes, at: int) -> int:
         """Process text outside strings, up to the next one."""
         quote = chunk.find(b'"', at)
+        self._strings += quote >= 0
+        if self._strings > _TOO_MANY:
+            raise UnreadableAnswerError(f"it has more than {_TOO_MANY} strings")
         end = len(chunk) if quote < 0 else quote + 1
         self.text += chunk[at:end]
         if quote >= 0:
@@ -161,12 +219,24 @@ class _Outline:
             self.text += chunk[at:end]
             if len(self.text) - self._kept > LONG_BYTES:
                 self._head = bytes(self.text[self._kept : self._kept + HEAD_BYTES])
+                self._address = self.text[self._kept :] if _HTTP.match(self._head) else bytearray()
                 del self.text[self._kept :]
+        elif _HTTP.match(self._head):
+            self._address += chunk[at : min(end, at + LONGEST_ADDRESS - len(self._address))]
         if not self._in_string and self._head is not None:
-            self.text += b'%b%d"' % (self._name.encode(), len(self._spans))
-            self._spans.append(Span(self._start, self._passed + end - 1, _ESCAPE.sub(_character, self._head)))
-            self._head = None
+            self._cut_out(self._passed + end - 1)
         return end
+
+    def _cut_out(self, end: int) -> None:
+        """Put a name in the place of the string that ends here."""
+        head = _ESCAPE.sub(_character, self._head or b"")
+        address = self._address.removesuffix(b'"')
+        whole = None
+        if address and len(address) < LONGEST_ADDRESS:
+            whole = _ESCAPE.sub(_character, bytes(address)).decode(errors="replace")
+        self.text += b'%b%d"' % (self._name.encode(), len(self._spans))
+        self._spans.append(Span(self._start, end, head, whole))
+        self._head, self._address = None, bytearray()
 
 
 async def decode(chunks: AsyncGenerator[bytes], span: Span) -> AsyncGenerator[bytes]:
@@ -214,6 +284,9 @@ class _Decoder:
 
     def _decoded(self, text: bytes, *, last: bool) -> bytes:
         digits = self._digits + text.translate(_URL_SAFE, _BLANK)
+        if last and len(digits.rstrip(b"=")) % 4 == 1:
+            # It is cut off: one digit alone is no byte.
+            digits = digits.rstrip(b"=")[:-1]
         whole = len(digits) if last else len(digits) // 4 * 4
         self._digits = digits[whole:]
         missing = b"=" * (-whole % 4)
@@ -231,6 +304,7 @@ class _Decoder:
     def _unescaped(self, *, last: bool) -> bytes:
         """The buffered text without escapes; one that may be incomplete stays in the buffer."""
         text, self._text = self._text, b""
+        text = _CUT_ESCAPE.sub(b"", text) if last else text
         if b"\\" not in text:
             return text
         cut = text.rfind(b"\\")
@@ -248,4 +322,6 @@ def _character(escape: re.Match[bytes]) -> bytes:
     name = escape[1]
     if name.startswith(b"u") and len(name) > 1:
         return chr(int(name[1:], 16)).encode(errors="replace")
-    return {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}.get(name, name)
+    known = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
+    # One that JSON does not know is no part of a picture.
+    return known.get(name, name if name in b'"\\/' else b"")

@@ -3,7 +3,8 @@
 A purchase is one request whose answer is the result:
 
 1. The request is sent, once. From here on a failure means outcome unknown, unless the server refuses.
-2. The answer is streamed into the vault under the attempt's id, unparsed. An answer that breaks off is not stored.
+2. The answer is streamed into the vault under the attempt's id, unparsed. One that breaks off
+   before a picture began is not stored.
 3. The reference names it. **The commit point** is the engine's: it stores the reference.
 4. `poll` reads the answer from the vault, `open` decodes a picture from it, any number of times and in any process.
 5. `settled` deletes it. After a crash before 3, `find` finds the answer under the attempt's id. A crash before 5 leaves
@@ -22,10 +23,12 @@ from app.core.errors import SettingsError
 from app.core.http_client.protocol import OutgoingError, Request
 from app.media_generator.accounts import ProviderSettings, ProviderSetup
 from app.media_generator.adapter_kit.answer_store import AnswerStore
+from app.media_generator.adapter_kit.content_encodings import decoded_chunks
 from app.media_generator.adapter_kit.file_places import data_chunks, is_data_uri, is_same_origin
 from app.media_generator.adapter_kit.http import download, from_outgoing, is_success
 from app.media_generator.adapter_kit.lenient_json import members
 from app.media_generator.errors import (
+    AnswerLostError,
     ContentStoppedError,
     GenerationFailedError,
     OutputError,
@@ -112,7 +115,8 @@ class OpenAIMediaGeneratorModel(MediaGeneratorModel):
             async with self._http.stream(request) as answer:
                 if not is_success(answer.status):
                     raise await refusal(self.name, answer.status, answer.headers, answer.chunks)
-                kept = await self._answers.keep(submission.attempt_id, answer.chunks)
+                chunks = decoded_chunks(answer.headers, answer.chunks, AnswerLostError)
+                kept = await self._answers.keep(submission.attempt_id, chunks, lenient=True)
         except OutgoingError as error:
             raise from_outgoing(self.name, error, spending=True) from error
         # Other servers number their requests in any way, and not each with an id of its own.

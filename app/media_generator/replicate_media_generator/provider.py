@@ -7,6 +7,7 @@ the list of predictions is searched; a prediction counts only if it is the only 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlencode
 
@@ -42,6 +43,8 @@ MAX_PAGES: Final = 20
 """Pages of the list of predictions that are searched, with 100 predictions each."""
 SKEW: Final = timedelta(seconds=130)
 """Largest assumed difference between Replicate's clock and ours, with some seconds for what lies between."""
+_ERRORS: Final = ("error", "errors", "detail", "message", "title")
+"""Members of a page that say why it is not whole."""
 MIN_SECONDS: Final = 5
 """Shortest deadline of a prediction, in seconds."""
 
@@ -186,7 +189,7 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
             prediction = read(callback.body, Prediction, of=self.name)
         except UnreadableAnswerError as error:
             raise CallbackRefusedError("its body is not a prediction") from error
-        if prediction.webhook and str(callback.attempt_id) not in prediction.webhook:
+        if prediction.webhook and str(callback.attempt_id) not in str(prediction.webhook):
             raise CallbackRefusedError("it was sent to another attempt's URL, and repeated at this one")
         return Reference(prediction.id) if prediction.id else None
 
@@ -218,14 +221,21 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
         query = urlencode({name: at.astimezone(UTC).isoformat() for name, at in window.items()})
         found, url = list[Prediction](), f"{self._api.base}/predictions?{query}"
         for _ in range(MAX_PAGES):
-            page = members(parse((await self._api.send("GET", url)).body, of=self.name))
-            # That a prediction is in no list is believed only of a list that can be read whole.
-            if not isinstance(page.get("results"), list) or "next" not in page:
+            answer = await self._api.send("GET", url)
+            page = members(parse(answer.body, of=self.name))
+            following = page.get("next", "")
+            # That a prediction is in no list is believed only of a list that is clearly whole.
+            if (
+                not isinstance(page.get("results"), list)
+                or answer.status == HTTPStatus.PARTIAL_CONTENT
+                or not (following is None or (isinstance(following, str) and following))
+                or any(page.get(name) for name in _ERRORS)
+            ):
                 raise UnreadableAnswerError("it did not answer with a list of predictions")
             found += [_listed(one) for one in entries(page["results"])]
-            if not page["next"]:
+            if following is None:
                 return found
-            url = absolute(str(page["next"]), url)
+            url = absolute(following, url)
             if not self._api.is_same_origin(url):
                 break
         raise AnswerLostError("its list of predictions is too long to search")
@@ -233,6 +243,6 @@ class ReplicateMediaGeneratorModel(MediaGeneratorModel):
 
 def _listed(entry: Any) -> Prediction:
     prediction = read_value(entry, Prediction, of="Replicate")
-    if not prediction.id or not isinstance(members(entry).get("input"), dict | None):
+    if not prediction.id:
         raise UnreadableAnswerError("its list has an entry that cannot be read")
     return prediction

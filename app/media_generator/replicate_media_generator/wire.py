@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.media_generator.adapter_kit.cog_outputs import failure, files, predict_seconds, progress
+from app.media_generator.adapter_kit.cog_outputs import failure, files, kept_files, predict_seconds, progress
 from app.media_generator.errors import GenerationFailedError, OutputGoneError, UnreadableAnswerError
 from app.media_generator.media_generator_model import (
     Canceled,
@@ -41,7 +41,7 @@ class Prediction(msgspec.Struct):
     created_at: str = ""
     completed_at: str | None = None
     source: str | None = None
-    webhook: str | None = None
+    webhook: Any = None
     """The callback URL that it was requested with, where Replicate tells it."""
     data_removed: bool = False
 
@@ -60,13 +60,21 @@ class Prediction(msgspec.Struct):
         if self.status in CANCELED:
             return Canceled()
         if self.status == "failed":
-            return Failed(GenerationFailedError(failure(self.error, self.status)))
+            return self._failed(url, log)
         if self.status != "succeeded":
             raise UnreadableAnswerError(f"Replicate answered with the status {self.status[:100]!r}, which is unknown")
         if self.data_removed:
             return Failed(OutputGoneError("Replicate has deleted the result: it keeps results for an hour"))
         outputs = tuple(Output(location) for location in files(self.output, url))
         return Succeeded(outputs, units=_units(self.metrics, len(outputs)), log=log)
+
+    def _failed(self, url: str, log: str | None) -> Outcome:
+        """What was made before it failed was paid for, so it is the result."""
+        error = failure(self.error, self.status)
+        if not (found := kept_files(self.output, self.input, url)):
+            return Failed(GenerationFailedError(error))
+        log = f"{log or ''}\n{error}".strip()[-MAX_LOG_CHARS:]
+        return Succeeded(tuple(map(Output, found)), units=_units(self.metrics, len(found)), log=log)
 
 
 def wait_in_text(message: str) -> timedelta | None:

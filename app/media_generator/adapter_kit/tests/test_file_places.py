@@ -65,7 +65,31 @@ def test_broken_data_uri_is_an_output_error(uri):
 @pytest.mark.parametrize(
     ("value", "places"),
     [
-        ({"url": "a.png", "thumbnail": {"url": "b.png"}}, ["https://api.test/v1/images/a.png"]),
+        (
+            {"url": "https://a.test/1", "mask": {"url": "https://a.test/2"}, "extra": ["https://a.test/3"]},
+            ["https://a.test/1", "https://a.test/2", "https://a.test/3"],
+        ),
+        ({"image_url": "https://a.test/1", "video_url": "https://a.test/2"}, ["https://a.test/1", "https://a.test/2"]),
+        ({"images": [{"url": "https://a.test/1"}, "B.png"]}, ["https://a.test/1", "https://api.test/v1/images/B.png"]),
+        ({"images": [{"url": "https://a.test/1"}, "/b"]}, ["https://a.test/1", "https://api.test/b"]),
+        ([{"url": ["https://a.test/1"]}, {"url": "https://a.test/2"}], ["https://a.test/1", "https://a.test/2"]),
+        (
+            [{"b64_json": "iVBORw0KGgoA"}, "/9j/4AAQSkZJRgABAQ"],
+            ["data:;base64,iVBORw0KGgoA", "data:;base64,/9j/4AAQSkZJRgABAQ"],
+        ),
+        (
+            {"image_base64": "iVBORw0KGgoA", "thumb": "https://a.test/1"},
+            ["data:;base64,iVBORw0KGgoA", "https://a.test/1"],
+        ),
+        ({"out": "https://a.test/1\r\nhttps://a.test/2\n"}, ["https://a.test/1", "https://a.test/2"]),
+        (["https://a.test/1", {"url": "https://a.test/1"}], ["https://a.test/1"]),
+        ({"url": "https://a.test/1", "file_name": "a.png", "content_type": "image/png"}, ["https://a.test/1"]),
+        (
+            {"images": [{"url": "https://a.test/1"}], "license": "https://b.test/terms"},
+            ["https://a.test/1"],
+        ),
+        ({"video": {"url": "ftp://a.test/v.mp4"}, "x": "gs://b/c.png"}, ["ftp://a.test/v.mp4", "gs://b/c.png"]),
+        ({"answer": "/imagine", "mime": "image/png", "note": "n/a", "url": "n/a", "words": ["e.g.", "and/or"]}, []),
         ({"url": "https://page.test", "images": [{"url": "https://a.test/1"}]}, ["https://a.test/1"]),
         ({"items": ["https://a.test/1", None, "words", "see https://b.test/2"]}, ["https://a.test/1"]),
         ({"url": "pending"}, []),

@@ -235,12 +235,14 @@ async def test_find_is_in_doubt_if_only_file_urls_differ(gateway, provider):
         assert (found.alike, found.doubtful) == ((), (reference,))
         assert "file" in found.why
     assert await provider.find(new_submission(width=8, image="media:7"), started) is None
-    await provider.submit(other)
-    assert await provider.find(sent, started) == Candidates((reference,))
+    another = await provider.submit(other)
+    # A URL may be changed by Replicate, so the other one may be it, too.
+    found = await provider.find(sent, started)
+    assert (found.alike, found.doubtful) == ((reference,), (another,))
     listed = await provider.submit(new_submission(images=["https://x.y/1?signed", "https://x.y/2?signed"]))
     found = await provider.find(new_submission(images=["media:7", "media:8"]), started)
-    assert (found.alike, found.doubtful) == ((), (listed,))
-    assert await provider.find(new_submission(images=["media:7"]), started) is None
+    assert listed in found.doubtful
+    assert listed not in (await provider.find(new_submission(images=["media:7"]), started)).doubtful
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
@@ -317,7 +319,7 @@ async def test_find_matches_version_or_model_of_a_hidden_version(gateway, provid
     reference = await provider.submit(submission)
     gateway.predictions[reference.external_id] |= {"input": {"prompt": "a lighthouse"}, **changes}
     stranger = await provider.submit(new_submission())
-    gateway.predictions[stranger.external_id] |= {"model": None, "version": None}
+    gateway.predictions[stranger.external_id] |= {"model": "a/stranger", "version": None}
 
     assert await provider.find(submission, started) == Candidates((reference,))
 
