@@ -241,7 +241,9 @@ def _redactor_of(secrets: tuple[str, ...]) -> Redactor:
 
 
 _BETWEEN_CHUNKS: Final = 4 * 1024
-"""Bytes in which a secret that lies across two chunks is found whole."""
+"""Characters at the end of a chunk that are looked at again with the next."""
+_STEP: Final = 509
+"""Characters between two places at which a chunk may be cut."""
 _MOST_INFLATED: Final = 256 * 1024
 """Bytes that are inflated at a time."""
 _GATHERED: Final = 64 * 1024
@@ -259,14 +261,24 @@ async def redacted_chunks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]
     async for chunk in _gathered(_inflated(_gathered(chunks))):
         encoding = encoding or _encoding_of(chunk)
         data = held + chunk
-        rest = data[len(data) - len(data) % 2 :] if encoding != "latin-1" else b""
-        text = data[: len(data) - len(rest)].decode(encoding, errors="surrogatepass")
-        content = (await asyncio.to_thread(_KNOWN.text, text)).encode(encoding, errors="surrogatepass")
-        held = content[-_BETWEEN_CHUNKS:] + rest
-        if len(content) > _BETWEEN_CHUNKS:
-            yield content[:-_BETWEEN_CHUNKS]
+        odd = len(data) % 2 if encoding != "latin-1" else 0
+        text = data[: len(data) - odd].decode(encoding, errors="surrogatepass")
+        masked, rest = await asyncio.to_thread(_masked_beginning, text)
+        held = rest.encode(encoding, errors="surrogatepass") + data[len(data) - odd :]
+        if masked:
+            yield masked.encode(encoding, errors="surrogatepass")
     if held:
-        yield held
+        text = held.decode(encoding, errors="replace" if encoding != "latin-1" else "strict")
+        yield _KNOWN.text(text).encode(encoding, errors="surrogatepass")
+
+
+def _masked_beginning(text: str) -> tuple[str, str]:
+    """The text up to a place at which no secret lies, masked, and the rest as it is."""
+    whole = _KNOWN.text(text)
+    for cut in range(len(text) - _BETWEEN_CHUNKS, len(text), _STEP):
+        if cut > 0 and (beginning := _KNOWN.text(text[:cut])) + _KNOWN.text(text[cut:]) == whole:
+            return beginning, text[cut:]
+    return "", text
 
 
 def _encoding_of(beginning: bytes) -> str:

@@ -127,8 +127,12 @@ def find_with(value: Any, reader: Callable[[str, str], _Place | None]) -> list[_
 
 def distinct(places: Iterable[_Place]) -> list[_Place]:
     """The places, each address once; of two files that are in the answer itself both count, although they are equal."""
-    seen = set[object]()
-    return [place for place in places if _is_inside(place) or not (place in seen or seen.add(place))]
+    seen, kept = set[object](), list[_Place]()
+    for place in places:
+        if _is_inside(place) or place not in seen:
+            kept.append(place)
+        seen.add(place)
+    return kept
 
 
 def _is_inside(place: object) -> bool:

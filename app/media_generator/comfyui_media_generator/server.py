@@ -275,7 +275,8 @@ def _files(listed: Any, base: str) -> list[_File | str]:
         subfolder, _, name = listed.rpartition("/")
         return [_File(name, subfolder)]
     fields = members(listed)
-    if isinstance(name := fields.get("filename"), str) and name:
+    given = fields.get("filename")
+    if isinstance(given, str) and given:
         file = read_value(fields, _File)
         return [msgspec.structs.replace(file, type=file.type.strip().lower())]
     nested = [file for one in fields.values() if isinstance(one, dict | list) for file in _files(one, base)]
