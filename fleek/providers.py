@@ -30,6 +30,7 @@ from app.media_generator.errors import (
     Sent,
     SuspectOutputError,
     UnauthorizedError,
+    UnconfirmedOutputError,
     UnreadableAnswerError,
     VoidError,
 )
@@ -99,6 +100,7 @@ __all__ = [
     "Succeeded",
     "SuspectOutputError",
     "UnauthorizedError",
+    "UnconfirmedOutputError",
     "UnreadableAnswerError",
     "VoidError",
     "absolute_url",

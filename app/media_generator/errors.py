@@ -21,7 +21,7 @@ ProviderError
 └── OutputError              YES      the result cannot be used; the owner's retry fetches it again
     ├── SuspectOutputError            what arrived may not be what the provider has; it is fetched again by itself
     │   ├── MissingOutputError        not found, or not allowed
-    │   └── UnconfirmedOutputError    not what something says that is usually a hash; accepted if it comes again
+    │   └── UnconfirmedOutputError    nothing proves that it is whole; accepted if it comes again
     └── OutputGoneError               the provider no longer has it; the owner's retry buys a new one
 """
 
@@ -195,7 +195,7 @@ class MissingOutputError(SuspectOutputError):
 
 
 class UnconfirmedOutputError(SuspectOutputError):
-    """It differs from something that is usually its hash; if the same bytes arrive again, they are accepted."""
+    """It differs from what is usually its hash, or states no length; the same bytes again are accepted."""
 
 
 class OutputGoneError(OutputError):

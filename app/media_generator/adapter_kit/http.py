@@ -37,12 +37,15 @@ from app.media_generator.errors import (
     ProviderError,
     SuspectOutputError,
     UnauthorizedError,
+    UnconfirmedOutputError,
 )
 
 MAX_REDIRECTS: Final = 5
 MAX_RETRY_AFTER: Final = timedelta(hours=1)
 """Longest wait accepted from Retry-After."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_LENGTHS: Final = frozenset({"content-length", "transfer-encoding"})
+"""Headers one of which says where an answer ends."""
 _BUSY: Final = frozenset({429, 503, 529})
 REFUSALS: Final[Mapping[int, type[ProviderError]]] = MappingProxyType(
     {
@@ -159,6 +162,9 @@ async def download(http: Http, request: Request, *, provider: str) -> AsyncGener
                     async for chunk in decoded_chunks(answer.headers, promised.fed(answer.chunks)):
                         yield chunk
                     promised.check(provider)
+                    # Such an answer ends with its connection, whatever has ended that.
+                    if not (promised.proves or _LENGTHS & {name.lower() for name in answer.headers}):
+                        raise UnconfirmedOutputError(f"the result of {provider} states no length")
                     return
                 if answer.status not in _REDIRECTS:
                     raise _download_refusal(provider, answer.status, answer.headers)

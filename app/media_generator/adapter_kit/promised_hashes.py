@@ -38,6 +38,11 @@ class PromisedHashes:
         for one in self._hashes.values():
             one.update(chunk)
 
+    @property
+    def proves(self) -> bool:
+        """Whether there is a hash to compare with."""
+        return bool(self._hashes)
+
     def check(self, provider: str) -> None:
         """After the last chunk.
 

@@ -35,6 +35,7 @@ from fleek.providers import (
     Running,
     Submission,
     Succeeded,
+    UnconfirmedOutputError,
 )
 
 CONNECT_SECONDS: Final = 1.0
@@ -112,7 +113,7 @@ class Answer:
             if not chunk and length is not None:
                 raise EOFError(f"{left} bytes are missing")
             if not chunk:
-                return
+                raise UnconfirmedOutputError("the simulator's result states no length")
             left -= len(chunk) if length is not None else 0
             yield chunk
 

@@ -1,5 +1,6 @@
 """Downloads: a connection of their own for each, and what headers say about length and content is checked."""
 
+import asyncio
 import hashlib
 from base64 import b64encode
 
@@ -175,3 +176,25 @@ async def test_redirect_is_read_like_any_address(location):
         assert await fetched(server) == BODY
 
     assert server.requests[1][0].startswith("GET /sch%C3%B6ne%20Datei%20(1).png ")
+
+
+async def test_body_that_states_no_length_is_confirmed_by_a_second_fetch():
+    async def respond(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf a pict")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    request = Request(method="GET", url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", guarded=False)
+    got = list[bytes]()
+
+    async def fetch():
+        async with server, open_http() as http:
+            async for chunk in download(http, request, provider="acme"):
+                got.append(chunk)
+
+    with pytest.raises(UnconfirmedOutputError, match="states no length"):
+        await fetch()
+
+    assert b"".join(got) == b"half a pict"

@@ -46,7 +46,7 @@ async def test_unreadable_entry_of_the_history_may_be_it(entry):
         await found({"other": entry}, [])
 
 
-@pytest.mark.parametrize("extra", OTHERS, ids=str)
+@pytest.mark.parametrize("extra", OTHERS, ids=range(len(OTHERS)))
 async def test_jobs_of_others_are_not_it(extra):
     item = [1, "other", {}, extra, []]
     assert await found({"other": {"prompt": item, "outputs": {}}}, [item]) is None

@@ -119,7 +119,6 @@ def test_what_is_written_otherwise_may_be_it(changes):
         {"webhook": f"https://fleek.example/media/callbacks/replicate/{UUID(int=7)}/00"},
         {"source": "web"},
     ],
-    ids=str,
 )
 def test_what_is_provably_another_one_is_left_out(changes):
     assert found_in(ENTRY | changes) is None
