@@ -500,12 +500,16 @@ async def test_if_none_match_accepts_a_star(client):
 
 async def test_reads_are_answered_after_the_database_has_ended_all_connections(client, settings, base_settings):
     asked = await client.generate()
-    killer = await asyncpg.connect(base_settings.database_dsn)
     name = settings.database_dsn.rpartition("/")[2]
-    for turn in range(6):
-        await asyncio.gather(*(client.api.get("/media") for _ in range(8)))
-        await killer.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-        paths = ["/media", f"/media/{asked['id']}", f"/media/{asked['id']}/history", f"/media/{asked['id']}/attempts"]
-        answers = await asyncio.gather(*(client.api.get(path) for path in paths * 2))
-        assert [answer.status_code for answer in answers] == [200] * 8, turn
-    await killer.close()
+    paths = ["/media", f"/media/{asked['id']}", f"/media/{asked['id']}/history", f"/media/{asked['id']}/attempts"]
+    # It returns once they have ended, not while they still answer.
+    end_all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1"
+    killer = await asyncpg.connect(base_settings.database_dsn)
+    try:
+        for turn in range(6):
+            await asyncio.gather(*(client.api.get("/media") for _ in range(8)))
+            await killer.execute(end_all, name)
+            answers = await asyncio.gather(*(client.api.get(path) for path in paths * 2))
+            assert [answer.status_code for answer in answers] == [200] * 8, turn
+    finally:
+        await killer.close()
