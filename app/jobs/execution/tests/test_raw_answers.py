@@ -70,6 +70,8 @@ async def test_failure_that_was_paid_for_shows_what_the_provider_answered_withou
     assert answer.json() == {"detail": "it broke", "seen": {"authorization": "Key ***"}}
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"].startswith("attachment")
+    other = await client.api.get(f"/media/{done['id']}/attempts/2/answer")
+    assert (other.status_code, other.json()["code"]) == (404, "answer_not_found")
 
 
 async def test_nothing_is_kept_beside_a_result(client, server):

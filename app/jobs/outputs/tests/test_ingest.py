@@ -373,7 +373,10 @@ async def _value(value):
 class OneShot(Several):
     """Its first output can be fetched once, the second is missing for a while."""
 
+    fetched_first = 0
+
     async def open(self, output):
+        self.fetched_first += output.location == "0"
         if output.location == "0" and self.fetched:
             raise OutputGoneError("it can be fetched once")
         async for chunk in super().open(output):
@@ -388,6 +391,7 @@ async def test_what_was_copied_is_not_fetched_again_while_others_are_missing(cli
 
     assert [(file["index"], file["sha256"]) for file in done["files"]] == [(0, sha256(PICTURE)), (2, sha256(LARGE))]
     assert [one["message"] for one in done["warnings"]] == ["output 1 could not be kept: 404"]
+    assert provider.fetched_first == 1
 
 
 async def test_unreachable_output_does_not_keep_others_from_being_fetched(client, working):
