@@ -3,8 +3,8 @@
 They are paid for, so what comes is stored: looking at it describes it and decides nothing.
 
 1. A place: how many are copied at the same time, and in which order (`places.py`).
-2. The first bytes show its type. Only where there is nothing of what was bought (no byte at all, an HTML page, a few
-   words that a model does not make) nothing is written.
+2. The first bytes show its type. Only where there is nothing of what was bought (no byte at all, an HTML page, words
+   about a failure) nothing is written.
 3. The stream passes through sha256 and the limits of size and speed (`received.py`), gets its mark of origin
    (`marks.py`) and, if the operator has a certificate, a signature (`signatures.py`), and goes into the store.
 4. The last bytes show whether it is complete; if not, it is fetched again at once, and then later. What comes twice
